@@ -1,0 +1,36 @@
+# Everything is kept in ${XDG_CACHE_HOME:-~/.cache}/llm_generate_job, nothing in the repository.
+PYTHON ?= python3
+SCRIPT = PYTHONPYCACHEPREFIX="$${XDG_CACHE_HOME:-$$HOME/.cache}/llm_generate_job/pycache" \
+	exec $(PYTHON) scripts
+
+.PHONY: help setup demo serve stop test lint bench screenshots clean
+
+help: ## say what there is
+	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
+
+setup: ## fetch what the demo and the tests run on
+	@$(SCRIPT)/setup.py test
+
+demo: ## show queued generation with a real model (DEMO_EXIT=1: stop at the end)
+	@$(SCRIPT)/demo.py
+
+serve: ## start Odoo with the modules and a local model, in the background
+	@$(SCRIPT)/serve.py
+
+stop: ## stop what demo and serve started
+	@$(SCRIPT)/stop.py
+
+test: ## run all checks and tests (T=/llm_thread: only these, in the syntax of --test-tags)
+	@T="$(T)" $(SCRIPT)/test.py
+
+lint: ## check style and conventions
+	@$(SCRIPT)/lint.py
+
+bench: ## measure
+	@$(SCRIPT)/bench.py
+
+screenshots: ## take a picture of each view
+	@$(SCRIPT)/screenshots.py
+
+clean: ## stop everything and remove the cache
+	@$(SCRIPT)/clean.py

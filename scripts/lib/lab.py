@@ -1,0 +1,100 @@
+"""A place for one experiment: a cluster and an Odoo of its own, gone at the end.
+
+    with Lab("capacity") as lab:
+        lab.instance.create_database("race", ["llm_generate_job"])
+        server = lab.instance.server("race").start()
+
+LLM_SEED names a folder with the databases to begin from (see seed.py), the fresh one by default.
+"""
+
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+from . import modules, odoo_server, paths, postgres, processes, seed
+
+
+def runs():
+    return paths.state() / "runs"
+
+
+class Lab:
+    def __init__(self, name, *, extra_addons=(), source=None):
+        self.name = name
+        self.extra_addons = extra_addons
+        given = source or os.environ.get("LLM_SEED")
+        self.source = Path(given) if given else seed.folder()
+
+    def __enter__(self):
+        runs().mkdir(parents=True, exist_ok=True)
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{self.name}-", dir=runs()))
+        self.ledger = processes.Ledger(self.folder / "pids.json")
+        self.ledger.add("lab", processes.self_process())
+        self.cluster = postgres.Cluster(self.folder / "cluster")
+        try:
+            self.instance = odoo_server.Instance(
+                self.cluster, self.folder, extra_addons=self.extra_addons, ledger=self.ledger
+            )
+            seed.plant(self.cluster, self.folder, self.source)
+            self.ledger.add("postgres", self.cluster.process, home=str(self.cluster.home))
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_exc):
+        _end(self.ledger)
+        self.cluster.remove()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def stack_database(self, name):
+        """Make a database that has all our modules."""
+        ready = "stack" in self.cluster.databases()
+        self.instance.create_database(
+            name,
+            () if ready else modules.installable(self.instance),
+            template="stack" if ready else "tpl",
+        )
+        return name
+
+    def restart_postgres(self, signum=None):
+        """Restart the database server; with SIGQUIT, as after a crash."""
+        self.cluster.restart(*([signum] if signum else []))
+        self.ledger.add("postgres", self.cluster.process, home=str(self.cluster.home))
+
+
+def _end(ledger):
+    entries = ledger.read()
+    own = entries.pop("lab", None)
+    ledger.write(entries)
+    ledger.stop_all()
+    for entry in entries.values():
+        if home := entry.get("home"):
+            shutil.rmtree(home, ignore_errors=True)
+    return own
+
+
+def sweep():
+    """Stop and remove what runs of this checkout left behind when they were killed."""
+    for folder in runs().glob("*/"):
+        ledger = processes.Ledger(folder / "pids.json")
+        if not ledger.process("lab"):
+            _end(ledger)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def environment(lab, database, user=1):
+    """Yield an Environment of Odoo in this very process (venv of Odoo only); commits at the end."""
+    import odoo  # noqa: PLC0415 - there in the environment of Odoo only
+    from odoo import api  # noqa: PLC0415
+    from odoo.modules.registry import Registry  # noqa: PLC0415
+    from odoo.tools import config  # noqa: PLC0415
+
+    if not getattr(odoo, "_lab_ready", False):
+        config.parse_config(["-c", str(lab.instance.conf), "--log-level=warn"], setup_logging=True)
+        odoo._lab_ready = True
+    with Registry(database).check_signaling().cursor() as cr:
+        yield api.Environment(cr, user, {})

@@ -1,0 +1,42 @@
+"""The modules of this repository, read from their manifests."""
+
+import ast
+
+from . import paths
+from .say import say
+
+
+def folders():
+    """Return {module: folder}, the addon itself and those of addons/."""
+    found = {paths.MODULE: paths.ROOT} if (paths.ROOT / "__manifest__.py").exists() else {}
+    for path in sorted((paths.ROOT / "addons").glob("*/__manifest__.py")):
+        found[path.parent.name] = path.parent
+    return found
+
+
+def depends(folder):
+    return ast.literal_eval((folder / "__manifest__.py").read_text()).get("depends", ["base"])
+
+
+def installable(instance):
+    """Return our modules whose dependencies are on the addons path, each after what it needs."""
+    ours = folders()
+    ordered, absent = [], {}
+
+    def visit(name):
+        if name in ordered:
+            return True
+        if name not in ours:
+            return any((folder / name).is_dir() for folder in instance.addons_path)
+        missing = [other for other in depends(ours[name]) if not visit(other)]
+        if missing:
+            absent[name] = missing
+            return False
+        ordered.append(name)
+        return True
+
+    for name in ours:
+        visit(name)
+    for name, missing in absent.items():
+        say(f"{name} is left out: it needs {', '.join(missing)}, which is not here")
+    return ordered

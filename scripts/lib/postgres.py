@@ -1,0 +1,197 @@
+"""A PostgreSQL cluster of our own: one folder, a unix socket, no network port."""
+
+import os
+import pwd
+import re
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+from . import commands, paths, processes
+from .say import halt
+
+USER = "odoo"  # Odoo refuses to work as "postgres"
+PORT = 5432  # names the socket file only
+
+_SETTINGS = """\
+listen_addresses = ''
+port = {port}
+unix_socket_directories = '{socket}'
+unix_socket_permissions = 0700
+max_connections = 200
+shared_buffers = 128MB
+logging_collector = off
+log_min_messages = warning
+log_min_error_statement = panic
+"""
+# A database that is thrown away after the tests need not survive a power cut.
+_QUICK = """\
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+"""
+
+
+def find_binaries():
+    """Return the folder of PostgreSQL's server programs, 13 or newer, or None."""
+    folders = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin"),
+        key=lambda folder: int(re.sub(r"\D", "", folder.parent.name) or 0),
+        reverse=True,
+    )
+    if found := shutil.which("initdb"):
+        folders.append(Path(found).resolve().parent)
+    return next((folder for folder in folders if (folder / "postgres").exists()), None)
+
+
+def _server_user():
+    """Return the user that the server runs as: it refuses to be root."""
+    if os.geteuid():
+        return None
+    try:
+        return pwd.getpwnam("postgres").pw_name
+    except KeyError:
+        halt(
+            "PostgreSQL does not run as root and there is no user 'postgres': add one with "
+            "'adduser --system --group postgres', or work as an ordinary user."
+        )
+
+
+class Cluster:
+    """The cluster of a folder."""
+
+    def __init__(self, folder, *, quick=True):
+        self.folder = Path(folder)
+        self.quick = quick
+        self.user = _server_user()
+        self.home = self._home()
+        self.data = self.home / "data"
+        self.socket = self.home / "s"
+        self.log = self.folder / "postgresql.log"
+        self.process = None
+
+    def _home(self):
+        """Return a folder that the server's user can reach, with room for a socket's short name."""
+        short = Path("/var/tmp") / f"{paths.MODULE}-{paths.short_hash(self.folder)}"
+        return short if self.user or len(str(self.folder)) > 80 else self.folder
+
+    def create(self):
+        """Make the folders, ours alone."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.home != self.folder:
+            try:
+                self.home.mkdir(mode=0o700)
+            except FileExistsError:
+                if self.home.is_symlink() or self.home.stat().st_uid not in self._owners():
+                    halt(
+                        f"{self.home} belongs to somebody else: remove it, or set "
+                        "XDG_CACHE_HOME to another folder."
+                    )
+        self._give(self.home)
+
+    def _owners(self):
+        return {os.geteuid(), pwd.getpwnam(self.user).pw_uid if self.user else os.geteuid()}
+
+    def _give(self, folder):
+        if self.user:
+            shutil.chown(folder, self.user, self.user)
+
+    def initdb(self):
+        self.create()
+        self._run(
+            "initdb",
+            *("-D", self.data, "-U", USER, "--encoding=UTF8", "--locale=C", "--auth=trust"),
+            "--no-sync",
+        )
+
+    def restore(self, archive):
+        """Fill the cluster from an archive made by save()."""
+        self.create()
+        shutil.rmtree(self.data, ignore_errors=True)
+        commands.run(
+            ["tar", "-xf", archive, "-C", self.home], "unpacking a database", name="postgres"
+        )
+
+    def save(self, archive):
+        """Write the stopped cluster to an archive."""
+        commands.run(
+            ["tar", "-cf", archive, "-C", self.home, "data"], "packing a database", name="postgres"
+        )
+
+    def start(self):
+        self.socket.mkdir(mode=0o700, exist_ok=True)
+        self._give(self.socket)
+        settings = _SETTINGS.format(port=PORT, socket=self.socket)
+        (self.data / "postgresql.auto.conf").write_text(settings + (_QUICK if self.quick else ""))
+        self._give(self.data / "postgresql.auto.conf")
+        self.process = processes.start(
+            [self._program("postgres"), "-D", self.data],
+            self.log,
+            user=self.user,
+            cwd=self.home,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+        if not commands.wait_for(lambda: self.is_ready() or not self.process.is_alive(), 60):
+            self.process.kill()
+        if not self.is_ready():
+            halt(f"PostgreSQL did not start: see {self.log}.")
+        return self.process
+
+    def is_ready(self):
+        return not subprocess.call(
+            [self._program("pg_isready"), "-q", "-h", self.socket, "-p", str(PORT), "-U", USER],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def stop(self, signum=signal.SIGINT):
+        """Stop it: SIGINT ends the sessions, SIGQUIT is a crash."""
+        if self.process:
+            self.process.stop(signum, 30)
+
+    def restart(self, signum=signal.SIGINT):
+        self.stop(signum)
+        return self.start()
+
+    def remove(self):
+        self.stop(signal.SIGQUIT)
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def sql(self, statement, database="postgres"):
+        """Run SQL and return what psql prints: a line a row, columns apart by |."""
+        command = [self._program("psql"), "-X", "-qAt", "-v", "ON_ERROR_STOP=1"]
+        result = subprocess.run(
+            [*command, "-h", self.socket, "-p", str(PORT), "-U", USER, "-d", database],
+            input=statement,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if result.returncode:
+            raise RuntimeError(result.stderr.strip())
+        return result.stdout.strip()
+
+    def databases(self):
+        return self.sql("SELECT datname FROM pg_database WHERE NOT datistemplate").split()
+
+    def create_database(self, name, template="template0"):
+        self.sql(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+
+    def drop_database(self, name):
+        self.sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def _program(self, name):
+        folder = find_binaries()
+        if not folder:
+            halt("PostgreSQL's server is not installed: run 'make setup'.")
+        return folder / name
+
+    def _run(self, name, *arguments):
+        commands.run(
+            [self._program(name), *arguments],
+            f"PostgreSQL's {name}",
+            name="postgres",
+            cwd=self.home,
+            user=self.user,
+        )
