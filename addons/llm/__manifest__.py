@@ -1,0 +1,20 @@
+{
+    "name": "LLM",
+    "version": "19.0.1.0.0",
+    "category": "Productivity",
+    "summary": "Providers and models of language model services, and the roles of their messages",
+    "author": "llm_generate_job contributors",
+    "license": "LGPL-3",
+    "depends": ["mail"],
+    "data": [
+        "security/llm_groups.xml",
+        "security/ir.model.access.csv",
+        "security/llm_security.xml",
+        "data/mail_message_subtype_data.xml",
+        "wizards/llm_fetch_models_views.xml",
+        "views/llm_provider_views.xml",
+        "views/llm_model_views.xml",
+        "views/llm_publisher_views.xml",
+        "views/llm_menus.xml",
+    ],
+}

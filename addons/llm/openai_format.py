@@ -1,0 +1,137 @@
+"""Conversations and tools in the wire format of OpenAI, which most services understand."""
+
+import json
+import re
+
+from lxml import etree, html
+
+from odoo.models import BaseModel
+
+IMAGE_TYPES = ("image/gif", "image/jpeg", "image/png", "image/webp")
+BLOCK_ENDS = {
+    "blockquote": "\n\n",
+    "br": "\n",
+    "div": "\n",
+    "li": "\n",
+    "ol": "\n",
+    "p": "\n\n",
+    "pre": "\n\n",
+    "tr": "\n",
+    "ul": "\n",
+} | {f"h{level}": "\n\n" for level in range(1, 7)}
+
+
+def format_messages(messages, system_prompt=None, model=None):
+    """Return role and content dicts of a conversation, in the order given.
+
+    Messages without a role and error notices are left out. So are tool calls that were never
+    answered and answers to no call: services refuse a conversation that has one.
+
+    :param messages: ``mail.message`` recordset, or a list of dicts that is taken as it is
+    :param model: ``llm.model`` record; a multimodal one also gets the attached images
+    """
+    formatted = [{"role": "system", "content": system_prompt}] if system_prompt else []
+    if not isinstance(messages, BaseModel):
+        return formatted + list(messages or [])
+    messages = messages.filtered("llm_role")
+    answered = {_data(message).get("tool_call_id") for message in messages} - {None}
+    called = set()
+    for message in messages:
+        if message.llm_role == "tool":
+            if _data(message).get("tool_call_id") in called:
+                formatted.append(_format_tool_result(message))
+        elif not message.is_error:
+            calls = [call for call in _tool_calls(message) if call["id"] in answered]
+            called.update(call["id"] for call in calls)
+            content = _content(message, model)
+            if calls:
+                formatted.append({
+                    "role": "assistant",
+                    "content": content or None,
+                    "tool_calls": calls,
+                })
+            elif content:
+                formatted.append({"role": message.llm_role, "content": content})
+    return formatted
+
+
+def format_tools(tools):
+    """Return the function declarations of ``llm.tool`` records."""
+    return [
+        {
+            "type": "function",
+            "function": {
+                "name": tool.name,
+                "description": tool.description or "",
+                "parameters": tool.input_schema or {"type": "object", "properties": {}},
+            },
+        }
+        for tool in tools or []
+    ]
+
+
+def html_to_text(body):
+    """Return the text of an HTML body, its line breaks and indentation kept."""
+    if not body or not body.strip():
+        return ""
+    parts = []
+    root = html.fragment_fromstring(str(body), create_parent="div")
+    for event, node in etree.iterwalk(root, events=("start", "end")):
+        if event == "start":
+            parts.append(("- " if node.tag == "li" else "") + (node.text or ""))
+        else:
+            parts.append(BLOCK_ENDS.get(node.tag, "") + (node.tail or ""))
+    text = "".join(parts).replace("\N{NO-BREAK SPACE}", " ")
+    return re.sub(r"\n{3,}", "\n\n", text).strip()
+
+
+def _data(message):
+    """Return ``body_json`` when it is a dict: providers may store anything there."""
+    data = message.body_json
+    return data if isinstance(data, dict) else {}
+
+
+def _tool_calls(message):
+    if message.llm_role != "assistant":
+        return []
+    return [
+        {
+            "id": call["id"],
+            "type": "function",
+            "function": {
+                "name": call["function"]["name"],
+                "arguments": _as_text(call["function"].get("arguments") or "{}"),
+            },
+        }
+        for call in _data(message).get("tool_calls") or []
+    ]
+
+
+def _format_tool_result(message):
+    data = _data(message)
+    if data.get("error"):
+        content = _as_text({"error": data["error"]})
+    elif "result" in data:
+        content = _as_text(data["result"])
+    else:
+        content = html_to_text(message.body)
+    return {"role": "tool", "tool_call_id": data["tool_call_id"], "content": content}
+
+
+def _content(message, model):
+    """Return the text, or with images a list of text and image parts."""
+    text = html_to_text(message.body)
+    if message.llm_role != "user" or not model or model.model_use != "multimodal":
+        return text
+    images = message.attachment_ids.filtered(lambda file: file.mimetype in IMAGE_TYPES)
+    if not images:
+        return text
+    parts = [{"type": "text", "text": text}] if text else []
+    for image in images:
+        url = f"data:{image.mimetype};base64,{image.datas.decode()}"
+        parts.append({"type": "image_url", "image_url": {"url": url}})
+    return parts
+
+
+def _as_text(value):
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,93 @@
+from odoo.exceptions import AccessError, UserError
+from odoo.tests import Form
+
+from .common import LlmCommon
+
+
+class TestLlmFetchModels(LlmCommon):
+    def setUp(self):
+        super().setUp()
+        self._offer(
+            "models",
+            lambda provider, model_id: [
+                {"name": "new-embed", "details": {"size": 1}},
+                {"name": "known", "details": {"size": 2}},
+                {"name": "changed", "details": {"size": 3}},
+            ],
+        )
+        self.known = self._create_model("known", details={"size": 2})
+        self.changed = self._create_model("changed", details={"size": 0}, model_use="completion")
+
+    def _fetch(self):
+        action = self.provider.with_user(self.manager).action_fetch_models()
+        return self.env[action["res_model"]].with_user(self.manager).browse(action["res_id"])
+
+    def test_the_wizard_tells_new_changed_and_known_models_apart(self):
+        wizard = self._fetch()
+
+        self.assertRecordValues(
+            wizard.line_ids,
+            [
+                {
+                    "name": "changed",
+                    "status": "changed",
+                    "selected": True,
+                    "model_use": "completion",
+                },
+                {"name": "known", "status": "known", "selected": False, "model_use": "chat"},
+                {"name": "new-embed", "status": "new", "selected": True, "model_use": "embedding"},
+            ],
+        )
+
+    def test_selected_models_are_created_and_updated(self):
+        self._fetch().action_apply()
+
+        created = self.provider.model_ids - self.known - self.changed
+        self.assertRecordValues(
+            created, [{"name": "new-embed", "model_use": "embedding", "details": {"size": 1}}]
+        )
+        self.assertEqual(self.changed.details, {"size": 3})
+
+    def test_the_use_can_be_corrected_before_a_model_is_added(self):
+        wizard = self._fetch()
+        with Form(wizard) as form, form.line_ids.edit(2) as line:
+            line.model_use = "generation"
+
+        wizard.action_apply()
+
+        created = self.provider.model_ids.filtered(lambda model: model.name == "new-embed")
+        self.assertEqual(created.model_use, "generation")
+
+    def test_a_second_fetch_adds_nothing_twice(self):
+        self._fetch().action_apply()
+        names = self.provider.model_ids.mapped("name")
+
+        wizard = self._fetch()
+
+        self.assertEqual(set(wizard.line_ids.mapped("status")), {"known"})
+        self.assertCountEqual(names, ["known", "changed", "new-embed"])
+        with self.assertRaisesRegex(UserError, "Select at least one"):
+            wizard.action_apply()
+
+    def test_an_archived_model_is_not_added_again(self):
+        self.known.active = False
+
+        line = self._fetch().line_ids.filtered(lambda line: line.name == "known")
+
+        self.assertEqual(line.model_id, self.known)
+
+    def test_a_service_without_a_list_says_to_add_models_by_hand(self):
+        self._offer("models", None)
+
+        with self.assertRaisesRegex(UserError, "by hand"):
+            self._fetch()
+
+    def test_an_empty_list_is_told(self):
+        self._offer("models", lambda provider, model_id: [])
+
+        with self.assertRaisesRegex(UserError, "serves no model"):
+            self._fetch()
+
+    def test_only_managers_fetch_models(self):
+        with self.assertRaises(AccessError):
+            self.provider.with_user(self.user).action_fetch_models()
