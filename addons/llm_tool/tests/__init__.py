@@ -1,0 +1,3 @@
+from . import test_llm_tool
+from . import test_record_tools
+from . import test_server_action_tool
