@@ -1,6 +1,6 @@
 """Fetch and build what the demo and the tests run on, in the cache folder.
 
-setup.py [demo|test]: `demo` leaves out the browser and the linters.
+setup.py [demo|lint|test]: `demo` leaves out the browser and the linters, `lint` all but them.
 """
 
 import sys
@@ -10,50 +10,45 @@ from lib.say import run_main, say, step
 
 
 def steps_for(profile):
-    tests = profile == "test"
-    odoo_pins = (environments.requirements("odoo").read_text(), sys.version_info[:2])
+    run = () if profile == "lint" else (*_odoo(), *_model())
+    return [*run, *(() if profile == "demo" else _linters())]
+
+
+def _odoo():
     found = odoo_source.find()
-    chosen = [
-        steps.Step(
-            "venv-odoo",
-            "Python packages of Odoo",
-            odoo_pins,
-            environments.build_venv("odoo"),
-        ),
-        steps.Step(
-            "venv-model",
-            "the local model",
-            (environments.requirements("model").read_text(), sys.version_info[:2]),
-            environments.build_venv("model", dependencies=False),
-        ),
-        steps.Step(
-            "seed",
-            "a fresh Odoo database",
-            (*odoo_pins, *odoo_source.pins(), found and found.package, postgres.find_binaries()),
-            seed.build,
-            after=("odoo", "venv-odoo"),
-        ),
-    ]
+    pins = _venv_pins("odoo")
     if not found:
-        chosen.insert(0, steps.Step("odoo", "Odoo 19.0", odoo_source.pins(), odoo_source.build))
-    if tests:
-        lint = (environments.requirements("lint").read_text(), sys.version_info[:2])
-        chosen += [
-            steps.Step("venv-lint", "linters for Python", lint, environments.build_venv("lint")),
-            steps.Step(
-                "node",
-                "linters for JavaScript and XML",
-                ((paths.SCRIPTS / "package-lock.json").read_text(),),
-                environments.build_node,
-            ),
-        ]
-    return chosen
+        yield steps.Step("odoo", "Odoo 19.0", odoo_source.pins(), odoo_source.build)
+    yield steps.Step("venv-odoo", "Python packages of Odoo", pins, environments.build_venv("odoo"))
+    yield steps.Step(
+        "seed",
+        "a fresh Odoo database",
+        (*pins, *odoo_source.pins(), found and found.package, postgres.find_binaries()),
+        seed.build,
+        after=("odoo", "venv-odoo"),
+    )
+
+
+def _model():
+    build = environments.build_venv("model", dependencies=False)
+    yield steps.Step("venv-model", "the local model", _venv_pins("model"), build)
+
+
+def _linters():
+    lock = (paths.SCRIPTS / "package-lock.json").read_text()
+    build = environments.build_venv("lint")
+    yield steps.Step("venv-lint", "linters for Python", _venv_pins("lint"), build)
+    yield steps.Step("node", "linters for JavaScript and XML", [lock], environments.build_node)
+
+
+def _venv_pins(name):
+    return environments.requirements(name).read_text(), sys.version_info[:2]
 
 
 def set_up(profile):
     environments.check_python()
     odoo_source.find()  # a wrong ODOO_HOME is told before anything is fetched
-    environments.install_system_packages(tests=profile == "test")
+    environments.install_system_packages(profile)
     steps.run_steps(steps_for(profile))
     paths.module_link()
 

@@ -4,7 +4,7 @@ import importlib.util
 import shutil
 import sys
 
-from . import apt, commands, paths
+from . import apt, commands, paths, postgres
 from .say import halt
 
 
@@ -73,19 +73,14 @@ def chromium():
     return next((found for name in names if (found := shutil.which(name))), None)
 
 
-def install_system_packages(*, tests):
-    """Have what cannot live in the cache: PostgreSQL's server, and for the tests a browser."""
-    from . import postgres  # noqa: PLC0415 - postgres needs this module's neighbours only
-
-    wanted, purpose = [], []
-    if not postgres.find_binaries():
-        wanted += ["postgresql"]
-        purpose += ["PostgreSQL's server"]
-    if tests and not chromium():
-        wanted += ["chromium"]
-        purpose += ["Chromium"]
-    if tests and not shutil.which("npm"):
-        wanted += ["nodejs", "npm"]
-        purpose += ["Node.js with npm"]
+def install_system_packages(profile):
+    """Have what cannot live in the cache: PostgreSQL's server, for the tests a browser."""
+    needs = (
+        (profile != "lint" and not postgres.find_binaries(), "PostgreSQL's server", ["postgresql"]),
+        (profile == "test" and not chromium(), "Chromium", ["chromium"]),
+        (profile != "demo" and not shutil.which("npm"), "Node.js with npm", ["nodejs", "npm"]),
+    )
+    wanted = [(purpose, packages) for missing, purpose, packages in needs if missing]
     if wanted:
-        apt.install(wanted, " and ".join(purpose))
+        purposes = " and ".join(purpose for purpose, _packages in wanted)
+        apt.install([name for _purpose, packages in wanted for name in packages], purposes)

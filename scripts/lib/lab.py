@@ -66,9 +66,9 @@ class Lab:
 
 
 def _end(ledger):
-    entries = ledger.read()
+    entries = ledger.load()
     own = entries.pop("lab", None)
-    ledger.write(entries)
+    ledger.save(entries)
     ledger.stop_all()
     for entry in entries.values():
         if home := entry.get("home"):

@@ -76,7 +76,7 @@ class Cluster:
         short = Path("/var/tmp") / f"{paths.MODULE}-{paths.short_hash(self.folder)}"
         return short if self.user or len(str(self.folder)) > 80 else self.folder
 
-    def create(self):
+    def prepare(self):
         """Make the folders, ours alone."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.home != self.folder:
@@ -98,7 +98,7 @@ class Cluster:
             shutil.chown(folder, self.user, self.user)
 
     def initdb(self):
-        self.create()
+        self.prepare()
         self._run(
             "initdb",
             *("-D", self.data, "-U", USER, "--encoding=UTF8", "--locale=C", "--auth=trust"),
@@ -107,7 +107,7 @@ class Cluster:
 
     def restore(self, archive):
         """Fill the cluster from an archive made by save()."""
-        self.create()
+        self.prepare()
         shutil.rmtree(self.data, ignore_errors=True)
         commands.run(
             ["tar", "-xf", archive, "-C", self.home], "unpacking a database", name="postgres"

@@ -110,31 +110,31 @@ class Ledger:
     def __init__(self, path):
         self.path = Path(path)
 
-    def read(self):
+    def load(self):
         try:
             return json.loads(self.path.read_text())
         except (OSError, ValueError):
             return {}
 
-    def write(self, entries):
+    def save(self, entries):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(f".{os.getpid()}")
         temporary.write_text(json.dumps(entries, indent=1))
         temporary.replace(self.path)
 
     def add(self, name, process, **facts):
-        self.write({**self.read(), name: {**process.as_dict(), **facts}})
+        self.save({**self.load(), name: {**process.as_dict(), **facts}})
 
     def process(self, name):
         """Return the named process if it is alive."""
-        entry = self.read().get(name)
+        entry = self.load().get(name)
         process = entry and Process(entry["pid"], entry["started"])
         return process if process and process.is_alive() else None
 
     def stop_all(self):
         """Stop in the reverse order of starting; return the names of what was running."""
         stopped = []
-        for name in reversed(list(self.read())):
+        for name in reversed(list(self.load())):
             if process := self.process(name):
                 process.stop(signal.SIGINT if name.startswith("postgres") else signal.SIGTERM)
                 stopped.append(name)
@@ -149,8 +149,8 @@ def self_process():
 _children = set()
 
 
-def run(command, file, *, env=None):
-    """Run a program to its end, its output in an open file; it ends with us."""
+def run(command, file, *, env=None, seconds=None):
+    """Run a program to its end, its output in an open file; it ends with us, or when time is up."""
     popen = subprocess.Popen(
         [str(part) for part in command],
         stdin=subprocess.DEVNULL,
@@ -162,7 +162,10 @@ def run(command, file, *, env=None):
     process = Process(popen.pid, _started(popen.pid), popen)
     _children.add(process)
     try:
-        return popen.wait()
+        return popen.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.stop()
+        return -1
     finally:
         process.kill()
         _children.discard(process)

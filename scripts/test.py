@@ -1,0 +1,98 @@
+"""Run every check and test, from nothing: make test. With T only these tests of Odoo."""
+
+import os
+
+from lib import (
+    fault_scripts,
+    lab,
+    linters,
+    model_server,
+    module_cycle,
+    modules,
+    odoo_lint,
+    odoo_log,
+    odoo_tests,
+    seed,
+    unit_tests,
+)
+from lib.say import halt, run_main, stage
+from lib.tally import Tally
+from setup import set_up
+
+STACK = "stack"  # the database that has all our modules
+
+
+def main():
+    tags = os.environ.get("T")
+    tally = Tally()
+    with stage("set-up"):
+        set_up("test")
+        lab.sweep()
+    if not tags:
+        with stage("lint"):
+            linters.run(tally)
+        with stage("tests of the scripts"):
+            unit_tests.run(tally)
+    with lab.Lab("test", source=seed.folder()) as place:
+        names = modules.installable(place.instance)
+        if not names:
+            halt("there is no module to test: no __manifest__.py was found.")
+        with stage("a database with all modules"):
+            _make_stack(place, tally, names)
+        with stage("a local model"):
+            _serve_model(place)
+        with stage("tests in Odoo"):
+            _test_in_odoo(place, tally, names, tags)
+        if not tags:
+            _test_lives(place, tally, names)
+            _test_faults(place, tally)
+    return tally.close()
+
+
+def _make_stack(place, tally, names):
+    log = place.folder / "stack.log"
+    place.instance.create_database(STACK, names, log=log)
+    report = odoo_log.read(log.read_text(errors="replace"), names)
+    odoo_tests.record(tally, report)
+
+
+def _serve_model(place):
+    """Give the tests a real model at LLM_TEST_API_BASE."""
+    server = model_server.ModelServer(place.folder).start()
+    place.ledger.add("model", server.process)
+    os.environ["LLM_TEST_API_BASE"] = server.endpoint["api_base"]
+    os.environ["LLM_TEST_MODEL"] = server.endpoint["model"]
+
+
+def _test_in_odoo(place, tally, names, tags):
+    place.instance.create_database("tests", template=STACK)
+    report = odoo_tests.run(place, tally, "tests", names, tags=tags, update=names[:1])
+    if tags:
+        if not report.started:
+            tally.fail(f"no test matches T={tags}")
+    else:
+        odoo_tests.check_all_ran(tally, report, names)
+    place.instance.drop_database("tests")
+
+
+def _test_lives(place, tally, names):
+    with stage("Odoo's own checks"):
+        place.instance.create_database("lint", template=STACK)
+        odoo_lint.run(place, tally, "lint")
+        place.instance.drop_database("lint")
+    with stage("modules one by one"):
+        for name in names:
+            module_cycle.run(place, tally, name)
+
+
+def _test_faults(place, tally):
+    with stage("faults and races"):
+        place.cluster.stop()
+        target = place.folder / "seed"
+        target.mkdir()
+        seed.save(place.cluster, place.instance, target)
+        fault_scripts.run(place, tally, target)
+
+
+if __name__ == "__main__":
+    run_main(main)
