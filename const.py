@@ -1,0 +1,78 @@
+"""The life of a generation job, in one place."""
+
+#: Each state, and who moves a job out of it.
+STATES = [
+    # Being prepared; its owner queues or cancels it.
+    ("draft", "Draft"),
+    # Waits for a slot of its provider's queue; the engine claims it.
+    ("queued", "Queued"),
+    # A provider works on it; the provider's answer, an error or its owner ends it.
+    ("running", "Running"),
+    # Answered. Final.
+    ("completed", "Completed"),
+    # Ended by an error; its owner, a manager or the automatic retry queues it again.
+    ("failed", "Failed"),
+    # Given up by its owner or a manager. Final.
+    ("cancelled", "Cancelled"),
+]
+
+#: target state -> states that it may be entered from
+TRANSITIONS = {
+    "queued": ("draft", "running", "failed"),  # submit, give back, retry
+    "running": ("queued",),  # claim
+    "completed": ("running",),
+    "failed": ("queued", "running"),
+    "cancelled": ("draft", "queued", "running"),
+}
+
+ACTIVE_STATES = ("queued", "running")
+FINAL_STATES = ("completed", "failed", "cancelled")
+
+#: Why an attempt failed: what `exceptions.py` can say, and what the engine itself finds out.
+ERROR_TYPES = [
+    ("rate_limited", "Rate limited"),
+    ("overloaded", "Provider overloaded"),
+    ("transient", "Temporary failure"),
+    ("unknown_outcome", "Outcome unknown"),
+    ("quota", "Quota exhausted"),
+    ("authentication", "Authentication refused"),
+    ("bad_request", "Request refused"),
+    ("content_refused", "Content refused"),
+    ("provider_failed", "Failed at the provider"),
+    ("cancelled", "Cancelled at the provider"),
+    ("busy", "Thread is busy"),
+    ("timeout", "Took too long"),
+    ("worker_died", "Worker died"),
+    ("access", "Access lost"),
+    ("internal", "Unexpected error"),
+]
+
+#: How an attempt ended; `running` while it has not.
+OUTCOMES = [
+    ("running", "Running"),
+    ("completed", "Completed"),
+    ("failed", "Failed"),
+    ("cancelled", "Cancelled"),
+    ("given_back", "Given back"),
+]
+
+DEFAULT_PRIORITY = 10
+DEFAULT_MAX_RETRIES = 3
+DEFAULT_MAX_CONCURRENT = 5
+DEFAULT_RETRY_DELAY_MINUTES = 5.0
+#: Seconds; longer than any chat answer, shorter than a forgotten job.
+DEFAULT_JOB_TIMEOUT = 1800
+DEFAULT_RETENTION_DAYS = 7
+
+#: Characters of an error kept on a job: enough to diagnose, too little to fill a table.
+ERROR_MESSAGE_LIMIT = 2000
+
+#: PostgreSQL channel that wakes the runners: jobs were queued, a slot is free, a job was cancelled.
+RUNNER_CHANNEL = "llm_generate_job_runner"
+#: PostgreSQL channel that tells who waits for a job that something happened; payload: the job's id.
+JOB_CHANNEL = "llm_generate_job_event"
+#: Notification on the bus to the owner of jobs.
+#: Its payload is a list of `llm.generation.job._bus_payload()`.
+BUS_JOB_UPDATE = "llm.generation.job/update"
+#: Notification on the bus to the managers: something happened in these queues.
+BUS_QUEUE_UPDATE = "llm.generation.queue/update"

@@ -1,0 +1,86 @@
+"""What a provider can say went wrong, one class per meaning.
+
+A provider raises one of these from `create_generation_job()`, `check_generation_job_status()`
+or while it answers directly. What then happens to the job and to its queue follows from the
+class alone (`runner/backoff.py`). Errors of `requests` need not be translated:
+`runner/http_errors.py` does it.
+"""
+
+
+class GenerationError(Exception):
+    """A generation failed and nothing more is known: the job is retried a few times."""
+
+    error_type = "transient"
+
+    def __init__(self, message="", *, retry_after=None):
+        """Keep the sentence for the user and the wait that the provider asked for.
+
+        :param str message: what went wrong, without keys or prompts
+        :param float retry_after: seconds to wait before the next call, where the provider tells
+        """
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class RateLimitedError(GenerationError):
+    """Too many calls. The whole queue waits `retry_after` seconds; costs the job no retry."""
+
+    error_type = "rate_limited"
+
+
+class OverloadedError(GenerationError):
+    """The provider has no capacity now. The first waits cost no retry."""
+
+    error_type = "overloaded"
+
+
+class TransientError(GenerationError):
+    """The provider did not do the work, and may do it when asked again."""
+
+    error_type = "transient"
+
+
+class UnknownOutcomeError(GenerationError):
+    """The call ended without an answer: the provider may have done (and billed) the work."""
+
+    error_type = "unknown_outcome"
+
+
+class QuotaExceededError(GenerationError):
+    """The account has no credit left. The queue waits, the managers are told, jobs are kept."""
+
+    error_type = "quota"
+
+
+class AuthenticationError(GenerationError):
+    """The provider refuses our credentials. Like a quota: the queue waits, jobs are kept."""
+
+    error_type = "authentication"
+
+
+class BadRequestError(GenerationError):
+    """The provider will never accept this request. Final."""
+
+    error_type = "bad_request"
+
+
+class ContentRefusedError(GenerationError):
+    """The provider refuses the content, or it is too long for the model. Final."""
+
+    error_type = "content_refused"
+
+
+class ProviderFailedError(GenerationError):
+    """The provider accepted the job and failed at it."""
+
+    error_type = "provider_failed"
+
+
+class GenerationCancelledError(GenerationError):
+    """The generation was cancelled, at the provider or here. Final."""
+
+    error_type = "cancelled"
+
+
+class NoJobInterfaceError(NotImplementedError):
+    """The provider runs no jobs of its own: it is served by direct generation."""

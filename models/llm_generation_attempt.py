@@ -1,0 +1,35 @@
+from odoo import fields, models
+
+from ..const import ERROR_TYPES, OUTCOMES
+
+
+class LlmGenerationAttempt(models.Model):
+    """One try at a job: who ran it, when, and how it ended. Written by the engine alone."""
+
+    _name = "llm.generation.attempt"
+    _description = "LLM Generation Attempt"
+    _order = "id desc"
+    _rec_name = "number"
+
+    job_id = fields.Many2one(
+        "llm.generation.job", required=True, readonly=True, index=True, ondelete="cascade"
+    )
+    number = fields.Integer(readonly=True, aggregator=None)
+    runner_id = fields.Many2one(
+        "llm.generation.runner",
+        readonly=True,
+        index="btree_not_null",
+        ondelete="set null",
+        help="The process that runs the attempt. Empty once the provider runs it by itself.",
+    )
+    runner_name = fields.Char("Ran In", readonly=True)
+    outcome = fields.Selection(OUTCOMES, required=True, readonly=True, default="running")
+    started_at = fields.Datetime(required=True, readonly=True, default=fields.Datetime.now)
+    ended_at = fields.Datetime(readonly=True)
+    external_job_id = fields.Char("External Job", readonly=True)
+    error_type = fields.Selection(ERROR_TYPES, readonly=True)
+    error_message = fields.Text(readonly=True)
+    prompt_tokens = fields.Integer(readonly=True)
+    completion_tokens = fields.Integer(readonly=True)
+
+    _running_idx = models.Index("(job_id) WHERE outcome = 'running'")

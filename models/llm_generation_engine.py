@@ -1,0 +1,362 @@
+import contextlib
+import logging
+from collections import defaultdict
+from datetime import timedelta
+
+from odoo import SUPERUSER_ID, api, fields, models, modules
+from odoo.tools import split_every
+
+from ..const import (
+    ACTIVE_STATES,
+    BUS_JOB_UPDATE,
+    BUS_QUEUE_UPDATE,
+    FINAL_STATES,
+    JOB_CHANNEL,
+    RUNNER_CHANNEL,
+)
+from ..runner import pool, ratelimit
+from ..runner import statements as sql
+from ..runner.answer import Claim
+from ..runner.lazy_cursor import InlineCursor, LazyCursor, read_committed
+
+_logger = logging.getLogger(__name__)
+
+#: Jobs that one call of the inline mode runs at most, so that a job which queues itself ends.
+INLINE_LIMIT = 1000
+
+
+class LlmGenerationEngine(models.AbstractModel):
+    """Moves jobs through their queue: enqueue, claim, start, and tell whom it concerns.
+
+    What a claimed job does is in `llm.generation.call`, how it ends in
+    `llm.generation.verdict`, and what time brings in `llm.generation.upkeep`. These four and
+    `runner/` are the only code with SQL, locks and commits.
+    """
+
+    _name = "llm.generation.engine"
+    _description = "LLM Generation Engine"
+
+    # === TRANSACTIONS === #
+
+    @api.model
+    def _is_inline(self):
+        """Whether jobs run in the caller's thread and transaction, as in tests.
+
+        A test keeps its data in one transaction that no other thread sees.
+        """
+        return self.env.context.get("generation_inline", bool(modules.module.current_test))
+
+    @api.model
+    @contextlib.contextmanager
+    def _transaction(self, *, lazy=False):
+        """Yield this model on a transaction of its own, which sees what others commit.
+
+        In inline mode it is a part of the caller's transaction.
+
+        :param bool lazy: hold a connection only while there is something to commit
+        """
+        if inline := self._is_inline():
+            self.env.flush_all()
+            cr = InlineCursor(self.env.cr)
+        else:
+            cr = LazyCursor(self.env.registry) if lazy else self.env.registry.cursor()
+        try:
+            with cr:
+                read_committed(cr)
+                keys = ("generation_inline", "generation_outbox", "generation_call")
+                kept = {key: self.env.context[key] for key in keys if key in self.env.context}
+                yield api.Environment(cr, SUPERUSER_ID, {"tracking_disable": True, **kept})[
+                    self._name
+                ]
+        finally:
+            if inline:
+                self.env.invalidate_all(flush=False)
+
+    @api.model
+    def _select(self, statement, params=None):
+        """Return the rows of a query, on what the ORM has in mind."""
+        self.env.flush_all()
+        self.env.cr.execute(statement, params)
+        return self.env.cr.fetchall()
+
+    @api.model
+    def _change(self, statement, params=None):
+        """Execute a statement behind the ORM's back, and return the rows it returns."""
+        self.env.flush_all()
+        self.env.cr.execute(statement, params)
+        rows = self.env.cr.fetchall() if self.env.cr.description else []
+        self.env.invalidate_all(flush=False)
+        return rows
+
+    # === ENQUEUE === #
+
+    @api.model
+    def _enqueue(self, jobs):
+        """Move drafts to their place in the queue."""
+        jobs = jobs.sudo()
+        for provider in jobs.provider_id:
+            self.env["llm.generation.queue"]._get_or_create_queue(provider)
+        for job in jobs:
+            job.estimated_tokens = job._estimate_tokens()
+        self._take_turns(jobs)
+        jobs._set_state("queued", retry_at=False)
+
+    @api.model
+    def _requeue(self, jobs):
+        """Queue failed jobs again, at the end; each costs a retry."""
+        for job in jobs.sudo():
+            job.write({"retry_count": job.retry_count + 1, "scheduled_at": False})
+        self._take_turns(jobs)
+        jobs._set_state("queued", retry_at=False)
+
+    @api.model
+    def _take_turns(self, jobs):
+        self._change(sql.TURNS, [jobs.ids, fields.Datetime.now()])
+
+    @api.model
+    def _start_now(self, jobs):
+        """Put waiting jobs at the head of their queue; who is no manager only skips a delay."""
+        values = {"scheduled_at": False, "is_delayed": False}
+        if self.env.user.has_group("llm.group_llm_manager"):
+            values |= {"turn": -1, "priority": min([0, *jobs.mapped("priority")])}
+        jobs.sudo().write(values)
+        self._wake()
+
+    @api.model
+    def _wake(self, payload="queued"):
+        """Wake the runners when the transaction commits; where there is none, start one."""
+        cr = self.env.cr
+        cr.execute("SELECT pg_notify(%s, %s)", [RUNNER_CHANNEL, payload])
+        if cr.postcommit.data.setdefault("llm_generate_job.woken", False):
+            return
+        cr.postcommit.data["llm_generate_job.woken"] = True
+        if pool.is_running(cr.dbname):
+            cr.postcommit.add(self._start_runner_if_gone)
+        else:
+            self._pump_cron()._trigger()
+
+    @api.model
+    def _pump_cron(self):
+        return self.env.ref("llm_generate_job.ir_cron_process_queues").sudo()
+
+    def _start_runner_if_gone(self):
+        # The runner of this process may have ended between the look and the commit; whichever
+        # runner is alive after the commit has been notified.
+        if not pool.is_running(self.env.cr.dbname):
+            with self._transaction() as engine:
+                engine._pump_cron()._trigger()
+
+    @api.model
+    def _create_queue(self, provider_id):
+        """Make the queue of a provider, or find the one that another process just made."""
+        queues = self.env["llm.generation.queue"].sudo()
+        with self._transaction() as engine:
+            env = engine.env
+            if not env["llm.provider"].browse(provider_id).exists():
+                env = None  # made in the caller's transaction: nobody else knows it yet
+            else:
+                env.cr.execute(
+                    "SELECT pg_advisory_xact_lock(hashtext('llm_generation_queue'), %s)",
+                    [provider_id],
+                )
+                made = env["llm.generation.queue"].search([("provider_id", "=", provider_id)])
+                made = made or env["llm.generation.queue"].create({"provider_id": provider_id})
+                env.flush_all()
+                names = [name for name, field in made._fields.items() if field.column_type]
+                values = made._read_format(names, load=None)[0]
+        if env is None:
+            return queues.create({"provider_id": provider_id})
+        # The caller's snapshot is older than that commit and will not show its row: what was
+        # read elsewhere serves for the rest of this transaction.
+        queue = queues.browse(values["id"])
+        for name in names:
+            queue._fields[name]._update_cache(queue, values[name] or None)
+        return queue
+
+    # === CLAIM === #
+
+    @api.model
+    def _claim(self, slots, runner_id=None, runner_name=None, queue_ids=None):
+        """Take as many jobs as there are slots here and in their queues.
+
+        :param int slots: jobs that this process can run besides those it runs
+        :param list queue_ids: the queues to look at, None for all
+        :return: the claims, and the seconds until a rate limit lets more through (or None)
+        """
+        with self._transaction() as engine:
+            ready = [row[0] for row in engine._select(sql.READY_QUEUES, {"queue_ids": queue_ids})]
+        claims, waits = [], []
+        for queue_id in ready:
+            if slots <= len(claims):
+                break
+            with self._transaction() as engine:
+                some, wait = engine._claim_from(
+                    queue_id, slots - len(claims), runner_id, runner_name
+                )
+            claims += some
+            if wait:
+                waits.append(wait)
+        return claims, min(waits, default=None)
+
+    @api.model
+    def _claim_from(self, queue_id, slots, runner_id, runner_name):
+        locked = self._select(sql.LOCK_QUEUE, [queue_id])
+        if not locked:
+            return [], None
+        provider_id, limit, *per_minute = locked[0]
+        levels, tokens = {"requests": 0.0, "tokens": 0.0}, None
+        if any(per_minute):
+            levels, wait = self._fill_bucket(queue_id, *per_minute)
+            if wait:
+                return [], wait
+            slots = min(slots, int(levels["requests"])) if per_minute[0] else slots
+            tokens = levels["tokens"] if per_minute[1] else None
+        rows = self._change(
+            sql.CLAIM,
+            {
+                "provider": provider_id,
+                "limit": limit,
+                "slots": slots,
+                "runner": runner_id,
+                "runner_name": runner_name,
+                "tokens": tokens,
+            },
+        )
+        if rows:
+            levels["requests"] -= len(rows)
+            levels["tokens"] -= sum(row[2] or 0 for row in rows)
+            self._change(sql.WRITE_BUCKET, {"queue": queue_id, **levels})
+        claims = [Claim(job_id, token) for job_id, token, _estimate in rows]
+        return claims, self._bucket_wait(levels, *per_minute)
+
+    @api.model
+    def _fill_bucket(self, queue_id, requests_per_minute, tokens_per_minute):
+        """Return the bucket's levels now, and the seconds until a job may start (or None)."""
+        requests, tokens, elapsed = self._change(sql.READ_BUCKET, [queue_id])[0]
+        levels = {
+            "requests": ratelimit.refill(requests, requests_per_minute, float(elapsed)),
+            "tokens": ratelimit.refill(tokens, tokens_per_minute, float(elapsed)),
+        }
+        return levels, self._bucket_wait(levels, requests_per_minute, tokens_per_minute)
+
+    @api.model
+    def _bucket_wait(self, levels, requests_per_minute, tokens_per_minute):
+        waits = []
+        if requests_per_minute:
+            waits.append(ratelimit.wait_for(levels["requests"], requests_per_minute))
+        if tokens_per_minute:
+            waits.append(ratelimit.wait_for(levels["tokens"], tokens_per_minute))
+        return max(waits, default=0.0) or None
+
+    @api.model
+    def _process(self, queues):
+        """Start what may start now in these queues.
+
+        In a server this makes sure that the process has a runner, which keeps on; in inline
+        mode the jobs run to their end before this returns.
+
+        :return: how many jobs were started
+        """
+        if not self._is_inline():
+            return pool.ensure(self.env.cr.dbname).claim(queues.ids)
+        self.env["llm.generation.upkeep"]._promote()
+        started = 0
+        while started < INLINE_LIMIT:
+            claims, _wait = self._claim(1, queue_ids=queues.ids)
+            if not claims:
+                break
+            self.env["llm.generation.call"]._run(claims[0])
+            started += len(claims)
+        return started
+
+    # === AFTER A MOVE === #
+
+    @api.model
+    def _moved(self, jobs, target, was_running):
+        """Tell the runners, those who wait, the owners and the thread what became of jobs."""
+        jobs = jobs.sudo()
+        if was_running:
+            was_running = was_running.sudo()
+            outcome = "given_back" if target == "queued" else target
+            params = {"outcome": outcome, "jobs": was_running.ids}
+            self._change(sql.CLOSE_ATTEMPTS, params)
+            self._change(sql.PROMOTE_BUSY, [was_running.thread_id.ids])
+            self._wake("slot")
+        if target == "queued":
+            self._wake()
+        if target == "cancelled" and was_running:
+            was_running.filtered("external_job_id").write({"must_cancel": True})
+            self._stop_calls(was_running)
+            if self._is_inline():
+                self.env["llm.generation.upkeep"]._cancel_at_providers()
+        self._notify(jobs)
+        if target in FINAL_STATES:
+            for job in jobs.filtered(lambda job: not job.retry_at):
+                self._call_hook(job)
+
+    @api.model
+    def _stop_calls(self, jobs):
+        """Tell the runners to hang up on jobs that no longer run."""
+        for some in split_every(500, jobs.ids):  # a notification holds 8000 bytes
+            self._wake("cancel:" + ",".join(map(str, some)))
+
+    @api.model
+    def _notify(self, jobs):
+        """Tell those who wait for jobs, at commit, that something happened to them."""
+        self.env.cr.execute(
+            "SELECT pg_notify(%s, id::text) FROM unnest(%s) AS id", [JOB_CHANNEL, jobs.ids]
+        )
+        outbox = self.env.context.get("generation_outbox")
+        if outbox is None:
+            self._announce(jobs)
+        else:
+            ids = jobs.ids
+            self.env.cr.postcommit.add(lambda: outbox.extend(ids))
+
+    @api.model
+    def _announce(self, jobs):
+        """Send the owners of jobs, and the managers, their news over the bus."""
+        for user, mine in jobs.sudo().grouped("user_id").items():
+            user._bus_send(BUS_JOB_UPDATE, [job._bus_payload() for job in mine])
+        managers = self.env.ref("llm.group_llm_manager").sudo()
+        managers._bus_send(BUS_QUEUE_UPDATE, {"provider_ids": jobs.provider_id.ids})
+
+    @api.model
+    def _call_hook(self, job):
+        thread = job.thread_id.with_user(job.user_id).with_context(tracking_disable=False)
+        try:
+            with self.env.cr.savepoint():
+                thread._on_generation_job_done(job.with_env(thread.env))
+        except Exception:
+            # The answer is paid for: another addon's bug must not undo it.
+            _logger.exception("The hook of thread %s failed on job %s", thread.id, job.id)
+
+    # === FIGURES === #
+
+    @api.model
+    def _figures(self, queues):
+        """Return the figures of queues by id, in one statement whatever their number."""
+        now = fields.Datetime.now()
+        params = {
+            "queues": queues.ids,
+            "providers": queues.provider_id.ids,
+            "midnight": now.replace(hour=0, minute=0, second=0),
+            "hour_ago": now - timedelta(hours=1),
+            "day_ago": now - timedelta(days=1),
+        }
+        self.env.flush_all()
+        self.env.cr.execute(sql.FIGURES, params)
+        figures = {}
+        for row in self.env.cr.dictfetchall():
+            live = {state: 0 for state in ("draft", *ACTIVE_STATES)} | (row.pop("counts") or {})
+            last = row.pop("last_processed_at")
+            ended = {name: float(value or 0) for name, value in row.items()}
+            ended["today"] += live["queued"] + live["running"]
+            figures[row["queue_id"]] = {**ended, **live, "last_processed_at": last}
+        return defaultdict(lambda: defaultdict(float, last_processed_at=False), figures)
+
+    @api.model
+    def _queue_positions(self, jobs):
+        """Return the place in the queue of each waiting job, by id; 1 is next."""
+        waiting = [job.id for job in jobs if isinstance(job.id, int)]
+        return dict(self._select(sql.POSITIONS, [waiting])) if waiting else {}

@@ -1,0 +1,109 @@
+import json
+import time
+
+from odoo import api, models
+
+from ..const import FINAL_STATES, JOB_CHANNEL
+from ..runner.listener import Listener
+
+#: Seconds after which a job is looked at though nothing was heard of it.
+FALLBACK = 5.0
+#: Seconds after which the place in the queue is looked at.
+POSITION_LOOK = 1.0
+#: Seconds for which the failure of a job is no end yet, because its retry comes sooner.
+PATIENT_RETRY = 90.0
+
+
+class LlmGenerationFollow(models.AbstractModel):
+    """Relays what happens to a job, as events, to whoever asked for it."""
+
+    _name = "llm.generation.follow"
+    _description = "LLM Generation Follower"
+    _inherit = ["llm.generation.engine"]
+
+    @api.model
+    def _follow(self, job):
+        """Yield the events of a job until it has ended.
+
+        Commits the caller's transaction before each wait, so that none is open meanwhile and the
+        runners can see the job. Closing the generator leaves the job alone.
+
+        :return: a generator of the event dicts that `generate_response()` documents
+        """
+        seen = {}
+        if self._is_inline():
+            yield from self._news(job, seen)
+            queue = self.env["llm.generation.queue"]._get_or_create_queue(job.provider_id)
+            self._process(queue)
+            yield from self._news(job, seen)
+            return
+        self.env.cr.commit()
+        with Listener(self.env.cr.dbname, JOB_CHANNEL) as listener:
+            while True:
+                yield from self._news(job, seen)
+                if seen.get("ended"):
+                    return
+                self.env.cr.commit()
+                self._await_news(listener, job, seen)
+
+    @api.model
+    def _await_news(self, listener, job, seen):
+        """Return when something was heard of the job, or it is time to look anyway."""
+        # A queue that moves does not tell each waiting job its new place.
+        patience = FALLBACK if seen.get("state") == "running" else POSITION_LOOK
+        deadline = time.monotonic() + patience
+        while (left := deadline - time.monotonic()) > 0:
+            if str(job.id) in listener.wait(left):
+                return
+
+    @api.model
+    def _news(self, job, seen):
+        """Yield what is new of a job since the last look, and remember it in `seen`."""
+        with self._transaction(lazy=True) as follow:
+            current = follow.env["llm.generation.job"].browse(job.id).exists()
+            if not current:
+                seen["ended"] = True
+                yield {"type": "cancelled", "job_id": job.id}
+                return
+            events = [*follow._state_news(current, seen), *follow._message_news(current, seen)]
+            if seen["ended"]:
+                events.append(follow._last_event(current))
+        yield from events
+
+    def _state_news(self, job, seen):
+        waits_for_retry = job.state == "failed" and job._seconds_to_retry() < PATIENT_RETRY
+        seen["ended"] = job.state in FINAL_STATES and not waits_for_retry
+        position = job.queue_position if job.state == "queued" else 0
+        if (job.state, position) == (seen.get("state"), seen.get("position")):
+            return
+        seen.update(state=job.state, position=position)
+        yield {
+            "type": "job_status",
+            "job_id": job.id,
+            "state": job.state,
+            "message": job._status_sentence(),
+            "position": position,
+        }
+
+    def _message_news(self, job, seen):
+        message = job.output_message_id
+        if not message:
+            return
+        store = json.loads(json.dumps(message.to_store_format(), default=str))
+        if store == seen.get("message"):
+            return
+        if (seen.get("message") or {}).get("id") != message.id:
+            kind = "message_create"
+        else:
+            kind = "message_chunk" if job.state == "running" else "message_update"
+        seen["message"] = store
+        yield {"type": kind, "message": store}
+
+    def _last_event(self, job):
+        if job.state == "completed":
+            message = job.output_message_id
+            store = message.to_store_format() if message else False
+            return {"type": "done", "job_id": job.id, "message": store}
+        if job.state == "cancelled":
+            return {"type": "cancelled", "job_id": job.id}
+        return {"type": "error", "error": job._status_sentence(), "job_id": job.id}

@@ -1,0 +1,83 @@
+from odoo import api, models
+from odoo.exceptions import AccessError, UserError
+
+#: What the owner of a job may write over RPC, and only while it is a draft.
+OWNER_FIELDS = frozenset({
+    "generation_inputs",
+    "identity_key",
+    "input_message_id",
+    "max_retries",
+    "model_id",
+    "priority",
+    "provider_id",
+    "scheduled_at",
+    "thread_id",
+})
+#: What a manager may write over RPC while a job waits.
+MANAGER_FIELDS = frozenset({"max_retries", "priority", "scheduled_at"})
+
+
+class LlmGenerationGuard(models.AbstractModel):
+    """Who may write what of a job. The engine writes as superuser; over RPC nobody is that."""
+
+    _name = "llm.generation.guard"
+    _description = "LLM Generation Guard"
+
+    @api.model_create_multi
+    def create(self, vals_list):
+        if not self.env.su:
+            self._check_created_by_user(vals_list)
+        jobs = super().create(vals_list)
+        if not self.env.su:
+            jobs._check_owner_rights()
+        return jobs
+
+    def write(self, vals):
+        if not self.env.su:
+            self._check_written_by_user(vals)
+        result = super().write(vals)
+        if not self.env.su and {"thread_id", "provider_id", "model_id"} & vals.keys():
+            self._check_owner_rights()
+        return result
+
+    @api.model
+    def _check_created_by_user(self, vals_list):
+        for vals in vals_list:
+            foreign = vals.get("user_id", self.env.uid) != self.env.uid
+            engine_owned = vals.keys() - OWNER_FIELDS - {"user_id", "state", "name"}
+            if foreign or engine_owned or vals.get("state", "draft") != "draft":
+                raise AccessError(
+                    self.env._("A job is created as your own draft; its state is the queue's work.")
+                )
+
+    def _check_written_by_user(self, vals):
+        manager = self.env.user.has_group("llm.group_llm_manager")
+        for job in self:
+            allowed = OWNER_FIELDS if job.state == "draft" else frozenset()
+            if manager and job.state in {"draft", "queued", "failed"}:
+                allowed |= MANAGER_FIELDS
+            if refused := vals.keys() - allowed:
+                raise AccessError(
+                    self.env._(
+                        "%(fields)s of a job in this state cannot be changed by hand.",
+                        fields=", ".join(sorted(refused)),
+                    )
+                )
+
+    def _check_owner_rights(self):
+        """Refuse jobs on what their creator may not use.
+
+        :raise AccessError: on a thread that cannot be read, or another company's provider
+        :raise UserError: on a model of another provider
+        """
+        self.thread_id.check_access("read")
+        self.provider_id.check_access("read")
+        self.model_id.check_access("read")
+        for job in self:
+            if job.model_id.provider_id != job.provider_id:
+                raise UserError(
+                    self.env._("The model %s does not belong to the provider.", job.model_id.name)
+                )
+            message = job.input_message_id.sudo()
+            if message and (message.model, message.res_id) != ("llm.thread", job.thread_id.id):
+                raise AccessError(self.env._("The input message belongs to another thread."))

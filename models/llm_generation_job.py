@@ -1,0 +1,439 @@
+from itertools import groupby
+
+from odoo import api, fields, models
+from odoo.exceptions import UserError
+
+from ..const import (
+    ACTIVE_STATES,
+    DEFAULT_MAX_RETRIES,
+    DEFAULT_PRIORITY,
+    DEFAULT_RETENTION_DAYS,
+    ERROR_TYPES,
+    FINAL_STATES,
+    STATES,
+    TRANSITIONS,
+)
+
+class LlmGenerationJob(models.Model):
+    """One answer asked of a provider. How its state moves: `const.py`; who moves it: `_set_state`."""
+
+    _name = "llm.generation.job"
+    _description = "LLM Generation Job"
+    _inherit = ["llm.generation.guard", "llm.generation.request"]
+    _order = "id desc"
+
+    name = fields.Char(compute="_compute_name", store=True, precompute=True)
+    thread_id = fields.Many2one("llm.thread", required=True, ondelete="cascade", index=True)
+    provider_id = fields.Many2one(
+        "llm.provider",
+        compute="_compute_from_thread",
+        store=True,
+        readonly=False,
+        precompute=True,
+        required=True,
+        ondelete="restrict",
+    )
+    model_id = fields.Many2one(
+        "llm.model",
+        compute="_compute_from_thread",
+        store=True,
+        readonly=False,
+        precompute=True,
+        required=True,
+        ondelete="restrict",
+        domain="[('provider_id', '=', provider_id)]",
+    )
+    user_id = fields.Many2one(
+        "res.users",
+        default=lambda self: self.env.user,
+        required=True,
+        readonly=True,
+        help="The generation runs with the rights, language and companies of this user.",
+    )
+    company_id = fields.Many2one(
+        "res.company", compute="_compute_company_id", store=True, precompute=True, readonly=True
+    )
+    state = fields.Selection(STATES, default="draft", required=True, readonly=True)
+    priority = fields.Integer(
+        default=DEFAULT_PRIORITY, aggregator=None, help="Lower runs first."
+    )
+    scheduled_at = fields.Datetime(
+        "Not Before", copy=False, help="The job waits at least until then."
+    )
+    identity_key = fields.Char(
+        copy=False,
+        help="At most one waiting or running job of a company has this key.",
+    )
+    generation_inputs = fields.Json()
+    provider_data = fields.Json(readonly=True, copy=False)
+    input_message_id = fields.Many2one(
+        "mail.message", index="btree_not_null", ondelete="set null", copy=False
+    )
+    output_message_id = fields.Many2one(
+        "mail.message", index="btree_not_null", ondelete="set null", readonly=True, copy=False
+    )
+    external_job_id = fields.Char("External Job", readonly=True, copy=False)
+    queued_at = fields.Datetime(readonly=True, copy=False)
+    started_at = fields.Datetime(readonly=True, copy=False)
+    completed_at = fields.Datetime(readonly=True, copy=False)
+    duration = fields.Float(
+        "Run Time (s)", readonly=True, copy=False, aggregator="avg", help="Seconds of processing."
+    )
+    queue_duration = fields.Float(
+        "Wait (s)", readonly=True, copy=False, aggregator="avg", help="Seconds of waiting."
+    )
+    progress = fields.Float(
+        readonly=True, copy=False, aggregator="avg", help="Per cent, where the provider tells."
+    )
+    error_type = fields.Selection(ERROR_TYPES, readonly=True, copy=False)
+    error_message = fields.Text(readonly=True, copy=False)
+    retry_count = fields.Integer("Retries", readonly=True, copy=False, aggregator=None)
+    max_retries = fields.Integer(default=DEFAULT_MAX_RETRIES, aggregator=None)
+    retry_at = fields.Datetime(
+        "Next Retry", readonly=True, copy=False, help="When the failed job is queued again."
+    )
+    prompt_tokens = fields.Integer(readonly=True, copy=False)
+    completion_tokens = fields.Integer(readonly=True, copy=False)
+    attempt_ids = fields.One2many("llm.generation.attempt", "job_id", readonly=True)
+
+    is_active = fields.Boolean(compute="_compute_abilities")
+    can_retry = fields.Boolean(compute="_compute_abilities")
+    can_cancel = fields.Boolean(compute="_compute_abilities")
+    queue_position = fields.Integer(compute="_compute_queue_position", aggregator=None)
+
+    # What only the engine reads and writes.
+    attempt_token = fields.Integer(
+        readonly=True, copy=False, aggregator=None, groups="base.group_system",
+        help="The attempt that may end this job; any other finds itself overtaken.",
+    )
+    turn = fields.Integer(
+        readonly=True, copy=False, aggregator=None, groups="base.group_system",
+        help="Whose turn it is among users of equal priority: each user has one job a turn.",
+    )
+    attempt_count = fields.Integer(
+        readonly=True, copy=False, aggregator=None, groups="base.group_system"
+    )
+    is_delayed = fields.Boolean(readonly=True, copy=False, groups="base.group_system")
+    estimated_tokens = fields.Integer(readonly=True, copy=False, groups="base.group_system")
+    next_poll_at = fields.Datetime(readonly=True, copy=False, groups="base.group_system")
+    poll_count = fields.Integer(
+        readonly=True, copy=False, aggregator=None, groups="base.group_system"
+    )
+    result_expires_at = fields.Datetime(readonly=True, copy=False, groups="base.group_system")
+    must_cancel = fields.Boolean(
+        readonly=True, copy=False, groups="base.group_system",
+        help="The provider still has to be told that the job was cancelled.",
+    )
+
+    _claim_idx = models.Index(
+        "(provider_id, priority, turn, queued_at, id)"
+        " WHERE state = 'queued' AND is_delayed IS NOT TRUE"
+    )
+    _turn_idx = models.Index("(provider_id, priority, user_id, turn) WHERE state = 'queued'")
+    _delayed_idx = models.Index("(scheduled_at) WHERE state = 'queued' AND is_delayed IS TRUE")
+    _draft_idx = models.Index("(provider_id) WHERE state = 'draft'")
+    _running_idx = models.Index("(provider_id, priority, turn) WHERE state = 'running'")
+    _poll_idx = models.Index(
+        "(next_poll_at) WHERE state = 'running' AND external_job_id IS NOT NULL"
+    )
+    _retry_idx = models.Index("(retry_at) WHERE state = 'failed' AND retry_at IS NOT NULL")
+    _must_cancel_idx = models.Index("(id) WHERE must_cancel IS TRUE")
+    _figures_idx = models.Index(
+        "(provider_id, completed_at) INCLUDE (state, duration, queue_duration)"
+        " WHERE completed_at IS NOT NULL"
+    )
+    _old_idx = models.Index("(completed_at) WHERE completed_at IS NOT NULL")
+    _user_idx = models.Index("(user_id, id)")
+    _identity_unique = models.UniqueIndex(
+        "(COALESCE(company_id, 0), identity_key)"
+        " WHERE identity_key IS NOT NULL AND state IN ('queued', 'running')",
+        "A job with this identity key is already waiting or running.",
+    )
+    _completed_at_when_final = models.Constraint(
+        "CHECK((completed_at IS NOT NULL) = (state IN ('completed', 'failed', 'cancelled')))",
+        "A job has an end date exactly when it has ended.",
+    )
+    _max_retries_positive = models.Constraint(
+        "CHECK(max_retries >= 0)", "The number of retries cannot be negative."
+    )
+
+    # === COMPUTE METHODS === #
+
+    @api.depends("thread_id", "model_id")
+    def _compute_name(self):
+        for job in self:
+            parts = (job.thread_id.sudo().name, job.model_id.sudo().name)
+            job.name = " · ".join(part for part in parts if part)
+
+    @api.depends("thread_id")
+    def _compute_from_thread(self):
+        for job in self:
+            job.provider_id = job.provider_id or job.thread_id.provider_id
+            job.model_id = job.model_id or job.thread_id.model_id
+
+    @api.depends("provider_id", "user_id")
+    def _compute_company_id(self):
+        for job in self:
+            job.company_id = job.provider_id.sudo().company_id or job.user_id.company_id
+
+    @api.depends("state", "retry_count", "max_retries")
+    def _compute_abilities(self):
+        for job in self:
+            job.is_active = job.state in ACTIVE_STATES
+            job.can_retry = job.state == "failed" and job.retry_count < job.max_retries
+            job.can_cancel = job.state in TRANSITIONS["cancelled"]
+
+    @api.depends("state", "priority", "queued_at")
+    def _compute_queue_position(self):
+        positions = self.env["llm.generation.engine"]._queue_positions(self)
+        for job in self:
+            job.queue_position = positions.get(job.id, 0)
+
+    # === CRUD METHODS === #
+
+    @api.model_create_multi
+    def create(self, vals_list):
+        for vals in vals_list:
+            state = vals.get("state", "draft")
+            if state != "draft":
+                vals.setdefault("queued_at", fields.Datetime.now())
+            if state in FINAL_STATES:
+                vals.setdefault("completed_at", fields.Datetime.now())
+        return super().create(vals_list)
+
+    @api.ondelete(at_uninstall=False)
+    def _unlink_except_running(self):
+        if any(job.state == "running" for job in self):
+            raise UserError(
+                self.env._("A running job cannot be deleted. Cancel it first, then delete it.")
+            )
+
+    # === STATE MACHINE === #
+
+    def _set_state(self, target, **values):
+        """Move the jobs to `target`, skipping those that may not go there.
+
+        The only place that writes a state, but for the claim in `runner/statements.py`.
+
+        :param str target: a key of `TRANSITIONS`
+        :param values: further values to write with the state
+        :return: the jobs that moved
+        """
+        moved = self.filtered(lambda job: job.state in TRANSITIONS[target])
+        was_running = moved.filtered(lambda job: job.state == "running")
+        now = fields.Datetime.now()
+        dates = {job.id: job._state_dates(target, now) for job in moved}
+        by_dates = sorted(moved, key=lambda job: str(dates[job.id]))
+        for _key, jobs in groupby(by_dates, key=lambda job: str(dates[job.id])):
+            jobs = self.browse(job.id for job in jobs)
+            jobs.sudo().write({"state": target, **dates[jobs[0].id], **values})
+        if moved:
+            self.env["llm.generation.engine"]._moved(moved, target, was_running)
+        return moved
+
+    def _state_dates(self, target, now):
+        """Return the timestamps and durations that follow from moving to `target`."""
+        if target == "queued":
+            given_back = self.state == "running"
+            queued_at = self.queued_at if given_back else now
+            return {"queued_at": queued_at, "started_at": False, "completed_at": False}
+        if target in FINAL_STATES:
+            started = self.started_at
+            return {
+                "completed_at": now,
+                "retry_at": False,
+                "duration": max(0.0, (now - started).total_seconds()) if started else 0.0,
+            }
+        return {}
+
+    def _refuse_unless(self, target, sentence):
+        """Raise `UserError` unless each of the jobs may move to `target`."""
+        self.check_access("read")
+        if any(job.state not in TRANSITIONS[target] for job in self):
+            raise UserError(sentence)
+
+    # === ACTION METHODS === #
+
+    def action_queue(self):
+        """Validate the inputs and let the jobs wait for a slot of their queue.
+
+        The work starts when the caller's transaction commits, and not at all if it rolls back.
+
+        :raise UserError: for a job that is no draft, or whose inputs the model refuses
+        """
+        self._refuse_unless(
+            "queued", self.env._("Only a draft can be queued. Use Retry for a failed job.")
+        )
+        if any(job.state != "draft" for job in self):
+            raise UserError(self.env._("Only a draft can be queued. Use Retry for a failed job."))
+        self._check_inputs()
+        self.env["llm.generation.engine"]._enqueue(self)
+        return True
+
+    def action_start(self):
+        """Ask for these jobs to be started now, ahead of others, within their queue's limit.
+
+        :raise UserError: for a job that does not wait
+        """
+        self._refuse_unless("running", self.env._("Only a queued job can be started."))
+        self.env["llm.generation.engine"]._start_now(self)
+        return True
+
+    @api.private
+    def action_complete(self, output_message_id=None):
+        """End running jobs well; called by code that got the answer by other means.
+
+        :param output_message_id: the answer's message, a record or an id
+        :raise UserError: for a job that does not run
+        """
+        self._refuse_unless("completed", self.env._("Only a running job can be completed."))
+        values = {"progress": 100.0, "error_type": False, "error_message": False}
+        if output_message_id:
+            values["output_message_id"] = getattr(output_message_id, "id", output_message_id)
+        self._set_state("completed", **values)
+        return True
+
+    @api.private
+    def action_fail(self, error_message=None):
+        """End waiting or running jobs with an error.
+
+        :param str error_message: what went wrong
+        :raise UserError: for a job that neither waits nor runs
+        """
+        self._refuse_unless("failed", self.env._("Only a queued or running job can fail."))
+        self._set_state(
+            "failed",
+            error_type="provider_failed",
+            error_message=error_message or self.env._("The generation failed."),
+        )
+        return True
+
+    def action_retry(self):
+        """Queue failed jobs again, at the end of the queue.
+
+        :raise UserError: for a job that did not fail, or has no retry left
+        """
+        self.check_access("read")
+        if any(job.state != "failed" for job in self):
+            raise UserError(self.env._("Only a failed job can be retried."))
+        if not all(job.can_retry for job in self):
+            raise UserError(
+                self.env._("No retry is left. A manager can raise Max Retries and try again.")
+            )
+        self.env["llm.generation.engine"]._requeue(self)
+        return True
+
+    def action_cancel(self):
+        """Give the jobs up; a running one is stopped, and its provider told.
+
+        :raise UserError: for a job that has ended
+        """
+        self._refuse_unless(
+            "cancelled", self.env._("This job has already ended; there is nothing to cancel.")
+        )
+        self._set_state("cancelled", is_delayed=False)
+        return True
+
+    def action_open_thread(self):
+        """Open the conversation that the job belongs to."""
+        self.ensure_one()
+        return {
+            "type": "ir.actions.act_window",
+            "res_model": "llm.thread",
+            "res_id": self.thread_id.id,
+            "views": [(False, "form")],
+        }
+
+    # === BUSINESS METHODS === #
+
+    def check_status(self):
+        """Ask the provider now and apply its answer.
+
+        Afterwards the record shows the newest committed state, even in a long transaction whose
+        snapshot hides it.
+
+        :return: the provider's answer as a dict, False where there is nothing to ask
+        :raise UserError: when the job was queued in this very transaction
+        """
+        self.ensure_one()
+        self.check_access("read")
+        return self.env["llm.generation.upkeep"]._check_now(self)
+
+    @api.private
+    def cleanup_old_jobs(self, days=DEFAULT_RETENTION_DAYS):
+        """Remove the jobs that ended more than `days` ago; their messages stay.
+
+        :return: how many were removed
+        """
+        return self.env["llm.generation.upkeep"]._clean_up(days)
+
+    @api.model
+    def _cron_clean_up(self):
+        """Remove the jobs that are older than the retention that the settings say."""
+        self.env["llm.generation.upkeep"]._clean_up()
+
+    def _seconds_to_retry(self):
+        """Return the seconds until the automatic retry; infinite where there will be none."""
+        self.ensure_one()
+        if not self.retry_at:
+            return float("inf")
+        return max(0.0, (self.retry_at - fields.Datetime.now()).total_seconds())
+
+    def _status_sentence(self):
+        """Return one sentence about where the job stands, for its owner."""
+        self.ensure_one()
+        if self.state == "queued":
+            return self.env._("Waiting, position %s in the queue.", self.queue_position)
+        if self.state == "failed" and self.retry_at:
+            return self.env._(
+                "Failed, and will be tried again by itself: %s", self.error_message or ""
+            )
+        if self.state == "failed":
+            return self.error_message or self.env._("The generation failed.")
+        return {
+            "draft": self.env._("Not queued yet."),
+            "running": self.env._("The provider is working on it."),
+            "completed": self.env._("Answered."),
+            "cancelled": self.env._("Cancelled."),
+        }[self.state]
+
+    def _bus_payload(self):
+        """Return what the web clients are told when the job moved."""
+        return {
+            "id": self.id,
+            "thread_id": self.thread_id.id,
+            "state": self.state,
+            "progress": self.progress,
+            "output_message_id": self.output_message_id.id,
+        }
+
+    def _filtered_identity_free(self):
+        """Leave out the jobs whose identity key a live job has taken meanwhile."""
+        taken = self.sudo().search([
+            ("identity_key", "in", [key for key in self.mapped("identity_key") if key]),
+            ("state", "in", ACTIVE_STATES),
+        ])
+        keys = {(job.company_id, job.identity_key) for job in taken}
+        free = self.browse()
+        for job in self:
+            key = (job.company_id, job.identity_key)
+            if not job.identity_key or key not in keys:
+                keys.add(key)
+                free |= job
+        return free
+
+    @api.model
+    def _find_live(self, identity_key, provider):
+        """Return the waiting or running job with this key, if there is one."""
+        if not identity_key:
+            return self.browse()
+        company = provider.sudo().company_id or self.env.user.company_id
+        live = self.sudo().search(
+            [
+                ("identity_key", "=", identity_key),
+                ("company_id", "=", company.id),
+                ("state", "in", ACTIVE_STATES),
+            ],
+            limit=1,
+        )
+        return live.sudo(self.env.su)

@@ -1,0 +1,304 @@
+from odoo import api, fields, models
+from odoo.exceptions import UserError
+from odoo.fields import Domain
+
+from ..const import (
+    DEFAULT_JOB_TIMEOUT,
+    DEFAULT_MAX_CONCURRENT,
+    DEFAULT_RETRY_DELAY_MINUTES,
+    STATES,
+)
+
+HEALTH = [
+    ("healthy", "Healthy"),
+    ("warning", "Warning"),
+    ("critical", "Critical"),
+    ("disabled", "Disabled"),
+]
+
+
+class LlmGenerationQueue(models.Model):
+    """How the jobs of one provider are run: limits, retries, and the figures to judge them."""
+
+    _name = "llm.generation.queue"
+    _description = "LLM Generation Queue"
+    _inherit = ["mail.thread", "mail.activity.mixin"]
+    _rec_name = "provider_id"
+    _order = "id"
+
+    provider_id = fields.Many2one(
+        "llm.provider", required=True, readonly=True, index=True, ondelete="cascade"
+    )
+    company_id = fields.Many2one(related="provider_id.company_id", store=True)
+    enabled = fields.Boolean(
+        default=True,
+        tracking=True,
+        help="A disabled queue starts nothing, lets what runs finish, and keeps what waits.",
+    )
+    max_concurrent_jobs = fields.Integer(
+        default=lambda self: self._default_setting("max_concurrent_jobs", DEFAULT_MAX_CONCURRENT),
+        required=True,
+        tracking=True,
+        help="Jobs of this provider that run at once, on all servers together.",
+    )
+    requests_per_minute = fields.Integer(tracking=True, help="0: no limit.")
+    tokens_per_minute = fields.Integer(tracking=True, help="0: no limit.")
+    auto_retry_failed = fields.Boolean(
+        default=True, tracking=True, help="Retry failed jobs when their error may pass."
+    )
+    retry_delay_minutes = fields.Float(
+        default=lambda self: self._default_setting(
+            "retry_delay_minutes", DEFAULT_RETRY_DELAY_MINUTES
+        ),
+        tracking=True,
+        help="Longest wait before the first retry; it doubles with each further one.",
+    )
+    job_timeout = fields.Integer(
+        "Job Timeout (s)",
+        default=lambda self: self._default_setting("job_timeout", DEFAULT_JOB_TIMEOUT),
+        tracking=True,
+        help="Seconds after which a running job is stopped and counts as failed. 0: never.",
+    )
+    always_queue = fields.Boolean(
+        tracking=True, help="Every generation of this provider goes through the queue."
+    )
+    paused_until = fields.Datetime(
+        readonly=True, help="Nothing starts before: the provider asked for a pause."
+    )
+    refused_by = fields.Selection(
+        [("authentication", "Authentication"), ("quota", "Quota")],
+        readonly=True,
+        help="Why the provider refuses our account, until a call succeeds again.",
+    )
+    last_processed_at = fields.Datetime(compute="_compute_figures")
+
+    current_running_jobs = fields.Integer(compute="_compute_figures")
+    queued_jobs_count = fields.Integer(compute="_compute_figures")
+    total_jobs_today = fields.Integer(compute="_compute_figures")
+    avg_queue_time = fields.Float("Average Wait (s)", compute="_compute_figures")
+    avg_processing_time = fields.Float("Average Run Time (s)", compute="_compute_figures")
+    success_rate = fields.Float("Success Rate (%)", compute="_compute_figures")
+    throughput = fields.Float("Jobs per Hour", compute="_compute_figures")
+    queue_health = fields.Selection(HEALTH, compute="_compute_figures")
+    health_reason = fields.Char(compute="_compute_figures")
+    recent_job_ids = fields.Many2many("llm.generation.job", compute="_compute_recent_job_ids")
+
+    _provider_unique = models.UniqueIndex("(provider_id)", "A provider has one queue.")
+    _max_concurrent_positive = models.Constraint(
+        "CHECK(max_concurrent_jobs >= 1)", "A queue runs at least one job at a time."
+    )
+    _limits_not_negative = models.Constraint(
+        "CHECK(requests_per_minute >= 0 AND tokens_per_minute >= 0"
+        " AND retry_delay_minutes >= 0 AND job_timeout >= 0)",
+        "Limits, delays and timeouts cannot be negative.",
+    )
+
+    @api.model
+    def _default_setting(self, name, default):
+        value = self.env["ir.config_parameter"].sudo().get_param(f"llm_generate_job.{name}")
+        return type(default)(value) if value else default
+
+    # === COMPUTE METHODS === #
+
+    def _compute_figures(self):
+        figures = self.env["llm.generation.engine"]._figures(self)
+        for queue in self:
+            mine = figures[queue.id]
+            queue.current_running_jobs = mine["running"]
+            queue.queued_jobs_count = mine["queued"]
+            queue.total_jobs_today = mine["today"]
+            queue.avg_queue_time = mine["avg_queue_time"]
+            queue.avg_processing_time = mine["avg_processing_time"]
+            finished = mine["completed"] + mine["failed"]
+            queue.success_rate = 100.0 * mine["completed"] / finished if finished else 0.0
+            queue.throughput = finished / 24.0
+            queue.last_processed_at = mine["last_processed_at"]
+            queue.queue_health, queue.health_reason = queue._judge(mine)
+
+    def _judge(self, figures):
+        """Return `(health, reason)`, from the worst finding down."""
+        env, limit = self.env, self.max_concurrent_jobs
+        running, queued = figures["running"], figures["queued"]
+        done, succeeded = figures["hour_finished"], figures["hour_completed"]
+        busy = running >= limit
+        if not self.enabled:
+            return "disabled", env._("The queue is disabled: nothing starts.")
+        if self.refused_by:
+            what = dict(self._fields["refused_by"]._description_selection(env))[self.refused_by]
+            return "critical", env._("The provider refuses our account: %s.", what)
+        if busy and queued > 2 * limit:
+            return "critical", env._("All %(limit)s slots are busy and %(queued)s jobs wait.",
+                                     limit=limit, queued=queued)  # fmt: skip
+        if done >= 5 and succeeded * 2 < done:
+            return "critical", env._("%(failed)s of the last hour's %(done)s jobs failed.",
+                                     failed=done - succeeded, done=done)  # fmt: skip
+        if self.paused_until and self.paused_until > fields.Datetime.now():
+            return "warning", env._("The provider asked for a pause.")
+        if busy:
+            return "warning", env._("All %s slots are busy.", limit)
+        if done >= 5 and succeeded * 10 < done * 9:
+            return "warning", env._("%(failed)s of the last hour's %(done)s jobs failed.",
+                                    failed=done - succeeded, done=done)  # fmt: skip
+        return "healthy", env._("Slots are free and jobs succeed.")
+
+    def _compute_recent_job_ids(self):
+        for queue in self:
+            domain = Domain("provider_id", "=", queue.provider_id.id)
+            queue.recent_job_ids = self.env["llm.generation.job"].search(domain, limit=10)
+
+    # === ACTION METHODS === #
+
+    def action_enable(self):
+        """Let the queues start jobs; ends a pause, too."""
+        self.write({"enabled": True})
+        self._resume()
+        return True
+
+    def action_disable(self):
+        """Start nothing more; what runs finishes, what waits is kept."""
+        self.write({"enabled": False})
+        return True
+
+    def action_process_queue(self):
+        """Start what may start now, pauses set aside."""
+        self.check_access("write")
+        self._resume()
+        return True
+
+    def _resume(self):
+        self.check_access("write")
+        self.sudo().write({"paused_until": False, "refused_by": False})
+        self.env["llm.generation.engine"]._wake()
+
+    def action_clear_queue(self):
+        """Cancel every job that waits.
+
+        :return: how many were cancelled
+        """
+        self.check_access("write")
+        waiting = self._search_jobs(Domain("state", "=", "queued"))
+        return len(waiting._set_state("cancelled", is_delayed=False))
+
+    def action_retry_failed_jobs(self):
+        """Queue again every failed job that has a retry left.
+
+        :return: how many were queued
+        """
+        self.check_access("write")
+        failed = self._search_jobs(Domain("state", "=", "failed")).filtered("can_retry")
+        failed.action_retry()
+        return len(failed)
+
+    def action_view_jobs(self):
+        """Open the jobs of these queues."""
+        action = self.env["ir.actions.act_window"]._for_xml_id(
+            "llm_generate_job.llm_generation_job_action"
+        )
+        action["domain"] = [("provider_id", "in", self.provider_id.ids)]
+        return action
+
+    def _tell_managers_refused(self, refusal):
+        """Give the managers one activity: the account needs a human."""
+        self.ensure_one()
+        what = dict(self._fields["refused_by"]._description_selection(self.env))[refusal]
+        managers = self.env.ref("llm.group_llm_manager").sudo().user_ids.filtered("active")
+        for manager in managers.filtered(lambda user: not user._is_superuser()):
+            self.sudo().activity_schedule(
+                "mail.mail_activity_data_todo",
+                user_id=manager.id,
+                summary=self.env._("The provider refuses our account: %s", what),
+                note=self.env._(
+                    "The queue waits and keeps its jobs. Check the API key and the credit of the"
+                    " account, then press Process Now."
+                ),
+            )
+
+    def _search_jobs(self, domain):
+        domain &= Domain("provider_id", "in", self.provider_id.ids)
+        return self.env["llm.generation.job"].search(domain)
+
+    # === BUSINESS METHODS === #
+
+    @api.model
+    def _get_or_create_queue(self, provider_id):
+        """Return the queue of a provider, making it at first use.
+
+        Safe when several processes use a provider for the first time at once.
+
+        :param provider_id: a record of `llm.provider`, or an id
+        """
+        provider = getattr(provider_id, "id", provider_id)
+        if not provider:
+            raise UserError(self.env._("Choose a provider: each one has its own queue."))
+        queue = self.sudo().search([("provider_id", "=", provider)], limit=1)
+        if not queue:
+            queue = self.env["llm.generation.engine"]._create_queue(provider)
+        return queue.sudo(self.env.su)
+
+    @api.model
+    def _process_provider_queue(self, provider):
+        """Start the jobs of one provider that may start now.
+
+        :param provider: a record of `llm.provider`, or an id
+        :return: how many jobs were started
+        """
+        queue = self._get_or_create_queue(provider)
+        return self.env["llm.generation.engine"]._process(queue)
+
+    @api.model
+    def _process_all_queues(self):
+        """Start every job that may start now, and keep starting; the scheduled action's entry.
+
+        :return: how many jobs were started in this call
+        """
+        return self.env["llm.generation.engine"]._process(self.sudo().search([]))
+
+    @api.model
+    def _check_job_statuses(self):
+        """Ask the providers about the jobs that they run.
+
+        :return: how many jobs were asked about
+        """
+        return self.env["llm.generation.upkeep"]._check_due()
+
+    @api.model
+    def _auto_retry_failed_jobs(self):
+        """Queue again the failed jobs whose retry is due.
+
+        :return: how many were queued
+        """
+        return self.env["llm.generation.upkeep"]._retry_due()
+
+    def get_queue_stats(self):
+        """Return what there is to know of each queue.
+
+        :return: a dict for one queue, a list of dicts for several
+        """
+        self.check_access("read")
+        figures = self.env["llm.generation.engine"]._figures(self)
+        stats = [queue._stats(figures[queue.id]) for queue in self]
+        return stats[0] if len(stats) == 1 else stats
+
+    def _stats(self, figures):
+        provider = self.provider_id.sudo()
+        return {
+            "queue_id": self.id,
+            "queue_name": self.display_name,
+            "provider_id": provider.id,
+            "provider_name": provider.name,
+            "enabled": self.enabled,
+            "max_concurrent_jobs": self.max_concurrent_jobs,
+            "requests_per_minute": self.requests_per_minute,
+            "tokens_per_minute": self.tokens_per_minute,
+            "health": self.queue_health,
+            "health_reason": self.health_reason,
+            "job_counts": {state: figures[state] for state, _label in STATES},
+            "performance": {
+                "avg_queue_time": self.avg_queue_time,
+                "avg_processing_time": self.avg_processing_time,
+                "success_rate": self.success_rate,
+                "throughput": self.throughput,
+                "total_jobs_today": self.total_jobs_today,
+            },
+            "last_processed_at": self.last_processed_at,
+        }

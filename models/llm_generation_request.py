@@ -1,0 +1,101 @@
+import json
+
+from markupsafe import Markup
+
+from odoo import models
+from odoo.exceptions import UserError
+from odoo.tools import html2plaintext
+
+from ..runner.schema import schema_errors
+
+#: Bytes of `generation_inputs`; files belong into attachments.
+INPUT_LIMIT = 1_000_000
+#: A rule of thumb for English; what was really used is settled afterwards.
+CHARACTERS_PER_TOKEN = 4
+#: Tokens of an answer whose length nobody limits.
+DEFAULT_ANSWER_TOKENS = 256
+#: Uses of a model that answer with files.
+MEDIA_USES = ("generation", "image_generation")
+
+
+class LlmGenerationRequest(models.AbstractModel):
+    """What a job asks of its provider: inputs, their validation, and direct generation."""
+
+    _name = "llm.generation.request"
+    _description = "LLM Generation Request"
+
+    def _estimate_tokens(self):
+        """Return a guess at the tokens that the generation will use, question and answer."""
+        self.ensure_one()
+        inputs = self.generation_inputs or {}
+        text = len(json.dumps(inputs)) + len(self.input_message_id.body or "")
+        answer = inputs.get("max_tokens") if isinstance(inputs, dict) else None
+        return text // CHARACTERS_PER_TOKEN + (
+            answer if isinstance(answer, int) and 0 < answer < 10**6 else DEFAULT_ANSWER_TOKENS
+        )
+
+    def _check_inputs(self):
+        """Validate the inputs against the model's `input_schema`, where it has one.
+
+        :raise UserError: with the path and the reason of each thing that is wrong
+        """
+        for job in self:
+            inputs = job.generation_inputs or {}
+            if len(json.dumps(inputs)) > INPUT_LIMIT:
+                raise UserError(
+                    self.env._("The inputs are larger than %s bytes; make them shorter.", INPUT_LIMIT)
+                )
+            schema = (job.model_id.sudo().details or {}).get("input_schema")
+            if schema and inputs:
+                errors = schema_errors(schema, inputs)
+                if errors:
+                    raise UserError(
+                        self.env._(
+                            "The model %(model)s does not accept these inputs:\n%(errors)s",
+                            model=job.model_id.sudo().name,
+                            errors="\n".join(errors),
+                        )
+                    )
+
+    def _direct_events(self):
+        """Yield the events of generating directly in the thread, as its user would.
+
+        Media models answer by `_generate_response()` where the stack has it, else by
+        `generate()`; all others by `generate_messages()`.
+        """
+        self.ensure_one()
+        thread = self.thread_id
+        question = self._question()
+        if self.model_id.model_use not in MEDIA_USES:
+            yield from thread.generate_messages(question)
+        elif question and not self.generation_inputs and hasattr(thread, "_generate_response"):
+            yield from thread._generate_response(question)
+        else:
+            yield from self._media_events()
+
+    def _question(self):
+        """Return the message to answer; inputs with a prompt and no message become one."""
+        inputs = self.generation_inputs
+        prompt = inputs.get("prompt") if isinstance(inputs, dict) else None
+        if not self.input_message_id and prompt and self.model_id.model_use not in MEDIA_USES:
+            message = self.thread_id.message_post(body=str(prompt), llm_role="user")
+            self.sudo().input_message_id = message
+        return self.input_message_id
+
+    def _media_events(self):
+        inputs = self.generation_inputs or self.input_message_id.body_json or {
+            "prompt": html2plaintext(self.input_message_id.body or "")
+        }
+        output, files = self.model_id.generate(inputs)
+        body = Markup("<br/>").join(
+            Markup('<a href="%s">%s</a>') % (file["url"], file.get("filename") or file["url"])
+            for file in files or ()
+            if str(file.get("url") or "").startswith(("http://", "https://"))
+        )
+        message = self.thread_id.message_post(
+            body=body or self.env._("The generation has ended."),
+            llm_role="assistant",
+            body_json=output,
+            author_id=False,
+        )
+        yield {"type": "message_create", "message": message.to_store_format()}

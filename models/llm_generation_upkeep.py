@@ -1,0 +1,296 @@
+import logging
+from datetime import timedelta
+
+from odoo import SUPERUSER_ID, api, fields, models
+from odoo.exceptions import UserError
+
+from ..const import DEFAULT_RETENTION_DAYS, FINAL_STATES
+from ..runner import backoff
+from ..runner import statements as sql
+from ..runner.answer import Claim
+
+_logger = logging.getLogger(__name__)
+
+#: Records removed in one transaction.
+CLEAN_UP_BATCH = 1000
+#: External jobs that one call of the scheduled action asks about.
+CHECK_BATCH = 200
+
+
+class LlmGenerationUpkeep(models.AbstractModel):
+    """What time brings: retries, polls, timeouts, dead processes, old jobs.
+
+    Each method opens its own transactions, may run in several processes at once, and returns
+    how many jobs it moved.
+    """
+
+    _name = "llm.generation.upkeep"
+    _description = "LLM Generation Upkeep"
+    _inherit = ["llm.generation.verdict"]
+
+    # === DUE BY THE CLOCK === #
+
+    @api.model
+    def _promote(self):
+        """Let the scheduled jobs whose time has come join the line."""
+        with self._transaction() as upkeep:
+            upkeep._change(sql.PROMOTE)
+
+    @api.model
+    def _next_due(self):
+        """Return the seconds until something is due, None for nothing."""
+        (seconds,) = self._select(sql.NEXT_DUE)[0]
+        return None if seconds is None else max(0.0, float(seconds))
+
+    @api.model
+    def _has_work(self):
+        """Return whether anything waits that a runner could do now."""
+        due = self._next_due()
+        return bool(self._select(sql.READY_QUEUES, {"queue_ids": None})) or due == 0.0
+
+    @api.model
+    def _retry_due(self):
+        """Queue again the failed jobs whose retry is due."""
+        with self._transaction() as upkeep:
+            ids = [row[0] for row in upkeep._select(sql.DUE_RETRIES)]
+            jobs = upkeep.env["llm.generation.job"].browse(ids)
+            live = jobs._filtered_identity_free()
+            (jobs - live).write({"retry_at": False})
+            if live:
+                upkeep._requeue(live)
+        return len(live)
+
+    @api.model
+    def _fail_overdue(self):
+        """Fail the jobs that run longer than their queue allows."""
+        with self._transaction() as upkeep:
+            ids = [row[0] for row in upkeep._select(sql.OVERDUE)]
+            jobs = upkeep.env["llm.generation.job"].browse(ids)
+            for job in jobs:
+                queue = upkeep.env["llm.generation.queue"]._get_or_create_queue(job.provider_id)
+                decision = upkeep._decide(job, queue, "timeout")
+                message = upkeep.env._(
+                    "No answer within %s seconds. The queue's Job Timeout can be raised.",
+                    queue.job_timeout,
+                )
+                job._set_state(
+                    "failed",
+                    error_type="timeout",
+                    error_message=message,
+                    must_cancel=bool(job.external_job_id),
+                    **upkeep._retry_values(decision),
+                )
+            if jobs:
+                upkeep._stop_calls(jobs)
+        return len(jobs)
+
+    # === EXTERNAL JOBS === #
+
+    @api.model
+    def _claim_polls(self, limit, *, now=False):
+        """Return claims on external jobs to ask about; `now` takes those not yet due, too."""
+        with self._transaction() as upkeep:
+            rows = upkeep._change(sql.CLAIM_POLLS, {"limit": limit, "now": now})
+        return [Claim(job_id, token or 0) for job_id, token in rows]
+
+    @api.model
+    def _check_due(self):
+        """Ask about the external jobs that are due; in inline mode about all of them."""
+        claims = self._claim_polls(CHECK_BATCH, now=self._is_inline())
+        for claim in claims:
+            self.env["llm.generation.call"]._poll(claim)
+        self._fail_overdue()
+        self._cancel_at_providers()
+        if not self._is_inline():
+            self._schedule_check()
+        return len(claims)
+
+    @api.model
+    def _schedule_check(self):
+        """Look again in 30 seconds if any external job runs: crons know minutes only."""
+        Job = self.env["llm.generation.job"].sudo()
+        if Job.search_count([("state", "=", "running"), ("external_job_id", "!=", False)], limit=1):
+            at = fields.Datetime.now() + timedelta(seconds=30)
+            self.env.ref("llm_generate_job.ir_cron_check_jobs").sudo()._trigger(at=at)
+
+    @api.model
+    def _check_now(self, job):
+        """Ask about one job now; afterwards the record shows its newest committed state.
+
+        :raise UserError: for a job that waits, and that no runner can see yet
+        """
+        answer = False
+        committed = self._committed_values(job)
+        if job.state == "queued" and not committed:
+            raise UserError(
+                self.env._(
+                    "Job %s was queued in this transaction, so nobody can work on it yet."
+                    " Commit first, then ask for its status.",
+                    job.id,
+                )
+            )
+        if self._is_inline() and job.state == "queued":
+            self._process(self.env["llm.generation.queue"]._get_or_create_queue(job.provider_id))
+        with self._transaction() as upkeep:
+            current = upkeep.env["llm.generation.job"].browse(job.id).exists()
+            claim = Claim(job.id, current.attempt_token)
+            is_external = current.state == "running" and current.external_job_id
+        if is_external:
+            answer = self.env["llm.generation.call"]._poll(claim)
+        for name, value in (self._committed_values(job) if committed else {}).items():
+            job._fields[name]._update_cache(job, value)
+        return answer
+
+    @api.model
+    def _committed_values(self, job):
+        """Return the cache values of a job as others see it now; empty where they see none.
+
+        The caller's snapshot may be older. What is read elsewhere goes into its cache.
+        """
+        self.env.flush_all()
+        with self.env.registry.cursor() as cr:
+            current = job.with_env(api.Environment(cr, SUPERUSER_ID, {})).exists()
+            names = [name for name, field in job._fields.items() if field.column_type]
+            current.fetch(names)
+            return {name: current._fields[name]._get_cache(current.env)[job.id] for name in names} if current else {}
+
+    @api.model
+    def _claim_cancellations(self):
+        """Return the ids of cancelled jobs whose provider has to be told, once each."""
+        with self._transaction() as upkeep:
+            return [row[0] for row in upkeep._change(sql.CANCELLED_AT_PROVIDER)]
+
+    @api.model
+    def _cancel_at_providers(self):
+        for job_id in self._claim_cancellations():
+            self._cancel_at_provider(job_id)
+
+    @api.model
+    def _cancel_at_provider(self, job_id):
+        """Tell the provider that a job was given up; it may refuse."""
+        with self._transaction(lazy=True) as upkeep:
+            job = upkeep.env["llm.generation.job"].browse(job_id).exists()
+            if not job:
+                return
+            try:
+                done = job.with_user(job.user_id).provider_id.cancel_generation_job(
+                    job.with_user(job.user_id)
+                )
+                _logger.info("Job %s: cancelled at the provider: %s", job_id, bool(done))
+            except Exception:
+                # The job has ended here whatever the provider says.
+                _logger.warning("Job %s: the provider did not cancel it", job_id, exc_info=True)
+
+    # === LIFE AND DEATH OF RUNNERS === #
+
+    @api.model
+    def _runner_slots(self, default):
+        param = self.env["ir.config_parameter"].sudo()
+        return int(param.get_param("llm_generate_job.runner_slots") or default)
+
+    @api.model
+    def _register_runner(self, name, slots, runner_id=None):
+        """Sign a runner on, or on again if nobody took it for dead; returns its id."""
+        with self._transaction() as upkeep:
+            runner = upkeep.env["llm.generation.runner"].browse(runner_id or 0).exists()
+            now = fields.Datetime.now()
+            values = {"name": name, "slots": slots, "started_at": now, "heartbeat_at": now}
+            runner = runner or runner.create(values)
+            upkeep.env.flush_all()
+            upkeep._change(sql.HEARTBEAT, [runner.id])
+            return runner.id
+
+    @api.model
+    def _heartbeat(self, runner_id):
+        """Say that a runner lives; returns whether it still counts as alive."""
+        with self._transaction() as upkeep:
+            return bool(upkeep._change(sql.HEARTBEAT, [runner_id]))
+
+    @api.model
+    def _sign_off(self, runner_id):
+        with self._transaction() as upkeep:
+            upkeep.env["llm.generation.runner"].browse(runner_id).exists().unlink()
+
+    @api.model
+    def _give_back_claims(self, claims):
+        """Let jobs wait again whose process ends before they do; costs them no retry."""
+        for claim in claims:
+            with self._transaction() as upkeep:
+                if job := upkeep._fence(claim):
+                    upkeep._give_back(job)
+
+    @api.model
+    def _rescue(self, life_sign, life_lock):
+        """Take care of the jobs of processes that died.
+
+        An external job is adopted: whoever comes next asks about it. Any other is given back
+        and counts a retry, as its provider may have done the work.
+
+        :param float life_sign: seconds of silence after which a runner may be dead
+        :param int life_lock: first key of the session lock that a live runner holds
+        """
+        with self._transaction() as upkeep:
+            dead = []
+            for (runner_id,) in upkeep._select(sql.SILENT_RUNNERS, [life_sign]):
+                if upkeep._select(
+                    "SELECT pg_try_advisory_xact_lock(%s, %s)", [life_lock, runner_id]
+                )[0][0]:
+                    dead.append(runner_id)
+            rows = upkeep._select(sql.ORPHANS, [dead])
+            for job_id, external in rows:
+                upkeep._rescue_job(upkeep.env["llm.generation.job"].browse(job_id), external)
+            upkeep.env["llm.generation.runner"].browse(dead).unlink()
+        return len(rows)
+
+    @api.model
+    def _rescue_job(self, job, external):
+        _logger.warning("Job %s: the process that ran it is gone", job.id)
+        attempt = self.env["llm.generation.attempt"].browse(job.attempt_token).exists()
+        if external:
+            attempt.runner_id = False
+            job.next_poll_at = fields.Datetime.now()
+            return
+        died = {
+            "error_type": "worker_died",
+            "error_message": self.env._("The server process that ran the job died."),
+        }
+        deaths = 1 + len(job.attempt_ids.filtered(lambda a: a.error_type == "worker_died"))
+        if deaths >= backoff.MAX_WORKER_DEATHS or job.retry_count >= job.max_retries:
+            job._set_state("failed", **died)
+            return
+        job.retry_count += 1
+        self._give_back(job, **died)
+
+    # === OLD JOBS AND NEWS === #
+
+    @api.model
+    def _clean_up(self, days=None):
+        """Remove the jobs that ended more than `days` ago, in batches; messages stay.
+
+        :return: how many were removed
+        """
+        if days is None:
+            param = self.env["ir.config_parameter"].sudo()
+            kept = param.get_param("llm_generate_job.retention_days")
+            days = int(kept) if kept else DEFAULT_RETENTION_DAYS
+        limit = fields.Datetime.now() - timedelta(days=days)
+        domain = [("completed_at", "<", limit), ("state", "in", FINAL_STATES)]
+        removed, batch = 0, CLEAN_UP_BATCH
+        while batch == CLEAN_UP_BATCH:
+            with self._transaction() as upkeep:
+                jobs = upkeep.env["llm.generation.job"].search(
+                    domain, limit=CLEAN_UP_BATCH, order="completed_at"
+                )
+                jobs = jobs.try_lock_for_update()  # another process may be at it
+                batch = len(jobs)
+                jobs.unlink()
+            removed += batch
+        return removed
+
+    @api.model
+    def _send_news(self, job_ids):
+        """Tell the web clients about jobs that moved."""
+        with self._transaction() as upkeep:
+            jobs = upkeep.env["llm.generation.job"].browse(job_ids).exists()
+            if jobs:
+                upkeep._announce(jobs)

@@ -1,0 +1,100 @@
+from odoo import api, models
+
+from ..exceptions import NoJobInterfaceError
+
+
+class LlmProvider(models.Model):
+    """The protocol that a provider's author implements.
+
+    Either override these methods in a class that inherits `llm.provider`, calling `super()` for
+    other services, or define `<service>_create_generation_job()` and so on, which these find.
+    A provider that does neither is served by direct generation in the background.
+
+    Each method gets a job in the environment of the job's owner, on a cursor that holds no
+    connection while the provider is waited for; what the method writes is committed together
+    with its answer, or not at all if the job was cancelled meanwhile. Errors are told by the
+    classes of `exceptions.py`; those of `requests` are understood as they are.
+    """
+
+    _inherit = "llm.provider"
+
+    @api.model_create_multi
+    def create(self, vals_list):
+        providers = super().create(vals_list)
+        queues = self.env["llm.generation.queue"].sudo()
+        queues.create([{"provider_id": provider.id} for provider in providers])
+        return providers
+
+    @api.private
+    def create_generation_job(self, job_record):
+        """Submit a job to the provider.
+
+        :param job_record: a record of `llm.generation.job`
+        :return: the provider's id of the job; or, where the work is done already, the dict that
+            `check_generation_job_status()` returns
+        :raise GenerationError: a subclass that tells what went wrong
+        :raise NoJobInterfaceError: for a provider that runs no jobs of its own
+        """
+        self.ensure_one()
+        if not hasattr(self, f"{self.service}_create_generation_job"):
+            raise NoJobInterfaceError(self.service)
+        return self._dispatch("create_generation_job", job_record)
+
+    @api.private
+    def check_generation_job_status(self, job_record):
+        """Ask the provider about a job that it runs; post its answer once it has ended.
+
+        :return: a dict with `state`, one of queued, running, completed, failed and cancelled;
+            and, as far as known, `output_message_id`, `error_message`, `error_type` (a key of
+            `const.ERROR_TYPES`), `retry_after` (s), `provider_data` (dict), `progress` (0-100),
+            `usage` (`{"prompt_tokens", "completion_tokens"}`), `poll_after` (s until the next
+            question) and `expires_in` (s for which the provider keeps the result)
+        """
+        self.ensure_one()
+        if not hasattr(self, f"{self.service}_check_generation_job_status"):
+            raise NoJobInterfaceError(self.service)
+        return self._dispatch("check_generation_job_status", job_record)
+
+    @api.private
+    def cancel_generation_job(self, job_record):
+        """Tell the provider that a job was given up.
+
+        :return: whether the provider stops it
+        """
+        self.ensure_one()
+        if not hasattr(self, f"{self.service}_cancel_generation_job"):
+            return False
+        return bool(self._dispatch("cancel_generation_job", job_record))
+
+    def get_generation_queue_info(self):
+        """Return what the provider offers, and how busy its queue is.
+
+        :return: dict with `max_concurrent_jobs`, `current_queue_size`, `estimated_wait_time`
+            (s), `supports_streaming`, `supports_cancellation` and `supports_jobs`
+        """
+        self.ensure_one()
+        if hasattr(self, f"{self.service}_get_generation_queue_info"):
+            return self._dispatch("get_generation_queue_info")
+        queue = self.env["llm.generation.queue"]._get_or_create_queue(self).sudo()
+        waiting, limit = queue.queued_jobs_count, queue.max_concurrent_jobs
+        rounds = -(-waiting // limit)
+        supports_jobs = self._implements("create_generation_job")
+        return {
+            "max_concurrent_jobs": limit,
+            "current_queue_size": waiting,
+            "estimated_wait_time": rounds * queue.avg_processing_time,
+            "supports_streaming": not supports_jobs,
+            "supports_cancellation": not supports_jobs
+            or self._implements("cancel_generation_job"),
+            "supports_jobs": supports_jobs,
+        }
+
+    @api.model
+    def _implements(self, method):
+        """Return whether somebody implements a method of the protocol for this provider."""
+        if self and hasattr(self, f"{self.service}_{method}"):
+            return True
+        for cls in type(self).mro():
+            if method in cls.__dict__:
+                return cls.__module__ != LlmProvider.__module__
+        return False

@@ -1,0 +1,226 @@
+from odoo import api, fields, models
+from odoo.exceptions import UserError
+from odoo.fields import Domain
+
+from ..const import ACTIVE_STATES, STATES
+
+#: `generate_response()` queues by itself when this many jobs of the provider wait or run.
+BUSY_SLOTS = 3
+HISTORY_LIMIT = 50
+
+
+class LlmThread(models.Model):
+    """Asks for answers through the queue, and tells what became of them."""
+
+    _inherit = "llm.thread"
+
+    generation_job_ids = fields.One2many("llm.generation.job", "thread_id")
+    is_generating = fields.Boolean(
+        compute="_compute_generation_figures", search="_search_is_generating"
+    )
+    current_generation_job_id = fields.Many2one(
+        "llm.generation.job", compute="_compute_generation_figures"
+    )
+    last_job_state = fields.Selection(STATES, compute="_compute_generation_figures")
+    total_generation_jobs = fields.Integer(compute="_compute_generation_figures")
+    successful_generation_jobs = fields.Integer(compute="_compute_generation_figures")
+    failed_generation_jobs = fields.Integer(compute="_compute_generation_figures")
+    generation_success_rate = fields.Float(
+        "Success Rate (%)", compute="_compute_generation_figures"
+    )
+
+    # === COMPUTE METHODS === #
+
+    @api.depends("generation_job_ids.state")
+    def _compute_generation_figures(self):
+        Job = self.env["llm.generation.job"]
+        domain = Domain("thread_id", "in", self.ids)
+        figures = {}
+        for thread, state, count, newest in Job._read_group(
+            domain, ["thread_id", "state"], ["__count", "id:max"]
+        ):
+            figures.setdefault(thread.id, {})[state] = (count, newest)
+        for thread in self:
+            mine = figures.get(thread._origin.id, {})
+            counts = {state: count for state, (count, _newest) in mine.items()}
+            newest = max(((newest, state) for state, (_count, newest) in mine.items()), default=None)
+            active = [newest for state, (_count, newest) in mine.items() if state in ACTIVE_STATES]
+            completed, failed = counts.get("completed", 0), counts.get("failed", 0)
+            ended = completed + failed
+            thread.is_generating = bool(active)
+            thread.current_generation_job_id = max(active, default=False)
+            thread.last_job_state = newest[1] if newest else False
+            thread.total_generation_jobs = sum(counts.values())
+            thread.successful_generation_jobs = completed
+            thread.failed_generation_jobs = failed
+            thread.generation_success_rate = 100.0 * completed / ended if ended else 0.0
+
+    def _search_is_generating(self, operator, value):
+        if operator != "in":
+            return NotImplemented
+        jobs = self.env["llm.generation.job"]._search([("state", "in", ACTIVE_STATES)])
+        generating = Domain("generation_job_ids", "in", jobs)
+        return generating if True in value else ~generating
+
+    # === GENERATION === #
+
+    @api.private
+    def generate_response(self, user_message_body=None, use_queue=None, **kwargs):
+        """Answer the user, directly or through the provider's queue, and yield the events.
+
+        Directly, they are those of `generate()`. Through the queue they are `message_create`
+        (the question, then the answer), `job_status` (`job_id`, `state`, `message`,
+        `position`), `message_chunk` and `message_update` (the growing answer, whole each time),
+        and last one of `done`, `error` and `cancelled`. The caller's transaction is committed
+        before each wait. Closing the generator does not cancel the job.
+
+        :param bool use_queue: None chooses by `_should_queue_generation()`
+        :param kwargs: those of `generate()`, and of `enqueue_generation()` in queue mode
+        """
+        self.ensure_one()
+        if use_queue is None:
+            use_queue = self._should_queue_generation()
+        if not use_queue:
+            yield from self.generate(user_message_body, **kwargs)
+            return
+        job = self.enqueue_generation(user_message_body, **kwargs)
+        if user_message_body and job.input_message_id:
+            question = job.input_message_id.to_store_format()
+            yield {"type": "message_create", "message": question}
+        yield from self.env["llm.generation.follow"]._follow(job)
+
+    def _should_queue_generation(self):
+        """Return whether an answer is better queued than given directly.
+
+        It is when the provider runs jobs of its own, when its queue is marked "Always queue",
+        or when the queue is enabled and at least `BUSY_SLOTS` jobs wait or run there already.
+        Override it to choose otherwise.
+        """
+        self.ensure_one()
+        provider = self.provider_id
+        if provider.get_generation_queue_info().get("supports_jobs"):
+            return True
+        queue = self.env["llm.generation.queue"]._get_or_create_queue(provider).sudo()
+        if queue.always_queue:
+            return True
+        return queue.enabled and queue.current_running_jobs + queue.queued_jobs_count >= BUSY_SLOTS
+
+    @api.private
+    def enqueue_generation(self, user_message_body=None, inputs=None, **job_values):
+        """Queue a generation without waiting and without committing.
+
+        The work starts when the caller's transaction commits, and not at all if it rolls back.
+
+        :param str user_message_body: posted into the thread as the question
+        :param inputs: the job's `generation_inputs`
+        :param job_values: further values of the job; `attachment_ids` go with the question
+        :return: the queued job; with an `identity_key` that a live job has, that job
+        :raise UserError: when there is nothing to answer, or the model refuses the inputs
+        """
+        self.ensure_one()
+        Job = self.env["llm.generation.job"]
+        if live := Job._find_live(job_values.get("identity_key"), self.provider_id):
+            return live
+        attachments = job_values.pop("attachment_ids", None)
+        if hasattr(self, "prepare_generation_inputs") and (inputs or attachments):
+            inputs = self.prepare_generation_inputs(inputs or {}, attachments)
+        question = self._question_of(user_message_body, attachments)
+        if not question and not inputs:
+            raise UserError(self.env._("There is nothing to answer: write a message first."))
+        job = Job.create({
+            "thread_id": self.id,
+            "generation_inputs": inputs,
+            "input_message_id": question.id,
+            **job_values,
+        })
+        job.action_queue()
+        return job
+
+    def _question_of(self, body, attachment_ids):
+        """Post the question, or return the last one of the thread that has no answer."""
+        if body or attachment_ids:
+            self._check_attachments(attachment_ids)
+            return self.message_post(
+                body=body or "", llm_role="user", attachment_ids=attachment_ids
+            )
+        last = self.env["mail.message"].search(
+            [("model", "=", self._name), ("res_id", "=", self.id), ("llm_role", "!=", False)],
+            order="id desc",
+            limit=1,
+        )
+        return last if last.llm_role in {"user", "tool"} else last.browse()
+
+    def _check_attachments(self, attachment_ids):
+        self.env["ir.attachment"].browse(attachment_ids or ()).check_access("read")
+
+    def _on_generation_job_done(self, job):
+        """Act on the end of a job of this thread; called once, as the job's owner.
+
+        Runs in the transaction that ends the job. An exception is logged and undoes only what
+        this method did. A failed job that will be retried by itself has not ended.
+
+        :param job: the record of `llm.generation.job`
+        """
+
+    # === ACTION METHODS === #
+
+    def action_cancel_generation(self):
+        """Cancel what waits or runs in these threads.
+
+        :raise UserError: where nothing does
+        """
+        jobs = self.generation_job_ids.filtered("is_active")
+        if not jobs:
+            raise UserError(self.env._("No generation is waiting or running in this thread."))
+        return jobs.action_cancel()
+
+    def action_retry_last_failed_generation(self):
+        """Queue the last failed job of the thread again.
+
+        :raise UserError: where none failed
+        """
+        self.ensure_one()
+        failed = self.generation_job_ids.filtered(lambda job: job.state == "failed")
+        if not failed:
+            raise UserError(self.env._("No generation of this thread has failed."))
+        return failed.sorted("id")[-1].action_retry()
+
+    def action_view_generation_jobs(self):
+        """Open the jobs of this thread."""
+        action = self.env["ir.actions.act_window"]._for_xml_id(
+            "llm_generate_job.llm_generation_job_action"
+        )
+        return {**action, "domain": [("thread_id", "in", self.ids)], "context": {}}
+
+    # === BUSINESS METHODS === #
+
+    def get_generation_history(self):
+        """Return the newest jobs of the thread, newest first, as dicts of plain values."""
+        self.ensure_one()
+        jobs = self.env["llm.generation.job"].search(
+            [("thread_id", "=", self.id)], limit=HISTORY_LIMIT
+        )
+        names = (
+            "name", "state", "queued_at", "started_at", "completed_at", "duration",
+            "queue_duration", "error_type", "error_message", "retry_count", "prompt_tokens",
+            "completion_tokens",
+        )  # fmt: skip
+        return jobs.read(names)
+
+    def get_generation_stats(self):
+        """Return the figures of the thread's jobs as a dict."""
+        self.ensure_one()
+        counts = dict(
+            self.env["llm.generation.job"]._read_group(
+                [("thread_id", "=", self.id)], ["state"], ["__count"]
+            )
+        )
+        return {
+            "total": self.total_generation_jobs,
+            "successful": self.successful_generation_jobs,
+            "failed": self.failed_generation_jobs,
+            "success_rate": self.generation_success_rate,
+            "is_generating": self.is_generating,
+            "last_job_state": self.last_job_state,
+            "job_counts": {state: counts.get(state, 0) for state, _label in STATES},
+        }

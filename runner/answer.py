@@ -1,0 +1,86 @@
+"""What a provider answered about a job, as a value that can be relied on."""
+
+from dataclasses import dataclass, field
+
+from .. import exceptions
+from .http_errors import scrub
+
+PROVIDER_STATES = frozenset({"queued", "running", "completed", "failed", "cancelled"})
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job that this process may run, and the attempt that entitles it to."""
+
+    job_id: int
+    token: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """State of a job at its provider. `state` is one of `PROVIDER_STATES`."""
+
+    state: str
+    output_message_id: int | None = None
+    external_job_id: str | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    retry_after: float | None = None
+    provider_data: dict | None = None
+    progress: float | None = None
+    poll_after: float | None = None
+    expires_in: float | None = None
+    usage: dict = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, values):
+        """Read the dict of `check_generation_job_status()`.
+
+        :raise ProviderFailedError: when it is no dict with a known state
+        """
+        if not isinstance(values, dict) or values.get("state") not in PROVIDER_STATES:
+            state = values.get("state") if isinstance(values, dict) else type(values).__name__
+            raise exceptions.ProviderFailedError(
+                f"The provider answered with an unknown state: {str(state)[:80]}"
+            )
+        message = values.get("output_message_id")
+        error = values.get("error_message")
+        failed = values["state"] == "failed"
+        return cls(
+            state=values["state"],
+            output_message_id=getattr(message, "id", message) or None,
+            error_type=values.get("error_type") or ("provider_failed" if failed else None),
+            error_message=scrub(error) if error else None,
+            retry_after=_number(values.get("retry_after")),
+            provider_data=values.get("provider_data") or None,
+            progress=_number(values.get("progress"), 0, 100),
+            poll_after=_number(values.get("poll_after"), 0, 3600),
+            expires_in=_number(values.get("expires_in")),
+            usage=values.get("usage") if isinstance(values.get("usage"), dict) else {},
+        )
+
+    @classmethod
+    def from_error(cls, error):
+        """Say that an attempt failed with a `GenerationError`."""
+        return cls(
+            state="failed",
+            error_type=error.error_type,
+            error_message=scrub(error),
+            retry_after=error.retry_after,
+        )
+
+    def tokens(self, kind):
+        """Return the `prompt` or `completion` tokens that were used, 0 where unknown."""
+        return int(_number(self.usage.get(f"{kind}_tokens"), 0, 2**31 - 1) or 0)
+
+    def __str__(self):
+        return f"{self.state} ({self.error_type})" if self.error_type else self.state
+
+
+def _number(value, low=None, high=None):
+    """Return a finite number within bounds, None for anything else a provider may send."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        return None
+    if low is not None:
+        value = max(low, value)
+    return min(high, value) if high is not None else value

@@ -1,0 +1,51 @@
+"""A call in flight, and how to hang up on it from another thread."""
+
+import contextlib
+import socket
+import threading
+
+
+class Call:
+    """What a runner knows of a job that one of its threads works on."""
+
+    def __init__(self, claim):
+        self.claim = claim
+        self._lock = threading.Lock()
+        self._responses = []
+        self.cancelled = False
+
+    def on_response(self, response):
+        """Note an open HTTP response (of `requests`), to be closed when the job is cancelled.
+
+        Providers find this in their context as `llm_on_response`.
+        """
+        with self._lock:
+            self._responses.append(response)
+            cancelled = self.cancelled
+        if cancelled:
+            hang_up(response)
+
+    def cancel(self):
+        """Hang up: the thread that reads gets an error at once."""
+        with self._lock:
+            self.cancelled = True
+            responses, self._responses = self._responses, []
+        for response in responses:
+            hang_up(response)
+
+
+def hang_up(response):
+    """Close a response that another thread may be reading.
+
+    Closing a socket does not wake who reads from it; shutting it down does.
+    """
+    connection = getattr(response.raw, "connection", None) or getattr(
+        response.raw, "_connection", None
+    )
+    sock = getattr(connection, "sock", None)
+    if sock is None:  # urllib3 lets go of the connection once the headers are read
+        reader = getattr(getattr(response.raw, "_fp", None), "fp", None)
+        sock = getattr(getattr(reader, "raw", None), "_sock", None)
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)

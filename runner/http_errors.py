@@ -1,0 +1,155 @@
+"""From an HTTP answer, or an exception of `requests`, to what it means.
+
+Facts: the public documentation of OpenAI, Azure OpenAI, Anthropic, Replicate and fal.
+"""
+
+import email.utils
+import re
+import time
+
+import requests
+
+from .. import exceptions
+
+#: Providers' codes that mean "pay first", whatever the status.
+QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+#: Providers' codes that no repetition changes.
+CONTENT_CODES = frozenset({
+    "content_filter",
+    "content_policy_violation",
+    "context_length_exceeded",
+    "moderation_blocked",
+})
+#: Anything that looks like a credential, so that no provider's error text spreads one.
+SECRET_RE = re.compile(
+    r"(?i)\b(?:sk|pk|rk|r8|fal|key|ghp|whsec)[-_][\w*.-]{6,}|bearer\s+\S+|(?<=key=)[^&\s]+|(?<=token=)[^&\s]+"
+)
+DURATION_RE = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
+UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def scrub(text):
+    """Return `text` without what looks like a credential, and without NUL.
+
+    >>> scrub("Incorrect API key provided: sk-abcdefgh12345678.")
+    'Incorrect API key provided: [hidden]'
+    """
+    return SECRET_RE.sub("[hidden]", str(text)).replace("\x00", "")
+
+
+def parse_duration(text):
+    """Return the seconds of a plain number or of a Go duration, None where it is neither.
+
+    >>> parse_duration("6m0s"), parse_duration("250ms"), parse_duration("7"), parse_duration("x")
+    (360.0, 0.25, 7.0, None)
+    """
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        parts = DURATION_RE.findall(str(text or ""))
+        return sum(float(number) * UNIT_SECONDS[unit] for number, unit in parts) if parts else None
+
+
+def retry_after(headers, now=None):
+    """Return the seconds that an answer asks to wait, None where it does not tell.
+
+    `retry-after-ms` goes before `Retry-After` (seconds or an HTTP date), and both before the
+    reset headers of OpenAI. Azure's resets can be -1 or 0: they tell nothing.
+
+    :param headers: mapping of lower- or mixed-case header names
+    :param float now: seconds since the epoch, for tests
+    """
+    headers = {name.lower(): value for name, value in (headers or {}).items()}
+    milliseconds = parse_duration(headers.get("retry-after-ms"))
+    if milliseconds is not None and milliseconds > 0:
+        return milliseconds / 1000
+    value = headers.get("retry-after")
+    seconds = parse_duration(value) if value and not re.search(r"[A-Z]", value) else None
+    if seconds is None and value:
+        seconds = _seconds_until(value, now)
+    if seconds is None:
+        resets = [
+            parse_duration(headers.get(f"x-ratelimit-reset-{kind}"))
+            for kind in ("requests", "tokens")
+            if parse_duration(headers.get(f"x-ratelimit-remaining-{kind}")) == 0
+        ]
+        seconds = max((reset for reset in resets if reset), default=None)
+    return seconds if seconds is not None and seconds > 0 else None
+
+
+def _seconds_until(http_date, now=None):
+    try:
+        when = email.utils.parsedate_to_datetime(http_date)
+    except (TypeError, ValueError):
+        return None
+    return when.timestamp() - (time.time() if now is None else now)
+
+
+def error_details(response):
+    """Return `(code, message)` of an error answer's body, empty strings where it tells none."""
+    try:
+        body = response.json()
+    except ValueError:
+        return "", (getattr(response, "text", "") or "")[:500]
+    if not isinstance(body, dict):
+        return "", str(body)[:500]
+    error = body.get("error", body)
+    if not isinstance(error, dict):
+        return "", str(error)[:500]
+    code = error.get("code") or error.get("type") or ""
+    message = error.get("message") or error.get("detail") or body.get("detail") or ""
+    return str(code), str(message)[:500]
+
+
+def from_response(response, message=None):
+    """Return the `GenerationError` that an HTTP error answer means.
+
+    :param requests.Response response: status 400 or more
+    :param str message: a sentence to use instead of the provider's own
+    """
+    code, detail = error_details(response)
+    status = response.status_code
+    wait = retry_after(response.headers)
+    text = scrub(message or f"HTTP {status}: {detail or response.reason or code}")
+    if wait is None and "resets in" in detail:  # Replicate tells it in the sentence only
+        wait = parse_duration(detail.rpartition("resets in")[2].strip(" ~."))
+    return _class_of(status, code)(text, retry_after=wait)
+
+
+def _class_of(status, code):
+    if code in QUOTA_CODES or status == 402:
+        return exceptions.QuotaExceededError
+    if code in CONTENT_CODES:
+        return exceptions.ContentRefusedError
+    if status == 429:
+        return exceptions.RateLimitedError
+    if status in {401, 403}:
+        return exceptions.AuthenticationError
+    if status in {503, 529}:
+        return exceptions.OverloadedError
+    if status in {408, 409} or status >= 500:
+        return exceptions.TransientError
+    return exceptions.BadRequestError
+
+
+def classify(error):
+    """Return the `GenerationError` that an exception of a provider's code means, else None."""
+    if isinstance(error, exceptions.GenerationError):
+        return error
+    if not isinstance(error, requests.RequestException):
+        return None
+    if error.response is not None and error.response.status_code >= 400:
+        return from_response(error.response, str(error) or None)
+    if isinstance(error, requests.ConnectTimeout | requests.exceptions.SSLError):
+        return exceptions.TransientError(scrub(error))
+    if isinstance(error, requests.ReadTimeout | requests.exceptions.ChunkedEncodingError):
+        return exceptions.UnknownOutcomeError(scrub(error))
+    if isinstance(error, requests.ConnectionError):
+        # `requests` says the same for "nobody listens" and for "hung up while answering";
+        # only the former is sure to have done nothing.
+        refused = "NewConnectionError" in repr(error) or "NameResolution" in repr(error)
+        kind = exceptions.TransientError if refused else exceptions.UnknownOutcomeError
+        return kind(scrub(error))
+    if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.MissingSchema):
+        return exceptions.BadRequestError(scrub(error))
+    return exceptions.TransientError(scrub(error))

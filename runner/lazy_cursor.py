@@ -1,0 +1,257 @@
+"""A cursor that holds a database connection only while there is something to commit.
+
+A provider's code gets records, and records need a cursor. An ordinary cursor would keep a
+connection and a snapshot for as long as the provider takes to answer, and a queue with one
+old snapshot open runs at a quarter of its speed. On this one a read borrows a connection for
+a moment; from the first write on there is a transaction, until `commit()` or `rollback()`.
+"""
+
+import contextlib
+import re
+from collections import deque
+
+from odoo.sql_db import BaseCursor, Cursor
+from odoo.tools import SQL
+
+#: A statement that leaves nothing behind. Locks, notifications and functions of the server
+#: (`FOR UPDATE`, `pg_notify`, `nextval`, …) need the transaction that follows them.
+READ_RE = re.compile(
+    r"\A\s*(?:SELECT|WITH)\b(?!.*\b(?:UPDATE|SHARE|INTO|INSERT|DELETE|MERGE"
+    r"|pg_\w*(?:lock|notify)\w*|nextval|setval|set_config)\b)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def read_committed(cr):
+    """Make the transaction of a fresh cursor see what others commit meanwhile.
+
+    Odoo's cursors take their snapshot with the first statement, before that statement waits
+    for a lock: what was locked is then judged by how it was before the wait. Cursors of tests
+    share one transaction, whose level cannot be changed.
+    """
+    if isinstance(cr, Cursor):
+        cr.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+
+
+class LazyCursor(BaseCursor):
+    """Reads at once and forgets, writes in a READ COMMITTED transaction."""
+
+    def __init__(self, registry):
+        super().__init__()
+        self.dbname = registry.db_name
+        self._registry = registry
+        self._cursor = None
+        self._rows = deque()
+        self._description = None
+        self._rowcount = -1
+        self._closed = False
+        self._held = False
+
+    # === CONNECTION === #
+
+    def _open(self):
+        cursor = self._registry.cursor()
+        read_committed(cursor)
+        return cursor
+
+    @contextlib.contextmanager
+    def hold(self):
+        """Keep one connection for several reads in a row."""
+        if self._cursor is None:
+            self._cursor = self._open()
+            self._held = True
+        try:
+            yield self
+        finally:
+            if self._held:
+                self._release()
+
+    def _release(self):
+        cursor, self._cursor, self._held = self._cursor, None, False
+        if cursor is not None:
+            cursor.close()
+
+    @property
+    def in_transaction(self):
+        """Whether something was written that is neither committed nor rolled back."""
+        return self._cursor is not None and not self._held
+
+    # === STATEMENTS === #
+
+    def execute(self, query, params=None, log_exceptions=True):
+        """Execute a statement. See the class about transactions."""
+        if self._closed:
+            raise RuntimeError("The cursor of a finished generation was used again.")
+        code = query.code if isinstance(query, SQL) else str(query)
+        reading = bool(READ_RE.match(code))
+        if not reading:
+            self._held = False
+        if self._cursor is not None:
+            self._cursor.execute(query, params, log_exceptions)
+            self._fetch_state()
+            return
+        cursor = self._open()
+        try:
+            cursor.execute(query, params, log_exceptions)
+            if not reading:
+                self._cursor, cursor = cursor, None
+            self._fetch_state(cursor)
+        finally:
+            if cursor is not None:
+                cursor.close()
+
+    def _fetch_state(self, cursor=None):
+        cursor = cursor or self._cursor
+        self._rowcount, self._description = cursor.rowcount, cursor.description
+        self._rows = deque(cursor.fetchall() if cursor.description else ())
+
+    def execute_values(self, query, argslist, template=None, page_size=100, fetch=False):
+        """Execute a statement over many rows; always a write."""
+        self.execute(f'SAVEPOINT "{id(self)}"')
+        rows = self._cursor.execute_values(query, argslist, template, page_size, fetch)
+        self._cursor.execute(f'RELEASE SAVEPOINT "{id(self)}"')
+        return rows
+
+    def mogrify(self, query, params=None):
+        """Return the statement as it is sent to the server."""
+        if self._cursor is not None:
+            return self._cursor.mogrify(query, params)
+        with contextlib.closing(self._open()) as cursor:
+            return cursor.mogrify(query, params)
+
+    # === RESULTS === #
+
+    @property
+    def rowcount(self):
+        """How many rows the last statement returned or changed."""
+        return self._rowcount
+
+    @property
+    def description(self):
+        """The columns of the last statement's result."""
+        return self._description
+
+    def fetchone(self):
+        """Return the next row, None after the last."""
+        return self._rows.popleft() if self._rows else None
+
+    def fetchmany(self, size=1):
+        """Return at most `size` further rows."""
+        return [self._rows.popleft() for _ in range(min(size, len(self._rows)))]
+
+    def fetchall(self):
+        """Return the rows that are left."""
+        return self.fetchmany(len(self._rows))
+
+    def dictfetchone(self):
+        """Return the next row as a dict, None after the last."""
+        row = self.fetchone()
+        return row and {
+            column.name: value for column, value in zip(self._description, row, strict=True)
+        }
+
+    # === TRANSACTION === #
+
+    def commit(self):
+        """Commit what was written, and let go of the connection."""
+        self.flush()
+        if self._cursor is not None:
+            self._cursor.commit()
+        self._release()
+        self.clear()
+        self._now = None
+        self.prerollback.clear()
+        self.postrollback.clear()
+        self.postcommit.run()
+
+    def rollback(self):
+        """Undo what was written, and let go of the connection."""
+        self.clear()
+        self.postcommit.clear()
+        self.prerollback.run()
+        self._release()
+        self._now = None
+        self.postrollback.run()
+
+    def close(self):
+        """Undo what was not committed. The cursor cannot be used afterwards."""
+        if not self._closed:
+            self.rollback()
+            self.cache.clear()
+            self._closed = True
+
+    @property
+    def closed(self):
+        """Whether the cursor was closed."""
+        return self._closed
+
+    @property
+    def readonly(self):
+        """Never: from the first write on there is a transaction."""
+        return False
+
+    @property
+    def connection(self):
+        """The connection of the open transaction; opens one if need be."""
+        if self._cursor is None:
+            self._cursor = self._open()
+        self._held = False
+        return self._cursor.connection
+
+
+class InlineCursor(BaseCursor):
+    """A transaction within the caller's: commits to a savepoint, as the cursors of tests do."""
+
+    def __init__(self, cursor):
+        super().__init__()
+        self.dbname = cursor.dbname
+        self._cursor = cursor
+        self._savepoint = None
+        self._closed = False
+
+    def execute(self, query, params=None, log_exceptions=True):
+        """Execute a statement of the caller's cursor."""
+        if self._savepoint is None:
+            self._savepoint = self._cursor.savepoint(flush=False)
+        self._cursor.execute(query, params, log_exceptions)
+
+    def _end(self, *, rollback):
+        savepoint, self._savepoint = self._savepoint, None
+        if savepoint is not None:
+            savepoint.close(rollback=rollback)
+
+    def commit(self):
+        """Keep what was written, as far as the caller commits."""
+        self.flush()
+        self._end(rollback=False)
+        self.clear()
+        self.postcommit.clear()
+
+    def rollback(self):
+        """Undo what was written since the last commit."""
+        self.clear()
+        self.postcommit.clear()
+        self._end(rollback=True)
+
+    def close(self):
+        """Undo what was not committed."""
+        if not self._closed:
+            self.rollback()
+            self._closed = True
+
+    @property
+    def closed(self):
+        """Whether the cursor was closed."""
+        return self._closed
+
+    @property
+    def in_transaction(self):
+        """Whether something was done that is neither committed nor rolled back."""
+        return self._savepoint is not None
+
+    def dictfetchone(self):
+        """Return the next row as a dict, None after the last."""
+        return self._cursor.dictfetchone()
+
+    def __getattr__(self, name):
+        return getattr(self._cursor, name)

@@ -1,0 +1,289 @@
+"""The SQL of the engine. Times are UTC without time zone, as Odoo stores them.
+
+Who runs a statement takes its transaction from `llm.generation.engine._transaction()`: READ
+COMMITTED, so that what is read after a lock is what is true after the lock.
+"""
+
+#: The database's clock: several servers share it, whatever their own clocks say.
+NOW = "(clock_timestamp() AT TIME ZONE 'UTC')"
+
+#: Queues with a job that may start. The order is random, so that no queue is always last.
+READY_QUEUES = f"""
+    SELECT q.id
+    FROM llm_generation_queue q
+    WHERE q.enabled
+      AND (q.paused_until IS NULL OR q.paused_until <= {NOW})
+      AND (%(queue_ids)s::int[] IS NULL OR q.id = ANY(%(queue_ids)s))
+      AND EXISTS (
+          SELECT FROM llm_generation_job j
+          WHERE j.provider_id = q.provider_id AND j.state = 'queued'
+            AND j.is_delayed IS NOT TRUE)
+    ORDER BY random()
+"""
+
+#: One claimer at a time and queue. It comes before, and apart from, the counting in CLAIM.
+LOCK_QUEUE = f"""
+    SELECT q.provider_id, q.max_concurrent_jobs, q.requests_per_minute, q.tokens_per_minute
+    FROM llm_generation_queue q
+    WHERE q.id = %s AND q.enabled AND (q.paused_until IS NULL OR q.paused_until <= {NOW})
+    FOR NO KEY UPDATE
+"""
+
+READ_BUCKET = f"""
+    INSERT INTO llm_generation_bucket (queue_id, request_level, token_level, filled_at)
+    VALUES (%s, 0, 0, {NOW} - interval '1 minute')
+    ON CONFLICT (queue_id) DO UPDATE SET queue_id = EXCLUDED.queue_id
+    RETURNING request_level, token_level, EXTRACT(EPOCH FROM {NOW} - filled_at)
+"""
+
+#: Note that jobs were started, and what is left for others.
+WRITE_BUCKET = f"""
+    INSERT INTO llm_generation_bucket
+        (queue_id, request_level, token_level, filled_at, processed_at)
+    VALUES (%(queue)s, %(requests)s, %(tokens)s, {NOW}, {NOW})
+    ON CONFLICT (queue_id) DO UPDATE
+    SET request_level = EXCLUDED.request_level, token_level = EXCLUDED.token_level,
+        filled_at = EXCLUDED.filled_at, processed_at = EXCLUDED.processed_at
+"""
+
+#: What was estimated at the claim is replaced by what was used.
+SETTLE_BUCKET = """
+    UPDATE llm_generation_bucket b
+    SET token_level = b.token_level + %(difference)s
+    FROM llm_generation_queue q
+    WHERE b.queue_id = q.id AND q.provider_id = %(provider)s AND q.tokens_per_minute > 0
+"""
+
+#: queued -> running. Takes the head of the queue, up to the free slots and the token budget.
+CLAIM = f"""
+    WITH free AS (
+        SELECT LEAST(%(slots)s, %(limit)s - count(*)) AS slots
+        FROM llm_generation_job
+        WHERE provider_id = %(provider)s AND state = 'running'
+    ), head AS MATERIALIZED (
+        SELECT id, priority, turn, queued_at, estimated_tokens, attempt_count
+        FROM llm_generation_job
+        WHERE provider_id = %(provider)s AND state = 'queued' AND is_delayed IS NOT TRUE
+        ORDER BY priority, turn, queued_at, id
+        LIMIT (SELECT GREATEST(slots, 0) FROM free)
+        FOR NO KEY UPDATE SKIP LOCKED
+    ), affordable AS (
+        SELECT id, attempt_count, SUM(estimated_tokens) OVER (
+            ORDER BY priority, turn, queued_at, id
+            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS spent
+        FROM head
+    ), attempt AS (
+        INSERT INTO llm_generation_attempt
+            (job_id, number, runner_id, runner_name, outcome, started_at)
+        SELECT id, attempt_count + 1, %(runner)s, %(runner_name)s, 'running', {NOW}
+        FROM affordable
+        WHERE %(tokens)s::float IS NULL OR COALESCE(spent, 0) < %(tokens)s
+        RETURNING id, job_id
+    )
+    UPDATE llm_generation_job j
+    SET state = 'running',
+        started_at = {NOW},
+        queue_duration = GREATEST(0, EXTRACT(EPOCH FROM {NOW} - j.queued_at)),
+        attempt_token = attempt.id,
+        attempt_count = j.attempt_count + 1,
+        scheduled_at = NULL,
+        progress = 0
+    FROM attempt
+    WHERE j.id = attempt.job_id
+    RETURNING j.id, attempt.id, j.estimated_tokens
+"""
+
+#: Whether an attempt may still end its job. Waits for whoever is changing the job just now.
+FENCE = """
+    SELECT id FROM llm_generation_job
+    WHERE id = %s AND COALESCE(attempt_token, 0) = %s AND state = 'running'
+    FOR NO KEY UPDATE
+"""
+
+#: The turn of each job that is about to be queued: one after the turn that runs now, or after
+#: the user's own last one. A user's thousand jobs take a thousand turns, another's single job
+#: the next one.
+TURNS = """
+    WITH wanted AS (
+        SELECT id, provider_id, priority, user_id, row_number() OVER (
+            PARTITION BY provider_id, priority, user_id ORDER BY id) AS n
+        FROM llm_generation_job WHERE id = ANY(%s)
+    ), last AS (
+        SELECT g.*, GREATEST(
+            COALESCE(
+                (SELECT max(j.turn) FROM llm_generation_job j WHERE j.state = 'running'
+                 AND j.provider_id = g.provider_id AND j.priority = g.priority),
+                (SELECT min(j.turn) - 1 FROM llm_generation_job j WHERE j.state = 'queued'
+                 AND j.is_delayed IS NOT TRUE
+                 AND j.provider_id = g.provider_id AND j.priority = g.priority),
+                -1),
+            COALESCE(
+                (SELECT max(j.turn) FROM llm_generation_job j WHERE j.state = 'queued'
+                 AND j.provider_id = g.provider_id AND j.priority = g.priority
+                 AND j.user_id = g.user_id),
+                -1)) AS turn
+        FROM (SELECT DISTINCT provider_id, priority, user_id FROM wanted) g
+    )
+    UPDATE llm_generation_job j
+    SET turn = last.turn + wanted.n,
+        is_delayed = j.scheduled_at > %s,
+        attempt_count = COALESCE(j.attempt_count, 0)
+    FROM wanted JOIN last USING (provider_id, priority, user_id)
+    WHERE j.id = wanted.id
+"""
+
+#: Scheduled jobs whose time has come join the line.
+PROMOTE = f"""
+    UPDATE llm_generation_job SET is_delayed = FALSE
+    WHERE id IN (
+        SELECT id FROM llm_generation_job
+        WHERE state = 'queued' AND is_delayed IS TRUE AND scheduled_at <= {NOW}
+        ORDER BY scheduled_at LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED)
+"""
+
+#: Jobs that found their thread busy: another answer in it has just ended.
+PROMOTE_BUSY = """
+    UPDATE llm_generation_job SET is_delayed = FALSE
+    WHERE thread_id = ANY(%s) AND state = 'queued' AND is_delayed IS TRUE AND error_type = 'busy'
+"""
+
+#: Seconds until something is due by the clock, NULL for nothing.
+NEXT_DUE = f"""
+    SELECT EXTRACT(EPOCH FROM LEAST(
+        (SELECT min(scheduled_at) FROM llm_generation_job
+         WHERE state = 'queued' AND is_delayed IS TRUE),
+        (SELECT min(retry_at) FROM llm_generation_job
+         WHERE state = 'failed' AND retry_at IS NOT NULL),
+        (SELECT min(next_poll_at) FROM llm_generation_job
+         WHERE state = 'running' AND external_job_id IS NOT NULL),
+        (SELECT min(q.paused_until) FROM llm_generation_queue q
+         WHERE q.enabled AND q.paused_until > {NOW} AND EXISTS (
+             SELECT FROM llm_generation_job j
+             WHERE j.provider_id = q.provider_id AND j.state = 'queued'))
+    ) - {NOW})
+"""
+
+#: External jobs to ask about: what the provider forgets first comes first. Nobody else asks
+#: about them for half a minute.
+CLAIM_POLLS = f"""
+    UPDATE llm_generation_job j
+    SET next_poll_at = {NOW} + interval '30 seconds'
+    FROM (
+        SELECT id FROM llm_generation_job
+        WHERE state = 'running' AND external_job_id IS NOT NULL
+          AND (next_poll_at <= {NOW} OR %(now)s)
+        ORDER BY result_expires_at NULLS LAST, next_poll_at
+        LIMIT %(limit)s
+        FOR NO KEY UPDATE SKIP LOCKED) due
+    WHERE j.id = due.id
+    RETURNING j.id, j.attempt_token
+"""
+
+DUE_RETRIES = f"""
+    SELECT j.id FROM llm_generation_job j
+    WHERE j.state = 'failed' AND j.retry_at <= {NOW}
+    ORDER BY j.retry_at LIMIT 500
+    FOR NO KEY UPDATE SKIP LOCKED
+"""
+
+#: Running longer than their queue allows.
+OVERDUE = f"""
+    SELECT j.id FROM llm_generation_job j
+    JOIN llm_generation_queue q ON q.provider_id = j.provider_id
+    WHERE j.state = 'running' AND q.job_timeout > 0
+      AND j.started_at < {NOW} - make_interval(secs => q.job_timeout)
+    LIMIT 500
+    FOR NO KEY UPDATE OF j SKIP LOCKED
+"""
+
+CANCELLED_AT_PROVIDER = """
+    UPDATE llm_generation_job SET must_cancel = FALSE
+    WHERE id IN (
+        SELECT id FROM llm_generation_job WHERE must_cancel IS TRUE
+        ORDER BY id LIMIT 50 FOR NO KEY UPDATE SKIP LOCKED)
+    RETURNING id
+"""
+
+#: Running attempts whose process is gone: its heartbeat stopped and its session lock is free,
+#: or its row is gone (a restored dump, a process that left without giving back).
+ORPHANS = """
+    SELECT j.id, j.external_job_id IS NOT NULL
+    FROM llm_generation_job j
+    LEFT JOIN llm_generation_attempt a ON a.id = j.attempt_token
+    WHERE j.state = 'running'
+      AND ((a.runner_id IS NULL AND j.external_job_id IS NULL) OR a.runner_id = ANY(%s))
+    FOR NO KEY UPDATE OF j SKIP LOCKED
+"""
+
+SILENT_RUNNERS = f"""
+    SELECT id FROM llm_generation_runner
+    WHERE heartbeat_at < {NOW} - make_interval(secs => %s)
+    FOR UPDATE SKIP LOCKED
+"""
+
+HEARTBEAT = f"UPDATE llm_generation_runner SET heartbeat_at = {NOW} WHERE id = %s RETURNING id"
+
+CLOSE_ATTEMPTS = f"""
+    UPDATE llm_generation_attempt a
+    SET outcome = %(outcome)s,
+        ended_at = {NOW},
+        error_type = j.error_type,
+        error_message = j.error_message,
+        external_job_id = j.external_job_id,
+        prompt_tokens = j.prompt_tokens,
+        completion_tokens = j.completion_tokens
+    FROM llm_generation_job j
+    WHERE a.job_id = j.id AND a.outcome = 'running' AND j.id = ANY(%(jobs)s)
+"""
+
+POSITIONS = """
+    SELECT j.id, 1 + (
+        SELECT count(*) FROM (
+            SELECT FROM llm_generation_job o
+            WHERE o.provider_id = j.provider_id AND o.state = 'queued'
+              AND o.is_delayed IS NOT TRUE
+              AND (o.priority, o.turn, o.queued_at, o.id)
+                  < (j.priority, j.turn, j.queued_at, j.id)
+            LIMIT 9999) ahead)
+    FROM llm_generation_job j
+    WHERE j.id = ANY(%s) AND j.state = 'queued'
+"""
+
+#: All figures of all queues in one statement. Each branch fits one partial index.
+FIGURES = """
+    WITH live AS (
+        SELECT provider_id, 'queued' AS state, count(*) AS n FROM llm_generation_job
+        WHERE state = 'queued' AND provider_id = ANY(%(providers)s) GROUP BY provider_id
+        UNION ALL
+        SELECT provider_id, 'running', count(*) FROM llm_generation_job
+        WHERE state = 'running' AND provider_id = ANY(%(providers)s) GROUP BY provider_id
+        UNION ALL
+        SELECT provider_id, 'draft', count(*) FROM llm_generation_job
+        WHERE state = 'draft' AND provider_id = ANY(%(providers)s) GROUP BY provider_id
+    ), lived AS (
+        SELECT provider_id, json_object_agg(state, n) AS counts FROM live GROUP BY provider_id
+    ), ended AS (
+        SELECT provider_id,
+            count(*) FILTER (WHERE state = 'completed') AS completed,
+            count(*) FILTER (WHERE state = 'failed') AS failed,
+            count(*) FILTER (WHERE state = 'cancelled') AS cancelled,
+            count(*) FILTER (WHERE completed_at >= %(midnight)s) AS today,
+            count(*) FILTER (WHERE completed_at >= %(hour_ago)s
+                AND state IN ('completed', 'failed')) AS hour_finished,
+            count(*) FILTER (WHERE completed_at >= %(hour_ago)s
+                AND state = 'completed') AS hour_completed,
+            avg(queue_duration) FILTER (WHERE queue_duration > 0
+                AND state IN ('completed', 'failed')) AS avg_queue_time,
+            avg(duration) FILTER (WHERE duration > 0
+                AND state IN ('completed', 'failed')) AS avg_processing_time
+        FROM llm_generation_job
+        WHERE completed_at >= %(day_ago)s AND provider_id = ANY(%(providers)s)
+        GROUP BY provider_id
+    )
+    SELECT q.id AS queue_id, b.processed_at AS last_processed_at, lived.counts, ended.*
+    FROM llm_generation_queue q
+    LEFT JOIN llm_generation_bucket b ON b.queue_id = q.id
+    LEFT JOIN lived ON lived.provider_id = q.provider_id
+    LEFT JOIN ended ON ended.provider_id = q.provider_id
+    WHERE q.id = ANY(%(queues)s)
+"""

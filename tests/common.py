@@ -1,0 +1,156 @@
+"""What a provider author's tests need: a provider to fake, jobs to order, a queue that runs inline.
+
+In tests jobs run inline: `_process_queue()` runs what waits to its end, in the test's own thread
+and transaction, by the same code as in a server.
+"""
+
+from contextlib import contextmanager
+from unittest.mock import patch
+
+from odoo.tests import TransactionCase, new_test_user, tagged
+
+from ..exceptions import NoJobInterfaceError
+
+
+class FakeService:
+    """A provider's side of the protocol, in memory.
+
+    `answers` is what each call gives: a value is returned, an exception raised; the last one
+    again and again. `calls` counts what was asked.
+    """
+
+    def __init__(self):
+        self.answers = {"create": ["ext-1"], "check": [{"state": "running"}], "cancel": [True]}
+        self.calls = {"create": [], "check": [], "cancel": [], "chat": []}
+        self.chunks = [{"content": "Hel"}, {"content": "lo"}]
+        self.usage = {"prompt_tokens": 7, "completion_tokens": 2}
+
+    def answer(self, what, job):
+        self.calls[what].append(job.id)
+        answers = self.answers[what]
+        value = answers.pop(0) if len(answers) > 1 else answers[0]
+        if callable(value) and not isinstance(value, type):
+            value = value(job)
+        if isinstance(value, BaseException):
+            raise value
+        return value
+
+    def chat(self, messages):
+        self.calls["chat"].append(messages)
+        for chunk in self.chunks:
+            if isinstance(chunk, BaseException):
+                raise chunk
+            yield chunk
+        yield {"usage": self.usage}
+
+
+@tagged("post_install", "-at_install")
+class LlmGenerationCommon(TransactionCase):
+    """A user, a manager, and two fake providers: `native` runs jobs, `direct` only chats."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.user = new_test_user(cls.env, "generation_user", "base.group_user")
+        cls.manager = new_test_user(cls.env, "generation_manager", "llm.group_llm_manager")
+        cls._fake_services()
+        cls.native, cls.native_model = cls._create_provider("Native", "fakenative")
+        cls.direct, cls.direct_model = cls._create_provider("Direct", "fakedirect")
+        cls.queue = cls.env["llm.generation.queue"]._get_or_create_queue(cls.native)
+        cls.direct_queue = cls.env["llm.generation.queue"]._get_or_create_queue(cls.direct)
+
+    def setUp(self):
+        super().setUp()
+        self.service.__init__()
+
+    @classmethod
+    def _fake_services(cls):
+        service = cls.service = FakeService()
+        provider_class = type(cls.env["llm.provider"])
+
+        def services(provider):
+            return [*original(provider), ("fakenative", "Native"), ("fakedirect", "Direct")]
+
+        original = provider_class._get_available_services
+        methods = {
+            "_get_available_services": services,
+            "fakenative_create_generation_job": lambda _p, job: service.answer("create", job),
+            "fakenative_check_generation_job_status": lambda _p, job: service.answer("check", job),
+            "fakenative_cancel_generation_job": lambda _p, job: service.answer("cancel", job),
+            "fakedirect_chat": lambda _p, messages, **_kw: service.chat(messages),
+        }
+        for name, method in methods.items():
+            cls.startClassPatcher(patch.object(provider_class, name, method, create=True))
+
+    @classmethod
+    def _create_provider(cls, name, service):
+        provider = cls.env["llm.provider"].create({"name": name, "service": service})
+        model = cls.env["llm.model"].create({
+            "name": f"{name} model",
+            "provider_id": provider.id,
+            "model_use": "chat",
+            "default": True,
+        })
+        return provider, model
+
+    @classmethod
+    def _create_thread(cls, model=None, user=None, **values):
+        model = model or cls.native_model
+        return (
+            cls.env["llm.thread"]
+            .with_user(user or cls.user)
+            .create({
+                "name": "Thread",
+                "provider_id": model.provider_id.id,
+                "model_id": model.id,
+                **values,
+            })
+        )
+
+    @classmethod
+    def _create_job(cls, state="draft", model=None, user=None, **values):
+        """Create a job as it would be had it reached `state`."""
+        user = user or cls.user
+        if "thread_id" not in values:
+            values["thread_id"] = cls._create_thread(model, user).id
+        values.setdefault("generation_inputs", {"prompt": "Hello"})
+        job = cls.env["llm.generation.job"].create({"user_id": user.id, **values})
+        if state != "draft":
+            job.action_queue()
+        if state in {"running", "completed"}:
+            cls._claim(job)
+        if state == "completed":
+            job.action_complete()
+        elif state == "failed":
+            job.action_fail("It broke.")
+        elif state == "cancelled":
+            job.action_cancel()
+        return job
+
+    @classmethod
+    def _claim(cls, job):
+        """Start a job without calling its provider, and return the claim."""
+        queue = cls.env["llm.generation.queue"]._get_or_create_queue(job.provider_id)
+        waiting = cls.env["llm.generation.job"].search([
+            ("provider_id", "=", job.provider_id.id),
+            ("state", "=", "queued"),
+            ("id", "!=", job.id),
+        ])
+        waiting.write({"is_delayed": True})
+        claims, _wait = cls.env["llm.generation.engine"]._claim(1, queue_ids=queue.ids)
+        waiting.write({"is_delayed": False})
+        return claims[0]
+
+    def _process_queue(self, provider=None):
+        """Run what waits in a provider's queue to its end, and return how many were started."""
+        return self.env["llm.generation.queue"]._process_provider_queue(provider or self.native)
+
+    @contextmanager
+    def _protocol(self, **methods):
+        """Override methods of `llm.provider` itself, as a provider's `_inherit` class does."""
+        provider_class = type(self.env["llm.provider"])
+        with patch.multiple(provider_class, **methods):
+            yield
+
+    def _refuse_jobs(self, _provider, _job):
+        raise NoJobInterfaceError
