@@ -1,0 +1,169 @@
+import mimetypes
+import re
+
+import requests
+
+from odoo import api, models
+from odoo.exceptions import UserError
+
+from .. import completion, errors
+from ..client import OpenAIClient
+
+DEFAULT_API_BASE = "https://api.openai.com/v1"
+IMAGE_USES = ("image_generation", "generation")
+
+
+class LlmProvider(models.Model):
+    _inherit = "llm.provider"
+
+    @api.model
+    def _get_available_services(self):
+        return [*super()._get_available_services(), ("openai", "OpenAI-compatible")]
+
+    # === CLIENT === #
+
+    def _openai_client(self, timeout=None):
+        """Return a client with the address and the key of this provider.
+
+        :param timeout: `(connect, read)` seconds in the place of the client's own limits
+        """
+        self.ensure_one()
+        # sudo: a user may use the provider's key without being allowed to read it.
+        key = (self.sudo().api_key or "").strip()
+        if not re.fullmatch(r"[!-~]*", key):
+            raise UserError(
+                self.env._(
+                    "The API key of %s has spaces or letters that no key has. Enter it again.",
+                    self.name,
+                )
+            )
+        return OpenAIClient(self.api_base or DEFAULT_API_BASE, key, timeout)
+
+    # === CHAT === #
+
+    def openai_chat(
+        self,
+        messages,
+        model=None,
+        stream=False,
+        tools=None,
+        prepend_messages=None,
+        timeout=None,
+        **kwargs,
+    ):
+        """Ask for the next message of a conversation: README.md tells what is returned and raised.
+
+        :param messages: `mail.message` records, or dicts as the server wants them
+        :param prepend_messages: dicts to put before `messages`
+        :param timeout: `(connect, read)` seconds
+        :param kwargs: further parameters of the request, as `temperature`
+        """
+        model = self.get_model(model, "chat")
+        client = self._openai_client(timeout)
+        payload = {
+            **kwargs,
+            "model": model.name,
+            "messages": [*(prepend_messages or ()), *self._openai_messages(messages, model)],
+        }
+        if tools:
+            payload["tools"] = self._openai_tools(tools)
+        if stream:
+            return self._openai_stream(client, payload)
+        body = client.post("chat/completions", payload)
+        result = completion.parse_completion(body)
+        if completion.is_refused(body) and not result["content"]:
+            result["error"] = completion.CONTENT_FILTER
+        return result
+
+    def _openai_stream(self, client, payload):
+        on_response = self.env.context.get("llm_on_response")
+        payload = {**payload, "stream": True, "stream_options": {"include_usage": True}}
+        events = self._openai_events(client, payload, on_response)
+        for chunk in completion.parse_stream(events):
+            if "error" in chunk:
+                text = errors.error_text(chunk) or self.env._("The provider reported an error.")
+                chunk = {"error": errors.scrub(text, client.api_key)[: errors.MESSAGE_LIMIT]}
+            yield chunk
+
+    @staticmethod
+    def _openai_events(client, payload, on_response):
+        try:
+            yield from client.stream("chat/completions", payload, on_response)
+        except requests.HTTPError as error:
+            if error.response.status_code not in {400, 422} or "stream_options" not in str(error):
+                raise
+        else:
+            return
+        # A server that does not know the option: ask again, without the usage.
+        payload = {key: value for key, value in payload.items() if key != "stream_options"}
+        yield from client.stream("chat/completions", payload, on_response)
+
+    # === GENERATE === #
+
+    def openai_generate(self, input_data, model=None, stream=False, timeout=None, **kwargs):
+        """Make an image or a text out of `input_data`.
+
+        :param dict input_data: the request's own parameters; a text model also takes `prompt`
+        :return: the output and the files, as `[{"url", "content_type", "filename"}]`
+        """
+        model = self.get_model(model, "generation")
+        client = self._openai_client(timeout)
+        payload = {**input_data, **kwargs, "model": model.name}
+        if model.model_use in IMAGE_USES:
+            return self._openai_images(client.post("images/generations", payload))
+        if "messages" not in payload:
+            payload["messages"] = [{"role": "user", "content": str(payload.pop("prompt", ""))}]
+        return completion.parse_completion(client.post("chat/completions", payload)), []
+
+    @staticmethod
+    def _openai_images(body):
+        files = []
+        for index, image in enumerate(body.get("data") or (), start=1):
+            content_type = f"image/{body.get('output_format') or 'png'}"
+            url = image.get("url")
+            if image.get("b64_json"):
+                url = f"data:{content_type};base64,{image['b64_json']}"
+            extension = mimetypes.guess_extension(content_type) or ".png"
+            files.append({
+                "url": url,
+                "content_type": content_type,
+                "filename": f"image_{index}{extension}",
+            })
+        output = {key: value for key, value in body.items() if key != "data"}
+        output["revised_prompts"] = [
+            image["revised_prompt"] for image in body.get("data") or () if "revised_prompt" in image
+        ]
+        return output, files
+
+    # === OTHER === #
+
+    def openai_embedding(self, texts, model=None, timeout=None):
+        """Return one vector per text, in the order of the texts."""
+        model = self.get_model(model, "embedding")
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        body = self._openai_client(timeout).post(
+            "embeddings", {"model": model.name, "input": texts}
+        )
+        rows = sorted(body.get("data") or (), key=lambda row: row.get("index", 0))
+        return [row["embedding"] for row in rows]
+
+    def openai_models(self, model_id=None):
+        """Return `[{"name", "details"}]` of the server's models, or of the one asked for."""
+        client = self._openai_client()
+        if model_id:
+            rows = [client.get(f"models/{model_id}")]
+        else:
+            rows = client.get("models").get("data") or []
+        return [{"name": row["id"], "details": row} for row in rows]
+
+    # === FORMATS === #
+
+    def _openai_messages(self, messages, model):
+        if isinstance(messages, models.BaseModel):
+            return self.format_messages(messages, model=model)
+        return messages
+
+    def _openai_tools(self, tools):
+        if isinstance(tools, models.BaseModel):
+            return self.format_tools(tools)
+        return tools

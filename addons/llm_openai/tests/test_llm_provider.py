@@ -1,0 +1,282 @@
+import requests
+
+from odoo.exceptions import AccessError, UserError
+from odoo.tests import new_test_user
+
+from .common import API_KEY, LlmOpenaiCommon, delta, json_answer, stream_answer
+
+TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+USAGE = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
+
+
+class TestLlmProvider(LlmOpenaiCommon):
+    def _sent(self, index=-1):
+        return self.server.requests[index][2]
+
+    def test_the_service_can_be_chosen(self):
+        self.assertIn(
+            ("openai", "OpenAI-compatible"), self.env["llm.provider"]._get_available_services()
+        )
+
+    def test_stream_yields_words_and_usage(self):
+        self.answer(
+            stream_answer(
+                delta("", role="assistant"),
+                delta("Hel"),
+                delta("lo"),
+                delta(finish_reason="stop"),
+                {"choices": [], "usage": USAGE},
+            )
+        )
+
+        chunks = self._stream(temperature=0.5)
+
+        self.assertEqual(
+            chunks,
+            [
+                {"content": "Hel"},
+                {"content": "lo"},
+                {"usage": {"prompt_tokens": 7, "completion_tokens": 2}},
+            ],
+        )
+        self.assertEqual(
+            self._sent(),
+            {
+                "model": "tiny-chat",
+                "messages": [{"role": "user", "content": "Hi"}],
+                "stream": True,
+                "stream_options": {"include_usage": True},
+                "temperature": 0.5,
+            },
+        )
+
+    def test_nothing_is_sent_before_the_first_chunk_is_asked_for(self):
+        self.provider.chat([{"role": "user", "content": "Hi"}], stream=True)
+
+        self.assertFalse(self.server.requests)
+
+    def test_a_server_that_refuses_the_usage_option_is_asked_without(self):
+        self.answer(
+            json_answer({"error": {"message": "Unknown field: stream_options"}}, status=400),
+            stream_answer(delta("ok"), delta(finish_reason="stop")),
+        )
+
+        self.assertEqual(self._stream(), [{"content": "ok"}])
+        self.assertNotIn("stream_options", self._sent())
+
+    def test_another_bad_request_is_not_repeated(self):
+        self.answer(json_answer({"error": {"message": "Too long"}}, status=400))
+
+        with self.assertRaisesRegex(requests.HTTPError, "HTTP 400: Too long"):
+            self._stream()
+
+        self.assertEqual(len(self.server.requests), 1)
+
+    def test_a_server_that_cannot_stream_answers_at_once(self):
+        self.answer(
+            json_answer({"choices": [{"message": {"content": "All"}, "finish_reason": "stop"}]})
+        )
+
+        self.assertEqual(self._stream(), [{"content": "All"}])
+
+    def test_tool_calls_are_put_together_from_deltas(self):
+        first = {"index": 0, "id": "a1", "function": {"name": "add", "arguments": '{"x"'}}
+        second = {"index": 1, "id": "a2", "function": {"name": "add", "arguments": ""}}
+        rest = {"index": 0, "function": {"arguments": ": 1}"}}
+        self.answer(
+            stream_answer(
+                delta(tool_calls=[first]),
+                delta(tool_calls=[second, rest]),
+                delta(finish_reason="tool_calls"),
+            )
+        )
+
+        [chunk] = self._stream(tools=[TOOL])
+
+        self.assertEqual(
+            chunk,
+            {
+                "tool_calls": [
+                    {
+                        "id": "a1",
+                        "type": "function",
+                        "function": {"name": "add", "arguments": '{"x": 1}'},
+                    },
+                    {
+                        "id": "a2",
+                        "type": "function",
+                        "function": {"name": "add", "arguments": "{}"},
+                    },
+                ]
+            },
+        )
+        self.assertEqual(self._sent()["tools"], [TOOL])
+
+    def test_tool_calls_without_index_or_id_stay_apart(self):
+        def piece(**call):
+            return delta(tool_calls=[call])
+
+        self.answer(
+            stream_answer(
+                piece(id="a", function={"name": "one", "arguments": "{"}),
+                piece(function={"arguments": "}"}),
+                piece(id="b", function={"name": "two", "arguments": "{}"}),
+                delta(finish_reason="tool_calls"),
+            )
+        )
+
+        [chunk] = self._stream(tools=[TOOL])
+
+        self.assertEqual(
+            [(call["id"], call["function"]) for call in chunk["tool_calls"]],
+            [
+                ("a", {"name": "one", "arguments": "{}"}),
+                ("b", {"name": "two", "arguments": "{}"}),
+            ],
+        )
+
+    def test_an_error_inside_a_stream_becomes_a_chunk_without_the_key(self):
+        self.answer(
+            stream_answer(delta("Hal"), {"error": {"message": f"Broken by {API_KEY}"}}, done=False)
+        )
+
+        self.assertEqual(self._stream(), [{"content": "Hal"}, {"error": "Broken by [hidden]"}])
+
+    def test_refused_content_is_an_error(self):
+        self.answer(stream_answer(delta(finish_reason="content_filter")))
+
+        [chunk] = self._stream()
+
+        self.assertIn("content_filter", chunk["error"])
+
+    def test_chat_without_stream(self):
+        call = {"id": "a1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+        self.answer(
+            json_answer({
+                "choices": [{"message": {"content": None, "tool_calls": [call]}}],
+                "usage": USAGE,
+            })
+        )
+
+        result = self.provider.chat(
+            [{"role": "user", "content": "Hi"}],
+            prepend_messages=[{"role": "system", "content": "Be brief"}],
+        )
+
+        self.assertEqual(
+            result,
+            {
+                "content": "",
+                "tool_calls": [call],
+                "usage": {"prompt_tokens": 7, "completion_tokens": 2},
+            },
+        )
+        self.assertEqual([m["role"] for m in self._sent()["messages"]], ["system", "user"])
+        self.assertNotIn("stream", self._sent())
+
+    def test_records_are_sent_as_messages(self):
+        partner = self.env["res.partner"].create({"name": "Host"})
+        message = partner.message_post(body="1 < 2", subtype_xmlid="llm.mt_user")
+        self.answer(json_answer({"choices": [{"message": {"content": "yes"}}]}))
+
+        self.provider.chat(message)
+
+        self.assertEqual(self._sent()["messages"], [{"role": "user", "content": "1 < 2"}])
+
+    def test_the_open_stream_is_given_to_the_callable_of_the_context(self):
+        opened = []
+        self.answer(stream_answer(delta("a", "stop")))
+        provider = self.provider.with_context(llm_on_response=opened.append)
+
+        list(provider.chat([{"role": "user", "content": "Hi"}], stream=True))
+
+        self.assertEqual(len(opened), 1)
+        opened[0].close()
+
+    def test_a_user_may_use_the_key_without_reading_it(self):
+        user = new_test_user(self.env, "openai_user")
+        provider = self.provider.with_user(user)
+        self.answer(json_answer({"choices": [{"message": {"content": "Hi"}}]}))
+
+        self.assertEqual(provider.chat([{"role": "user", "content": "Hi"}])["content"], "Hi")
+        self.assertEqual(self.server.requests[0][1]["Authorization"], f"Bearer {API_KEY}")
+        with self.assertRaises(AccessError):
+            provider.read(["api_key"])
+
+    def test_a_key_that_no_header_can_carry_is_refused_without_showing_it(self):
+        self.provider.api_key = "sk-secret\nX-Evil: 1"
+
+        with self.assertRaises(UserError) as caught:
+            self.provider.chat([{"role": "user", "content": "Hi"}])
+
+        self.assertNotIn("secret", str(caught.exception))
+        self.assertFalse(self.server.requests)
+
+    def test_embeddings_come_in_the_order_of_the_texts(self):
+        self._create_model("tiny-embed", "embedding")
+        self.answer(
+            json_answer({
+                "data": [{"index": 1, "embedding": [2.0]}, {"index": 0, "embedding": [1.0]}]
+            })
+        )
+
+        self.assertEqual(self.provider.embedding(["a", "b"]), [[1.0], [2.0]])
+        self.assertEqual(self._sent(), {"model": "tiny-embed", "input": ["a", "b"]})
+
+    def test_models_are_listed(self):
+        self.answer(
+            json_answer({"data": [{"id": "m1", "owned_by": "us"}]}), json_answer({"id": "m2"})
+        )
+
+        self.assertEqual(
+            list(self.provider.list_models()),
+            [{"name": "m1", "details": {"id": "m1", "owned_by": "us"}}],
+        )
+        self.assertEqual(self.provider.list_models("m2")[0]["name"], "m2")
+        self.assertEqual(self.server.requests[1][0], "/v1/models/m2")
+
+    def test_generate_makes_images_with_an_image_model(self):
+        model = self._create_model("tiny-image", "image_generation")
+        self.answer(
+            json_answer({
+                "created": 1,
+                "data": [{"url": "https://example.com/a.png"}, {"b64_json": "aGk="}],
+            })
+        )
+
+        output, files = self.provider.generate({"prompt": "a cat", "n": 2}, model=model)
+
+        self.assertEqual(output, {"created": 1, "revised_prompts": []})
+        self.assertEqual(
+            files,
+            [
+                {
+                    "url": "https://example.com/a.png",
+                    "content_type": "image/png",
+                    "filename": "image_1.png",
+                },
+                {
+                    "url": "data:image/png;base64,aGk=",
+                    "content_type": "image/png",
+                    "filename": "image_2.png",
+                },
+            ],
+        )
+        self.assertEqual(self.server.requests[0][0], "/v1/images/generations")
+
+    def test_generate_writes_text_with_a_chat_model(self):
+        self.answer(json_answer({"choices": [{"message": {"content": "meow"}}]}))
+
+        output, files = self.provider.generate(
+            {"prompt": "a cat", "max_tokens": 5}, model=self.chat_model
+        )
+
+        self.assertEqual((output, files), ({"content": "meow"}, []))
+        self.assertEqual(
+            self._sent(),
+            {
+                "model": "tiny-chat",
+                "max_tokens": 5,
+                "messages": [{"role": "user", "content": "a cat"}],
+            },
+        )
