@@ -1,0 +1,62 @@
+"""The state of one streamed answer; knows nothing of the database."""
+
+import logging
+import time
+
+_logger = logging.getLogger(__name__)
+
+#: seconds between two writes of a growing answer
+WRITE_INTERVAL = 0.2
+
+
+class AnswerStream:
+    """Gathers the chunks of `chat(stream=True)`; iterating it tells when to write.
+
+    It never raises what the provider raises: it ends, and has it in `error`, so that the reader
+    can keep what came first.
+    """
+
+    def __init__(self, chunks):
+        self.chunks = iter(chunks)
+        self.close = getattr(chunks, "close", lambda: None)
+        self.text = ""
+        self.tool_calls = []
+        self.usage = None
+        self.error = None
+        self.error_text = ""
+
+    def __iter__(self):
+        """Yield after the first chunk with something to show, then at most every interval."""
+        last_write = None
+        while (chunk := self._next()) is not None:
+            if not self._take(chunk):
+                continue
+            now = time.monotonic()
+            if last_write is None or now - last_write >= WRITE_INTERVAL:
+                last_write = now
+                yield
+
+    def _next(self):
+        try:
+            return next(self.chunks, None)
+        except Exception as error:  # noqa: BLE001 - raised by the reader, once the text is saved
+            self.error = error
+            return None
+
+    def _take(self, chunk):
+        """Add a chunk, and tell whether it can be seen."""
+        if chunk.get("error"):
+            self.error_text = str(chunk["error"])
+            self.chunks = iter(())
+        self.usage = chunk.get("usage") or self.usage
+        self.text += chunk.get("content") or ""
+        self.tool_calls += chunk.get("tool_calls") or []
+        return bool(chunk.get("content") or chunk.get("tool_calls"))
+
+    @property
+    def failed(self):
+        return bool(self.error or self.error_text)
+
+    @property
+    def is_empty(self):
+        return not (self.text.strip() or self.tool_calls)

@@ -1,0 +1,385 @@
+import contextlib
+import json
+import logging
+
+import psycopg2
+from markupsafe import Markup
+
+from odoo import api, fields, models
+from odoo.exceptions import UserError, ValidationError
+from odoo.fields import Domain
+
+from ..answer_stream import AnswerStream
+from ..error_text import explain
+from ..exceptions import AnswerError, ThreadBusyError
+from ..history import HISTORY_LIMIT, data_of, order_history
+from ..lock import advisory_lock
+from ..markup import markdown_to_html, text_to_html
+
+_logger = logging.getLogger(__name__)
+
+#: answers of the model to one question, the last of them without tools
+MAX_TURNS = 10
+#: messages shown when a thread is opened
+SHOWN_MESSAGES = 200
+CHAT_USES = ("chat", "multimodal")
+
+
+class LlmThread(models.Model):
+    """A conversation with a model. How it is held is in README.md."""
+
+    _name = "llm.thread"
+    _description = "LLM Thread"
+    _inherit = ["mail.thread"]
+    _order = "write_date desc, id desc"
+    # An answer's parent is its question, not the first message of the thread.
+    _mail_flat_thread = False
+
+    name = fields.Char(required=True, default=lambda self: self._default_name())
+    user_id = fields.Many2one(
+        "res.users",
+        string="Owner",
+        required=True,
+        index=True,
+        default=lambda self: self.env.user,
+        ondelete="cascade",
+    )
+    provider_id = fields.Many2one(
+        "llm.provider",
+        required=True,
+        index=True,
+        default=lambda self: self._default_provider(),
+        ondelete="restrict",
+    )
+    model_id = fields.Many2one(
+        "llm.model",
+        required=True,
+        index=True,
+        compute="_compute_model_id",
+        store=True,
+        readonly=False,
+        precompute=True,
+        domain="[('provider_id', '=', provider_id), ('model_use', '!=', 'embedding')]",
+        ondelete="restrict",
+    )
+    company_id = fields.Many2one(related="provider_id.company_id", store=True, index=True)
+    model = fields.Char(string="Related Model", help="Technical name, as res.partner.")
+    res_id = fields.Many2oneReference("Related Record", model_field="model", index=True)
+    tool_ids = fields.Many2many("llm.tool", help="What the model may do, with the owner's rights.")
+    active = fields.Boolean(default=True)
+
+    @api.model
+    def _default_name(self):
+        return self.env._("New conversation")
+
+    @api.model
+    def _default_provider(self):
+        return self.env["llm.provider"].search([("model_ids.model_use", "in", CHAT_USES)], limit=1)
+
+    @api.depends("provider_id")
+    def _compute_model_id(self):
+        for thread in self:
+            if thread.model_id.provider_id != thread.provider_id:
+                candidates = thread.provider_id.model_ids.filtered(
+                    lambda model: model.model_use in CHAT_USES
+                )
+                thread.model_id = candidates.sorted("default", reverse=True)[:1]
+
+    @api.constrains("provider_id", "model_id")
+    def _check_model_id(self):
+        for thread in self:
+            if thread.model_id.provider_id != thread.provider_id:
+                raise ValidationError(
+                    self.env._(
+                        "%(model)s is no model of %(provider)s. Choose one of its models.",
+                        model=thread.model_id.name,
+                        provider=thread.provider_id.name,
+                    )
+                )
+
+    def write(self, vals):
+        result = super().write(vals)
+        if "user_id" in vals:
+            # Record rules look at the old owner only: nobody may push a thread onto another user.
+            self.check_access("write")
+        return result
+
+    # === MESSAGES === #
+
+    def message_post(self, *, llm_role=None, body_json=None, is_error=False, **kwargs):
+        """Post a message, with an `llm_role` one of the conversation.
+
+        The body of a conversation's message is plain text, or markup that is already HTML.
+        """
+        if llm_role:
+            kwargs["subtype_id"] = self.env.ref(f"llm.mt_{llm_role}").id
+            kwargs.setdefault("message_type", "comment")
+            if llm_role != "user":
+                kwargs.setdefault("author_id", False)
+            body = kwargs.get("body") or ""
+            if not isinstance(body, Markup) and not kwargs.get("body_is_html"):
+                kwargs["body"] = (text_to_html if llm_role == "user" else markdown_to_html)(body)
+        if body_json is not None:
+            kwargs["body_json"] = body_json
+        if is_error:
+            kwargs["is_error"] = True
+        return super().message_post(**kwargs)
+
+    def _notify_thread(self, message, msg_vals=False, **kwargs):
+        # A conversation is read where it is held: no mail and no inbox entry for its messages.
+        if message.llm_role:
+            return []
+        return super()._notify_thread(message, msg_vals=msg_vals, **kwargs)
+
+    def _store_message(self, message):
+        """Return a message as events and the client have it."""
+        return message.to_store_format()
+
+    def _event(self, event_type, message, **values):
+        return {"type": event_type, "message": self._store_message(message), **values}
+
+    @api.readonly
+    def get_conversation(self):
+        """Return the newest messages of the conversation, oldest first."""
+        self.ensure_one()
+        self.check_access("read")
+        messages = self._search_conversation([], SHOWN_MESSAGES)
+        return [self._store_message(message) for message in messages]
+
+    def _search_conversation(self, domain, limit):
+        """Return the newest messages of the conversation that fit a domain, oldest first."""
+        domain = (
+            Domain("model", "=", self._name)
+            & Domain("res_id", "=", self.id)
+            & Domain("llm_role", "!=", False)
+            & Domain(domain)
+        )
+        messages = self.env["mail.message"]
+        # The search of messages does not flush what its domain is about.
+        messages.flush_model(["llm_role", "is_error"])
+        return messages.search(domain, order="id desc", limit=limit).sorted("id")
+
+    # === GENERATION === #
+
+    @api.private
+    def generate(self, user_message_body=None, attachment_ids=None, **kwargs):
+        """Post the user's message, where there is one, and yield the events of the answer.
+
+        Holds the lock of the thread until the generator ends or is closed, and commits nothing.
+
+        :param kwargs: further arguments of `message_post()`
+        :raise ThreadBusyError: when the thread is generating already; nothing is written
+        """
+        self.ensure_one()
+        with self._generation_lock():
+            last_message = None
+            if user_message_body or attachment_ids:
+                last_message = self.message_post(
+                    body=user_message_body or "",
+                    llm_role="user",
+                    attachment_ids=attachment_ids,
+                    **kwargs,
+                )
+                self._rename_after(last_message)
+                yield self._event("message_create", last_message)
+            return (yield from self.generate_messages(last_message))  # noqa: B901 - to "yield from"
+
+    @contextlib.contextmanager
+    def _generation_lock(self):
+        with advisory_lock(self.env.cr.dbname, self.id) as locked:
+            if not locked:
+                raise ThreadBusyError(
+                    self.env._("This conversation is writing an answer already. Wait for its end.")
+                )
+            yield
+
+    def _rename_after(self, message):
+        if self.name == self._default_name() and message.preview:
+            self.name = message.preview[:60]
+
+    @api.private
+    def generate_messages(self, last_message=None):
+        """Let the model answer, and yield the events of its answers and of the tools it calls.
+
+        :param last_message: the question; without it, whatever was said last
+        """
+        self.ensure_one()
+        messages = self._generation_messages(last_message)
+        if not messages:
+            raise UserError(self.env._("There is nothing to answer: write a message first."))
+        question = last_message or messages.filtered(lambda one: one.llm_role == "user")[-1:]
+        for turn in range(1, MAX_TURNS + 1):
+            tools = self.tool_ids if turn < MAX_TURNS else self.tool_ids.browse()
+            answer = yield from self.message_post_from_stream(
+                self._chat(messages, tools), "assistant", parent_id=question.id
+            )
+            calls = data_of(answer).get("tool_calls")
+            if not calls or not tools:
+                return answer
+            messages += answer
+            for call in calls:
+                result = self.message_post(
+                    body=self.env._("Tool: %s", call["function"]["name"]),
+                    body_json=self._run_tool(call),
+                    llm_role="tool",
+                    parent_id=question.id,
+                )
+                messages += result
+                yield self._event("message_create", result)
+        return answer  # noqa: B901 - to "yield from"
+
+    def _generation_messages(self, last_message=None):
+        """Return what the model gets of the thread, see `order_history()`."""
+        domain = Domain("is_error", "=", False)
+        if last_message:
+            domain &= Domain("llm_role", "!=", "user") | Domain("id", "<=", last_message.id)
+        # Some of them are left out later, so take more than are given.
+        messages = self._search_conversation(domain, 2 * HISTORY_LIMIT)
+        return order_history(messages, last_message)
+
+    def _chat(self, messages, tools):
+        return self.provider_id.chat(
+            messages,
+            model=self.model_id,
+            stream=True,
+            tools=tools or None,
+            prepend_messages=self._prepend_messages() or None,
+        )
+
+    def _prepend_messages(self):
+        """Return what the model is told before the conversation, as role and content dicts."""
+        context = self.get_context()
+        if not context.get("related_record"):
+            return []
+        sentence = self.env._(
+            "This conversation is about the record “%(related_record)s” (%(related_model)s,"
+            " id %(related_res_id)s).",
+            **context,
+        )
+        return [{"role": "system", "content": sentence}]
+
+    def get_context(self):
+        """Return what a prompt can tell about the thread and its related record.
+
+        The record's keys are there when it exists and the current user may read it.
+        """
+        self.ensure_one()
+        context = {
+            "thread_name": self.name,
+            "user_name": self.user_id.name,
+            "lang": self.env.lang or "en_US",
+            "today": fields.Date.to_string(fields.Date.context_today(self)),
+        }
+        if self.model in self.env and self.res_id:
+            record = self.env[self.model].browse(self.res_id).exists()
+            if record and record.has_access("read"):
+                context |= {
+                    "related_model": self.model,
+                    "related_res_id": self.res_id,
+                    "related_record": record.display_name,
+                }
+        return context
+
+    # === STREAMING === #
+
+    @api.private
+    def message_post_from_stream(self, stream, llm_role, placeholder_text="…", **kwargs):
+        """Post a message that grows with the chunks of a stream, and yield its events.
+
+        Nothing is written before the first chunk. A stream that fails leaves the message with what
+        came, marked as an error; then its exception goes on to the caller.
+
+        :param placeholder_text: body of a message that has no text yet
+        :param kwargs: further arguments of `message_post()`
+        :return: the message
+        """
+        self.ensure_one()
+        answer = AnswerStream(stream)
+        message = yield from self._grow_message(answer, llm_role, placeholder_text, kwargs)
+        if answer.failed or answer.is_empty:
+            error = self._answer_error(answer)
+            if message:
+                self._mark_as_error(message, answer, error)
+                yield self._event("message_update", message)
+            raise error
+        message.write({
+            "body": markdown_to_html(answer.text),
+            "body_json": {**data_of(message), "tool_calls": answer.tool_calls}
+            if answer.tool_calls
+            else message.body_json,
+        })
+        usage = {"usage": answer.usage} if answer.usage else {}
+        yield self._event("message_update", message, **usage)
+        return message  # noqa: B901 - to "yield from"
+
+    def _grow_message(self, answer, llm_role, placeholder_text, values):
+        message = self.env["mail.message"]
+        try:
+            for _due in answer:
+                event_type = "message_chunk" if message else "message_create"
+                text = answer.text or placeholder_text
+                message = self._put_message(message, text, llm_role, values)
+                yield self._event(event_type, message)
+        except GeneratorExit:
+            # Whoever listened is gone, maybe with the cursor: keep what came where one still can.
+            if message and not self.env.cr.closed:
+                message.body = markdown_to_html(answer.text)
+            raise
+        finally:
+            answer.close()
+        return message  # noqa: B901 - to "yield from"
+
+    def _put_message(self, message, text, llm_role, values):
+        if not message:
+            return self.message_post(body=text, llm_role=llm_role, **values)
+        message.body = markdown_to_html(text)
+        return message
+
+    def _answer_error(self, answer):
+        if answer.error:
+            return answer.error
+        return AnswerError(
+            answer.error_text
+            or self.env._("The model answered nothing. Say it in other words, or try again.")
+        )
+
+    def _mark_as_error(self, message, answer, error):
+        sentence = Markup("<p><em>%s</em></p>") % explain(self.env, error)
+        message.write({"body": markdown_to_html(answer.text) + sentence, "is_error": True})
+
+    # === TOOLS === #
+
+    def _run_tool(self, call):
+        """Execute a tool call as the current user, and return the body of its message.
+
+        A failure is the tool's result: the model is told, and may try something else.
+        """
+        name = call["function"]["name"]
+        data = {"tool_call_id": call["id"], "tool_name": name}
+        try:
+            data["arguments"] = json.loads(call["function"]["arguments"] or "{}")
+            with self.env.cr.savepoint():
+                result = self._get_tool(name).execute(data["arguments"])
+                data["result"] = json.loads(json.dumps(result, default=str))
+        except json.JSONDecodeError:
+            data["error"] = self.env._("The arguments are not valid JSON.")
+        except UserError as error:
+            data["error"] = str(error)
+        except psycopg2.OperationalError:
+            raise  # a conflict with another transaction: the caller's to repeat
+        except Exception:
+            _logger.warning("Tool %s of thread %s failed", name, self.id, exc_info=True)
+            data["error"] = self.env._("The tool failed for an internal reason.")
+        return data
+
+    def _get_tool(self, name):
+        tool = self.tool_ids.filtered(lambda candidate: candidate.name == name)[:1]
+        if not tool:
+            raise UserError(
+                self.env._(
+                    "There is no tool “%(name)s”. The tools are: %(tools)s.",
+                    name=name,
+                    tools=", ".join(self.tool_ids.mapped("name")),
+                )
+            )
+        return tool

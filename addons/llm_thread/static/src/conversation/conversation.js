@@ -1,0 +1,205 @@
+/* global AbortController, FormData */
+import { browser } from "@web/core/browser/browser";
+import { _t } from "@web/core/l10n/translation";
+import { registry } from "@web/core/registry";
+import { useService } from "@web/core/utils/hooks";
+import { standardWidgetProps } from "@web/views/widgets/standard_widget_props";
+
+import {
+    Component,
+    markup,
+    onWillStart,
+    onWillUnmount,
+    onWillUpdateProps,
+    useEffect,
+    useRef,
+    useState,
+} from "@odoo/owl";
+
+import { readEvents } from "./event_reader";
+
+/**
+ * The messages of a thread, and a box to say something.
+ *
+ * Another addon patches `streamUrl` and `streamParams` to answer in another way, `onEvent()` to
+ * understand more types of events, and `stop()`.
+ */
+export class LlmConversation extends Component {
+    static template = "llm_thread.Conversation";
+    static props = { ...standardWidgetProps };
+
+    setup() {
+        this.orm = useService("orm");
+        this.messagesRef = useRef("messages");
+        this.inputRef = useRef("input");
+        this.state = useState({ messages: [], text: "", generating: false, error: "" });
+        onWillStart(() => this.load(this.props.record.resId));
+        onWillUpdateProps(async ({ record }) => {
+            if (record.resId !== this.resId && !this.state.generating) {
+                await this.load(record.resId);
+            }
+        });
+        onWillUnmount(() => this.stop());
+        useEffect(
+            () => this.scrollToEnd(),
+            () => [this.state.messages.length, this.lastMessage?.body, this.state.error],
+        );
+    }
+
+    async load(resId) {
+        this.resId = resId;
+        this.state.error = "";
+        this.state.messages = resId
+            ? await this.orm.call("llm.thread", "get_conversation", [[resId]])
+            : [];
+    }
+
+    /** Send the text of the box. */
+    async send() {
+        const text = this.state.text.trim();
+        if (!text || this.state.generating) {
+            return;
+        }
+        this.state.generating = true;
+        let saved = false;
+        try {
+            saved = await this.props.record.save();
+        } finally {
+            this.state.generating = saved;
+        }
+        if (saved) {
+            this.resId = this.props.record.resId;
+            await this.generate(text);
+        }
+    }
+
+    /** Let the model answer; without a text, what was said last. */
+    async generate(text = "") {
+        const known = this.state.messages.length;
+        Object.assign(this.state, { generating: true, error: "", text: "" });
+        this.abortController = new AbortController();
+        try {
+            await this.readStream(text);
+        } catch (error) {
+            if (error.name !== "AbortError") {
+                this.state.error = _t("The connection to the server is lost. Try again.");
+            }
+        } finally {
+            this.state.generating = false;
+            this.abortController = null;
+        }
+        if (this.state.error && this.state.messages.length === known) {
+            this.state.text = text; // nothing was posted: the user can send it again
+        }
+        await this.afterGenerate();
+    }
+
+    async readStream(text) {
+        const body = new FormData();
+        const params = { ...this.streamParams, message: text, csrf_token: odoo.csrf_token };
+        for (const [key, value] of Object.entries(params)) {
+            body.append(key, value);
+        }
+        const { signal } = this.abortController;
+        const response = await browser.fetch(this.streamUrl, { method: "POST", body, signal });
+        if (!response.ok) {
+            this.state.error = _t(
+                "The server refused the message (%s). Reload the page.",
+                response.status,
+            );
+            return;
+        }
+        let ended = false;
+        for await (const message of readEvents(response)) {
+            ended = ["done", "error", "cancelled"].includes(message.type) || ended;
+            this.onEvent(message);
+        }
+        if (!ended && !signal.aborted) {
+            this.state.error = _t("The answer broke off. Try again.");
+        }
+    }
+
+    /** Show what an event tells; types that are not known here are for other addons. */
+    onEvent(event) {
+        if (event.type === "error") {
+            this.state.error = event.error;
+        } else if (["message_create", "message_chunk", "message_update"].includes(event.type)) {
+            this.putMessage(event.message);
+        }
+    }
+
+    putMessage(message) {
+        const index = this.state.messages.findIndex(({ id }) => id === message.id);
+        if (index < 0) {
+            this.state.messages.push(message);
+        } else {
+            this.state.messages[index] = message;
+        }
+    }
+
+    /** The name of the thread may have followed from its first message. */
+    async afterGenerate() {
+        const { record } = this.props;
+        if (record.resId === this.resId && !(await record.isDirty())) {
+            await record.load();
+        }
+        this.inputRef.el?.focus();
+    }
+
+    /** End the answer that is being written; what came is kept. */
+    stop() {
+        this.abortController?.abort();
+    }
+
+    scrollToEnd() {
+        const list = this.messagesRef.el;
+        list.scrollTop = list.scrollHeight;
+    }
+
+    onInputKeydown(ev) {
+        if (ev.key === "Enter" && !ev.shiftKey && !ev.isComposing) {
+            ev.preventDefault();
+            this.send();
+        }
+    }
+
+    get streamUrl() {
+        return "/llm/thread/generate";
+    }
+
+    get streamParams() {
+        return { thread_id: this.resId };
+    }
+
+    get lastMessage() {
+        return this.state.messages.at(-1);
+    }
+
+    /** Whether the answer has not begun yet. */
+    get isWaiting() {
+        return this.state.generating && this.lastMessage?.llm_role !== "assistant";
+    }
+
+    get canRetry() {
+        return !this.state.generating && this.state.messages.length > 0 && !this.state.text;
+    }
+
+    /** The server has sanitised the bodies of messages, as all HTML fields. */
+    bodyOf(message) {
+        return markup(message.body);
+    }
+
+    toolDetailsOf(message) {
+        const { arguments: given, result, error } = message.body_json || {};
+        return JSON.stringify(error ? { given, error } : { given, result }, null, 2);
+    }
+
+    bubbleClass(message) {
+        if (message.is_error) {
+            return "o_llm_error alert alert-warning mb-0";
+        }
+        return message.llm_role === "user" ? "o_llm_user text-bg-primary" : "bg-200";
+    }
+}
+
+registry.category("view_widgets").add("llm_conversation", { component: LlmConversation });
