@@ -105,25 +105,14 @@ class LlmGenerationCall(models.AbstractModel):
             job = self.env["llm.generation.job"].browse(claim.job_id).exists()
             if not job:
                 raise OvertakenError
-            user = job.user_id
-            if not user.active:
-                raise AccessError(
-                    self.env._("The user %s was archived; nothing runs in their name.", user.name)
-                )
-            companies = job.company_id & user.company_ids or user.company_id
-            call = self.env.context.get("generation_call")
-            job = job.with_user(user).with_context(
-                lang=user.lang,
-                tz=user.tz,
-                allowed_company_ids=companies.ids,
-                llm_on_response=call and call.on_response,
-            )
+            self._check_owner(job)
+            job = job.with_user(job.user_id).with_context(self._owner_context(job))
             for record in (job.thread_id, job.model_id, job.provider_id):
                 if not record.has_access("read"):
                     raise AccessError(
                         job.env._(
                             "%(user)s may no longer use this %(what)s.",
-                            user=user.name,
+                            user=job.user_id.name,
                             what=record._description,
                         )
                     )
@@ -131,6 +120,30 @@ class LlmGenerationCall(models.AbstractModel):
                 record.fetch()
                 record.sudo().fetch()
         return job
+
+    @api.model
+    def _check_owner(self, job):
+        user = job.user_id
+        if user._is_superuser():
+            if job.thread_id.tool_ids:
+                raise AccessError(
+                    self.env._("Tools do not run as OdooBot. Give the thread another owner.")
+                )
+        elif not user.active:
+            raise AccessError(
+                self.env._("The user %s was archived; nothing runs in their name.", user.name)
+            )
+
+    @api.model
+    def _owner_context(self, job):
+        user, call = job.user_id, self.env.context.get("generation_call")
+        companies = job.company_id & user.company_ids or user.company_id
+        return {
+            "lang": user.lang,
+            "tz": user.tz,
+            "allowed_company_ids": companies.ids,
+            "llm_on_response": call and call.on_response,
+        }
 
     # === TALK === #
 

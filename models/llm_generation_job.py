@@ -45,7 +45,6 @@ class LlmGenerationJob(models.Model):
     )
     user_id = fields.Many2one(
         "res.users",
-        default=lambda self: self.env.user,
         required=True,
         readonly=True,
         help="The generation runs with the rights, language and companies of this user.",
@@ -194,12 +193,21 @@ class LlmGenerationJob(models.Model):
     @api.model_create_multi
     def create(self, vals_list):
         for vals in vals_list:
+            vals.setdefault("user_id", self._owner_of(vals).id)
             state = vals.get("state", "draft")
             if state != "draft":
                 vals.setdefault("queued_at", fields.Datetime.now())
             if state in FINAL_STATES:
                 vals.setdefault("completed_at", fields.Datetime.now())
         return super().create(vals_list)
+
+    @api.model
+    def _owner_of(self, vals):
+        """Return whose rights a new job gets: least rights, where OdooBot works for others."""
+        thread = self.env["llm.thread"].browse(vals.get("thread_id"))
+        if self.env.user._is_superuser() and thread.exists():
+            return thread.user_id or self.env.user
+        return self.env.user
 
     @api.ondelete(at_uninstall=False)
     def _unlink_except_running(self):
