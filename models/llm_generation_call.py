@@ -15,6 +15,7 @@ from ..runner.http_errors import classify, scrub
 
 _logger = logging.getLogger(__name__)
 
+NO_ID = "The provider accepted the job without an id."
 #: Seconds until a job is tried again whose thread is busy with an answer that no job writes;
 #: the end of one that a job writes is noticed at once.
 BUSY_DELAY = 5.0
@@ -65,7 +66,7 @@ class LlmGenerationCall(models.AbstractModel):
             except OvertakenError:
                 call.env.cr.rollback()
                 return False
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 whatever a provider raises ends its job
                 call.env.cr.rollback()
                 answer = call._answer_of(error, claim, polling=talk == "_ask")
             call._conclude(claim, answer)
@@ -162,7 +163,7 @@ class LlmGenerationCall(models.AbstractModel):
         if isinstance(result, dict):
             return Answer.from_dict(result), result
         if not result:
-            raise exceptions.ProviderFailedError("The provider accepted the job without an id.")
+            raise exceptions.ProviderFailedError(NO_ID)
         return Answer("running", external_job_id=str(result)), result
 
     @api.model

@@ -1,13 +1,10 @@
 import contextlib
 import logging
-from collections import defaultdict
-from datetime import timedelta
 
 from odoo import SUPERUSER_ID, api, fields, models, modules
 from odoo.tools import split_every
 
 from ..const import (
-    ACTIVE_STATES,
     BUS_JOB_UPDATE,
     BUS_QUEUE_UPDATE,
     FINAL_STATES,
@@ -330,33 +327,3 @@ class LlmGenerationEngine(models.AbstractModel):
         except Exception:
             # The answer is paid for: another addon's bug must not undo it.
             _logger.exception("The hook of thread %s failed on job %s", thread.id, job.id)
-
-    # === FIGURES === #
-
-    @api.model
-    def _figures(self, queues):
-        """Return the figures of queues by id, in one statement whatever their number."""
-        now = fields.Datetime.now()
-        params = {
-            "queues": queues.ids,
-            "providers": queues.provider_id.ids,
-            "midnight": now.replace(hour=0, minute=0, second=0),
-            "hour_ago": now - timedelta(hours=1),
-            "day_ago": now - timedelta(days=1),
-        }
-        self.env.flush_all()
-        self.env.cr.execute(sql.FIGURES, params)
-        figures = {}
-        for row in self.env.cr.dictfetchall():
-            live = {state: 0 for state in ("draft", *ACTIVE_STATES)} | (row.pop("counts") or {})
-            last = row.pop("last_processed_at")
-            ended = {name: float(value or 0) for name, value in row.items()}
-            ended["today"] += live["queued"] + live["running"]
-            figures[row["queue_id"]] = {**ended, **live, "last_processed_at": last}
-        return defaultdict(lambda: defaultdict(float, last_processed_at=False), figures)
-
-    @api.model
-    def _queue_positions(self, jobs):
-        """Return the place in the queue of each waiting job, by id; 1 is next."""
-        waiting = [job.id for job in jobs if isinstance(job.id, int)]
-        return dict(self._select(sql.POSITIONS, [waiting])) if waiting else {}

@@ -1,5 +1,3 @@
-from itertools import groupby
-
 from odoo import api, fields, models
 from odoo.exceptions import UserError
 
@@ -14,12 +12,18 @@ from ..const import (
     TRANSITIONS,
 )
 
+
 class LlmGenerationJob(models.Model):
-    """One answer asked of a provider. How its state moves: `const.py`; who moves it: `_set_state`."""
+    """One answer asked of a provider. How its state moves is in `llm_generation_state.py`."""
 
     _name = "llm.generation.job"
     _description = "LLM Generation Job"
-    _inherit = ["llm.generation.guard", "llm.generation.request"]
+    _inherit = [
+        "llm.generation.guard",
+        "llm.generation.request",
+        "llm.generation.state",
+        "llm.generation.ticket",
+    ]
     _order = "id desc"
 
     name = fields.Char(compute="_compute_name", store=True, precompute=True)
@@ -52,10 +56,7 @@ class LlmGenerationJob(models.Model):
     company_id = fields.Many2one(
         "res.company", compute="_compute_company_id", store=True, precompute=True, readonly=True
     )
-    state = fields.Selection(STATES, default="draft", required=True, readonly=True)
-    priority = fields.Integer(
-        default=DEFAULT_PRIORITY, aggregator=None, help="Lower runs first."
-    )
+    priority = fields.Integer(default=DEFAULT_PRIORITY, aggregator=None, help="Lower runs first.")
     scheduled_at = fields.Datetime(
         "Not Before", copy=False, help="The job waits at least until then."
     )
@@ -72,15 +73,6 @@ class LlmGenerationJob(models.Model):
         "mail.message", index="btree_not_null", ondelete="set null", readonly=True, copy=False
     )
     external_job_id = fields.Char("External Job", readonly=True, copy=False)
-    queued_at = fields.Datetime(readonly=True, copy=False)
-    started_at = fields.Datetime(readonly=True, copy=False)
-    completed_at = fields.Datetime(readonly=True, copy=False)
-    duration = fields.Float(
-        "Run Time (s)", readonly=True, copy=False, aggregator="avg", help="Seconds of processing."
-    )
-    queue_duration = fields.Float(
-        "Wait (s)", readonly=True, copy=False, aggregator="avg", help="Seconds of waiting."
-    )
     progress = fields.Float(
         readonly=True, copy=False, aggregator="avg", help="Per cent, where the provider tells."
     )
@@ -99,30 +91,6 @@ class LlmGenerationJob(models.Model):
     can_retry = fields.Boolean(compute="_compute_abilities")
     can_cancel = fields.Boolean(compute="_compute_abilities")
     queue_position = fields.Integer(compute="_compute_queue_position", aggregator=None)
-
-    # What only the engine reads and writes.
-    attempt_token = fields.Integer(
-        readonly=True, copy=False, aggregator=None, groups="base.group_system",
-        help="The attempt that may end this job; any other finds itself overtaken.",
-    )
-    turn = fields.Integer(
-        readonly=True, copy=False, aggregator=None, groups="base.group_system",
-        help="Whose turn it is among users of equal priority: each user has one job a turn.",
-    )
-    attempt_count = fields.Integer(
-        readonly=True, copy=False, aggregator=None, groups="base.group_system"
-    )
-    is_delayed = fields.Boolean(readonly=True, copy=False, groups="base.group_system")
-    estimated_tokens = fields.Integer(readonly=True, copy=False, groups="base.group_system")
-    next_poll_at = fields.Datetime(readonly=True, copy=False, groups="base.group_system")
-    poll_count = fields.Integer(
-        readonly=True, copy=False, aggregator=None, groups="base.group_system"
-    )
-    result_expires_at = fields.Datetime(readonly=True, copy=False, groups="base.group_system")
-    must_cancel = fields.Boolean(
-        readonly=True, copy=False, groups="base.group_system",
-        help="The provider still has to be told that the job was cancelled.",
-    )
 
     _claim_idx = models.Index(
         "(provider_id, priority, turn, queued_at, id)"
@@ -184,7 +152,7 @@ class LlmGenerationJob(models.Model):
 
     @api.depends("state", "priority", "queued_at")
     def _compute_queue_position(self):
-        positions = self.env["llm.generation.engine"]._queue_positions(self)
+        positions = self.env["llm.generation.figures"]._queue_positions(self)
         for job in self:
             job.queue_position = positions.get(job.id, 0)
 
@@ -215,50 +183,6 @@ class LlmGenerationJob(models.Model):
             raise UserError(
                 self.env._("A running job cannot be deleted. Cancel it first, then delete it.")
             )
-
-    # === STATE MACHINE === #
-
-    def _set_state(self, target, **values):
-        """Move the jobs to `target`, skipping those that may not go there.
-
-        The only place that writes a state, but for the claim in `runner/statements.py`.
-
-        :param str target: a key of `TRANSITIONS`
-        :param values: further values to write with the state
-        :return: the jobs that moved
-        """
-        moved = self.filtered(lambda job: job.state in TRANSITIONS[target])
-        was_running = moved.filtered(lambda job: job.state == "running")
-        now = fields.Datetime.now()
-        dates = {job.id: job._state_dates(target, now) for job in moved}
-        by_dates = sorted(moved, key=lambda job: str(dates[job.id]))
-        for _key, jobs in groupby(by_dates, key=lambda job: str(dates[job.id])):
-            jobs = self.browse(job.id for job in jobs)
-            jobs.sudo().write({"state": target, **dates[jobs[0].id], **values})
-        if moved:
-            self.env["llm.generation.engine"]._moved(moved, target, was_running)
-        return moved
-
-    def _state_dates(self, target, now):
-        """Return the timestamps and durations that follow from moving to `target`."""
-        if target == "queued":
-            given_back = self.state == "running"
-            queued_at = self.queued_at if given_back else now
-            return {"queued_at": queued_at, "started_at": False, "completed_at": False}
-        if target in FINAL_STATES:
-            started = self.started_at
-            return {
-                "completed_at": now,
-                "retry_at": False,
-                "duration": max(0.0, (now - started).total_seconds()) if started else 0.0,
-            }
-        return {}
-
-    def _refuse_unless(self, target, sentence):
-        """Raise `UserError` unless each of the jobs may move to `target`."""
-        self.check_access("read")
-        if any(job.state not in TRANSITIONS[target] for job in self):
-            raise UserError(sentence)
 
     # === ACTION METHODS === #
 
@@ -379,69 +303,3 @@ class LlmGenerationJob(models.Model):
     def _cron_clean_up(self):
         """Remove the jobs that are older than the retention that the settings say."""
         self.env["llm.generation.upkeep"]._clean_up()
-
-    def _seconds_to_retry(self):
-        """Return the seconds until the automatic retry; infinite where there will be none."""
-        self.ensure_one()
-        if not self.retry_at:
-            return float("inf")
-        return max(0.0, (self.retry_at - fields.Datetime.now()).total_seconds())
-
-    def _status_sentence(self):
-        """Return one sentence about where the job stands, for its owner."""
-        self.ensure_one()
-        if self.state == "queued":
-            return self.env._("Waiting, position %s in the queue.", self.queue_position)
-        if self.state == "failed" and self.retry_at:
-            return self.env._(
-                "Failed, and will be tried again by itself: %s", self.error_message or ""
-            )
-        if self.state == "failed":
-            return self.error_message or self.env._("The generation failed.")
-        return {
-            "draft": self.env._("Not queued yet."),
-            "running": self.env._("The provider is working on it."),
-            "completed": self.env._("Answered."),
-            "cancelled": self.env._("Cancelled."),
-        }[self.state]
-
-    def _bus_payload(self):
-        """Return what the web clients are told when the job moved."""
-        return {
-            "id": self.id,
-            "thread_id": self.thread_id.id,
-            "state": self.state,
-            "progress": self.progress,
-            "output_message_id": self.output_message_id.id,
-        }
-
-    def _filtered_identity_free(self):
-        """Leave out the jobs whose identity key a live job has taken meanwhile."""
-        taken = self.sudo().search([
-            ("identity_key", "in", [key for key in self.mapped("identity_key") if key]),
-            ("state", "in", ACTIVE_STATES),
-        ])
-        keys = {(job.company_id, job.identity_key) for job in taken}
-        free = self.browse()
-        for job in self:
-            key = (job.company_id, job.identity_key)
-            if not job.identity_key or key not in keys:
-                keys.add(key)
-                free |= job
-        return free
-
-    @api.model
-    def _find_live(self, identity_key, provider):
-        """Return the waiting or running job with this key, if there is one."""
-        if not identity_key:
-            return self.browse()
-        company = provider.sudo().company_id or self.env.user.company_id
-        live = self.sudo().search(
-            [
-                ("identity_key", "=", identity_key),
-                ("company_id", "=", company.id),
-                ("state", "in", ACTIVE_STATES),
-            ],
-            limit=1,
-        )
-        return live.sudo(self.env.su)

@@ -101,7 +101,7 @@ class LlmGenerationQueue(models.Model):
     # === COMPUTE METHODS === #
 
     def _compute_figures(self):
-        figures = self.env["llm.generation.engine"]._figures(self)
+        figures = self.env["llm.generation.figures"]._figures(self)
         for queue in self:
             mine = figures[queue.id]
             queue.current_running_jobs = mine["running"]
@@ -275,7 +275,7 @@ class LlmGenerationQueue(models.Model):
         :return: a dict for one queue, a list of dicts for several
         """
         self.check_access("read")
-        figures = self.env["llm.generation.engine"]._figures(self)
+        figures = self.env["llm.generation.figures"]._figures(self)
         stats = [queue._stats(figures[queue.id]) for queue in self]
         return stats[0] if len(stats) == 1 else stats
 

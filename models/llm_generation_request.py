@@ -43,7 +43,9 @@ class LlmGenerationRequest(models.AbstractModel):
             inputs = job.generation_inputs or {}
             if len(json.dumps(inputs)) > INPUT_LIMIT:
                 raise UserError(
-                    self.env._("The inputs are larger than %s bytes; make them shorter.", INPUT_LIMIT)
+                    self.env._(
+                        "The inputs are larger than %s bytes; make them shorter.", INPUT_LIMIT
+                    )
                 )
             schema = (job.model_id.sudo().details or {}).get("input_schema")
             if schema and inputs:
@@ -83,9 +85,11 @@ class LlmGenerationRequest(models.AbstractModel):
         return self.input_message_id
 
     def _media_events(self):
-        inputs = self.generation_inputs or self.input_message_id.body_json or {
-            "prompt": html2plaintext(self.input_message_id.body or "")
-        }
+        inputs = (
+            self.generation_inputs
+            or self.input_message_id.body_json
+            or {"prompt": html2plaintext(self.input_message_id.body or "")}
+        )
         output, files = self.model_id.generate(inputs)
         body = Markup("<br/>").join(
             Markup('<a href="%s">%s</a>') % (file["url"], file.get("filename") or file["url"])

@@ -45,8 +45,10 @@ class LlmGenerationUpkeep(models.AbstractModel):
     @api.model
     def _has_work(self):
         """Return whether anything waits that a runner could do now."""
+        if self._select(sql.READY_QUEUES, {"queue_ids": None}):
+            return True
         due = self._next_due()
-        return bool(self._select(sql.READY_QUEUES, {"queue_ids": None})) or due == 0.0
+        return due is not None and due <= 0
 
     @api.model
     def _retry_due(self):
@@ -152,7 +154,11 @@ class LlmGenerationUpkeep(models.AbstractModel):
             current = job.with_env(api.Environment(cr, SUPERUSER_ID, {})).exists()
             names = [name for name, field in job._fields.items() if field.column_type]
             current.fetch(names)
-            return {name: current._fields[name]._get_cache(current.env)[job.id] for name in names} if current else {}
+            return (
+                {name: current._fields[name]._get_cache(current.env)[job.id] for name in names}
+                if current
+                else {}
+            )
 
     @api.model
     def _claim_cancellations(self):

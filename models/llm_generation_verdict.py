@@ -146,10 +146,15 @@ class LlmGenerationVerdict(models.AbstractModel):
 
     @api.model
     def _provider_works(self, provider):
-        refused = self.env["llm.generation.queue"].sudo().search([
-            ("provider_id", "=", provider.id),
-            ("refused_by", "!=", False),
-        ])
+        refused = (
+            self
+            .env["llm.generation.queue"]
+            .sudo()
+            .search([
+                ("provider_id", "=", provider.id),
+                ("refused_by", "!=", False),
+            ])
+        )
         refused.write({"refused_by": False})
 
     @api.model

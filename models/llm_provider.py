@@ -84,8 +84,7 @@ class LlmProvider(models.Model):
             "current_queue_size": waiting,
             "estimated_wait_time": rounds * queue.avg_processing_time,
             "supports_streaming": not supports_jobs,
-            "supports_cancellation": not supports_jobs
-            or self._implements("cancel_generation_job"),
+            "supports_cancellation": not supports_jobs or self._implements("cancel_generation_job"),
             "supports_jobs": supports_jobs,
         }
 

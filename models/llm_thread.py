@@ -43,7 +43,9 @@ class LlmThread(models.Model):
         for thread in self:
             mine = figures.get(thread._origin.id, {})
             counts = {state: count for state, (count, _newest) in mine.items()}
-            newest = max(((newest, state) for state, (_count, newest) in mine.items()), default=None)
+            newest = max(
+                ((newest, state) for state, (_count, newest) in mine.items()), default=None
+            )
             active = [newest for state, (_count, newest) in mine.items() if state in ACTIVE_STATES]
             completed, failed = counts.get("completed", 0), counts.get("failed", 0)
             ended = completed + failed

@@ -22,6 +22,9 @@ READ_RE = re.compile(
 )
 
 
+USED_AFTER_CLOSE = "The cursor of a finished generation was used again."
+
+
 def read_committed(cr):
     """Make the transaction of a fresh cursor see what others commit meanwhile.
 
@@ -81,7 +84,7 @@ class LazyCursor(BaseCursor):
     def execute(self, query, params=None, log_exceptions=True):
         """Execute a statement. See the class about transactions."""
         if self._closed:
-            raise RuntimeError("The cursor of a finished generation was used again.")
+            raise RuntimeError(USED_AFTER_CLOSE)
         code = query.code if isinstance(query, SQL) else str(query)
         reading = bool(READ_RE.match(code))
         if not reading:

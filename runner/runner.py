@@ -71,23 +71,24 @@ class Runner(threading.Thread):
         pause = 0.2
         while not self._is_over():
             try:
-                with Listener(self.dbname, RUNNER_CHANNEL) as self.listener:
-                    self._register()
-                    pause = 0.2
-                    while not self._is_over():
-                        self._tick()
-                    self._leave()
+                self._serve()
             except psycopg2.Error as error:
                 self._ready.clear()
                 _logger.warning("Runner %s lost the database: %s", self.title, type(error).__name__)
-                time.sleep(pause)
-                pause = min(5.0, pause * 2)
             except Exception:
                 _logger.exception("Runner %s failed, and starts over", self.title)
+            if not self._is_over():
                 time.sleep(pause)
-                pause = min(5.0, pause * 2)
+                pause = min(5.0, pause * 2) if not self._ready.is_set() else 0.2
         pool.retire(self)
         _logger.info("Runner %s of %s ends", self.title, self.dbname)
+
+    def _serve(self):
+        with Listener(self.dbname, RUNNER_CHANNEL) as self.listener:
+            self._register()
+            while not self._is_over():
+                self._tick()
+            self._leave()
 
     def stop(self):
         """Take no more jobs, and end once the calls in flight have ended; does not wait."""

@@ -20,6 +20,9 @@ class FakeService:
     """
 
     def __init__(self):
+        self.reset()
+
+    def reset(self):
         self.answers = {"create": ["ext-1"], "check": [{"state": "running"}], "cancel": [True]}
         self.calls = {"create": [], "check": [], "cancel": [], "chat": []}
         self.chunks = [{"content": "Hel"}, {"content": "lo"}]
@@ -61,7 +64,7 @@ class LlmGenerationCommon(TransactionCase):
 
     def setUp(self):
         super().setUp()
-        self.service.__init__()
+        self.service.reset()
 
     @classmethod
     def _fake_services(cls):
@@ -97,7 +100,8 @@ class LlmGenerationCommon(TransactionCase):
     def _create_thread(cls, model=None, user=None, **values):
         model = model or cls.native_model
         return (
-            cls.env["llm.thread"]
+            cls
+            .env["llm.thread"]
             .with_user(user or cls.user)
             .create({
                 "name": "Thread",

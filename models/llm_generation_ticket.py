@@ -1,0 +1,108 @@
+from odoo import api, fields, models
+
+from ..const import ACTIVE_STATES
+
+
+class LlmGenerationTicket(models.AbstractModel):
+    """A job's place in the queue: what the engine notes on it, and what it says of itself."""
+
+    _name = "llm.generation.ticket"
+    _description = "LLM Generation Ticket"
+
+    # Read and written by the engine alone; their indexes are in `llm_generation_job.py`.
+    attempt_token = fields.Integer(
+        readonly=True,
+        copy=False,
+        aggregator=None,
+        groups="base.group_system",
+        help="The attempt that may end this job; any other finds itself overtaken.",
+    )
+    turn = fields.Integer(
+        readonly=True,
+        copy=False,
+        aggregator=None,
+        groups="base.group_system",
+        help="Whose turn it is among users of equal priority: each user has one job a turn.",
+    )
+    attempt_count = fields.Integer(
+        readonly=True, copy=False, aggregator=None, groups="base.group_system"
+    )
+    is_delayed = fields.Boolean(readonly=True, copy=False, groups="base.group_system")
+    estimated_tokens = fields.Integer(readonly=True, copy=False, groups="base.group_system")
+    next_poll_at = fields.Datetime(readonly=True, copy=False, groups="base.group_system")
+    poll_count = fields.Integer(
+        readonly=True, copy=False, aggregator=None, groups="base.group_system"
+    )
+    result_expires_at = fields.Datetime(readonly=True, copy=False, groups="base.group_system")
+    must_cancel = fields.Boolean(
+        readonly=True,
+        copy=False,
+        groups="base.group_system",
+        help="The provider still has to be told that the job was cancelled.",
+    )
+
+    def _seconds_to_retry(self):
+        """Return the seconds until the automatic retry; infinite where there will be none."""
+        self.ensure_one()
+        if not self.retry_at:
+            return float("inf")
+        return max(0.0, (self.retry_at - fields.Datetime.now()).total_seconds())
+
+    def _status_sentence(self):
+        """Return one sentence about where the job stands, for its owner."""
+        self.ensure_one()
+        if self.state == "queued":
+            return self.env._("Waiting, position %s in the queue.", self.queue_position)
+        if self.state == "failed" and self.retry_at:
+            return self.env._(
+                "Failed, and will be tried again by itself: %s", self.error_message or ""
+            )
+        if self.state == "failed":
+            return self.error_message or self.env._("The generation failed.")
+        return {
+            "draft": self.env._("Not queued yet."),
+            "running": self.env._("The provider is working on it."),
+            "completed": self.env._("Answered."),
+            "cancelled": self.env._("Cancelled."),
+        }[self.state]
+
+    def _bus_payload(self):
+        """Return what the web clients are told when the job moved."""
+        return {
+            "id": self.id,
+            "thread_id": self.thread_id.id,
+            "state": self.state,
+            "progress": self.progress,
+            "output_message_id": self.output_message_id.id,
+        }
+
+    def _filtered_identity_free(self):
+        """Leave out the jobs whose identity key a live job has taken meanwhile."""
+        taken = self.sudo().search([
+            ("identity_key", "in", [key for key in self.mapped("identity_key") if key]),
+            ("state", "in", ACTIVE_STATES),
+        ])
+        keys = {(job.company_id, job.identity_key) for job in taken}
+        free = self.browse()
+        for job in self:
+            key = (job.company_id, job.identity_key)
+            if not job.identity_key or key not in keys:
+                keys.add(key)
+                free |= job
+        return free
+
+    @api.model
+    def _find_live(self, identity_key, provider):
+        """Return the waiting or running job with this key, if there is one."""
+        if not identity_key:
+            return self.browse()
+        company = provider.sudo().company_id or self.env.user.company_id
+        live = self.sudo().search(
+            [
+                ("identity_key", "=", identity_key),
+                ("company_id", "=", company.id),
+                ("state", "in", ACTIVE_STATES),
+            ],
+            limit=1,
+        )
+        return live.sudo(self.env.su)
