@@ -15,7 +15,7 @@ from lib import (
     seed,
     unit_tests,
 )
-from lib.say import halt, run_main, stage
+from lib.say import halt, run_main, say, stage
 from lib.tally import Tally
 from setup import set_up
 
@@ -37,23 +37,36 @@ def main():
         names = modules.installable(place.instance)
         if not names:
             halt("there is no module to test: no __manifest__.py was found.")
-        with stage("a database with all modules"):
-            _make_stack(place, tally, names)
-        with stage("a local model"):
-            _serve_model(place)
-        with stage("tests in Odoo"):
-            _test_in_odoo(place, tally, names, tags)
-        if not tags:
-            _test_lives(place, tally, names)
-            _test_faults(place, tally)
+        _test_modules(place, tally, names, tags)
+    if tally.failures:
+        say(f"The logs are in {place.kept_logs}")
     return tally.close()
+
+
+def _test_modules(place, tally, names, tags):
+    with stage("a database with all modules"):
+        installed = _make_stack(place, tally, names)
+    if not installed:
+        return
+    with stage("a local model"):
+        _serve_model(place)
+    with stage("tests in Odoo"):
+        _test_in_odoo(place, tally, names, tags)
+    if not tags:
+        _test_lives(place, tally, names)
+        _test_faults(place, tally)
 
 
 def _make_stack(place, tally, names):
     log = place.folder / "stack.log"
-    place.instance.create_database(STACK, names, log=log)
+    try:
+        place.instance.create_database(STACK, names, log=log)
+    except RuntimeError as error:
+        tally.fail(str(error), odoo_tests.tail(log))
+        return False
     report = odoo_log.read(log.read_text(errors="replace"), names)
     odoo_tests.record(tally, report)
+    return True
 
 
 def _serve_model(place):

@@ -44,10 +44,21 @@ class Lab:
             raise
         return self
 
+    @property
+    def kept_logs(self):
+        return paths.state() / "logs" / self.name
+
     def __exit__(self, *_exc):
         _end(self.ledger)
+        self._keep_logs()
         self.cluster.remove()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _keep_logs(self):
+        shutil.rmtree(self.kept_logs, ignore_errors=True)
+        self.kept_logs.mkdir(parents=True)
+        for log in self.folder.glob("**/*.log"):
+            shutil.copyfile(log, self.kept_logs / log.name)
 
     def stack_database(self, name):
         """Make a database that has all our modules."""

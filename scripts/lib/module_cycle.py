@@ -12,9 +12,12 @@ def has(model, field=None):
 
 made = {}
 if has("llm.provider"):
-    service = env["llm.provider"]._fields["service"].get_values(env)
+    if not env["llm.provider"]._get_available_services():
+        # No module that brings a service is there: the database has kept data of one.
+        type(env["llm.provider"])._get_available_services = lambda self: [("cycle", "Cycle")]
+    service = env["llm.provider"]._get_available_services()[0][0]
     provider = env["llm.provider"].create(
-        {"name": "Cycle", **({"service": service[0]} if service else {}), "api_key": "secret"}
+        {"name": "Cycle", "service": service, "api_key": "secret"}
     )
     made["model"] = env["llm.model"].create(
         {"name": "cycle-1", "provider_id": provider.id, "model_use": "chat"}

@@ -1,9 +1,12 @@
 """The modules of this repository, read from their manifests."""
 
 import ast
+import hashlib
 
 from . import paths
 from .say import say
+
+_NOT_LOADED = {".ci", ".git", "addons", "benchmarks", "scripts", "tests"}
 
 
 def folders():
@@ -40,3 +43,14 @@ def installable(instance):
     for name, missing in absent.items():
         say(f"{name} is left out: it needs {', '.join(missing)}, which is not here")
     return ordered
+
+
+def fingerprint():
+    """Return a text that changes when a file changes that Odoo loads from our modules."""
+    digest = hashlib.sha256()
+    for folder in folders().values():
+        for path in sorted(folder.rglob("*.*")):
+            inside = path.relative_to(folder).parts
+            if path.is_file() and inside[0] not in _NOT_LOADED:
+                digest.update(str(path).encode() + path.read_bytes())
+    return digest.hexdigest()

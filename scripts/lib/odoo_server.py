@@ -21,6 +21,21 @@ with open({answer!r}, "w") as _file:
 """
 
 
+def python_environment(odoo):
+    """Return the environment in which the Python of Odoo finds it, and our scripts."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith("ODOO_")}
+    return {
+        **env,
+        "PYTHONPATH": f"{odoo.python_path}{os.pathsep}{paths.SCRIPTS}",
+        "PYTHONPYCACHEPREFIX": str(paths.cache() / "pycache"),
+        "PYTHONUNBUFFERED": "1",
+        "MALLOC_ARENA_MAX": "2",
+        # The browser and the client talk to this machine, through no proxy.
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+    }
+
+
 class Instance:
     """An Odoo on a cluster, with its configuration, files and logs in one folder."""
 
@@ -59,15 +74,7 @@ class Instance:
 
     @property
     def environment(self):
-        env = {key: value for key, value in os.environ.items() if not key.startswith("ODOO_")}
-        env["PYTHONPATH"] = f"{self.odoo.python_path}{os.pathsep}{paths.SCRIPTS}"
-        env["ODOO_RC"] = str(self.conf)
-        env["PYTHONPYCACHEPREFIX"] = str(paths.cache() / "pycache")
-        env["PYTHONUNBUFFERED"] = "1"
-        env["MALLOC_ARENA_MAX"] = "2"
-        # Chromium talks to nobody but us, and Odoo's client to no proxy.
-        env["NO_PROXY"] = env["no_proxy"] = "127.0.0.1,localhost"
-        return env
+        return {**python_environment(self.odoo), "ODOO_RC": str(self.conf)}
 
     def command(self, *arguments):
         return [paths.venv_python("odoo"), self.odoo.script, *arguments]
@@ -90,17 +97,19 @@ class Instance:
         self.cluster.drop_database(name)
         shutil.rmtree(self.data_dir / "filestore" / name, ignore_errors=True)
 
-    def install(self, database, modules, *, demo=False, log=None):
+    def install(self, database, modules, *, update=(), demo=False, log=None):
+        """Install modules, and upgrade those of `update`."""
         log = log or self.folder / f"{database}.install.log"
         status = self.run(
             *("-d", database, "-i", ",".join(modules), "--stop-after-init", "--no-http"),
+            *(["-u", ",".join(update)] if update else []),
             *(["--with-demo"] if demo else []),
             log=log,
         )
         if status:
             raise RuntimeError(f"Odoo could not install {', '.join(modules)}: see {log}")
 
-    def code(self, database, source, *, log=None):
+    def code(self, database, source, *, log=None, env=None):
         """Run Python with `env` in Odoo, commit, and return its `result` (as JSON has it)."""
         log = log or self.folder / f"{database}.code.log"
         stem = self.folder / f"code-{os.getpid()}-{paths.short_hash(source, os.urandom(8))}"
@@ -115,7 +124,7 @@ class Instance:
                 input=_CODE.format(source=str(program), answer=str(answer)).encode(),
                 stdout=file,
                 stderr=file,
-                env=self.environment,
+                env={**self.environment, **(env or {})},
                 check=False,
             ).returncode
         if status or not answer.exists():

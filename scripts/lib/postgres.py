@@ -105,6 +105,9 @@ class Cluster:
             "--no-sync",
         )
 
+    def exists(self):
+        return (self.data / "PG_VERSION").exists()
+
     def restore(self, archive):
         """Fill the cluster from an archive made by save()."""
         self.prepare()

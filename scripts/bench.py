@@ -1,0 +1,20 @@
+"""Measure: make bench. The programs are in benchmarks/, here is what they run on."""
+
+import subprocess
+
+from lib import paths
+from lib.say import halt, run_main
+from setup import set_up
+
+
+def main():
+    program = paths.ROOT / "benchmarks" / "run.py"
+    if not program.exists():
+        halt("there is nothing to measure: benchmarks/run.py is missing.")
+    set_up("demo")
+    env = odoo_server.python_environment(odoo_source.current())
+    return subprocess.call([paths.venv_python("odoo"), program], env=env)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,169 @@
+"""The demo's stack: PostgreSQL, a model and Odoo, kept running between commands.
+
+stack = Stack()
+stack.start()                  # takes what is still running, starts the rest
+stack.url, stack.endpoint      # where Odoo is, and {"api_base", "api_key", "model"}
+stack.instance.code(stack.database, "result = 1")
+stack.stop()
+"""
+
+import os
+import shutil
+
+from . import model_server, modules, odoo_server, paths, postgres, processes, seed
+from .commands import wait_for
+from .say import halt, step
+
+PORT = 8069
+LOGIN = PASSWORD = "admin"
+
+# The key is handed over in the environment, and so is in no file.
+_PROVIDER = """\
+import os
+name, model_name = os.environ["LLM_PROVIDER"], os.environ["LLM_MODEL"]
+values = {
+    "api_base": os.environ["LLM_API_BASE"],
+    "api_key": os.environ.get("LLM_API_KEY") or "none",
+}
+provider = env["llm.provider"].search([("name", "=", name)], limit=1)
+if provider:
+    provider.write(values)
+else:
+    provider = env["llm.provider"].create({"name": name, "service": "openai", **values})
+model = provider.model_ids.filtered(lambda model: model.name == model_name)
+if not model:
+    model = env["llm.model"].create(
+        {"name": model_name, "provider_id": provider.id, "model_use": "chat"}
+    )
+provider.model_ids.write({"default": False})
+model.default = True
+result = {"provider": provider.id, "model": model.id}
+"""
+
+
+class Stack:
+    database = "demo"
+
+    def __init__(self):
+        self.folder = paths.state() / "demo"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.ledger = processes.Ledger(self.folder / "pids.json")
+        self.cluster = postgres.Cluster(self.folder / "cluster", quick=False)
+        self.instance = odoo_server.Instance(
+            self.cluster, self.folder, test=False, ledger=self.ledger
+        )
+        self.server = None
+        self.endpoint = None
+
+    @property
+    def url(self):
+        return self.server.url
+
+    def start(self):
+        """Start what is not running; nothing that fails here is left half done."""
+        try:
+            self._start_postgres()
+            self._start_model()
+            changed = self._prepare_database()
+            self._start_odoo(restart=changed)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self):
+        """Stop what was started here, by this command or an earlier one."""
+        return self.ledger.stop_all()
+
+    def ensure_provider(self, name):
+        """Have a provider on the endpoint; return {"provider": id, "model": id}."""
+        endpoint = {
+            "LLM_API_BASE": self.endpoint["api_base"],
+            "LLM_API_KEY": self.endpoint["api_key"],
+            "LLM_MODEL": self.endpoint["model"],
+            "LLM_PROVIDER": name,
+        }
+        return self.instance.code(self.database, _PROVIDER, env=endpoint)
+
+    def _start_postgres(self):
+        running = self.ledger.process("postgres")
+        if running and self.cluster.is_ready():
+            self.cluster.process = running
+            return
+        step("PostgreSQL …")
+        if self.cluster.exists():
+            self.cluster.start()
+        else:
+            seed.plant(self.cluster, self.folder)
+        self.ledger.add("postgres", self.cluster.process)
+
+    def _start_model(self):
+        self.endpoint = model_server.endpoint_from_environment()
+        if self.endpoint:
+            return
+        entry = self.ledger.load().get("model", {})
+        server = model_server.ModelServer(self.folder, port=entry.get("port"))
+        if not self.ledger.process("model"):
+            step("the model server …")
+            server = model_server.ModelServer(self.folder).start()
+            self.ledger.add("model", server.process, port=server.port)
+        self.endpoint = server.endpoint
+
+    def _prepare_database(self):
+        """Make the database, or upgrade it when the modules have changed; tell whether it was."""
+        names = modules.installable(self.instance)
+        state = modules.fingerprint()
+        stamp = self.folder / f"{self.database}.stamp"
+        exists = self.database in self.cluster.databases()
+        if exists and stamp.exists() and stamp.read_text() == state:
+            return False
+        if server := self.ledger.process("odoo"):
+            server.stop()
+        stamp.unlink(missing_ok=True)
+        if exists:
+            step("upgrading the modules …")
+            self.instance.install(self.database, names, update=names)
+        else:
+            step(f"installing {', '.join(names)} …")
+            self._make_database(names)
+        stamp.write_text(state)
+        return True
+
+    def _make_database(self, names):
+        """Install under another name first: a database that is there is complete."""
+        unfinished = f"{self.database}_unfinished"
+        self.instance.drop_database(unfinished)
+        self.instance.create_database(unfinished, names)
+        files = self.instance.data_dir / "filestore"
+        shutil.rmtree(files / self.database, ignore_errors=True)
+        if (files / unfinished).is_dir():
+            (files / unfinished).rename(files / self.database)
+        self.cluster.sql(f'ALTER DATABASE "{unfinished}" RENAME TO "{self.database}"')
+
+    def _start_odoo(self, *, restart):
+        entry = self.ledger.load().get("odoo", {})
+        self.server = self.instance.server(
+            self.database, name="odoo", port=self._port(entry), cron_threads=2
+        )
+        self.server.process = self.ledger.process("odoo")
+        if self.server.process and not restart and wait_for(self.server.is_ready, 10):
+            return
+        if self.server.process:
+            self.server.stop()
+        step("Odoo …")
+        self.server.start()
+        self.ledger.add("odoo", self.server.process, port=self.server.port)
+
+    def _port(self, entry):
+        """Return the port of the running server, the one asked for, 8069, or a free one."""
+        if self.ledger.process("odoo"):
+            return entry.get("port")
+        wanted = os.environ.get("ODOO_PORT")
+        if wanted:
+            if not wanted.isdigit() or not processes.port_is_free(int(wanted)):
+                halt(
+                    f"port {wanted} (ODOO_PORT) cannot be used, another program may have it: "
+                    "choose another one, or leave ODOO_PORT away to have a free one taken."
+                )
+            return int(wanted)
+        return PORT if processes.port_is_free(PORT) else processes.free_port()
