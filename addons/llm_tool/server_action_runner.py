@@ -46,7 +46,18 @@ def _run_as_user(action, records):
         "active_id": records[:1].id,
         "active_ids": records.ids,
     }
-    records.env["ir.actions.server"].browse(action.id).with_context(**context).run()
+    runnable = records.env["ir.actions.server"].browse(action.id).with_context(**context)
+    try:
+        runnable.run()
+    except ValueError as error:
+        # Its text quotes the code of the action, which only administrators may read.
+        raise UserError(
+            records.env._(
+                "Action “%(action)s” failed: %(reason)s. Try other records, or do without it.",
+                action=action.name,
+                reason=error.__context__ or error,
+            )
+        ) from error
 
 
 def _check_rights(action, records):

@@ -111,8 +111,13 @@ class TestLlmTool(LlmToolCommon):
     def test_a_remote_reference_is_not_fetched(self):
         self.tool.input_schema = {"type": "object", "$ref": "http://localhost/schema.json"}
 
-        with self.assertRaisesRegex(UserError, "refers to “http://localhost/schema.json”"):
+        with (
+            patch("urllib.request.urlopen") as fetch,
+            self.assertRaisesRegex(UserError, "refers to “http://localhost/schema.json”"),
+        ):
             self._run(lambda tool, parameters: "It ran.")
+
+        fetch.assert_not_called()
 
     def test_names_are_function_names_and_unique(self):
         for name in ("two words", "1st", "x" * 65, "naïve"):

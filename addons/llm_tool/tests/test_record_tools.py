@@ -72,8 +72,8 @@ class TestRecordTools(LlmToolCommon):
     def test_records_follow_the_rights_of_the_user(self):
         with self.assertRaises(AccessError):
             self._execute("search_records", model="ir.config_parameter")
-        with self.assertRaises(AccessError):
-            self._execute("read_records", model="ir.cron", fields=["name"])
+        with self.assertRaises(AccessError):  # and its fields are not told
+            self._execute("read_records", model="ir.cron", fields=["nonsense"])
 
         company = self.env["res.company"].create({"name": "Elsewhere"})
         self.partners.company_id = company

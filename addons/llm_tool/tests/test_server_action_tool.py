@@ -70,6 +70,35 @@ class TestServerActionTool(LlmToolCommon):
 
         self.assertNotIn("done", self.partners.mapped("ref"))
 
+    def test_a_group_lets_nobody_write_what_they_may_not(self):
+        action = self._create_action(
+            state="object_write",
+            update_path="ref",
+            value="written",
+            group_ids=[Command.link(self.env.ref("base.group_user").id)],
+        )
+
+        with self.assertRaises(AccessError):
+            self._call(action, user=self.user, record_ids=self.partners.ids)
+
+        self.assertNotIn("written", self.partners.mapped("ref"))
+
+    def test_an_action_without_records_needs_the_right_to_write_the_model(self):
+        action = self._create_action(code="model.search([], limit=1)")
+
+        with self.assertRaises(AccessError):
+            self._call(action, user=self.user)
+
+        self.assertTrue(self._call(action)["done"])
+
+    def test_a_failing_action_tells_its_reason_and_not_its_code(self):
+        action = self._create_action(code="secret = 1 / 0")
+
+        with self.assertRaisesRegex(UserError, "failed: division by zero") as failure:
+            self._call(action)
+
+        self.assertNotIn("secret", str(failure.exception))
+
     def test_the_groups_of_an_action_are_heeded(self):
         self.action.group_ids = self.env.ref("base.group_system")
 
