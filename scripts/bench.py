@@ -2,7 +2,7 @@
 
 import subprocess
 
-from lib import paths
+from lib import odoo_server, odoo_source, paths
 from lib.say import halt, run_main
 from setup import set_up
 

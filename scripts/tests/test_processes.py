@@ -1,0 +1,65 @@
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+import context  # noqa: F401
+from lib import processes
+
+SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
+_FORK = """\
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+PARENT = [sys.executable, "-c", _FORK]
+
+
+class TestProcesses(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.ledger = processes.Ledger(self.folder / "pids.json")
+
+    def start(self, command=SLEEPER):
+        process = processes.start(command, self.folder / "log")
+        self.addCleanup(process.kill)
+        return process
+
+    def test_what_was_written_down_is_stopped(self):
+        process = self.start()
+        self.ledger.add("odoo", process)
+        self.assertEqual(self.ledger.stop_all(), ["odoo"])
+        self.assertFalse(process.is_alive())
+
+    def test_a_pid_that_another_program_has_now_is_left_alone(self):
+        process = self.start()
+        self.ledger.save({"odoo": {"pid": process.pid, "started": process.started - 1}})
+        self.assertEqual(self.ledger.stop_all(), [])
+        self.assertTrue(process.is_alive())
+
+    def test_kill_takes_the_children_too(self):
+        process = self.start(PARENT)
+        log = self.folder / "log"
+        processes.wait_for(lambda: log.read_text().strip(), 10)
+        child = int(log.read_text())
+        process.kill()
+        gone = processes.wait_for(lambda: processes._started(child) is None, 10)
+        self.assertTrue(gone)
+
+    def test_a_run_ends_when_its_time_is_up(self):
+        with (self.folder / "log").open("w") as file:
+            self.assertEqual(processes.run(SLEEPER, file, seconds=0.2), -1)
+
+    def test_a_free_port_is_free(self):
+        self.assertTrue(processes.port_is_free(processes.free_port()))
+
+    def test_the_status_of_a_run_is_returned(self):
+        with (self.folder / "log").open("w") as file:
+            self.assertEqual(processes.run(["sh", "-c", "exit 7"], file), 7)
+
+
+if __name__ == "__main__":
+    unittest.main()
