@@ -64,6 +64,9 @@ DEFAULT_RETRY_DELAY_MINUTES = 5.0
 DEFAULT_JOB_TIMEOUT = 1800
 DEFAULT_RETENTION_DAYS = 7
 
+#: Tokens reserved for an answer whose length is not known yet.
+DEFAULT_ANSWER_TOKENS = 256
+
 #: Characters of an error kept on a job: enough to diagnose, too little to fill a table.
 ERROR_MESSAGE_LIMIT = 2000
 

@@ -9,6 +9,7 @@ from . import llm_generation_queue
 from . import llm_generation_bucket
 from . import llm_generation_engine
 from . import llm_generation_figures
+from . import llm_generation_preparation
 from . import llm_generation_verdict
 from . import llm_generation_call
 from . import llm_generation_upkeep

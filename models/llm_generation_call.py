@@ -19,6 +19,8 @@ NO_ID = "The provider accepted the job without an id."
 #: Seconds until a job is tried again whose thread is busy with an answer that no job writes;
 #: the end of one that a job writes is noticed at once.
 BUSY_DELAY = 5.0
+#: How the database says that it is not there.
+AWAY = (psycopg2.OperationalError, psycopg2.InterfaceError, PoolError)
 #: Seconds between the tries to store an answer while the database is away: ten minutes.
 PATIENCE = (0.2, 0.5, 1, 2, 5, *[10] * 59)
 
@@ -36,115 +38,81 @@ class LlmGenerationCall(models.AbstractModel):
 
     _name = "llm.generation.call"
     _description = "LLM Generation Call"
-    _inherit = ["llm.generation.verdict"]
+    _inherit = ["llm.generation.verdict", "llm.generation.preparation"]
 
     @api.model
-    def _run(self, claim):
+    def _run(self, brief):
         """Run a claimed job: submit it, or generate directly, and apply the outcome."""
-        self._converse(claim, "_submit")
+        self._converse(brief, "_submit")
 
     @api.model
-    def _poll(self, claim):
+    def _poll(self, brief):
         """Ask the provider about an external job and apply its answer.
 
         :return: the provider's dict, False when the question failed
         """
-        return self._converse(claim, "_ask")
+        return self._converse(brief, "_ask")
 
     @api.model
-    def _converse(self, claim, talk):
+    def _converse(self, brief, talk):
         """Speak with the provider, then apply its answer.
 
         :param str talk: the method that speaks, `_submit` or `_ask`
         :return: what the provider said, False on an error
         """
-        raw = False
+        raw, claim = False, brief.claim
         with self._transaction(lazy=True) as call:
             try:
-                job = call._prepare(claim)
-                answer, raw = getattr(call, talk)(job, claim)
+                answer, raw = getattr(call, talk)(call._recall(brief), claim)
             except OvertakenError:
                 call.env.cr.rollback()
                 return False
             except Exception as error:  # noqa: BLE001 whatever a provider raises ends its job
                 call.env.cr.rollback()
                 answer = call._answer_of(error, claim, polling=talk == "_ask")
-            call._conclude(claim, answer)
+            finish = call.env.context.get("generation_finish")
+            if finish and not call.env.cr.in_transaction:
+                finish(claim, answer)
+            else:
+                call._conclude([(claim, answer)])
         return raw
 
-    def _conclude(self, claim, answer):
-        """Apply an answer and commit; wait for a database that is away, the answer is paid for."""
+    def _conclude(self, pairs):
+        """Apply answers and commit; wait for a database that is away: the answers are paid for.
+
+        :param pairs: `(claim, answer)` tuples
+        """
         for pause in (*PATIENCE, None):
             has_writes = self.env.cr.in_transaction
             try:
-                if self._apply(claim, answer):
+                if self._apply(pairs) or not has_writes:
                     self.env.cr.commit()
-                else:
+                else:  # what an overtaken attempt wrote must not be seen
                     self.env.cr.rollback()
                 return
-            except (psycopg2.OperationalError, psycopg2.InterfaceError, PoolError):
+            except AWAY as error:
+                with contextlib.suppress(*AWAY):
+                    self.env.cr.rollback()
                 if pause is None:
                     raise
-                _logger.warning("Job %s: the database is away, its answer waits", claim.job_id)
-                with contextlib.suppress(psycopg2.Error):
-                    self.env.cr.rollback()
+                _logger.warning("The database is away (%s), answers wait", type(error).__name__)
                 if has_writes:  # what the provider's code wrote is gone with the transaction
                     lost = exceptions.UnknownOutcomeError("The database went away with the answer.")
-                    answer = Answer.from_error(lost)
+                    pairs = [(claim, Answer.from_error(lost)) for claim, _answer in pairs]
                 time.sleep(pause)
 
-    # === PREPARE === #
-
     @api.model
-    def _prepare(self, claim):
-        """Return the job in its owner's environment, with all that a provider reads at hand.
-
-        :raise AccessError: when the owner was archived or may no longer use the thread
-        """
-        hold = getattr(self.env.cr, "hold", contextlib.nullcontext)
-        with hold():
-            job = self.env["llm.generation.job"].browse(claim.job_id).exists()
-            if not job:
-                raise OvertakenError
-            self._check_owner(job)
-            job = job.with_user(job.user_id).with_context(self._owner_context(job))
-            for record in (job.thread_id, job.model_id, job.provider_id):
-                if not record.has_access("read"):
-                    raise AccessError(
-                        job.env._(
-                            "%(user)s may no longer use this %(what)s.",
-                            user=job.user_id.name,
-                            what=record._description,
-                        )
-                    )
-            for record in (job, job.thread_id, job.model_id, job.provider_id):
-                record.fetch()
-                record.sudo().fetch()
-        return job
-
-    @api.model
-    def _check_owner(self, job):
-        user = job.user_id
-        if user._is_superuser():
-            if job.thread_id.tool_ids:
-                raise AccessError(
-                    self.env._("Tools do not run as OdooBot. Give the thread another owner.")
-                )
-        elif not user.active:
-            raise AccessError(
-                self.env._("The user %s was archived; nothing runs in their name.", user.name)
-            )
-
-    @api.model
-    def _owner_context(self, job):
-        user, call = job.user_id, self.env.context.get("generation_call")
-        companies = job.company_id & user.company_ids or user.company_id
-        return {
-            "lang": user.lang,
-            "tz": user.tz,
-            "allowed_company_ids": companies.ids,
-            "llm_on_response": call and call.on_response,
-        }
+    def _finish(self, pairs):
+        """Store the verdicts of many jobs; one that cannot be stored does not hold up the rest."""
+        try:
+            with self._transaction(lazy=True) as call:
+                call._conclude(pairs)
+        except Exception:
+            if len(pairs) == 1:
+                _logger.exception("The answer of job %s cannot be stored", pairs[0][0].job_id)
+                return
+            for pair in pairs:
+                self._finish([pair])
 
     # === TALK === #
 
@@ -217,7 +185,7 @@ class LlmGenerationCall(models.AbstractModel):
 
         :raise OvertakenError: when the attempt no longer counts: nothing more is posted
         """
-        locked = self._fence(claim)
+        locked = self._fence([claim])
         if not locked:
             raise OvertakenError
         if output and locked.output_message_id.id != output:
@@ -229,7 +197,7 @@ class LlmGenerationCall(models.AbstractModel):
     def _forget_partial_answer(self, job, claim):
         """Remove what an attempt left behind that broke in the middle of its answer."""
         partial = job.sudo().output_message_id  # the answer's author is nobody
-        if partial and self._fence(claim):
+        if partial and self._fence([claim]):
             partial.unlink()
             self.env.cr.commit()
 

@@ -7,9 +7,11 @@ from odoo.tools import split_every
 from ..const import (
     BUS_JOB_UPDATE,
     BUS_QUEUE_UPDATE,
+    DEFAULT_ANSWER_TOKENS,
     FINAL_STATES,
     JOB_CHANNEL,
     RUNNER_CHANNEL,
+    TRANSITIONS,
 )
 from ..runner import pool, ratelimit
 from ..runner import statements as sql
@@ -20,6 +22,13 @@ _logger = logging.getLogger(__name__)
 
 #: Jobs that one call of the inline mode runs at most, so that a job which queues itself ends.
 INLINE_LIMIT = 1000
+#: Context that goes with the engine from one transaction to the next.
+KEPT_CONTEXT = frozenset({
+    "generation_inline",
+    "generation_outbox",
+    "generation_call",
+    "generation_finish",
+})
 
 
 class LlmGenerationEngine(models.AbstractModel):
@@ -60,8 +69,9 @@ class LlmGenerationEngine(models.AbstractModel):
         try:
             with cr:
                 read_committed(cr)
-                keys = ("generation_inline", "generation_outbox", "generation_call")
-                kept = {key: self.env.context[key] for key in keys if key in self.env.context}
+                kept = {
+                    key: self.env.context[key] for key in KEPT_CONTEXT & self.env.context.keys()
+                }
                 yield api.Environment(cr, SUPERUSER_ID, {"tracking_disable": True, **kept})[
                     self._name
                 ]
@@ -88,27 +98,26 @@ class LlmGenerationEngine(models.AbstractModel):
     # === ENQUEUE === #
 
     @api.model
-    def _enqueue(self, jobs):
-        """Move drafts to their place in the queue."""
-        jobs = jobs.sudo()
-        for provider in jobs.provider_id:
+    def _enqueue(self, jobs, sources=("draft",)):
+        """Move drafts, or failed jobs, to the end of the queue; the latter costs a retry each.
+
+        :return: the jobs that moved
+        """
+        for provider in jobs.sudo().provider_id:
             self.env["llm.generation.queue"]._get_or_create_queue(provider)
-        for job in jobs:
-            job.estimated_tokens = job._estimate_tokens()
-        self._take_turns(jobs)
-        jobs._set_state("queued", retry_at=False)
-
-    @api.model
-    def _requeue(self, jobs):
-        """Queue failed jobs again, at the end; each costs a retry."""
-        for job in jobs.sudo():
-            job.write({"retry_count": job.retry_count + 1, "scheduled_at": False})
-        self._take_turns(jobs)
-        jobs._set_state("queued", retry_at=False)
-
-    @api.model
-    def _take_turns(self, jobs):
-        self._change(sql.TURNS, [jobs.ids, fields.Datetime.now()])
+        rows = self._change(
+            sql.ENQUEUE,
+            {
+                "jobs": jobs.ids,
+                "sources": [state for state in sources if state in TRANSITIONS["queued"]],
+                "now": fields.Datetime.now(),
+                "answer_tokens": DEFAULT_ANSWER_TOKENS,
+            },
+        )
+        queued = jobs.browse(row[0] for row in rows)
+        if queued:
+            self._moved(queued, "queued", queued.browse())
+        return queued
 
     @api.model
     def _start_now(self, jobs):
@@ -180,20 +189,24 @@ class LlmGenerationEngine(models.AbstractModel):
         :param list queue_ids: the queues to look at, None for all
         :return: the claims, and the seconds until a rate limit lets more through (or None)
         """
-        with self._transaction() as engine:
-            ready = [row[0] for row in engine._select(sql.READY_QUEUES, {"queue_ids": queue_ids})]
         claims, waits = [], []
-        for queue_id in ready:
-            if slots <= len(claims):
-                break
-            with self._transaction() as engine:
+        with self._transaction() as engine:
+            ready = engine._select(sql.READY_QUEUES, {"queue_ids": queue_ids})
+            for (queue_id,) in ready:
+                engine._next_transaction()
                 some, wait = engine._claim_from(
                     queue_id, slots - len(claims), runner_id, runner_name
                 )
-            claims += some
-            if wait:
-                waits.append(wait)
+                claims += some
+                waits += [wait] if wait else []
+                if len(claims) >= slots:
+                    break
         return claims, min(waits, default=None)
+
+    def _next_transaction(self):
+        """Commit, and begin another transaction that sees what others commit."""
+        self.env.cr.commit()
+        read_committed(self.env.cr)
 
     @api.model
     def _claim_from(self, queue_id, slots, runner_id, runner_name):
@@ -262,8 +275,9 @@ class LlmGenerationEngine(models.AbstractModel):
             claims, _wait = self._claim(1, queue_ids=queues.ids)
             if not claims:
                 break
-            self.env["llm.generation.call"]._run(claims[0])
             started += len(claims)
+            for brief in self.env["llm.generation.preparation"]._prepare(claims):
+                self.env["llm.generation.call"]._run(brief)
         return started
 
     # === AFTER A MOVE === #
@@ -287,7 +301,7 @@ class LlmGenerationEngine(models.AbstractModel):
             if self._is_inline():
                 self.env["llm.generation.upkeep"]._cancel_at_providers()
         self._notify(jobs)
-        if target in FINAL_STATES:
+        if target in FINAL_STATES and self.env["llm.thread"]._has_done_hook():
             for job in jobs.filtered(lambda job: not job.retry_at):
                 self._call_hook(job)
 

@@ -8,7 +8,6 @@ from ..const import (
     DEFAULT_RETENTION_DAYS,
     ERROR_TYPES,
     FINAL_STATES,
-    STATES,
     TRANSITIONS,
 )
 
@@ -160,8 +159,13 @@ class LlmGenerationJob(models.Model):
 
     @api.model_create_multi
     def create(self, vals_list):
+        of_thread = {}
         for vals in vals_list:
-            vals.setdefault("user_id", self._owner_of(vals).id)
+            thread_id = vals.get("thread_id")
+            if thread_id not in of_thread:
+                of_thread[thread_id] = self._values_from_thread(thread_id)
+            for name, value in of_thread[thread_id].items():
+                vals.setdefault(name, value)
             state = vals.get("state", "draft")
             if state != "draft":
                 vals.setdefault("queued_at", fields.Datetime.now())
@@ -170,12 +174,17 @@ class LlmGenerationJob(models.Model):
         return super().create(vals_list)
 
     @api.model
-    def _owner_of(self, vals):
-        """Return whose rights a new job gets: least rights, where OdooBot works for others."""
-        thread = self.env["llm.thread"].browse(vals.get("thread_id"))
-        if self.env.user._is_superuser() and thread.exists():
-            return thread.user_id or self.env.user
-        return self.env.user
+    def _values_from_thread(self, thread_id):
+        """Return what jobs of a thread have in common.
+
+        Where OdooBot works for others, as scheduled actions do, a job gets the rights of the
+        thread's owner, which are the lesser ones.
+        """
+        owner = self.env.user
+        thread = self.env["llm.thread"].browse(thread_id).exists()
+        if owner._is_superuser() and thread:
+            owner = thread.user_id or owner
+        return {"user_id": owner.id}
 
     @api.ondelete(at_uninstall=False)
     def _unlink_except_running(self):
@@ -252,7 +261,7 @@ class LlmGenerationJob(models.Model):
             raise UserError(
                 self.env._("No retry is left. A manager can raise Max Retries and try again.")
             )
-        self.env["llm.generation.engine"]._requeue(self)
+        self.env["llm.generation.engine"]._enqueue(self, sources=("failed",))
         return True
 
     def action_cancel(self):

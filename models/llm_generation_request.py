@@ -10,10 +10,6 @@ from ..runner.schema import schema_errors
 
 #: Bytes of `generation_inputs`; files belong into attachments.
 INPUT_LIMIT = 1_000_000
-#: A rule of thumb for English; what was really used is settled afterwards.
-CHARACTERS_PER_TOKEN = 4
-#: Tokens of an answer whose length nobody limits.
-DEFAULT_ANSWER_TOKENS = 256
 #: Uses of a model that answer with files.
 MEDIA_USES = ("generation", "image_generation")
 
@@ -23,16 +19,6 @@ class LlmGenerationRequest(models.AbstractModel):
 
     _name = "llm.generation.request"
     _description = "LLM Generation Request"
-
-    def _estimate_tokens(self):
-        """Return a guess at the tokens that the generation will use, question and answer."""
-        self.ensure_one()
-        inputs = self.generation_inputs or {}
-        text = len(json.dumps(inputs)) + len(self.input_message_id.body or "")
-        answer = inputs.get("max_tokens") if isinstance(inputs, dict) else None
-        return text // CHARACTERS_PER_TOKEN + (
-            answer if isinstance(answer, int) and 0 < answer < 10**6 else DEFAULT_ANSWER_TOKENS
-        )
 
     def _check_inputs(self):
         """Validate the inputs against the model's `input_schema`, where it has one.
@@ -47,7 +33,7 @@ class LlmGenerationRequest(models.AbstractModel):
                         "The inputs are larger than %s bytes; make them shorter.", INPUT_LIMIT
                     )
                 )
-            schema = (job.model_id.sudo().details or {}).get("input_schema")
+            schema = job._input_schema()
             if schema and inputs:
                 errors = schema_errors(schema, inputs)
                 if errors:
@@ -58,6 +44,11 @@ class LlmGenerationRequest(models.AbstractModel):
                             errors="\n".join(errors),
                         )
                     )
+
+    def _input_schema(self):
+        details = self.model_id.sudo().details
+        schema = details.get("input_schema") if isinstance(details, dict) else None
+        return json.loads(schema) if isinstance(schema, str) else schema
 
     def _direct_events(self):
         """Yield the events of generating directly in the thread, as its user would.

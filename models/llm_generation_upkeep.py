@@ -59,7 +59,7 @@ class LlmGenerationUpkeep(models.AbstractModel):
             live = jobs._filtered_identity_free()
             (jobs - live).write({"retry_at": False})
             if live:
-                upkeep._requeue(live)
+                upkeep._enqueue(live, sources=("failed",))
         return len(live)
 
     @api.model
@@ -99,8 +99,8 @@ class LlmGenerationUpkeep(models.AbstractModel):
     def _check_due(self):
         """Ask about the external jobs that are due; in inline mode about all of them."""
         claims = self._claim_polls(CHECK_BATCH, now=self._is_inline())
-        for claim in claims:
-            self.env["llm.generation.call"]._poll(claim)
+        for brief in self.env["llm.generation.preparation"]._prepare(claims):
+            self.env["llm.generation.call"]._poll(brief)
         self._fail_overdue()
         self._cancel_at_providers()
         if not self._is_inline():
@@ -138,7 +138,8 @@ class LlmGenerationUpkeep(models.AbstractModel):
             claim = Claim(job.id, current.attempt_token)
             is_external = current.state == "running" and current.external_job_id
         if is_external:
-            answer = self.env["llm.generation.call"]._poll(claim)
+            (brief,) = self.env["llm.generation.preparation"]._prepare([claim])
+            answer = self.env["llm.generation.call"]._poll(brief)
         for name, value in (self._committed_values(job) if committed else {}).items():
             job._fields[name]._update_cache(job, value)
         return answer
@@ -220,10 +221,9 @@ class LlmGenerationUpkeep(models.AbstractModel):
     @api.model
     def _give_back_claims(self, claims):
         """Let jobs wait again whose process ends before they do; costs them no retry."""
-        for claim in claims:
-            with self._transaction() as upkeep:
-                if job := upkeep._fence(claim):
-                    upkeep._give_back(job)
+        with self._transaction() as upkeep:
+            for job in upkeep._fence(claims):
+                upkeep._give_back(job)
 
     @api.model
     def _rescue(self, life_sign, life_lock):

@@ -1,4 +1,5 @@
 import logging
+from collections import defaultdict
 from datetime import timedelta
 
 from odoo import api, fields, models
@@ -21,48 +22,61 @@ class LlmGenerationVerdict(models.AbstractModel):
     _inherit = ["llm.generation.engine"]
 
     @api.model
-    def _fence(self, claim):
-        """Return the job of a claim, locked, if the claim's attempt may still end it.
+    def _fence(self, claims):
+        """Return the jobs, locked, of those claims whose attempt may still end its job.
 
-        An attempt that was rescued, cancelled or timed out meanwhile gets an empty recordset:
-        it has been overtaken, and what it brings is thrown away.
+        An attempt that was rescued, cancelled or timed out meanwhile has been overtaken: what it
+        brings is thrown away.
         """
-        locked = self._select(sql.FENCE, [claim.job_id, claim.token])
-        jobs = self.env["llm.generation.job"].sudo()
-        if not locked:
-            _logger.info("Job %s: attempt %s was overtaken", claim.job_id, claim.token)
-            return jobs
-        job = jobs.browse(claim.job_id)
-        job.invalidate_recordset()
-        return job
+        ids = [claim.job_id for claim in claims]
+        rows = self._select(sql.FENCE, [ids, [claim.token for claim in claims]])
+        jobs = self.env["llm.generation.job"].sudo().browse(row[0] for row in rows)
+        jobs.invalidate_recordset()
+        for job_id in set(ids) - set(jobs._ids):
+            _logger.info("Job %s: the attempt was overtaken", job_id)
+        return jobs
 
     @api.model
-    def _apply(self, claim, answer):
-        """Apply an answer within the current transaction.
+    def _apply(self, pairs):
+        """Apply answers within the current transaction.
 
-        :return: whether the attempt still counted
+        :param pairs: `(claim, answer)` tuples
+        :return: how many of them still counted
         """
-        job = self._fence(claim)
-        if not job:
-            return False
-        self._settle_tokens(job, answer)
-        values = self._values_of(job, answer)
-        if answer.state in {"queued", "running"}:
-            self._keep_running(job, answer, values)
-        elif answer.state == "completed":
-            job._set_state(
-                "completed", **values, progress=100.0, error_type=False, error_message=False
-            )
-            self._provider_works(job.provider_id)
-        elif answer.state == "cancelled":
-            job._set_state("cancelled", **values, error_type="cancelled")
-        else:
-            self._apply_failure(job, answer, values)
-        _logger.info("Job %s: attempt %s is %s", job.id, claim.token, answer)
-        return True
+        answers = {claim.job_id: answer for claim, answer in pairs}
+        claims = [claim for claim, _answer in pairs]
+        jobs = self._fence(claims)
+        self._settle_tokens(jobs, answers)
+        completed = jobs.filtered(lambda job: answers[job.id].state == "completed")
+        self._complete(completed, answers)
+        for job in jobs - completed:
+            answer = answers[job.id]
+            values = self._values_of(job, answer)
+            if answer.state in {"queued", "running"}:
+                self._keep_running(job, answer, values)
+            elif answer.state == "cancelled":
+                job._set_state("cancelled", **values, error_type="cancelled")
+            else:
+                self._apply_failure(job, answer, values)
+        for claim in claims:
+            if claim.job_id in jobs._ids:
+                _logger.info(
+                    "Job %s: attempt %s is %s", claim.job_id, claim.token, answers[claim.job_id]
+                )
+        return len(jobs)
+
+    @api.model
+    def _complete(self, jobs, answers):
+        done = {"progress": 100.0, "error_type": False, "error_message": False}
+        values = {job.id: {**self._values_of(job, answers[job.id]), **done} for job in jobs}
+        for _key, alike in jobs.grouped(lambda job: repr(values[job.id])).items():
+            alike._set_state("completed", **values[alike[0].id])
+        if jobs:
+            self._change(sql.PROVIDERS_WORK, [jobs.provider_id.ids])
 
     @api.model
     def _values_of(self, job, answer):
+        """Return what an answer says, as values of the job; what it does not say stays."""
         values = {
             "provider_data": answer.provider_data,
             "output_message_id": answer.output_message_id,
@@ -72,8 +86,6 @@ class LlmGenerationVerdict(models.AbstractModel):
             "completion_tokens": answer.tokens("completion"),
             "error_message": (answer.error_message or "")[:ERROR_MESSAGE_LIMIT],
         }
-        if "progress" in values and answer.state == "completed":
-            del values["progress"], values["error_message"]
         return {name: value for name, value in values.items() if value}
 
     @api.model
@@ -145,23 +157,12 @@ class LlmGenerationVerdict(models.AbstractModel):
             queue.sudo().write(values)
 
     @api.model
-    def _provider_works(self, provider):
-        refused = (
-            self
-            .env["llm.generation.queue"]
-            .sudo()
-            .search([
-                ("provider_id", "=", provider.id),
-                ("refused_by", "!=", False),
-            ])
-        )
-        refused.write({"refused_by": False})
-
-    @api.model
-    def _settle_tokens(self, job, answer):
-        used = answer.tokens("prompt") + answer.tokens("completion")
-        if used and job.estimated_tokens:
-            difference = job.estimated_tokens - used
-            self._change(
-                sql.SETTLE_BUCKET, {"difference": difference, "provider": job.provider_id.id}
-            )
+    def _settle_tokens(self, jobs, answers):
+        """Put what jobs really used in the place of what was estimated."""
+        differences = defaultdict(int)
+        for job in jobs:
+            used = answers[job.id].tokens("prompt") + answers[job.id].tokens("completion")
+            if used and job.estimated_tokens:
+                differences[job.provider_id.id] += job.estimated_tokens - used
+        for provider_id, difference in differences.items():
+            self._change(sql.SETTLE_BUCKET, {"difference": difference, "provider": provider_id})

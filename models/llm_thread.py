@@ -164,6 +164,11 @@ class LlmThread(models.Model):
         :param job: the record of `llm.generation.job`
         """
 
+    @api.model
+    def _has_done_hook(self):
+        """Return whether somebody overrides the hook: calling it costs a savepoint a job."""
+        return type(self)._on_generation_job_done is not LlmThread._on_generation_job_done
+
     # === ACTION METHODS === #
 
     def action_cancel_generation(self):

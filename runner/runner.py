@@ -15,6 +15,7 @@ from odoo.modules.registry import Registry
 from ..const import RUNNER_CHANNEL
 from . import pool
 from .call import Call
+from .finisher import Finisher
 from .lazy_cursor import LazyCursor
 from .listener import Listener
 from .workers import Workers
@@ -54,6 +55,7 @@ class Runner(threading.Thread):
         self.listener = None
         self.workers = None
         self.pollers = Workers(POLLERS, f"{self.name}.poll", self.wake)
+        self.finisher = Finisher(f"{self.name}.finish", self._finish)
         self.outbox = deque()
         self.calls = {}
         self._stopping = threading.Event()
@@ -68,6 +70,7 @@ class Runner(threading.Thread):
     def run(self):
         """Serve the queues until there is nothing to do or the server goes down."""
         _logger.info("Runner %s of %s starts", self.title, self.dbname)
+        self.finisher.start()
         pause = 0.2
         while not self._is_over():
             try:
@@ -101,6 +104,9 @@ class Runner(threading.Thread):
         if self.listener is not None:
             self.listener.wake()
 
+    def _is_busy(self):
+        return bool(self.calls) or not self.finisher.is_idle
+
     def _is_over(self):
         # A worker process of Odoo says its end only by letting its main thread return.
         return self._stopping.is_set() or not threading.main_thread().is_alive()
@@ -119,7 +125,7 @@ class Runner(threading.Thread):
     def _leave(self):
         """Wait for the calls in flight, give back what is left, and sign off."""
         deadline = time.monotonic() + GRACE
-        while self.calls and time.monotonic() < deadline:
+        while self._is_busy() and time.monotonic() < deadline:
             self.listener.wait(0.1)
         claims = [call.claim for call in list(self.calls.values())]
         upkeep = self._model("llm.generation.upkeep")
@@ -150,7 +156,7 @@ class Runner(threading.Thread):
             self._send_news()
         if now >= self._due["look"]:
             self._look()
-        if self.calls:
+        if self._is_busy():
             self._last_work = time.monotonic()
         elif time.monotonic() - self._last_work > LINGER:
             self._retire()
@@ -168,8 +174,9 @@ class Runner(threading.Thread):
         upkeep = self._model("llm.generation.upkeep")
         upkeep._promote()
         upkeep._retry_due()
-        for claim in upkeep._claim_polls(POLLERS * 4):
-            self.pollers.submit(self._execute, claim, "_poll")
+        if claims := upkeep._claim_polls(POLLERS * 4):
+            for brief in self._model("llm.generation.preparation")._prepare(claims):
+                self.pollers.submit(self._execute, brief, "_poll")
         for job_id in upkeep._claim_cancellations():
             self.pollers.submit(self._tell_cancelled, job_id)
         _started, wait = self._claim()
@@ -190,11 +197,12 @@ class Runner(threading.Thread):
         started, wait = 0, None
         with self._claiming:
             while free := self.workers.free:
-                engine = self._model("llm.generation.engine")
-                claims, wait = engine._claim(free, self.runner_id, self.title, queue_ids)
+                model = self._model("llm.generation.preparation")
+                claims, wait = model._claim(free, self.runner_id, self.title, queue_ids)
                 for claim in claims:
                     self.calls[claim.token] = Call(claim)
-                    self.workers.submit(self._execute, claim, "_run")
+                for brief in model._prepare(claims) if claims else ():
+                    self.workers.submit(self._execute, brief, "_run")
                 started += len(claims)
                 if len(claims) < free:
                     break
@@ -202,17 +210,24 @@ class Runner(threading.Thread):
             self._last_work = time.monotonic()
         return started, wait
 
-    def _execute(self, claim, method):
+    def _execute(self, brief, method):
         """Run or poll one job; the work of a worker thread."""
+        token = brief.claim.token
         thread = threading.current_thread()
         thread.dbname, thread.uid = self.dbname, SUPERUSER_ID  # for Odoo's log
         try:
-            call = self.calls.get(claim.token)
-            model = self._model("llm.generation.call", generation_call=call)
-            getattr(model, method)(claim)
+            model = self._model(
+                "llm.generation.call",
+                generation_call=self.calls.get(token),
+                generation_finish=self.finisher.put,
+            )
+            getattr(model, method)(brief)
             model.env.registry.signal_changes()
         finally:
-            self.calls.pop(claim.token, None)
+            self.calls.pop(token, None)
+
+    def _finish(self, pairs):
+        self._model("llm.generation.call")._finish(pairs)
 
     def _tell_cancelled(self, job_id):
         self._model("llm.generation.upkeep")._cancel_at_provider(job_id)

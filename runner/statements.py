@@ -93,21 +93,30 @@ CLAIM = f"""
     RETURNING j.id, attempt.id, j.estimated_tokens
 """
 
-#: Whether an attempt may still end its job. Waits for whoever is changing the job just now.
+#: The jobs whose attempts may still end them. Waits for whoever is changing one just now; in
+#: the order of the ids, so that two that wait for each other's jobs cannot be.
 FENCE = """
-    SELECT id FROM llm_generation_job
-    WHERE id = %s AND COALESCE(attempt_token, 0) = %s AND state = 'running'
-    FOR NO KEY UPDATE
+    SELECT j.id FROM llm_generation_job j
+    JOIN unnest(%s::int[], %s::int[]) AS claim (job_id, token)
+      ON claim.job_id = j.id AND claim.token = COALESCE(j.attempt_token, 0)
+    WHERE j.state = 'running'
+    ORDER BY j.id
+    FOR NO KEY UPDATE OF j
 """
 
-#: The turn of each job that is about to be queued: one after the turn that runs now, or after
-#: the user's own last one. A user's thousand jobs take a thousand turns, another's single job
-#: the next one.
-TURNS = """
+PROVIDERS_WORK = """
+    UPDATE llm_generation_queue SET refused_by = NULL
+    WHERE provider_id = ANY(%s) AND refused_by IS NOT NULL
+"""
+
+#: draft, failed -> queued. Takes the turn of each job: one after the turn that runs now, or
+#: after the user's own last one. A user's thousand jobs take a thousand turns, another's single
+#: job the next one.
+ENQUEUE = """
     WITH wanted AS (
         SELECT id, provider_id, priority, user_id, row_number() OVER (
             PARTITION BY provider_id, priority, user_id ORDER BY id) AS n
-        FROM llm_generation_job WHERE id = ANY(%s)
+        FROM llm_generation_job WHERE id = ANY(%(jobs)s) AND state = ANY(%(sources)s)
     ), last AS (
         SELECT g.*, GREATEST(
             COALESCE(
@@ -125,11 +134,21 @@ TURNS = """
         FROM (SELECT DISTINCT provider_id, priority, user_id FROM wanted) g
     )
     UPDATE llm_generation_job j
-    SET turn = last.turn + wanted.n,
-        is_delayed = j.scheduled_at > %s,
-        attempt_count = COALESCE(j.attempt_count, 0)
+    SET state = 'queued',
+        turn = last.turn + wanted.n,
+        is_delayed = COALESCE(j.scheduled_at > %(now)s, FALSE),
+        attempt_count = COALESCE(j.attempt_count, 0),
+        retry_count = COALESCE(j.retry_count, 0) + (CASE WHEN j.state = 'failed' THEN 1 ELSE 0 END),
+        estimated_tokens = %(answer_tokens)s + COALESCE(length(j.generation_inputs::text), 0) / 4
+            + COALESCE((SELECT length(m.body) FROM mail_message m
+                        WHERE m.id = j.input_message_id), 0) / 4,
+        queued_at = %(now)s,
+        started_at = NULL,
+        completed_at = NULL,
+        retry_at = NULL
     FROM wanted JOIN last USING (provider_id, priority, user_id)
     WHERE j.id = wanted.id
+    RETURNING j.id
 """
 
 #: Scheduled jobs whose time has come join the line.

@@ -1,0 +1,109 @@
+from odoo import api, models
+from odoo.exceptions import AccessError
+
+from ..runner.brief import Brief
+
+#: What a provider's code reads of a job's surroundings.
+READ_FIELDS = ("thread_id", "model_id", "provider_id")
+
+
+class LlmGenerationPreparation(models.AbstractModel):
+    """Reads, for many claimed jobs in one short transaction, all that providers will want."""
+
+    _name = "llm.generation.preparation"
+    _description = "LLM Generation Preparation"
+    _inherit = ["llm.generation.engine"]
+
+    @api.model
+    def _prepare(self, claims):
+        """Return the briefs of the claims whose jobs still exist."""
+        with self._transaction() as preparation:
+            return preparation._briefs(claims)
+
+    def _briefs(self, claims):
+        jobs = self.env["llm.generation.job"].browse(claim.job_id for claim in claims).exists()
+        claim_of = {claim.job_id: claim for claim in claims}
+        briefs = []
+        for (user, _company), mine in jobs.grouped(lambda j: (j.user_id, j.company_id)).items():
+            context = self._owner_context(mine[0])
+            own = mine.with_user(user).with_context(**context)
+            readable = {name: own[name]._filtered_access("read") for name in READ_FIELDS}
+            values = {}
+            for records in (own, *readable.values()):
+                values |= self._values_of_records(records)
+            for job in own:
+                kept = [job, *(job[name] for name in READ_FIELDS)]
+                briefs.append(
+                    Brief(
+                        claim=claim_of[job.id],
+                        user_id=user.id,
+                        context=context,
+                        values={
+                            (record._name, record.id): values.get((record._name, record.id), {})
+                            for record in kept
+                        },
+                        refusal=self._refusal(job, readable),
+                    )
+                )
+        return briefs
+
+    @api.model
+    def _values_of_records(self, records):
+        """Return the cache values that the owner of the records may read, by model and id."""
+        records.sudo().fetch()
+        fields_ = [
+            field
+            for field in records._fields.values()
+            if field.column_type
+            and not field.groups
+            and field not in records.pool.field_depends_context
+        ]
+        caches = [(field.name, field._get_cache(records.env)) for field in fields_]
+        return {
+            (records._name, record_id): {
+                name: cache[record_id] for name, cache in caches if record_id in cache
+            }
+            for record_id in records.ids
+        }
+
+    def _refusal(self, job, readable):
+        """Return why a job may not run in its owner's name, empty where it may."""
+        user = job.user_id.sudo()
+        if user._is_superuser():
+            if job.sudo().thread_id.tool_ids:
+                return self.env._("Tools do not run as OdooBot. Give the thread another owner.")
+        elif not user.active:
+            return self.env._("The user %s was archived; nothing runs in their name.", user.name)
+        for name, records in readable.items():
+            if job[name] not in records:
+                what = job.env[records._name]._description
+                return job.env._(
+                    "%(user)s may no longer use this %(what)s.", user=user.name, what=what
+                )
+        return ""
+
+    @api.model
+    def _owner_context(self, job):
+        user = job.user_id
+        companies = job.company_id & user.company_ids or user.company_id
+        return {"lang": user.lang, "tz": user.tz, "allowed_company_ids": companies.ids}
+
+    def _recall(self, brief):
+        """Return the job of a brief in its owner's environment, without asking the database.
+
+        :raise AccessError: when its owner may not have it run
+        """
+        if brief.refusal:
+            raise AccessError(brief.refusal)
+        for (model, record_id), values in brief.values.items():
+            fields_ = self.env.registry[model]._fields
+            for name, value in values.items():
+                fields_[name]._get_cache(self.env)[record_id] = value
+        call = self.env.context.get("generation_call")
+        return (
+            self
+            .env["llm.generation.job"]
+            .with_user(brief.user_id)
+            .with_context(**brief.context, llm_on_response=call and call.on_response)
+            .browse(brief.claim.job_id)
+        )
