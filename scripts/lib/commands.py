@@ -2,7 +2,9 @@
 
 import atexit
 import os
+import signal
 import subprocess
+import threading
 import time
 
 from . import paths
@@ -38,16 +40,22 @@ _REASONS = (
     ),
 )
 _running = set()
+_stopping = threading.Event()
 
 
 @atexit.register
 def _stop_running():
+    """End what threads of ours still wait for, before the folders they write to are removed."""
+    _stopping.set()
     for process in list(_running):
-        process.terminate()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def run(command, what, *, name, env=None, cwd=None, user=None):
     """Run a command with its output in a log file; raise HaltError with the reason if it fails."""
+    if _stopping.is_set():
+        halt(f"{what} was not begun: the set-up was stopped")
     log = paths.logs() / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
@@ -64,6 +72,7 @@ def run(command, what, *, name, env=None, cwd=None, user=None):
             user=user,
             group=user,
             extra_groups=[] if user else None,
+            start_new_session=True,
         )
         _running.add(process)
         status = process.wait()

@@ -26,7 +26,7 @@ def run(lab, tally, seed_folder):
         }
         with log.open("ab") as file:
             status = processes.run(
-                [paths.venv_python("odoo"), script], file, env=env, seconds=LIMIT
+                [paths.venv_python("odoo"), script], file, env=env, seconds=LIMIT, ledger=lab.ledger
             )
         passed, failed = _closing_line(log)
         tally.ok(passed)

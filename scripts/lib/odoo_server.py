@@ -82,7 +82,9 @@ class Instance:
     def run(self, *arguments, log):
         """Run odoo to its end; return its status, with the log in a file."""
         with Path(log).open("ab") as file:
-            return processes.run(self.command(*arguments), file, env=self.environment)
+            return processes.run(
+                self.command(*arguments), file, env=self.environment, ledger=self.ledger
+            )
 
     def create_database(self, name, modules=(), *, template="tpl", demo=False, log=None):
         """Make a database from a template and install modules into it."""

@@ -149,7 +149,7 @@ def self_process():
 _children = set()
 
 
-def run(command, file, *, env=None, seconds=None):
+def run(command, file, *, env=None, seconds=None, ledger=None):
     """Run a program to its end, its output in an open file; it ends with us, or when time is up."""
     popen = subprocess.Popen(
         [str(part) for part in command],
@@ -161,6 +161,8 @@ def run(command, file, *, env=None, seconds=None):
     )
     process = Process(popen.pid, _started(popen.pid), popen)
     _children.add(process)
+    if ledger:
+        ledger.add(f"run-{process.pid}", process)
     try:
         return popen.wait(seconds)
     except subprocess.TimeoutExpired:

@@ -40,10 +40,14 @@ def stage(title):
 def run_main(main):
     """Call main(), turn its errors into one sentence, and exit with its status."""
 
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
     def stop(signum, _frame):
+        for other in signals:  # what was started is being stopped: a second Ctrl-C must not cut in
+            signal.signal(other, signal.SIG_IGN)
         raise SystemExit(128 + signum)
 
-    for signum in (signal.SIGTERM, signal.SIGHUP):
+    for signum in signals:
         signal.signal(signum, stop)
     try:
         status = main() or 0
@@ -51,9 +55,6 @@ def run_main(main):
         sys.stdout.flush()
         sys.stderr.write(f"error: {error}\n")
         status = 1
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped\n")
-        status = 130
     except OSError as error:
         if error.errno != 28:  # ENOSPC
             raise

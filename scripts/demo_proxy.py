@@ -1,0 +1,109 @@
+"""What stands before the model in the demo: it counts the calls, and fails one on purpose."""
+
+import contextlib
+import http.client
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+FAILURE = b'{"error": {"message": "The demo lets this one call fail.", "type": "server_error"}}'
+#: Headers about a connection, not about what is said on it.
+HOP_BY_HOP = frozenset({"connection", "content-length", "date", "server", "transfer-encoding"})
+
+
+class ModelProxy:
+    """Passes calls on to an endpoint; the first one that has `failing` in it gets an HTTP 500.
+
+    with ModelProxy(api_base, failing="some words") as proxy:
+        proxy.api_base        # where to send the calls instead
+        proxy.most_at_once    # how many were in flight at the same time, at most
+        proxy.failures        # how many it let fail
+    """
+
+    def __init__(self, api_base, failing):
+        self.target = api_base.rstrip("/")
+        self.failing = failing.encode()
+        self.failures = self.calls = self.most_at_once = self._in_flight = 0
+        self._lock = threading.Lock()
+        local = urllib.parse.urlsplit(self.target).hostname in {"127.0.0.1", "localhost"}
+        handlers = [urllib.request.ProxyHandler({})] if local else []
+        self.opener = urllib.request.build_opener(*handlers)
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        self.server.daemon_threads = True
+        self.server.model = self
+
+    @property
+    def api_base(self):
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_exc):
+        self.server.shutdown()
+        self.server.server_close()
+
+    @contextlib.contextmanager
+    def counted(self):
+        with self._lock:
+            self.calls += 1
+            self._in_flight += 1
+            self.most_at_once = max(self.most_at_once, self._in_flight)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_flight -= 1
+
+    def is_to_fail(self, body):
+        with self._lock:
+            if self.failures or self.failing not in body:
+                return False
+            self.failures += 1
+            return True
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self._pass_on(None)
+
+    def do_POST(self):
+        self._pass_on(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+
+    def _pass_on(self, body):
+        model = self.server.model
+        # Either side may hang up; that ends the call on the other side, too.
+        with model.counted(), contextlib.suppress(OSError, http.client.HTTPException):
+            if model.is_to_fail(body or b""):
+                self._answer(500, {"Content-Type": "application/json"})
+                self.wfile.write(FAILURE)
+                return
+            try:
+                answer = model.opener.open(self._request(body), timeout=120)
+            except urllib.error.HTTPError as error:
+                answer = error
+            except OSError as error:
+                self.send_error(502, str(error))
+                return
+            with answer:
+                self._answer(answer.status, answer.headers)
+                while block := answer.read1(65536):
+                    self.wfile.write(block)
+
+    def _request(self, body):
+        kept = ("Content-Type", "Authorization", "Accept")
+        headers = {name: self.headers[name] for name in kept if self.headers[name]}
+        return urllib.request.Request(self.server.model.target + self.path, body, headers)
+
+    def _answer(self, status, headers):
+        self.send_response(status)
+        for name, value in headers.items():
+            if name.lower() not in HOP_BY_HOP:
+                self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, *_args):
+        """Leave the terminal to the demo."""
