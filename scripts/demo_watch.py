@@ -176,9 +176,9 @@ class Generations:
 
     def _cancel_when_it_answers(self):
         for item in self.items.values():
-            if item.question == CANCELLED and item.state == "running":
-                if item.values["output_message_id"]:
-                    self.user.call("llm.generation.job", "action_cancel", [item.job_id])
+            writes = item.state == "running" and item.values["output_message_id"]
+            if item.question == CANCELLED and writes:
+                self.user.call("llm.generation.job", "action_cancel", [item.job_id])
 
     # Report
 

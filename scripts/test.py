@@ -96,6 +96,7 @@ def _test_lives(place, tally, names):
     with stage("modules one by one"):
         for name in names:
             module_cycle.run(place, tally, name)
+        module_cycle.run(place, tally, names[0], template=STACK)
 
 
 def _test_faults(place, tally):

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from . import commands
-from .say import HaltError, halt, step
+from .say import halt, step
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _lock = threading.Lock()  # apt-get on the machine's own lists: one at a time
@@ -103,16 +103,17 @@ class UnstableSource:
             name="odoo",
         )
         for pin in pins:
-            try:
-                self._download(pin)
-            except HaltError:
-                if "=" not in pin:
-                    raise
-                name, _sep, version = pin.partition("=")
-                step(f"{name} {version} has left the suite: taking the newest")
-                self._download(name)
+            self._download(pin if self._has(pin) else pin.partition("=")[0])
         for deb in sorted((self.folder / "debs").glob("*.deb")):
             run(["dpkg", "-x", deb, target], f"unpacking {deb.name}", name="odoo")
+
+    def _has(self, pin):
+        """Tell whether a pinned version is still in the suite."""
+        command = ["apt-cache", *self.options, "show", pin]
+        found = not subprocess.run(command, capture_output=True, check=False).returncode
+        if not found:
+            step(f"{pin} has left the suite: taking the newest")
+        return found
 
     def _download(self, pin):
         commands.run(

@@ -60,19 +60,22 @@ result = {{"data": data, "tables": tables}}
 
 
 def run(lab, tally, name, template="tpl"):
-    """Take one module through its life, on a copy of a template."""
-    database = f"cycle_{name}"
+    """Take one module through its life, on a copy of a template.
+
+    On a database with all modules, the others that need it go with it.
+    """
+    database = f"cycle_{template}_{name}"
     lab.instance.create_database(database, template=template)
     try:
         for title, work in (
-            ("installs alone", lambda: _odoo(lab, database, "-i", name)),
+            ("installs", lambda: _odoo(lab, database, "-i", name)),
             ("takes data", lambda: _fill(lab, database)),
             ("upgrades", lambda: _odoo(lab, database, "-u", name)),
             ("uninstalls", lambda: _uninstall(lab, database, name)),
             ("leaves nothing", lambda: _check_left(lab, database, name)),
             ("is gone and Odoo starts", lambda: _odoo(lab, database)),
         ):
-            if not _phase(lab, tally, database, f"{name} {title}", work):
+            if not _phase(lab, tally, database, f"{name} {title} ({template})", work):
                 break
     finally:
         lab.instance.drop_database(database)
