@@ -87,12 +87,16 @@ class LlmGenerationEngine(models.AbstractModel):
         return self.env.cr.fetchall()
 
     @api.model
-    def _change(self, statement, params=None):
-        """Execute a statement behind the ORM's back, and return the rows it returns."""
+    def _change(self, statement, params=None, *, touches=("llm.generation.job",)):
+        """Execute a statement behind the ORM's back, and return the rows it returns.
+
+        :param touches: names of the models whose cached values it makes stale
+        """
         self.env.flush_all()
         self.env.cr.execute(statement, params)
         rows = self.env.cr.fetchall() if self.env.cr.description else []
-        self.env.invalidate_all(flush=False)
+        for name in touches:
+            self.env[name].invalidate_model(flush=False)
         return rows
 
     # === ENQUEUE === #
@@ -235,14 +239,14 @@ class LlmGenerationEngine(models.AbstractModel):
         if rows:
             levels["requests"] -= len(rows)
             levels["tokens"] -= sum(row[2] or 0 for row in rows)
-            self._change(sql.WRITE_BUCKET, {"queue": queue_id, **levels})
+            self._change(sql.WRITE_BUCKET, {"queue": queue_id, **levels}, touches=())
         claims = [Claim(job_id, token) for job_id, token, _estimate in rows]
         return claims, self._bucket_wait(levels, *per_minute)
 
     @api.model
     def _fill_bucket(self, queue_id, requests_per_minute, tokens_per_minute):
         """Return the bucket's levels now, and the seconds until a job may start (or None)."""
-        requests, tokens, elapsed = self._change(sql.READ_BUCKET, [queue_id])[0]
+        requests, tokens, elapsed = self._change(sql.READ_BUCKET, [queue_id], touches=())[0]
         levels = {
             "requests": ratelimit.refill(requests, requests_per_minute, float(elapsed)),
             "tokens": ratelimit.refill(tokens, tokens_per_minute, float(elapsed)),
@@ -290,8 +294,8 @@ class LlmGenerationEngine(models.AbstractModel):
             was_running = was_running.sudo()
             outcome = "given_back" if target == "queued" else target
             params = {"outcome": outcome, "jobs": was_running.ids}
-            self._change(sql.CLOSE_ATTEMPTS, params)
-            self._change(sql.PROMOTE_BUSY, [was_running.thread_id.ids])
+            self._change(sql.CLOSE_ATTEMPTS, params, touches=["llm.generation.attempt"])
+            self._change(sql.PROMOTE_BUSY, [was_running.ids], touches=())
             self._wake("slot")
         if target == "queued":
             self._wake()

@@ -204,14 +204,14 @@ class LlmGenerationUpkeep(models.AbstractModel):
             values = {"name": name, "slots": slots, "started_at": now, "heartbeat_at": now}
             runner = runner or runner.create(values)
             upkeep.env.flush_all()
-            upkeep._change(sql.HEARTBEAT, [runner.id])
+            upkeep._change(sql.HEARTBEAT, [runner.id], touches=())
             return runner.id
 
     @api.model
     def _heartbeat(self, runner_id):
         """Say that a runner lives; returns whether it still counts as alive."""
         with self._transaction() as upkeep:
-            return bool(upkeep._change(sql.HEARTBEAT, [runner_id]))
+            return bool(upkeep._change(sql.HEARTBEAT, [runner_id], touches=()))
 
     @api.model
     def _sign_off(self, runner_id):

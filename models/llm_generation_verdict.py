@@ -69,10 +69,12 @@ class LlmGenerationVerdict(models.AbstractModel):
     def _complete(self, jobs, answers):
         done = {"progress": 100.0, "error_type": False, "error_message": False}
         values = {job.id: {**self._values_of(job, answers[job.id]), **done} for job in jobs}
+        provider_ids = jobs.provider_id.ids
         for _key, alike in jobs.grouped(lambda job: repr(values[job.id])).items():
             alike._set_state("completed", **values[alike[0].id])
         if jobs:
-            self._change(sql.PROVIDERS_WORK, [jobs.provider_id.ids])
+            touches = ["llm.generation.queue"]
+            self._change(sql.PROVIDERS_WORK, [provider_ids], touches=touches)
 
     @api.model
     def _values_of(self, job, answer):
@@ -165,4 +167,5 @@ class LlmGenerationVerdict(models.AbstractModel):
             if used and job.estimated_tokens:
                 differences[job.provider_id.id] += job.estimated_tokens - used
         for provider_id, difference in differences.items():
-            self._change(sql.SETTLE_BUCKET, {"difference": difference, "provider": provider_id})
+            params = {"difference": difference, "provider": provider_id}
+            self._change(sql.SETTLE_BUCKET, params, touches=())

@@ -1,11 +1,17 @@
 """What a provider answered about a job, as a value that can be relied on."""
 
+import json
+import math
 from dataclasses import dataclass, field
 
 from .. import exceptions
+from ..const import ERROR_TYPES
 from .http_errors import scrub
 
-PROVIDER_STATES = frozenset({"queued", "running", "completed", "failed", "cancelled"})
+PROVIDER_STATES = ("queued", "running", "completed", "failed", "cancelled")
+#: Seconds; a provider may ask for any wait, but a date has to come of it.
+LONGEST_WAIT = 366 * 86400
+UNENDING = (math.inf, -math.inf)
 
 
 @dataclass(frozen=True)
@@ -44,18 +50,23 @@ class Answer:
                 f"The provider answered with an unknown state: {str(state)[:80]}"
             )
         message = values.get("output_message_id")
+        message_id = getattr(message, "id", message)
         error = values.get("error_message")
-        failed = values["state"] == "failed"
+        error_type = values.get("error_type") or None
+        if error_type and error_type not in dict(ERROR_TYPES):
+            error_type = "provider_failed"
+        if values["state"] == "failed":
+            error_type = error_type or "provider_failed"
         return cls(
             state=values["state"],
-            output_message_id=getattr(message, "id", message) or None,
-            error_type=values.get("error_type") or ("provider_failed" if failed else None),
+            output_message_id=message_id if isinstance(message_id, int) and message_id else None,
+            error_type=error_type,
             error_message=scrub(error) if error else None,
-            retry_after=_number(values.get("retry_after")),
-            provider_data=values.get("provider_data") or None,
+            retry_after=_number(values.get("retry_after"), 0, LONGEST_WAIT),
+            provider_data=_storable(values.get("provider_data")),
             progress=_number(values.get("progress"), 0, 100),
             poll_after=_number(values.get("poll_after"), 0, 3600),
-            expires_in=_number(values.get("expires_in")),
+            expires_in=_number(values.get("expires_in"), 0, LONGEST_WAIT),
             usage=values.get("usage") if isinstance(values.get("usage"), dict) else {},
         )
 
@@ -63,10 +74,10 @@ class Answer:
     def from_error(cls, error):
         """Say that an attempt failed with a `GenerationError`."""
         return cls(
-            state="failed",
+            state="cancelled" if error.error_type == "cancelled" else "failed",
             error_type=error.error_type,
             error_message=scrub(error),
-            retry_after=error.retry_after,
+            retry_after=_number(error.retry_after, 0, LONGEST_WAIT),
         )
 
     def tokens(self, kind):
@@ -77,10 +88,18 @@ class Answer:
         return f"{self.state} ({self.error_type})" if self.error_type else self.state
 
 
-def _number(value, low=None, high=None):
+def _number(value, low, high):
     """Return a finite number within bounds, None for anything else a provider may send."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value in UNENDING:
         return None
-    if low is not None:
-        value = max(low, value)
-    return min(high, value) if high is not None else value
+    return None if math.isnan(value) else min(high, max(low, value))
+
+
+def _storable(data):
+    """Return a dict as JSON in PostgreSQL can hold it, None for anything else."""
+    if not data or not isinstance(data, dict):
+        return None
+    try:
+        return json.loads(json.dumps(data, allow_nan=False).replace("\\u0000", ""))
+    except (TypeError, ValueError):
+        return None

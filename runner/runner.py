@@ -34,6 +34,8 @@ LINGER = 60.0
 GRACE = 20.0
 #: Seconds between looks at whether the server is going down.
 GLANCE = 1.0
+#: Seconds between looks at whether modules or caches changed.
+REGISTRY_CHECK = 1.0
 #: Seconds between messages to the web clients: a busy queue must not flood them.
 NEWS = 0.3
 #: First key of the session lock that says "this runner lives"; the second is its id.
@@ -63,7 +65,9 @@ class Runner(threading.Thread):
         self._claiming = threading.Lock()
         self._due = dict.fromkeys(("upkeep", "news", "look"), 0.0)
         self._last_work = time.monotonic()
-        self._reloaded_at = 0.0
+        self._registry = None
+        self._checked_at = 0.0
+        self._is_full = False
 
     # === LIFE === #
 
@@ -104,6 +108,10 @@ class Runner(threading.Thread):
         if self.listener is not None:
             self.listener.wake()
 
+    def _worker_is_free(self):
+        if self._is_full:  # otherwise nothing waited for a thread
+            self.wake()
+
     def _is_busy(self):
         return bool(self.calls) or not self.finisher.is_idle
 
@@ -114,7 +122,7 @@ class Runner(threading.Thread):
     def _register(self):
         slots = self._model("llm.generation.upkeep")._runner_slots(SLOTS)
         if self.workers is None:
-            self.workers = Workers(slots, f"{self.name}.call", self.wake)
+            self.workers = Workers(slots, f"{self.name}.call", self._worker_is_free)
         self.runner_id = self._model("llm.generation.upkeep")._register_runner(
             self.title, slots, self.runner_id
         )
@@ -139,12 +147,13 @@ class Runner(threading.Thread):
 
     def _model(self, name, **context):
         """Return a model for short use; it holds no connection between its statements."""
-        registry = Registry(self.dbname)
-        if time.monotonic() > self._reloaded_at + 1.0:  # another process may install modules
-            registry = registry.check_signaling()
-            self._reloaded_at = time.monotonic()
+        now = time.monotonic()
+        if self._registry is None or now > self._checked_at + REGISTRY_CHECK:
+            # Another process may have installed a module.
+            self._checked_at = now
+            self._registry = Registry(self.dbname).check_signaling()
         context = {"generation_outbox": self.outbox, **context}
-        return api.Environment(LazyCursor(registry), SUPERUSER_ID, context)[name]
+        return api.Environment(LazyCursor(self._registry), SUPERUSER_ID, context)[name]
 
     def _tick(self):
         now = time.monotonic()
@@ -206,6 +215,7 @@ class Runner(threading.Thread):
                 started += len(claims)
                 if len(claims) < free:
                     break
+            self._is_full = not self.workers.free
         if started:
             self._last_work = time.monotonic()
         return started, wait

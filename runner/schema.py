@@ -12,7 +12,9 @@ ERROR_LIMIT = 10
 @functools.lru_cache(maxsize=128)
 def _validator(schema_text):
     schema = json.loads(schema_text)
-    return jsonschema.validators.validator_for(schema)(schema)
+    validator_class = jsonschema.validators.validator_for(schema)
+    validator_class.check_schema(schema)
+    return validator_class(schema)
 
 
 def schema_errors(schema, inputs):

@@ -163,7 +163,8 @@ PROMOTE = f"""
 #: Jobs that found their thread busy: another answer in it has just ended.
 PROMOTE_BUSY = """
     UPDATE llm_generation_job SET is_delayed = FALSE
-    WHERE thread_id = ANY(%s) AND state = 'queued' AND is_delayed IS TRUE AND error_type = 'busy'
+    WHERE thread_id IN (SELECT thread_id FROM llm_generation_job WHERE id = ANY(%s))
+      AND state = 'queued' AND is_delayed IS TRUE AND error_type = 'busy'
 """
 
 #: Seconds until something is due by the clock, NULL for nothing.
