@@ -11,7 +11,6 @@ from .http_errors import scrub
 PROVIDER_STATES = ("queued", "running", "completed", "failed", "cancelled")
 #: Seconds; a provider may ask for any wait, but a date has to come of it.
 LONGEST_WAIT = 366 * 86400
-UNENDING = (math.inf, -math.inf)
 
 
 @dataclass(frozen=True)
@@ -52,14 +51,13 @@ class Answer:
         message = values.get("output_message_id")
         message_id = getattr(message, "id", message)
         error = values.get("error_message")
-        error_type = values.get("error_type") or None
-        if error_type and error_type not in dict(ERROR_TYPES):
-            error_type = "provider_failed"
-        if values["state"] == "failed":
-            error_type = error_type or "provider_failed"
+        error_type = values.get("error_type")
+        is_known = any(error_type == code for code, _label in ERROR_TYPES)
+        if not is_known:
+            error_type = "provider_failed" if values["state"] == "failed" else None
         return cls(
             state=values["state"],
-            output_message_id=message_id if isinstance(message_id, int) and message_id else None,
+            output_message_id=message_id if type(message_id) is int and message_id > 0 else None,
             error_type=error_type,
             error_message=scrub(error) if error else None,
             retry_after=_number(values.get("retry_after"), 0, LONGEST_WAIT),
@@ -90,9 +88,11 @@ class Answer:
 
 def _number(value, low, high):
     """Return a finite number within bounds, None for anything else a provider may send."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value in UNENDING:
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return None if math.isnan(value) else min(high, max(low, value))
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return min(high, max(low, value))
 
 
 def _storable(data):

@@ -1,0 +1,37 @@
+from odoo.tests import BaseCase, tagged
+
+from ..runner.schema import ERROR_LIMIT, schema_errors
+
+SCHEMA = {
+    "type": "object",
+    "required": ["prompt"],
+    "properties": {
+        "prompt": {"type": "string", "minLength": 1},
+        "size": {"type": "object", "properties": {"width": {"maximum": 1024}}},
+    },
+    "additionalProperties": False,
+}
+
+
+@tagged("post_install", "-at_install")
+class TestSchema(BaseCase):
+    def test_good_inputs_have_no_errors(self):
+        self.assertEqual(schema_errors(SCHEMA, {"prompt": "A cat", "size": {"width": 512}}), [])
+
+    def test_each_error_is_told_with_its_path(self):
+        errors = schema_errors(SCHEMA, {"prompt": 7, "size": {"width": 4096}, "colour": "red"})
+        self.assertEqual(len(errors), 3)
+        text = "\n".join(errors)
+        self.assertIn("inputs.prompt: 7 is not of type 'string'", text)
+        self.assertIn("inputs.size.width: 4096 is greater than the maximum of 1024", text)
+        self.assertIn("'colour' was unexpected", text)
+
+    def test_no_flood_of_errors_is_told(self):
+        schema = {"type": "array", "items": {"type": "string"}}
+        self.assertEqual(len(schema_errors(schema, [1] * 100)), ERROR_LIMIT)
+
+    def test_a_schema_that_is_none_is_an_error_too(self):
+        for schema in ({"type": "objekt"}, {"properties": 7}):
+            with self.subTest(schema=schema):
+                [error] = schema_errors(schema, {"prompt": "A cat"})
+                self.assertTrue(error.startswith("input_schema: "), error)
