@@ -7,16 +7,16 @@ and transaction, by the same code as in a server.
 from contextlib import contextmanager
 from unittest.mock import patch
 
+from odoo.exceptions import UserError
 from odoo.tests import TransactionCase, new_test_user, tagged
-
-from ..exceptions import NoJobInterfaceError
 
 
 class FakeService:
     """A provider's side of the protocol, in memory.
 
-    `answers` is what each call gives: a value is returned, an exception raised; the last one
-    again and again. `calls` counts what was asked.
+    `answers` is what each call gives: a value is returned, an exception raised, a function called
+    with the job; the last one again and again. `chunks` are those of a chat: an exception is
+    raised, a function called in its turn. `calls` counts what was asked.
     """
 
     def __init__(self):
@@ -43,8 +43,22 @@ class FakeService:
         for chunk in self.chunks:
             if isinstance(chunk, BaseException):
                 raise chunk
-            yield chunk
-        yield {"usage": self.usage}
+            if callable(chunk):
+                chunk()
+            else:
+                yield chunk
+        if self.usage:
+            yield {"usage": self.usage}
+
+
+def posted(text, **values):
+    """Return an answer for `FakeService` that posts a message and says that the job is done."""
+
+    def answer(job):
+        message = job.thread_id.message_post(body=text, llm_role="assistant", author_id=False)
+        return {"state": "completed", "output_message_id": message.id, **values}
+
+    return answer
 
 
 @tagged("post_install", "-at_install")
@@ -145,16 +159,51 @@ class LlmGenerationCommon(TransactionCase):
         waiting.write({"is_delayed": False})
         return claims[0]
 
+    @classmethod
+    def _engine(cls, part="engine"):
+        """Return a part of the engine: `engine`, `verdict`, `call`, `upkeep`, `follow`."""
+        return cls.env[f"llm.generation.{part}"]
+
+    def _refusal(self, function, *args, error=UserError, **kwargs):
+        """Return the sentence with which a call is refused.
+
+        Unlike `assertRaises()`, it does not roll back what the call wrote before it refused.
+        """
+        try:
+            function(*args, **kwargs)
+        except error as refusal:
+            self.env.invalidate_all()
+            return str(refusal)
+        self.fail(f"{error.__name__} not raised")
+        return ""
+
+    def _values(self, records, names=None):
+        """Return what the database holds of records."""
+        records.env.flush_all()
+        records.invalidate_recordset()
+        names = names or [name for name, field in records._fields.items() if field.store]
+        return records.sudo().read(names, load=None)
+
     def _process_queue(self, provider=None):
         """Run what waits in a provider's queue to its end, and return how many were started."""
         return self.env["llm.generation.queue"]._process_provider_queue(provider or self.native)
 
     @contextmanager
     def _protocol(self, **methods):
-        """Override methods of `llm.provider` itself, as a provider's `_inherit` class does."""
-        provider_class = type(self.env["llm.provider"])
-        with patch.multiple(provider_class, **methods):
-            yield
+        """Override methods of `llm.provider` itself, as a provider's `_inherit` class does.
 
-    def _refuse_jobs(self, _provider, _job):
-        raise NoJobInterfaceError
+        Each gets the method that it overrides, the provider and the job.
+        """
+        provider_class = type(self.env["llm.provider"])
+
+        def override(name, method):
+            inherited = getattr(provider_class, name)
+
+            def overridden(provider, *args):
+                return method(inherited, provider, *args)
+
+            return overridden
+
+        overrides = {name: override(name, method) for name, method in methods.items()}
+        with patch.multiple(provider_class, **overrides):
+            yield

@@ -1,0 +1,155 @@
+import json
+from email.utils import formatdate
+
+import requests
+from urllib3.exceptions import MaxRetryError, NewConnectionError
+
+from odoo.tests import BaseCase, tagged
+
+from .. import exceptions
+from ..runner.http_errors import classify, from_response, parse_duration, retry_after, scrub
+
+NOW = 1_750_000_000.0
+
+
+def response(status, body=None, headers=None):
+    answer = requests.Response()
+    answer.status_code = status
+    answer.reason = "Reason"
+    answer.headers.update(headers or {})
+    answer._content = (body if isinstance(body, str) else json.dumps(body or {})).encode()
+    return answer
+
+
+@tagged("post_install", "-at_install")
+class TestHttpErrors(BaseCase):
+    def test_each_status_has_its_meaning(self):
+        table = {
+            400: exceptions.BadRequestError,
+            401: exceptions.AuthenticationError,
+            402: exceptions.QuotaExceededError,
+            403: exceptions.AuthenticationError,
+            404: exceptions.BadRequestError,
+            408: exceptions.TransientError,
+            409: exceptions.TransientError,
+            413: exceptions.BadRequestError,
+            422: exceptions.BadRequestError,
+            429: exceptions.RateLimitedError,
+            500: exceptions.TransientError,
+            502: exceptions.TransientError,
+            503: exceptions.OverloadedError,
+            504: exceptions.TransientError,
+            529: exceptions.OverloadedError,
+        }
+        for status, error_class in table.items():
+            with self.subTest(status=status):
+                self.assertIs(type(from_response(response(status))), error_class)
+
+    def test_a_code_says_more_than_its_status(self):
+        table = [
+            (429, "insufficient_quota", exceptions.QuotaExceededError),
+            (400, "billing_hard_limit_reached", exceptions.QuotaExceededError),
+            (400, "context_length_exceeded", exceptions.ContentRefusedError),
+            (400, "content_policy_violation", exceptions.ContentRefusedError),
+            (429, "rate_limit_exceeded", exceptions.RateLimitedError),
+        ]
+        for status, code, error_class in table:
+            for error in ({"code": code}, {"code": None, "type": code}):
+                with self.subTest(status=status, error=error):
+                    answer = response(status, {"error": error})
+                    self.assertIs(type(from_response(answer)), error_class)
+
+    def test_retry_after_comes_in_many_shapes(self):
+        table = [
+            ({"Retry-After": "30"}, 30.0),
+            ({"retry-after": "86400"}, 86400.0),
+            ({"Retry-After": formatdate(NOW + 90, usegmt=True)}, 90.0),
+            ({"Retry-After": formatdate(NOW - 90, usegmt=True)}, None),
+            ({"Retry-After": "soon"}, None),
+            ({"retry-after-ms": "1500", "Retry-After": "30"}, 1.5),
+            ({"retry-after-ms": "-1", "Retry-After": "30"}, 30.0),
+            ({}, None),
+            (None, None),
+        ]
+        for headers, seconds in table:
+            with self.subTest(headers=headers):
+                self.assertEqual(retry_after(headers, NOW), seconds)
+
+    def test_the_reset_of_what_is_used_up_counts(self):
+        headers = {
+            "x-ratelimit-remaining-requests": "0",
+            "x-ratelimit-reset-requests": "6m0s",
+            "x-ratelimit-remaining-tokens": "500",
+            "x-ratelimit-reset-tokens": "1h",
+        }
+        self.assertEqual(retry_after(headers), 360.0)
+
+    def test_resets_of_azure_that_tell_nothing_are_ignored(self):
+        for reset in ("-1", "0"):
+            with self.subTest(reset=reset):
+                headers = {
+                    "x-ratelimit-remaining-requests": "0",
+                    "x-ratelimit-reset-requests": reset,
+                }
+                self.assertIsNone(retry_after(headers))
+
+    def test_replicate_tells_the_wait_in_its_sentence(self):
+        body = {"detail": "Request was throttled. Your rate limit resets in ~30s."}
+        error = from_response(response(429, body))
+        self.assertIs(type(error), exceptions.RateLimitedError)
+        self.assertEqual(error.retry_after, 30.0)
+
+    def test_durations_are_numbers_or_those_of_go(self):
+        table = {"1s": 1.0, "6m0s": 360.0, "1h2m3.5s": 3723.5, "12ms": 0.012, "7": 7.0, "": None}
+        for text, seconds in table.items():
+            with self.subTest(text=text):
+                self.assertEqual(parse_duration(text), seconds)
+
+    def test_an_error_says_what_the_provider_said_but_no_key(self):
+        key = "sk-proj-abcdefgh12345678"
+        for body in (
+            {"error": {"message": f"Incorrect API key provided: {key}."}},
+            {"detail": f"Incorrect API key provided: {key}."},
+            f"Incorrect API key provided: {key}.",
+        ):
+            with self.subTest(body=body):
+                error = from_response(response(401, body))
+                self.assertIn("Incorrect API key", str(error))
+                self.assertNotIn(key, str(error))
+
+    def test_credentials_of_all_kinds_are_scrubbed(self):
+        for secret in (
+            "sk-abcdef123456",
+            "r8_abcdef123456",
+            "Bearer eyJhbGciOi.abc-def",
+            "https://example.com/v1?key=abcdef123456",
+        ):
+            with self.subTest(secret=secret):
+                scrubbed = scrub(f"Refused {secret} today")
+                self.assertIn("[hidden]", scrubbed)
+                self.assertNotIn("abc", scrubbed)
+
+    def test_what_postgresql_cannot_store_is_left_out(self):
+        self.assertEqual(scrub("a\x00b"), "ab")
+
+    def test_exceptions_of_requests_say_whether_work_may_have_been_done(self):
+        refused = NewConnectionError(None, "Connection refused")
+        not_connected = requests.ConnectionError(MaxRetryError(None, "/", refused))
+        table = [
+            (requests.ConnectTimeout(), exceptions.TransientError),
+            (requests.exceptions.SSLError(), exceptions.TransientError),
+            (not_connected, exceptions.TransientError),
+            (requests.ReadTimeout(), exceptions.UnknownOutcomeError),
+            (requests.ConnectionError("reset by peer"), exceptions.UnknownOutcomeError),
+            (requests.exceptions.ChunkedEncodingError(), exceptions.UnknownOutcomeError),
+            (requests.exceptions.InvalidURL(), exceptions.BadRequestError),
+            (requests.HTTPError(response=response(503)), exceptions.OverloadedError),
+        ]
+        for error, error_class in table:
+            with self.subTest(error=error):
+                self.assertIs(type(classify(error)), error_class)
+
+    def test_exceptions_of_others_are_not_judged(self):
+        self.assertIsNone(classify(ValueError("boom")))
+        quota = exceptions.QuotaExceededError("Pay first.")
+        self.assertIs(classify(quota), quota)

@@ -1,0 +1,160 @@
+import contextlib
+
+from odoo.tests import TransactionCase, tagged
+from odoo.tools import SQL
+
+from ..runner.lazy_cursor import READ_RE, InlineCursor, LazyCursor
+from ..runner.listener import private_connection
+
+LOCK = "SELECT pg_advisory_xact_lock(4711, 42)"
+
+READS = [
+    "SELECT 1",
+    "  select id FROM res_users WHERE login = 'demo'",
+    "\n    WITH a AS (SELECT 1) SELECT * FROM a",
+    'SELECT "res_users"."write_date", "updated_at" FROM "res_users"',
+    "SELECT count(*) FROM mail_message_share_log",
+]
+WRITES = [
+    "UPDATE res_users SET login = 'a'",
+    "INSERT INTO res_users DEFAULT VALUES",
+    "DELETE FROM res_users",
+    "SELECT id FROM res_users FOR UPDATE",
+    "SELECT id FROM res_users\n    FOR NO KEY UPDATE SKIP LOCKED",
+    "SELECT id FROM res_users FOR SHARE",
+    "WITH a AS (DELETE FROM res_users RETURNING id) SELECT * FROM a",
+    "SELECT pg_notify('channel', 'payload')",
+    "SELECT pg_advisory_xact_lock(1)",
+    "SELECT pg_try_advisory_lock(1)",
+    "SELECT nextval('some_seq')",
+    "SELECT set_config('a.b', 'c', true)",
+    "SELECT * INTO a FROM b",
+    'SAVEPOINT "x"',
+    "SET TRANSACTION READ ONLY",
+]
+
+
+@tagged("post_install", "-at_install")
+class TestLazyCursor(TransactionCase):
+    def setUp(self):
+        super().setUp()
+        self.lazy = LazyCursor(self.env.registry)
+        self.addCleanup(self.lazy.close)
+
+    @contextlib.contextmanager
+    def _other_session(self):
+        with contextlib.closing(private_connection(self.env.cr.dbname)) as connection:
+            yield connection.cursor()
+
+    def _is_locked(self):
+        with self._other_session() as other:
+            other.execute("SELECT pg_try_advisory_lock(4711, 42)")
+            return not other.fetchone()[0]
+
+    def test_a_statement_that_leaves_nothing_behind_is_a_read(self):
+        for statement in READS:
+            with self.subTest(statement=statement):
+                self.assertTrue(READ_RE.match(statement))
+
+    def test_a_statement_that_leaves_something_behind_is_no_read(self):
+        for statement in WRITES:
+            with self.subTest(statement=statement):
+                self.assertFalse(READ_RE.match(statement))
+
+    def test_a_read_holds_no_transaction(self):
+        self.lazy.execute(SQL("SELECT %s, 2", 1))
+        self.assertEqual(self.lazy.fetchall(), [(1, 2)])
+        self.assertFalse(self.lazy.in_transaction)
+
+    def test_a_write_holds_its_transaction_until_the_commit(self):
+        self.lazy.execute(LOCK)
+        self.lazy.execute("SELECT 1")
+        self.assertTrue(self.lazy.in_transaction)
+        self.assertTrue(self._is_locked())
+
+        self.lazy.commit()
+
+        self.assertFalse(self.lazy.in_transaction)
+        self.assertFalse(self._is_locked())
+
+    def test_a_rollback_lets_go_and_forgets_what_was_to_follow_the_commit(self):
+        ran = []
+        self.lazy.execute(LOCK)
+        self.lazy.postcommit.add(lambda: ran.append("commit"))
+        self.lazy.postrollback.add(lambda: ran.append("rollback"))
+
+        self.lazy.rollback()
+
+        self.assertFalse(self._is_locked())
+        self.lazy.commit()
+        self.assertEqual(ran, ["rollback"])
+
+    def test_what_follows_the_commit_runs_once(self):
+        ran = []
+        self.lazy.postcommit.add(lambda: ran.append(1))
+        self.lazy.commit()
+        self.lazy.commit()
+        self.assertEqual(ran, [1])
+
+    def test_several_reads_in_a_row_share_a_connection_when_asked_to(self):
+        with self.lazy.hold():
+            self.lazy.execute("SELECT pg_backend_pid(), pg_current_snapshot()::text")
+            first = self.lazy.fetchone()
+            self.lazy.execute("SELECT pg_backend_pid(), pg_current_snapshot()::text")
+            self.assertEqual(self.lazy.fetchone()[0], first[0])
+            self.assertFalse(self.lazy.in_transaction)
+        self.assertIsNone(self.lazy._cursor)
+
+    def test_a_write_while_held_is_not_lost(self):
+        with self.lazy.hold():
+            self.lazy.execute(LOCK)
+        self.assertTrue(self.lazy.in_transaction)
+        self.assertTrue(self._is_locked())
+
+    def test_rows_come_in_each_of_the_usual_ways(self):
+        self.lazy.execute("SELECT n, n * n AS square FROM generate_series(1, 5) AS n")
+        self.assertEqual(self.lazy.rowcount, 5)
+        self.assertEqual(self.lazy.fetchone(), (1, 1))
+        self.assertEqual(self.lazy.dictfetchone(), {"n": 2, "square": 4})
+        self.assertEqual(self.lazy.fetchmany(2), [(3, 9), (4, 16)])
+        self.assertEqual(self.lazy.dictfetchall(), [{"n": 5, "square": 25}])
+        self.assertIsNone(self.lazy.fetchone())
+
+    def test_a_closed_cursor_refuses_to_work(self):
+        self.lazy.close()
+        self.assertTrue(self.lazy.closed)
+        with self.assertRaisesRegex(RuntimeError, "finished generation"):
+            self.lazy.execute("SELECT 1")
+
+    def test_an_error_gives_the_connection_back(self):
+        with self.assertLogs("odoo.sql_db", "ERROR"), self.assertRaises(Exception):  # noqa: B017
+            self.lazy.execute("SELECT * FROM no_such_table")
+        self.assertIsNone(self.lazy._cursor)
+        self.lazy.execute("SELECT 1")
+        self.assertEqual(self.lazy.fetchone(), (1,))
+
+
+@tagged("post_install", "-at_install")
+class TestInlineCursor(TransactionCase):
+    def _count(self):
+        self.env.cr.execute("SELECT count(*) FROM ir_config_parameter WHERE key LIKE 'inline.%'")
+        return self.env.cr.fetchone()[0]
+
+    def _insert(self, cr, key):
+        cr.execute("INSERT INTO ir_config_parameter (key, value) VALUES (%s, 'x')", [key])
+
+    def test_it_keeps_what_was_committed_and_undoes_the_rest(self):
+        with contextlib.closing(InlineCursor(self.env.cr)) as inline:
+            self._insert(inline, "inline.kept")
+            inline.commit()
+            self._insert(inline, "inline.undone")
+            self.assertEqual(self._count(), 2)
+            self.assertTrue(inline.in_transaction)
+        self.assertEqual(self._count(), 1)
+
+    def test_it_leaves_what_the_caller_wrote_alone(self):
+        self._insert(self.env.cr, "inline.callers")
+        with contextlib.closing(InlineCursor(self.env.cr)) as inline:
+            self._insert(inline, "inline.undone")
+            inline.rollback()
+        self.assertEqual(self._count(), 1)

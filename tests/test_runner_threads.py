@@ -1,0 +1,174 @@
+import contextlib
+import socket
+import threading
+import time
+
+import requests
+
+from odoo.tests import BaseCase, TransactionCase, tagged
+
+from ..runner import thread_lock
+from ..runner.answer import Claim
+from ..runner.call import Call
+from ..runner.listener import Listener, private_connection
+from ..runner.workers import Workers
+
+CHANNEL = "llm_generate_job_test"
+#: Never an id of a thread.
+KEY = 2**31 - 7
+
+
+@tagged("post_install", "-at_install")
+class TestWorkers(BaseCase):
+    def test_it_runs_no_more_than_its_size_at_once(self):
+        freed = threading.Semaphore(0)
+        workers = Workers(3, "test", freed.release)
+        guard, running, most = threading.Lock(), [0], [0]
+
+        def work():
+            with guard:
+                running[0] += 1
+                most[0] = max(most[0], running[0])
+            time.sleep(0.02)
+            with guard:
+                running[0] -= 1
+
+        for _piece in range(9):
+            workers.submit(work)
+        self.assertEqual(workers.free, 0)
+        for _piece in range(9):
+            self.assertTrue(freed.acquire(timeout=5))
+        self.assertEqual(most[0], 3)
+        self.assertEqual(workers.free, 3)
+
+    def test_a_piece_that_fails_costs_no_worker(self):
+        freed = threading.Semaphore(0)
+        workers = Workers(1, "test", freed.release)
+        with self.assertLogs("odoo.addons.llm_generate_job.runner.workers", "ERROR"):
+            workers.submit(lambda: 1 / 0)
+            self.assertTrue(freed.acquire(timeout=5))
+        done = []
+        workers.submit(done.append, 1)
+        self.assertTrue(freed.acquire(timeout=5))
+        self.assertEqual(done, [1])
+
+
+@tagged("post_install", "-at_install")
+class TestCall(BaseCase):
+    @contextlib.contextmanager
+    def _stalling_server(self):
+        """Yield the address of a server that sends one byte and then nothing more."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            connections = []
+
+            def serve():
+                connection, _address = server.accept()
+                connections.append(connection)
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nx")
+
+            thread = threading.Thread(target=serve, daemon=True)
+            thread.start()
+            try:
+                yield f"http://127.0.0.1:{server.getsockname()[1]}/"
+            finally:
+                thread.join(5)
+                for connection in connections:
+                    connection.close()
+
+    def test_cancelling_ends_a_read_that_would_wait_for_ever(self):
+        with self._stalling_server() as url:
+            call, failed = Call(Claim(1, 1)), []
+            response = requests.get(url, stream=True, timeout=30)
+            call.on_response(response)
+
+            def read():
+                try:
+                    response.content  # noqa: B018 - reads to the end
+                except requests.RequestException as error:
+                    failed.append(error)
+
+            reader = threading.Thread(target=read, daemon=True)
+            reader.start()
+            time.sleep(0.05)
+            call.cancel()
+            reader.join(5)
+            self.assertFalse(reader.is_alive())
+            self.assertTrue(failed)
+
+    def test_a_response_that_comes_after_the_cancellation_is_hung_up_on(self):
+        with self._stalling_server() as url:
+            call = Call(Claim(1, 1))
+            call.cancel()
+            response = requests.get(url, stream=True, timeout=30)
+            call.on_response(response)
+            with self.assertRaises(requests.RequestException):
+                response.content  # noqa: B018 - reads to the end
+
+
+@tagged("post_install", "-at_install")
+class TestListener(TransactionCase):
+    def _notify(self, payload):
+        with contextlib.closing(private_connection(self.env.cr.dbname)) as connection:
+            connection.cursor().execute("SELECT pg_notify(%s, %s)", [CHANNEL, payload])
+
+    def test_it_hears_what_was_said_since_it_was_made(self):
+        with Listener(self.env.cr.dbname, CHANNEL) as listener:
+            self._notify("one")
+            self._notify("two")
+            heard = listener.wait(5)
+            if len(heard) < 2:
+                heard += listener.wait(5)
+            self.assertEqual(heard, ["one", "two"])
+
+    def test_it_waits_no_longer_than_it_was_told(self):
+        with Listener(self.env.cr.dbname, CHANNEL) as listener:
+            started = time.monotonic()
+            self.assertEqual(listener.wait(0.1), [])
+            self.assertLess(time.monotonic() - started, 5)
+
+    def test_another_thread_can_wake_it(self):
+        with Listener(self.env.cr.dbname, CHANNEL) as listener:
+            timer = threading.Timer(0.05, listener.wake)
+            timer.start()
+            started = time.monotonic()
+            self.assertEqual(listener.wait(30), [])
+            self.assertLess(time.monotonic() - started, 10)
+            timer.join()
+        listener.wake()  # after its end: no error
+
+
+@tagged("post_install", "-at_install")
+class TestThreadLock(TransactionCase):
+    def setUp(self):
+        super().setUp()
+        self.dbname = self.env.cr.dbname
+
+    def test_a_thread_is_locked_once_at_a_time(self):
+        with thread_lock.hold(self.dbname, KEY) as unlock:
+            self.assertTrue(unlock)
+            with thread_lock.hold(self.dbname, KEY) as second:
+                self.assertIsNone(second)
+            self.assertTrue(thread_lock.is_taken(self.dbname, KEY))
+        self.assertFalse(thread_lock.is_taken(self.dbname, KEY))
+
+    def test_the_lock_can_be_let_go_early(self):
+        with thread_lock.hold(self.dbname, KEY) as unlock:
+            unlock()
+            self.assertFalse(thread_lock.is_taken(self.dbname, KEY))
+
+    def test_the_lock_is_the_one_that_the_familys_code_takes(self):
+        with contextlib.closing(private_connection(self.dbname)) as connection:
+            cursor = connection.cursor()
+            cursor.execute("SELECT pg_advisory_lock(%s)", [KEY])
+            self.assertTrue(thread_lock.is_taken(self.dbname, KEY))
+            with thread_lock.hold(self.dbname, KEY) as unlock:
+                self.assertIsNone(unlock)
+        with thread_lock.hold(self.dbname, KEY) as unlock:
+            self.assertTrue(unlock)
+
+    def test_a_connection_that_was_lost_is_made_again(self):
+        with thread_lock.hold(self.dbname, KEY):
+            thread_lock._session(self.dbname).connection.close()
+        with thread_lock.hold(self.dbname, KEY) as unlock:
+            self.assertTrue(unlock)
