@@ -7,6 +7,7 @@ from . import llm_generation_runner
 from . import llm_generation_attempt
 from . import llm_generation_queue
 from . import llm_generation_bucket
+from . import llm_generation_model_limit
 from . import llm_generation_engine
 from . import llm_generation_figures
 from . import llm_generation_preparation

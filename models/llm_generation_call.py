@@ -19,6 +19,8 @@ NO_ID = "The provider accepted the job without an id."
 #: Seconds until a job is tried again whose thread is busy with an answer that no job writes;
 #: the end of one that a job writes is noticed at once.
 BUSY_DELAY = 5.0
+#: Errors after which nothing runs at the provider any more.
+ENDED_AT_PROVIDER = ("provider_failed", "cancelled")
 #: How the database says that it is not there.
 AWAY = (psycopg2.OperationalError, psycopg2.InterfaceError, PoolError)
 #: Seconds between the tries to store an answer while the database is away: ten minutes.
@@ -85,10 +87,11 @@ class LlmGenerationCall(models.AbstractModel):
         for pause in (*PATIENCE, None):
             has_writes = self.env.cr.in_transaction
             try:
-                if self._apply(pairs) or not has_writes:
-                    self.env.cr.commit()
-                else:  # what an overtaken attempt wrote must not be seen
+                if not self._apply(pairs) and has_writes:
+                    # What an overtaken attempt wrote must not be seen.
                     self.env.cr.rollback()
+                    self._apply(pairs)
+                self.env.cr.commit()
                 return
             except AWAY as error:
                 with contextlib.suppress(*AWAY):
@@ -120,7 +123,7 @@ class LlmGenerationCall(models.AbstractModel):
     def _submit(self, job, claim):
         """Hand the job to its provider, or generate directly where that runs no jobs."""
         provider = job.provider_id
-        if job.external_job_id:
+        if job.external_job_id and job.error_type not in ENDED_AT_PROVIDER:
             # An earlier attempt may still be running there: paying for both is worse than for
             # either.
             provider.cancel_generation_job(job)

@@ -1,4 +1,5 @@
 import contextlib
+import json
 import logging
 
 from odoo import SUPERUSER_ID, api, fields, models, modules
@@ -22,6 +23,8 @@ _logger = logging.getLogger(__name__)
 
 #: Jobs that one call of the inline mode runs at most, so that a job which queues itself ends.
 INLINE_LIMIT = 1000
+#: Jobs of one user that one message on the bus tells about at most.
+ANNOUNCED = 50
 #: Context that goes with the engine from one transaction to the next.
 KEPT_CONTEXT = frozenset({
     "generation_inline",
@@ -219,6 +222,7 @@ class LlmGenerationEngine(models.AbstractModel):
             return [], None
         provider_id, limit, *per_minute = locked[0]
         levels, tokens = {"requests": 0.0, "tokens": 0.0}, None
+        model_slots = dict(self._select(sql.MODEL_SLOTS, [queue_id]))
         if any(per_minute):
             levels, wait = self._fill_bucket(queue_id, *per_minute)
             if wait:
@@ -234,6 +238,8 @@ class LlmGenerationEngine(models.AbstractModel):
                 "runner": runner_id,
                 "runner_name": runner_name,
                 "tokens": tokens,
+                "full_models": [model for model, free in model_slots.items() if free <= 0],
+                "model_slots": json.dumps(model_slots),
             },
         )
         if rows:
@@ -332,7 +338,8 @@ class LlmGenerationEngine(models.AbstractModel):
     def _announce(self, jobs):
         """Send the owners of jobs, and the managers, their news over the bus."""
         for user, mine in jobs.sudo().grouped("user_id").items():
-            user._bus_send(BUS_JOB_UPDATE, [job._bus_payload() for job in mine])
+            payload = [job._bus_payload() for job in mine[:ANNOUNCED]]
+            user._bus_send(BUS_JOB_UPDATE, payload)
         managers = self.env.ref("llm.group_llm_manager").sudo()
         managers._bus_send(BUS_QUEUE_UPDATE, {"provider_ids": jobs.provider_id.ids})
 

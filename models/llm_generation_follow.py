@@ -60,7 +60,8 @@ class LlmGenerationFollow(models.AbstractModel):
     def _news(self, job, seen):
         """Yield what is new of a job since the last look, and remember it in `seen`."""
         with self._transaction(lazy=True) as follow:
-            current = follow.env["llm.generation.job"].browse(job.id).exists()
+            jobs = follow.env["llm.generation.job"].with_context(lang=self.env.lang)
+            current = jobs.browse(job.id).exists()
             if not current:
                 seen["ended"] = True
                 yield {"type": "cancelled", "job_id": job.id}

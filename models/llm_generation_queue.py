@@ -59,6 +59,7 @@ class LlmGenerationQueue(models.Model):
         tracking=True,
         help="Seconds after which a running job is stopped and counts as failed. 0: never.",
     )
+    model_limit_ids = fields.One2many("llm.generation.model.limit", "queue_id")
     always_queue = fields.Boolean(
         tracking=True, help="Every generation of this provider goes through the queue."
     )
@@ -145,6 +146,12 @@ class LlmGenerationQueue(models.Model):
         for queue in self:
             domain = Domain("provider_id", "=", queue.provider_id.id)
             queue.recent_job_ids = self.env["llm.generation.job"].search(domain, limit=10)
+
+    @api.ondelete(at_uninstall=False)
+    def _unlink_except_with_provider(self):
+        raise UserError(
+            self.env._("A queue goes with its provider. Disable it to stop it from starting jobs.")
+        )
 
     # === ACTION METHODS === #
 

@@ -59,9 +59,12 @@ class LlmGenerationVerdict(models.AbstractModel):
             else:
                 self._apply_failure(job, answer, values)
         for claim in claims:
+            answer = answers[claim.job_id]
             if claim.job_id in jobs._ids:
-                _logger.info(
-                    "Job %s: attempt %s is %s", claim.job_id, claim.token, answers[claim.job_id]
+                _logger.info("Job %s: attempt %s is %s", claim.job_id, claim.token, answer)
+            elif answer.external_job_id:
+                self._change(
+                    sql.LATE_EXTERNAL, {"job": claim.job_id, "external": answer.external_job_id}
                 )
         return len(jobs)
 

@@ -117,6 +117,8 @@ class Runner(threading.Thread):
 
     def _is_over(self):
         # A worker process of Odoo says its end only by letting its main thread return.
+        if self._registry is not None and "llm.generation.engine" not in self._registry:
+            return True  # uninstalled
         return self._stopping.is_set() or not threading.main_thread().is_alive()
 
     def _register(self):

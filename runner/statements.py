@@ -29,6 +29,16 @@ LOCK_QUEUE = f"""
     FOR NO KEY UPDATE
 """
 
+#: Free slots of those models that have a limit of their own.
+MODEL_SLOTS = """
+    SELECT l.model_id, l.max_concurrent_jobs - (
+        SELECT count(*) FROM llm_generation_job j
+        JOIN llm_generation_queue q ON q.id = l.queue_id
+        WHERE j.provider_id = q.provider_id AND j.state = 'running' AND j.model_id = l.model_id)
+    FROM llm_generation_model_limit l
+    WHERE l.queue_id = %s
+"""
+
 READ_BUCKET = f"""
     INSERT INTO llm_generation_bucket (queue_id, request_level, token_level, filled_at)
     VALUES (%s, 0, 0, {NOW} - interval '1 minute')
@@ -61,23 +71,28 @@ CLAIM = f"""
         FROM llm_generation_job
         WHERE provider_id = %(provider)s AND state = 'running'
     ), head AS MATERIALIZED (
-        SELECT id, priority, turn, queued_at, estimated_tokens, attempt_count
+        SELECT id, priority, turn, queued_at, estimated_tokens, attempt_count, model_id
         FROM llm_generation_job
         WHERE provider_id = %(provider)s AND state = 'queued' AND is_delayed IS NOT TRUE
+          AND NOT model_id = ANY(%(full_models)s)
         ORDER BY priority, turn, queued_at, id
         LIMIT (SELECT GREATEST(slots, 0) FROM free)
         FOR NO KEY UPDATE SKIP LOCKED
     ), affordable AS (
-        SELECT id, attempt_count, SUM(estimated_tokens) OVER (
-            ORDER BY priority, turn, queued_at, id
-            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS spent
+        SELECT id, attempt_count, model_id,
+            SUM(estimated_tokens) OVER (
+                ORDER BY priority, turn, queued_at, id
+                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS spent,
+            row_number() OVER (
+                PARTITION BY model_id ORDER BY priority, turn, queued_at, id) AS nth_of_model
         FROM head
     ), attempt AS (
         INSERT INTO llm_generation_attempt
             (job_id, number, runner_id, runner_name, outcome, started_at)
         SELECT id, attempt_count + 1, %(runner)s, %(runner_name)s, 'running', {NOW}
         FROM affordable
-        WHERE %(tokens)s::float IS NULL OR COALESCE(spent, 0) < %(tokens)s
+        WHERE (%(tokens)s::float IS NULL OR COALESCE(spent, 0) < %(tokens)s)
+          AND nth_of_model <= COALESCE((%(model_slots)s::jsonb ->> model_id::text)::int, 2147483647)
         RETURNING id, job_id
     )
     UPDATE llm_generation_job j
@@ -102,6 +117,13 @@ FENCE = """
     WHERE j.state = 'running'
     ORDER BY j.id
     FOR NO KEY UPDATE OF j
+"""
+
+#: The provider accepted a job whose attempt had been overtaken: it has to be told.
+LATE_EXTERNAL = """
+    UPDATE llm_generation_job
+    SET external_job_id = %(external)s, must_cancel = state IN ('cancelled', 'failed')
+    WHERE id = %(job)s AND external_job_id IS NULL AND state <> 'running'
 """
 
 PROVIDERS_WORK = """
