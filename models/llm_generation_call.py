@@ -1,6 +1,7 @@
 import contextlib
 import logging
 import time
+from dataclasses import replace
 
 import psycopg2
 from psycopg2.pool import PoolError
@@ -62,7 +63,7 @@ class LlmGenerationCall(models.AbstractModel):
         :param str talk: the method that speaks, `_submit` or `_ask`
         :return: what the provider said, False on an error
         """
-        raw, claim = False, brief.claim
+        raw, claim, handle = False, brief.claim, self.env.context.get("generation_call")
         with self._transaction(lazy=True) as call:
             try:
                 answer, raw = getattr(call, talk)(call._recall(brief), claim)
@@ -72,6 +73,7 @@ class LlmGenerationCall(models.AbstractModel):
             except Exception as error:  # noqa: BLE001 whatever a provider raises ends its job
                 call.env.cr.rollback()
                 answer = call._answer_of(error, claim, polling=talk == "_ask")
+            answer = replace(answer, pause=getattr(handle, "pause", None))
             finish = call.env.context.get("generation_finish")
             if finish and not call.env.cr.in_transaction:
                 finish(claim, answer)

@@ -47,6 +47,9 @@ class LlmGenerationVerdict(models.AbstractModel):
         claims = [claim for claim, _answer in pairs]
         jobs = self._fence(claims)
         self._settle_tokens(jobs, answers)
+        for job in jobs:
+            if pause := answers[job.id].pause:
+                self._pause(self._queue_of(job), pause)
         completed = jobs.filtered(lambda job: answers[job.id].state == "completed")
         self._complete(completed, answers)
         for job in jobs - completed:
@@ -112,7 +115,7 @@ class LlmGenerationVerdict(models.AbstractModel):
 
     @api.model
     def _apply_failure(self, job, answer, values):
-        queue = self.env["llm.generation.queue"]._get_or_create_queue(job.provider_id)
+        queue = self._queue_of(job)
         decision = self._decide(job, queue, answer.error_type, answer.retry_after)
         values = {"error_message": False, **values, "error_type": answer.error_type}
         if decision.pause:
@@ -149,7 +152,11 @@ class LlmGenerationVerdict(models.AbstractModel):
         )
 
     @api.model
-    def _pause(self, queue, seconds, error_type):
+    def _queue_of(self, job):
+        return self.env["llm.generation.queue"]._get_or_create_queue(job.provider_id)
+
+    @api.model
+    def _pause(self, queue, seconds, error_type=None):
         """Start nothing of the queue for a while; a longer pause is never shortened."""
         until = fields.Datetime.now() + timedelta(seconds=seconds)
         values = {}

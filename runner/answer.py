@@ -35,6 +35,8 @@ class Answer:
     progress: float | None = None
     poll_after: float | None = None
     expires_in: float | None = None
+    #: Seconds for which the provider will not take more, by the headers of its answer.
+    pause: float | None = None
     usage: dict = field(default_factory=dict)
 
     @classmethod

@@ -4,6 +4,8 @@ import contextlib
 import socket
 import threading
 
+from .http_errors import retry_after
+
 
 class Call:
     """What a runner knows of a job that one of its threads works on."""
@@ -13,14 +15,18 @@ class Call:
         self._lock = threading.Lock()
         self._responses = []
         self.cancelled = False
+        self.pause = None
 
     def on_response(self, response):
         """Note an open HTTP response (of `requests`), to be closed when the job is cancelled.
 
+        Its headers may say that the allowance is used up, and for how long: that is `pause`.
         Providers find this in their context as `llm_on_response`.
         """
+        wait = retry_after(response.headers)
         with self._lock:
             self._responses.append(response)
+            self.pause = max(self.pause or 0.0, wait) if wait else self.pause
             cancelled = self.cancelled
         if cancelled:
             hang_up(response)
