@@ -124,6 +124,8 @@ class LlmGenerationQueue(models.Model):
         busy = running >= limit
         if not self.enabled:
             return "disabled", env._("The queue is disabled: nothing starts.")
+        if not self.provider_id.sudo().active:
+            return "disabled", env._("The provider is archived: nothing starts.")
         if self.refused_by:
             what = dict(self._fields["refused_by"]._description_selection(env))[self.refused_by]
             return "critical", env._("The provider refuses our account: %s.", what)

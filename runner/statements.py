@@ -11,6 +11,7 @@ NOW = "(clock_timestamp() AT TIME ZONE 'UTC')"
 READY_QUEUES = f"""
     SELECT q.id
     FROM llm_generation_queue q
+    JOIN llm_provider p ON p.id = q.provider_id AND p.active
     WHERE q.enabled
       AND (q.paused_until IS NULL OR q.paused_until <= {NOW})
       AND (%(queue_ids)s::int[] IS NULL OR q.id = ANY(%(queue_ids)s))
