@@ -24,6 +24,11 @@ def main(port, name, parallel):
     params.n_parallel = parallel
     params.n_ctx = 4096 * parallel
     params.use_jinja = True
+    # So small a model repeats itself without end unless it is told not to.
+    params.n_predict = 300
+    params.sampling.temp = 0.2
+    params.sampling.top_p = 0.9
+    params.sampling.penalty_repeat = 1.1
     server = xllamacpp.Server(params)
     sys.stdout.write(f"serving {name} at {server.listening_address}\n")
     sys.stdout.flush()
