@@ -15,12 +15,15 @@ def advisory_lock(dbname, key):
     this one frees it however the process ends. No transaction is open on it.
     """
     _name, info = sql_db.connection_info_for(dbname)
-    connection = psycopg2.connect(**info)
-    try:
+    with contextlib.closing(psycopg2.connect(**info)) as connection:
         connection.autocommit = True
         with connection.cursor() as cr:
             cr.execute("SELECT pg_try_advisory_lock(%s)", [key])
             [locked] = cr.fetchone()
-        yield locked
-    finally:
-        connection.close()
+            try:
+                yield locked
+            finally:
+                # Closing alone frees it only once the server has noticed. A lost connection, or a
+                # lock that was not got, leaves nothing to free.
+                with contextlib.suppress(psycopg2.Error):
+                    cr.execute("SELECT pg_advisory_unlock(%s)", [key])

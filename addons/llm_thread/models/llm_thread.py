@@ -65,7 +65,9 @@ class LlmThread(models.Model):
     company_id = fields.Many2one(related="provider_id.company_id", store=True, index=True)
     model = fields.Char(string="Related Model", help="Technical name, as res.partner.")
     res_id = fields.Many2oneReference("Related Record", model_field="model", index=True)
-    tool_ids = fields.Many2many("llm.tool", help="What the model may do, with the owner's rights.")
+    tool_ids = fields.Many2many(
+        "llm.tool", string="Tools", help="What the model may do, with the owner's rights."
+    )
     active = fields.Boolean(default=True)
 
     @api.model

@@ -6,3 +6,4 @@ from . import test_llm_thread
 from . import test_markup
 from . import test_stream
 from . import test_tools
+from . import test_ui

@@ -5,7 +5,7 @@
  *
  * @param {Response} response
  */
-export async function* readEvents(response) {
+async function* readEvents(response) {
     const reader = response.body.getReader();
     const decoder = new TextDecoder();
     let rest = "";
@@ -23,3 +23,6 @@ export async function* readEvents(response) {
         }
     }
 }
+
+// Odoo's transpiler does not know `export async function*`.
+export { readEvents };
