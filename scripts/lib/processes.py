@@ -125,6 +125,11 @@ class Ledger:
     def add(self, name, process, **facts):
         self.save({**self.load(), name: {**process.as_dict(), **facts}})
 
+    def remove(self, name):
+        entries = self.load()
+        entries.pop(name, None)
+        self.save(entries)
+
     def process(self, name):
         """Return the named process if it is alive."""
         entry = self.load().get(name)
@@ -171,6 +176,8 @@ def run(command, file, *, env=None, seconds=None, ledger=None):
     finally:
         process.kill()
         _children.discard(process)
+        if ledger:
+            ledger.remove(f"run-{process.pid}")
 
 
 @atexit.register
