@@ -18,12 +18,15 @@ class Call:
         self.pause = None
 
     def on_response(self, response):
-        """Note an open HTTP response (of `requests`), to be closed when the job is cancelled.
+        """Note an open HTTP response, to be closed when the job is cancelled.
 
         Its headers may say that the allowance is used up, and for how long: that is `pause`.
         Providers find this in their context as `llm_on_response`.
+
+        :param response: one of `requests`, or a provider's own with a `close()` that wakes its
+            reader and, where they are known, `headers`
         """
-        wait = retry_after(response.headers)
+        wait = retry_after(getattr(response, "headers", {}))
         with self._lock:
             self._responses.append(response)
             self.pause = max(self.pause or 0.0, wait) if wait else self.pause
@@ -45,6 +48,9 @@ def hang_up(response):
 
     Closing a socket does not wake who reads from it; shutting it down does.
     """
+    if not hasattr(response, "raw"):  # none of `requests`: it knows best how to be closed
+        response.close()
+        return
     connection = getattr(response.raw, "connection", None) or getattr(
         response.raw, "_connection", None
     )

@@ -2,6 +2,7 @@ import contextlib
 import socket
 import threading
 import time
+from unittest.mock import Mock
 
 import requests
 
@@ -104,6 +105,14 @@ class TestCall(BaseCase):
             call.on_response(response)
             with self.assertRaises(requests.RequestException):
                 response.content  # noqa: B018 - reads to the end
+
+    def test_a_provider_may_give_a_response_of_its_own(self):
+        response = Mock(spec=["close"])
+        call = Call(Claim(1, 1))
+        call.on_response(response)
+        response.close.assert_not_called()
+        call.cancel()
+        response.close.assert_called_once_with()
 
 
 @tagged("post_install", "-at_install")

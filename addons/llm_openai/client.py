@@ -23,6 +23,7 @@ class OpenStream:
 
     def __init__(self, response):
         self.response = response
+        self.headers = response.headers
 
     def close(self):
         """Cut the connection, and wake the thread that waits for the next chunk."""

@@ -191,6 +191,7 @@ class TestLlmProvider(LlmOpenaiCommon):
         list(provider.chat([{"role": "user", "content": "Hi"}], stream=True))
 
         self.assertEqual(len(opened), 1)
+        self.assertIn("text/event-stream", opened[0].headers["Content-Type"])
         opened[0].close()
 
     def test_a_user_may_use_the_key_without_reading_it(self):
