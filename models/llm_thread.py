@@ -126,16 +126,17 @@ class LlmThread(models.Model):
         attachments = job_values.pop("attachment_ids", None)
         if hasattr(self, "prepare_generation_inputs") and (inputs or attachments):
             inputs = self.prepare_generation_inputs(inputs or {}, attachments)
-        question = self._question_of(user_message_body, attachments)
-        if not question and not inputs:
-            raise UserError(self.env._("There is nothing to answer: write a message first."))
-        job = Job.create({
-            "thread_id": self.id,
-            "generation_inputs": inputs,
-            "input_message_id": question.id,
-            **job_values,
-        })
-        job.action_queue()
+        with self.env.cr.savepoint():  # who catches a refusal finds nothing half-way
+            question = self._question_of(user_message_body, attachments)
+            if not question and not inputs:
+                raise UserError(self.env._("There is nothing to answer: write a message first."))
+            job = Job.create({
+                "thread_id": self.id,
+                "generation_inputs": inputs,
+                "input_message_id": question.id,
+                **job_values,
+            })
+            job.action_queue()
         return job
 
     def _question_of(self, body, attachment_ids):

@@ -4,11 +4,13 @@ In tests jobs run inline: `_process_queue()` runs what waits to its end, in the 
 and transaction, by the same code as in a server.
 """
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
 from odoo.exceptions import UserError
 from odoo.tests import TransactionCase, new_test_user, tagged
+
+from ..runner.answer import Answer
 
 
 class FakeService:
@@ -176,6 +178,22 @@ class LlmGenerationCommon(TransactionCase):
             return str(refusal)
         self.fail(f"{error.__name__} not raised")
         return ""
+
+    def _patched(self, target, value):
+        return patch(target, value)
+
+    @contextmanager
+    def _offered(self, model="llm.provider", **methods):
+        """Define methods of a model, as an addon does that brings a service."""
+        with ExitStack() as stack:
+            for name, method in methods.items():
+                model_class = type(self.env[model])
+                stack.enter_context(patch.object(model_class, name, method, create=True))
+            yield
+
+    def _apply(self, claim, **answer):
+        """Apply a provider's answer for an attempt; return whether the attempt still counted."""
+        return bool(self._engine("verdict")._apply([(claim, Answer.from_dict(answer))]))
 
     def _values(self, records, names=None):
         """Return what the database holds of records."""

@@ -1,0 +1,128 @@
+from .common import LlmGenerationCommon
+
+SCHEMA = {
+    "type": "object",
+    "required": ["prompt"],
+    "properties": {
+        "prompt": {"type": "string", "minLength": 1},
+        "size": {"type": "object", "properties": {"width": {"type": "integer", "maximum": 64}}},
+    },
+    "additionalProperties": False,
+}
+
+
+class TestLlmGenerationRequest(LlmGenerationCommon):
+    def setUp(self):
+        super().setUp()
+        self.native_model.details = {"input_schema": SCHEMA}
+
+    def test_good_inputs_are_queued(self):
+        job = self._create_job(generation_inputs={"prompt": "A cat", "size": {"width": 64}})
+        job.action_queue()
+        self.assertEqual(job.state, "queued")
+
+    def test_bad_inputs_are_refused_with_every_path_and_reason(self):
+        job = self._create_job(generation_inputs={"prompt": 7, "size": {"width": 65}, "x": 1})
+        sentence = self._refusal(job.action_queue)
+        self.assertIn("Native model", sentence)
+        self.assertIn("inputs.prompt: 7 is not of type 'string'", sentence)
+        self.assertIn("inputs.size.width: 65 is greater than the maximum of 64", sentence)
+        self.assertIn("'x' was unexpected", sentence)
+        self.assertEqual(job.state, "draft")
+
+    def test_one_bad_job_of_many_queues_none(self):
+        good = self._create_job(generation_inputs={"prompt": "A cat"})
+        bad = self._create_job(generation_inputs={"size": {}})
+        self._refusal((good | bad).action_queue)
+        self.assertEqual((good | bad).mapped("state"), ["draft", "draft"])
+
+    def test_a_refused_request_leaves_nothing_half_way(self):
+        thread = self._create_thread()
+        refusal = self._refusal(thread.enqueue_generation, "Draw", inputs={"prompt": 7})
+        self.assertIn("is not of type", refusal)
+        self.assertFalse(thread.generation_job_ids)
+        self.assertFalse(thread.message_ids.filtered("llm_role"))
+
+    def test_inputs_that_are_too_large_are_refused(self):
+        limit = "odoo.addons.llm_generate_job.models.llm_generation_request.INPUT_LIMIT"
+        with self._patched(limit, 100):
+            fits = self._create_job(generation_inputs={"prompt": "x" * 80})
+            fits.action_queue()
+            job = self._create_job(generation_inputs={"prompt": "x" * 90})
+            self.assertIn("larger than 100 bytes", self._refusal(job.action_queue))
+
+    def test_a_model_without_a_schema_takes_anything(self):
+        for details in (False, {}, {"input_schema": False}, ["no dict"]):
+            with self.subTest(details=details):
+                self.native_model.details = details
+                job = self._create_job(generation_inputs={"anything": [1, {"goes": None}]})
+                job.action_queue()
+                self.assertEqual(job.state, "queued")
+
+    def test_a_schema_that_is_none_refuses_what_it_cannot_judge(self):
+        self.native_model.details = {"input_schema": {"type": "objekt"}}
+        job = self._create_job(generation_inputs={"prompt": "A cat"})
+        self.assertIn("input_schema: ", self._refusal(job.action_queue))
+
+    # === DIRECT GENERATION === #
+
+    def test_a_prompt_becomes_the_question(self):
+        job = self._create_job("queued", self.direct_model, generation_inputs={"prompt": "Why?"})
+        self._process_queue(self.direct)
+        self.assertEqual(job.state, "completed", job.error_message)
+        self.assertIn("Why?", job.input_message_id.body)
+        self.assertEqual(job.input_message_id.author_id, self.user.partner_id)
+
+    def test_a_question_is_not_asked_twice(self):
+        thread = self._create_thread(self.direct_model)
+        job = thread.enqueue_generation("Why?", inputs={"prompt": "Why?"})
+        self._process_queue(self.direct)
+        questions = thread.message_ids.filtered(lambda message: message.llm_role == "user")
+        self.assertEqual(questions, job.input_message_id)
+
+    def test_a_model_of_media_answers_with_files(self):
+        self.direct_model.model_use = "image_generation"
+        asked = []
+
+        def generate(_provider, inputs, **_kwargs):
+            asked.append(inputs)
+            return {"seed": 7}, [
+                {"url": "https://example.com/cat.png", "filename": "cat.png"},
+                {"url": "javascript:alert(1)", "filename": "evil"},
+            ]
+
+        with self._offered(fakedirect_generate=generate):
+            job = self._create_job("queued", self.direct_model, generation_inputs={"prompt": "Cat"})
+            self._process_queue(self.direct)
+        self.assertEqual(job.state, "completed", job.error_message)
+        self.assertEqual(asked, [{"prompt": "Cat"}])
+        self.assertIn('href="https://example.com/cat.png"', job.output_message_id.body)
+        self.assertNotIn("javascript", job.output_message_id.body)
+        self.assertEqual(job.output_message_id.body_json, {"seed": 7})
+
+    def test_a_question_in_words_is_the_prompt_of_a_model_of_media(self):
+        self.direct_model.model_use = "generation"
+        asked = []
+
+        def generate(_provider, inputs, **_kwargs):
+            asked.append(inputs)
+            return {}, []
+
+        with self._offered(fakedirect_generate=generate):
+            job = self._create_thread(self.direct_model).enqueue_generation("A grey cat")
+            self._process_queue(self.direct)
+        self.assertEqual(job.state, "completed", job.error_message)
+        self.assertEqual(asked, [{"prompt": "A grey cat"}])
+
+    def test_the_familys_own_media_generation_is_used_where_it_is(self):
+        self.direct_model.model_use = "image_generation"
+
+        def generate_response(thread, question):
+            message = thread.message_post(body=f"Drew {question.preview}", llm_role="assistant")
+            yield {"type": "message_create", "message": message.to_store_format()}
+
+        with self._offered("llm.thread", _generate_response=generate_response):
+            job = self._create_thread(self.direct_model).enqueue_generation("a cat")
+            self._process_queue(self.direct)
+        self.assertEqual(job.state, "completed", job.error_message)
+        self.assertIn("Drew a cat", job.output_message_id.body)
