@@ -5,6 +5,7 @@ Facts: the public documentation of OpenAI, Azure OpenAI, Anthropic, Replicate an
 
 import email.utils
 import re
+import socket
 import time
 
 import requests
@@ -110,7 +111,8 @@ def from_response(response, message=None):
     code, detail = error_details(response)
     status = response.status_code
     wait = retry_after(response.headers)
-    text = scrub(message or f"HTTP {status}: {detail or response.reason or code}")
+    reason = getattr(response, "reason", "") or code
+    text = scrub(message or f"HTTP {status}: {detail or reason}")
     if wait is None and "resets in" in detail:  # Replicate tells it in the sentence only
         wait = parse_duration(detail.rpartition("resets in")[2].strip(" ~."))
     return _class_of(status, code)(text, retry_after=wait)
@@ -133,13 +135,34 @@ def _class_of(status, code):
 
 
 def classify(error):
-    """Return the `GenerationError` that an exception of a provider's code means, else None."""
+    """Return the `GenerationError` that an exception of a provider's code means, else None.
+
+    Libraries of providers wrap what happened in classes of their own: what caused it counts.
+    """
+    while error is not None:
+        if known := _classify_one(error):
+            return known
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return None
+
+
+def _classify_one(error):
     if isinstance(error, exceptions.GenerationError):
         return error
-    if not isinstance(error, requests.RequestException):
-        return None
-    if error.response is not None and error.response.status_code >= 400:
-        return from_response(error.response, str(error) or None)
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    if isinstance(status, int) and status >= 400:
+        return from_response(response, str(error) or None)
+    if isinstance(error, requests.RequestException):
+        return _of_requests(error)
+    if isinstance(error, ConnectionRefusedError | socket.gaierror):
+        return exceptions.TransientError(scrub(error))
+    if isinstance(error, ConnectionError | TimeoutError):
+        return exceptions.UnknownOutcomeError(scrub(error))
+    return None
+
+
+def _of_requests(error):
     if isinstance(error, requests.ConnectTimeout | requests.exceptions.SSLError):
         return exceptions.TransientError(scrub(error))
     if isinstance(error, requests.ReadTimeout | requests.exceptions.ChunkedEncodingError):

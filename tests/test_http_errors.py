@@ -144,10 +144,32 @@ class TestHttpErrors(BaseCase):
             (requests.exceptions.ChunkedEncodingError(), exceptions.UnknownOutcomeError),
             (requests.exceptions.InvalidURL(), exceptions.BadRequestError),
             (requests.HTTPError(response=response(503)), exceptions.OverloadedError),
+            (ConnectionRefusedError("refused"), exceptions.TransientError),
+            (ConnectionResetError("reset"), exceptions.UnknownOutcomeError),
+            (TimeoutError("timed out"), exceptions.UnknownOutcomeError),
         ]
         for error, error_class in table:
             with self.subTest(error=error):
                 self.assertIs(type(classify(error)), error_class)
+
+    def test_exceptions_of_a_providers_own_library_are_judged_by_their_cause(self):
+        class StatusError(Exception):
+            response = response(429, {"error": {"code": "slow_down"}}, {"Retry-After": "9"})
+
+        class LibraryError(Exception):
+            pass
+
+        error = classify(StatusError("Slow down"))
+        self.assertEqual((type(error), error.retry_after), (exceptions.RateLimitedError, 9.0))
+        for cause, error_class in (
+            (ConnectionRefusedError("refused"), exceptions.TransientError),
+            (TimeoutError("timed out"), exceptions.UnknownOutcomeError),
+        ):
+            with self.subTest(cause=cause):
+                wrapped = LibraryError("Connection error.")
+                wrapped.__cause__ = LibraryError("inner")
+                wrapped.__cause__.__cause__ = cause
+                self.assertIs(type(classify(wrapped)), error_class)
 
     def test_exceptions_of_others_are_not_judged(self):
         self.assertIsNone(classify(ValueError("boom")))
