@@ -1,44 +1,217 @@
-from odoo.exceptions import AccessError, UserError
+from datetime import timedelta
 
-from ..const import STATES, TRANSITIONS
-from .common import LlmGenerationCommon
+import psycopg2
+
+from odoo import SUPERUSER_ID, fields
+from odoo.tools import mute_logger
+
+from ..const import STATES
+from .common import LlmGenerationCommon, posted
 
 
 class TestLlmGenerationJob(LlmGenerationCommon):
-    def test_set_state_follows_the_table(self):
-        for source, _label in STATES:
-            for target, sources in TRANSITIONS.items():
-                with self.subTest(source=source, target=target):
-                    job = self._create_job(source)
-                    moved = job._set_state(target)
-                    self.assertEqual(bool(moved), source in sources)
-                    self.assertEqual(job.state, target if moved else source)
+    def test_a_job_takes_provider_and_model_from_its_thread(self):
+        thread = self._create_thread(self.direct_model)
+        job = self.env["llm.generation.job"].create({"thread_id": thread.id})
+        self.assertRecordValues(
+            job,
+            [
+                {
+                    "provider_id": self.direct.id,
+                    "model_id": self.direct_model.id,
+                    "state": "draft",
+                    "priority": 10,
+                    "max_retries": 3,
+                    "retry_count": 0,
+                }
+            ],
+        )
 
-    def test_a_native_job_is_submitted_polled_and_completed(self):
+    def test_another_model_of_the_provider_may_be_asked(self):
+        thread = self._create_thread(self.native_model)
+        other = self.native_model.copy({"name": "Other model"})
+        job = self._create_job(thread_id=thread.id, model_id=other.id)
+        self.assertEqual((job.model_id, job.provider_id), (other, self.native))
+
+    def test_a_job_is_named_after_its_thread_and_its_model(self):
+        job = self._create_job(thread_id=self._create_thread(name="About cats").id)
+        self.assertEqual(job.name, "About cats · Native model")
+        self.assertEqual(job.display_name, job.name)
+
+    def test_a_job_belongs_to_who_makes_it(self):
+        thread = self._create_thread()
+        job = self.env["llm.generation.job"].with_user(self.user).create({"thread_id": thread.id})
+        self.assertEqual(job.user_id, self.user)
+        self.assertEqual(job.company_id, self.user.company_id)
+
+    def test_a_job_of_odoobot_belongs_to_the_owner_of_the_thread(self):
+        thread = self._create_thread(user=self.manager)
+        job = (
+            self.env["llm.generation.job"].with_user(SUPERUSER_ID).create({"thread_id": thread.id})
+        )
+        self.assertEqual(job.user_id, self.manager)
+
+    def test_the_company_of_the_provider_goes_before_that_of_the_user(self):
+        company = self.env["res.company"].create({"name": "Elsewhere"})
+        self.native.company_id = company
+        self.assertEqual(self._create_job(user=self.env.user).company_id, company)
+
+    def test_a_running_job_is_not_deleted(self):
+        job = self._create_job("running")
+        self.assertIn("Cancel it first", self._refusal(job.unlink))
+        job.action_cancel()
+        job.unlink()
+        self.assertFalse(job.exists())
+
+    def test_a_deleted_thread_takes_its_jobs_along(self):
+        job = self._create_job("completed")
+        job.thread_id.sudo().unlink()
+        self.assertFalse(job.exists())
+
+    def test_the_conversation_of_a_job_can_be_opened(self):
+        job = self._create_job()
+        action = job.action_open_thread()
+        self.assertEqual((action["res_model"], action["res_id"]), ("llm.thread", job.thread_id.id))
+
+    def test_retries_cannot_be_negative(self):
+        with mute_logger("odoo.sql_db"), self.assertRaises(psycopg2.errors.CheckViolation):
+            self._create_job(max_retries=-1)
+
+    def test_a_copy_starts_from_scratch(self):
+        job = self._create_job("failed", identity_key="one", priority=3)
+        job.write({"external_job_id": "ext-1", "retry_count": 2})
+        self.assertRecordValues(
+            job.copy(),
+            [
+                {
+                    "state": "draft",
+                    "priority": 3,
+                    "identity_key": False,
+                    "external_job_id": False,
+                    "error_message": False,
+                    "retry_count": 0,
+                    "queued_at": False,
+                    "completed_at": False,
+                }
+            ],
+        )
+
+    # === IDENTITY === #
+
+    def test_two_live_jobs_cannot_have_one_identity(self):
+        self._create_job("queued", identity_key="invoice-7")
+        twin = self._create_job(identity_key="invoice-7")
+        with mute_logger("odoo.sql_db"), self.assertRaises(psycopg2.errors.UniqueViolation):
+            twin.action_queue()
+
+    def test_an_identity_is_free_again_when_its_job_has_ended(self):
+        for state in ("draft", "completed", "failed", "cancelled"):
+            with self.subTest(state=state):
+                self._create_job(state, identity_key=f"after {state}")
+                second = self._create_job("queued", identity_key=f"after {state}")
+                self.assertEqual(second.state, "queued")
+
+    def test_enqueueing_an_identity_again_returns_its_live_job(self):
+        thread = self._create_thread()
+        job = thread.enqueue_generation("How are you?", identity_key="once")
+        again = thread.enqueue_generation("How are you?", identity_key="once")
+        self.assertEqual(again, job)
+        self.assertEqual(len(thread.generation_job_ids), 1)
+        self.assertEqual(len(thread.message_ids.filtered(lambda m: m.llm_role == "user")), 1)
+        job.action_cancel()
+        self.assertNotEqual(thread.enqueue_generation("And now?", identity_key="once"), job)
+
+    def test_each_company_has_identities_of_its_own(self):
+        other = self.env["res.company"].create({"name": "Elsewhere"})
+        self._create_job("queued", identity_key="shared")
+        self.direct.company_id = other
+        twin = self._create_job("queued", self.direct_model, self.env.user, identity_key="shared")
+        self.assertEqual(twin.state, "queued")
+
+    # === CHECK STATUS === #
+
+    def test_there_is_nothing_to_ask_of_a_job_that_does_not_run(self):
+        for state, _label in STATES:
+            if state not in {"queued", "running"}:
+                with self.subTest(state=state):
+                    self.assertIs(self._create_job(state).check_status(), False)
+        self.assertFalse(self.service.calls["check"])
+
+    def test_asking_about_a_job_that_nobody_else_can_see_says_to_commit(self):
         job = self._create_job("queued")
-        self.assertEqual(self._process_queue(), 1)
+        self.assertIn("Commit first", self._refusal(job.check_status))
+        self.assertEqual(job.state, "queued")
+
+    def test_asking_applies_the_answer_and_returns_it(self):
+        job = self._create_job("queued")
+        self._process_queue()
+        self.service.answers["check"] = [
+            {"state": "running", "progress": 40, "provider_data": {"logs": "…"}},
+            posted("Hi", usage={"prompt_tokens": 3, "completion_tokens": 1}),
+        ]
+
+        self.assertEqual(job.check_status()["progress"], 40)
+        self.assertEqual((job.state, job.progress), ("running", 40))
+        self.assertEqual(job.provider_data, {"logs": "…"})
+
+        self.assertEqual(job.check_status()["state"], "completed")
+        self.assertEqual((job.state, job.progress), ("completed", 100))
+        self.assertIn("Hi", job.output_message_id.body)
+        self.assertEqual((job.prompt_tokens, job.completion_tokens), (3, 1))
+
+    def test_asking_while_the_provider_is_away_leaves_the_job_alone(self):
+        job = self._create_job("queued")
+        self._process_queue()
+        self.service.answers["check"] = [ConnectionResetError("gone")]
+        self.assertIs(job.check_status(), False)
         self.assertEqual((job.state, job.external_job_id), ("running", "ext-1"))
 
-        def answer(job):
-            message = job.thread_id.message_post(body="Hi", llm_role="assistant", author_id=False)
-            return {"state": "completed", "output_message_id": message.id, "usage": {"prompt_tokens": 3}}
+    def test_only_who_may_see_a_job_may_ask_about_it(self):
+        job = self._create_job("queued")
+        other = self._create_job("draft", user=self.manager)
+        self.assertTrue(self._refusal(other.with_user(self.user).check_status))
+        self.assertEqual(job.with_user(self.user).state, "queued")
 
-        self.service.answers["check"] = [answer]
-        job.check_status()
-        self.assertEqual(job.state, "completed")
-        self.assertIn("Hi", job.output_message_id.body)
-        self.assertEqual(job.attempt_ids.outcome, "completed")
-        self.assertEqual(job.prompt_tokens, 3)
+    # === CLEAN UP === #
 
-    def test_a_direct_job_answers_in_the_thread(self):
-        thread = self._create_thread(self.direct_model)
-        job = thread.enqueue_generation("How are you?")
-        self._process_queue(self.direct)
-        self.assertEqual(job.state, "completed", job.error_message)
-        self.assertIn("Hello", job.output_message_id.body)
-        self.assertEqual((job.prompt_tokens, job.completion_tokens), (7, 2))
+    def test_old_jobs_are_removed_and_their_messages_stay(self):
+        jobs = {state: self._create_job(state) for state, _label in STATES}
+        young = self._create_job("completed")
+        thread = jobs["completed"].thread_id
+        message = thread.message_post(body="Keep me", llm_role="assistant")
+        jobs["completed"].output_message_id = message
+        ended = [jobs[state] for state in ("completed", "failed", "cancelled")]
+        for job in ended:
+            job.completed_at -= timedelta(days=8)
+        young.completed_at -= timedelta(days=6)
 
-    def test_generate_response_yields(self):
-        thread = self._create_thread(self.direct_model)
-        events = list(thread.generate_response("How are you?", use_queue=True))
-        self.assertEqual(events[-1]["type"], "done", events)
+        self.assertEqual(self.env["llm.generation.job"].cleanup_old_jobs(), 3)
+
+        self.assertFalse(any(job.exists() for job in ended))
+        self.assertTrue(young.exists() and message.exists())
+        self.assertTrue(all(jobs[state].exists() for state in ("draft", "queued", "running")))
+
+    def test_how_old_is_a_question_of_the_caller(self):
+        job = self._create_job("completed")
+        job.completed_at -= timedelta(days=3)
+        cleanup = self.env["llm.generation.job"].cleanup_old_jobs
+        self.assertEqual(cleanup(days=4), 0)
+        self.assertEqual(cleanup(days=2), 1)
+
+    def test_cleaning_up_goes_on_until_nothing_is_left(self):
+        jobs = self.env["llm.generation.job"]
+        thread = self._create_thread()
+        for _job in range(5):
+            jobs |= self._create_job("cancelled", thread_id=thread.id)
+        jobs.write({"completed_at": fields.Datetime.now() - timedelta(days=30)})
+        upkeep = "odoo.addons.llm_generate_job.models.llm_generation_upkeep.CLEAN_UP_BATCH"
+        with self._patched(upkeep, 2):
+            self.assertEqual(self.env["llm.generation.job"].cleanup_old_jobs(), 5)
+        self.assertFalse(jobs.exists())
+
+    def test_the_retention_is_a_setting(self):
+        job = self._create_job("completed")
+        job.completed_at -= timedelta(days=3)
+        self.env["ir.config_parameter"].set_param("llm_generate_job.retention_days", "2")
+        self.env["llm.generation.job"]._cron_clean_up()
+        self.assertFalse(job.exists())

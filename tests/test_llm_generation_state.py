@@ -1,0 +1,186 @@
+from datetime import timedelta
+
+import psycopg2
+
+from odoo import fields
+from odoo.tools import mute_logger
+
+from ..const import ACTIVE_STATES, FINAL_STATES, STATES, TRANSITIONS
+from .common import LlmGenerationCommon
+
+STATE_NAMES = [state for state, _label in STATES]
+#: action -> states that it may be asked in, and where it leads
+ACTIONS = {
+    "action_queue": (["draft"], "queued"),
+    "action_start": (["queued"], "queued"),
+    "action_complete": (["running"], "completed"),
+    "action_fail": (["queued", "running"], "failed"),
+    "action_retry": (["failed"], "queued"),
+    "action_cancel": (["draft", "queued", "running"], "cancelled"),
+}
+
+
+class TestLlmGenerationState(LlmGenerationCommon):
+    def test_the_table_is_that_of_the_contract(self):
+        moves = {(source, target) for target in TRANSITIONS for source in TRANSITIONS[target]}
+        self.assertEqual(
+            moves,
+            {
+                ("draft", "queued"),
+                ("queued", "running"),
+                ("running", "completed"),
+                ("queued", "failed"),
+                ("running", "failed"),
+                ("running", "queued"),
+                ("failed", "queued"),
+                ("draft", "cancelled"),
+                ("queued", "cancelled"),
+                ("running", "cancelled"),
+            },
+        )
+
+    def test_set_state_follows_the_table(self):
+        for source in STATE_NAMES:
+            for target, sources in TRANSITIONS.items():
+                with self.subTest(source=source, target=target):
+                    job = self._create_job(source)
+                    moved = job._set_state(target)
+                    self.assertEqual(bool(moved), source in sources)
+                    self.assertEqual(job.state, target if moved else source)
+
+    def test_an_action_moves_from_its_states_only(self):
+        for action, (sources, target) in ACTIONS.items():
+            for source in sources:
+                with self.subTest(action=action, source=source):
+                    job = self._create_job(source)
+                    getattr(job, action)()
+                    self.assertEqual(job.state, target)
+
+    def test_an_action_that_is_not_legal_says_why_and_changes_nothing(self):
+        for action, (sources, _target) in ACTIONS.items():
+            for source in set(STATE_NAMES) - set(sources):
+                with self.subTest(action=action, source=source):
+                    job = self._create_job(source)
+                    before = self._values(job)
+                    sentence = self._refusal(getattr(job, action))
+                    self.assertRegex(sentence, r"^[A-Z].+[.]$")
+                    self.assertEqual(self._values(job), before)
+
+    def test_an_action_on_many_moves_none_when_one_cannot_move(self):
+        for action, (sources, _target) in ACTIONS.items():
+            with self.subTest(action=action):
+                wrong = self._create_job("completed")
+                jobs = self._create_job(sources[0]) | wrong | self._create_job(sources[0])
+                before = self._values(jobs)
+                self._refusal(getattr(jobs, action))
+                self.assertEqual(self._values(jobs), before)
+
+    def test_an_action_on_many_moves_all(self):
+        jobs = self._create_job("queued") | self._create_job("running") | self._create_job()
+        jobs.action_cancel()
+        self.assertEqual(jobs.mapped("state"), ["cancelled"] * 3)
+
+    def test_a_job_tells_what_can_be_done_with_it(self):
+        for state in STATE_NAMES:
+            with self.subTest(state=state):
+                job = self._create_job(state)
+                self.assertEqual(job.is_active, state in ACTIVE_STATES)
+                self.assertEqual(job.can_retry, state == "failed")
+                self.assertEqual(job.can_cancel, state in {"draft", "queued", "running"})
+
+    def test_no_retry_is_left_when_all_are_used(self):
+        job = self._create_job("failed", max_retries=0)
+        self.assertFalse(job.can_retry)
+        self.assertIn("No retry is left", self._refusal(job.action_retry))
+        job.max_retries = 1
+        job.action_retry()
+        self.assertEqual((job.state, job.retry_count, job.can_retry), ("queued", 1, False))
+
+    def test_queueing_says_since_when_the_job_waits(self):
+        before = fields.Datetime.now()
+        job = self._create_job("queued")
+        self.assertGreaterEqual(job.queued_at, before)
+        self.assertEqual((job.started_at, job.completed_at), (False, False))
+
+    def test_starting_measures_the_wait(self):
+        job = self._create_job("queued")
+        job.queued_at -= timedelta(seconds=90)
+        self._claim(job)
+        self.assertAlmostEqual(job.queue_duration, 90, delta=20)
+        self.assertAlmostEqual(
+            (fields.Datetime.now() - job.started_at).total_seconds(), 0, delta=20
+        )
+
+    def test_ending_measures_the_run(self):
+        for end in ("action_complete", "action_fail", "action_cancel"):
+            with self.subTest(end=end):
+                job = self._create_job("running")
+                job.started_at -= timedelta(seconds=90)
+                getattr(job, end)()
+                self.assertAlmostEqual(job.duration, 90, delta=20)
+                self.assertAlmostEqual(
+                    (fields.Datetime.now() - job.completed_at).total_seconds(), 0, delta=20
+                )
+
+    def test_a_job_that_never_ran_took_no_time(self):
+        job = self._create_job("queued")
+        job.action_fail()
+        self.assertEqual(job.duration, 0)
+
+    def test_a_job_that_is_given_back_keeps_its_place(self):
+        job = self._create_job("running")
+        job.queued_at = queued_at = job.queued_at - timedelta(hours=1)
+        job._set_state("queued")
+        self.assertEqual((job.queued_at, job.started_at), (queued_at, False))
+
+    def test_a_job_that_is_retried_waits_anew(self):
+        job = self._create_job("failed")
+        job.queued_at -= timedelta(hours=1)
+        job.action_retry()
+        self.assertLess((fields.Datetime.now() - job.queued_at).total_seconds(), 20)
+        self.assertEqual((job.started_at, job.completed_at), (False, False))
+
+    def test_completing_notes_the_answer_as_a_record_or_an_id(self):
+        for convert in (lambda message: message, lambda message: message.id):
+            job = self._create_job("running")
+            message = job.thread_id.message_post(body="Hi", llm_role="assistant")
+            job.action_complete(convert(message))
+            self.assertEqual(job.output_message_id, message)
+            self.assertEqual(job.progress, 100)
+
+    def test_failing_notes_the_reason(self):
+        job = self._create_job("running")
+        job.action_fail("The cat is asleep.")
+        self.assertEqual(job.error_message, "The cat is asleep.")
+        job = self._create_job("running")
+        job.action_fail()
+        self.assertTrue(job.error_message)
+
+    def test_the_database_knows_when_a_job_has_ended(self):
+        for state in STATE_NAMES:
+            with self.subTest(state=state):
+                job = self._create_job(state)
+                wrong = None if state in FINAL_STATES else fields.Datetime.now()
+                with (
+                    mute_logger("odoo.sql_db"),
+                    self.assertRaises(psycopg2.errors.CheckViolation),
+                ):
+                    self.env.cr.execute(
+                        "UPDATE llm_generation_job SET completed_at = %s WHERE id = %s",
+                        [wrong, job.id],
+                    )
+
+    def test_each_try_is_kept_with_how_it_ended(self):
+        job = self._create_job("running")
+        job.action_fail("First.")
+        job.action_retry()
+        self._claim(job)
+        job.action_complete()
+        self.assertRecordValues(
+            job.attempt_ids.sorted("number"),
+            [
+                {"number": 1, "outcome": "failed", "error_message": "First."},
+                {"number": 2, "outcome": "completed", "error_message": False},
+            ],
+        )
+        self.assertTrue(all(job.attempt_ids.mapped("ended_at")))
