@@ -1,0 +1,120 @@
+import requests
+
+from odoo import api, fields, models
+
+from odoo.addons.llm_generate_job.exceptions import (
+    NoJobInterfaceError,
+    ProviderFailedError,
+    UnknownOutcomeError,
+)
+
+from .. import responses
+
+GONE = "The provider no longer has the answer; it keeps one for about ten minutes."
+STRANGE = "The provider answered with something else than a response."
+JOB_METHODS = (
+    "create_generation_job",
+    "check_generation_job_status",
+    "cancel_generation_job",
+)
+
+
+class LlmProvider(models.Model):
+    """Runs chats as background jobs of OpenAI, where the provider is set so."""
+
+    _inherit = "llm.provider"
+
+    use_background_jobs = fields.Boolean(
+        "Run as Background Jobs",
+        help="The server runs generations by itself and is asked for the answer. It needs the"
+        " interface “responses” with background mode, as OpenAI's own has.",
+    )
+
+    @api.model
+    def _implements(self, method):
+        if self.service == "openai" and method in JOB_METHODS and not self.use_background_jobs:
+            return False
+        return super()._implements(method)
+
+    @api.private
+    def openai_create_generation_job(self, job_record):
+        """Submit a job.
+
+        :raise NoJobInterfaceError: where the mode is off, or does not do what the job needs
+        """
+        if not self._openai_runs_job(job_record):
+            raise NoJobInterfaceError(self.service)
+        inputs = dict(job_record.generation_inputs or {})
+        messages = self._openai_job_messages(job_record, inputs.pop("prompt", None))
+        response = self._openai_response(
+            "post",
+            "responses",
+            {
+                **inputs,
+                "model": job_record.model_id.name,
+                "input": responses.build_input(messages),
+                "background": True,
+                "store": True,
+                "stream": False,
+            },
+        )
+        # Now that nobody is waited for: a prompt without a message becomes one.
+        job_record._question()
+        return response.get("id")
+
+    def _openai_response(self, method, *args):
+        response = getattr(self._openai_client(), method)(*args)
+        if not isinstance(response, dict) or response.get("status") not in responses.STATES:
+            raise UnknownOutcomeError(STRANGE)
+        return response
+
+    def _openai_runs_job(self, job):
+        # Tools are run by the thread, between calls: what runs at OpenAI alone cannot.
+        return (
+            self.use_background_jobs
+            and job.model_id.model_use in {"chat", "multimodal"}
+            and not job.thread_id.tool_ids
+        )
+
+    def _openai_job_messages(self, job, prompt):
+        thread, question = job.thread_id, job.input_message_id
+        messages = [*thread._prepend_messages()]
+        history = thread._generation_messages(question)
+        messages += self.format_messages(history, model=job.model_id)
+        if prompt and not question:
+            messages.append({"role": "user", "content": str(prompt)})
+        return messages
+
+    @api.private
+    def openai_check_generation_job_status(self, job_record):
+        try:
+            response = self._openai_response("get", f"responses/{job_record.external_job_id}")
+        except requests.HTTPError as error:
+            if error.response.status_code == 404:
+                raise ProviderFailedError(GONE) from None
+            raise
+        result = responses.read_response(response)
+        if result["state"] == "completed":
+            message = job_record.thread_id.message_post(
+                body=responses.read_text(response),
+                llm_role="assistant",
+                author_id=False,
+                parent_id=job_record.input_message_id.id,
+            )
+            result["output_message_id"] = message.id
+        return result
+
+    @api.private
+    def openai_cancel_generation_job(self, job_record):
+        """Stop a job; one that has ended stays as it is."""
+        if not job_record.external_job_id:
+            return False
+        try:
+            response = self._openai_response(
+                "post", f"responses/{job_record.external_job_id}/cancel", {}
+            )
+        except requests.HTTPError as error:
+            if error.response.status_code in {400, 404}:
+                return False
+            raise
+        return response.get("status") == "cancelled"

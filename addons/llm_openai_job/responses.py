@@ -1,0 +1,104 @@
+"""The wire format of OpenAI's Responses; knows nothing of Odoo."""
+
+#: Their states in the words of `check_generation_job_status()`. An incomplete one has ended, too:
+#: `read_response()` tells whether well.
+STATES = {
+    "queued": "queued",
+    "in_progress": "running",
+    "completed": "completed",
+    "incomplete": "completed",
+    "failed": "failed",
+    "cancelled": "cancelled",
+}
+#: Their error codes, and why an answer is incomplete, in the words of `ERROR_TYPES`.
+ERROR_TYPES = {
+    "rate_limit_exceeded": "rate_limited",
+    "insufficient_quota": "quota",
+    "server_error": "transient",
+    "invalid_prompt": "content_refused",
+    "content_filter": "content_refused",
+    "image_content_policy_violation": "content_refused",
+    "max_output_tokens": "bad_request",
+}
+#: Seconds until the next question, by state.
+POLL_AFTER = {"queued": 5.0, "in_progress": 2.0}
+#: Seconds for which a finished answer is kept at least.
+KEPT = 600.0
+PART_TYPES = {"text": "input_text", "image_url": "input_image"}
+
+
+def build_input(messages):
+    """Return the items of a request that say what these chat messages say."""
+    items = []
+    for message in messages:
+        if message["role"] == "tool":
+            items.append({
+                "type": "function_call_output",
+                "call_id": message["tool_call_id"],
+                "output": message["content"],
+            })
+            continue
+        if content := message.get("content"):
+            items.append({"role": message["role"], "content": _build_content(content)})
+        for call in message.get("tool_calls") or ():
+            items.append({
+                "type": "function_call",
+                "call_id": call["id"],
+                "name": call["function"]["name"],
+                "arguments": call["function"]["arguments"],
+            })
+    return items
+
+
+def _build_content(content):
+    if isinstance(content, str):
+        return content
+    parts = []
+    for part in content:
+        value = part[part["type"]]
+        if part["type"] == "image_url":
+            value = value["url"]
+        parts.append({"type": PART_TYPES[part["type"]], part["type"]: value})
+    return parts
+
+
+def read_text(response):
+    """Return the text of an answer; a refusal is the answer, too."""
+    return "".join(
+        part.get("text") or part.get("refusal") or ""
+        for item in response.get("output") or ()
+        if item.get("type") == "message"
+        for part in item.get("content") or ()
+    )
+
+
+def read_response(response):
+    """Return where a job stands, as `check_generation_job_status()` does, without the message."""
+    status = response["status"]
+    result = {
+        "state": STATES[status],
+        "usage": read_usage(response),
+        "poll_after": POLL_AFTER.get(status),
+        "expires_in": KEPT,
+    }
+    if result["state"] == "completed" and not read_text(response):
+        result["state"] = "failed"
+    reason = (response.get("incomplete_details") or {}).get("reason")
+    if reason == "content_filter":
+        result["state"] = "failed"
+    if result["state"] == "failed":
+        error = response.get("error") or {}
+        code = error.get("code") or reason
+        result["error_type"] = ERROR_TYPES.get(code, "provider_failed")
+        result["error_message"] = error.get("message") or (
+            f"The answer is incomplete ({reason})." if reason else "The answer is empty."
+        )
+    return result
+
+
+def read_usage(response):
+    usage = response.get("usage") or {}
+    return {
+        "prompt_tokens": usage.get("input_tokens") or 0,
+        "completion_tokens": usage.get("output_tokens") or 0,
+    }

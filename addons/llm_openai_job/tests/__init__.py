@@ -1,0 +1,2 @@
+from . import test_llm_provider
+from . import test_responses

@@ -1,0 +1,175 @@
+from odoo.tests import Form
+
+from odoo.addons.llm_openai.tests.common import API_KEY, delta, json_answer, stream_answer
+
+from .common import LlmOpenaiJobCommon, response
+
+ERROR = {"error": {"message": "It broke", "code": "broken"}}
+
+
+class TestLlmProvider(LlmOpenaiJobCommon):
+    def _submitted_job(self, **values):
+        self.answer(json_answer(response("queued")))
+        job = self._create_job("queued", model=self.model, **values)
+        self._process_queue(self.provider)
+        return job
+
+    def _answers_of(self, job):
+        return job.thread_id.message_ids.filtered(lambda one: one.llm_role == "assistant")
+
+    def _sent(self, index=-1):
+        path, _headers, body = self.server.requests[index]
+        return path, body
+
+    def test_a_conversation_is_submitted_and_its_answer_posted(self):
+        thread = self._create_thread(self.model)
+        self.answer(
+            json_answer(response("queued")),
+            json_answer(response("in_progress")),
+            json_answer(response("completed", "**Hello** <b>you</b>")),
+        )
+        job = thread.enqueue_generation("Say hello")
+
+        self._process_queue(self.provider)
+        self.assertRecordValues(job, [{"state": "running", "external_job_id": "resp_1"}])
+        self._engine("upkeep")._check_due()
+        self.assertEqual(job.state, "running")
+        self._engine("upkeep")._check_due()
+
+        self.assertRecordValues(
+            job, [{"state": "completed", "prompt_tokens": 11, "completion_tokens": 3}]
+        )
+        self.assertEqual(self._answers_of(job).body, "<p><b>Hello</b> &lt;b&gt;you&lt;/b&gt;</p>")
+        self.assertEqual(job.output_message_id.parent_id, job.input_message_id)
+        self.assertEqual(
+            self._sent(0),
+            (
+                "/v1/responses",
+                {
+                    "model": "Loopback model",
+                    "input": [{"role": "user", "content": "Say hello"}],
+                    "background": True,
+                    "store": True,
+                    "stream": False,
+                },
+            ),
+        )
+        self.assertEqual(self._sent()[0], "/v1/responses/resp_1")
+        self.assertEqual(self.server.requests[0][1]["Authorization"], f"Bearer {API_KEY}")
+
+    def test_inputs_are_parameters_and_a_prompt_becomes_the_question(self):
+        inputs = {"prompt": "Hi", "max_output_tokens": 5, "background": False}
+        job = self._submitted_job(generation_inputs=inputs)
+
+        body = self._sent()[1]
+        self.assertEqual(body["input"], [{"role": "user", "content": "Hi"}])
+        self.assertEqual((body["max_output_tokens"], body["background"]), (5, True))
+        self.assertEqual(job.input_message_id.body, "<p>Hi</p>")
+
+    def test_an_answer_that_is_asked_for_again_is_posted_once(self):
+        job = self._submitted_job()
+        self.answer(json_answer(response("completed", "Hi")))
+        self._engine("upkeep")._check_due()
+
+        self._engine("upkeep")._check_due()
+        job.check_status()
+
+        self.assertEqual(len(self._answers_of(job)), 1)
+        self.assertEqual(len(self.server.requests), 2)
+
+    def test_two_that_ask_at_the_same_time_post_once(self):
+        job = self._submitted_job()
+        claim = self._engine("upkeep")._claim_polls(1, now=True)
+        briefs = [self._engine("preparation")._prepare(claim)[0] for _asker in range(2)]
+        self.answer(*[json_answer(response("completed", "Hi"))] * 2)
+
+        for brief in briefs:
+            self._engine("call")._poll(brief)
+
+        self.assertEqual(job.state, "completed")
+        self.assertEqual(len(self._answers_of(job)), 1)
+
+    def test_a_job_that_failed_there_fails_here(self):
+        job = self._submitted_job()
+        self.answer(
+            json_answer(
+                response("failed", error={"code": "invalid_prompt", "message": "Not this."})
+            )
+        )
+
+        self._engine("upkeep")._check_due()
+
+        self.assertRecordValues(
+            job,
+            [{"state": "failed", "error_type": "content_refused", "error_message": "Not this."}],
+        )
+        self.assertFalse(self._answers_of(job))
+
+    def test_an_answer_that_is_gone_is_asked_for_again_by_a_retry(self):
+        job = self._submitted_job()
+        self.answer(json_answer(ERROR, status=404))
+
+        self._engine("upkeep")._check_due()
+
+        self.assertRecordValues(job, [{"state": "failed", "error_type": "provider_failed"}])
+        self.assertTrue(job.retry_at)
+
+    def test_a_strange_answer_to_a_question_leaves_the_job_running(self):
+        job = self._submitted_job()
+        for body in ({}, [], {"status": "asleep"}):
+            with self.subTest(body):
+                self.answer(json_answer(body))
+
+                self._engine("upkeep")._check_due()
+
+                self.assertEqual(job.state, "running")
+
+    def test_cancelling_is_told_once_and_again_is_no_error(self):
+        job = self._submitted_job()
+        self.answer(json_answer(response("cancelled")))
+
+        job.action_cancel()
+
+        self.assertEqual(self._sent()[0], "/v1/responses/resp_1/cancel")
+        self.answer(json_answer(response("cancelled")), json_answer(ERROR, status=400))
+        self.assertTrue(self.provider.cancel_generation_job(job))
+        self.assertFalse(self.provider.cancel_generation_job(job))
+        self.assertEqual(job.state, "cancelled")
+
+    def test_switched_off_the_queue_answers_directly(self):
+        self.provider.use_background_jobs = False
+        self.answer(stream_answer(delta("Hi"), delta(finish_reason="stop")))
+        job = self._create_job("queued", model=self.model)
+
+        self._process_queue(self.provider)
+
+        self.assertEqual(job.state, "completed")
+        self.assertFalse(job.external_job_id)
+        self.assertEqual(self._sent()[0], "/v1/chat/completions")
+
+    def test_a_thread_with_tools_is_answered_directly(self):
+        thread = self._create_thread(self.model)
+        thread.sudo().tool_ids = self.env["llm.tool"].search([], limit=1)
+        self.assertTrue(thread.sudo().tool_ids)
+        self.answer(stream_answer(delta("Hi"), delta(finish_reason="stop")))
+        job = thread.enqueue_generation("Hi")
+
+        self._process_queue(self.provider)
+
+        self.assertEqual(job.state, "completed")
+        self.assertEqual(self._sent()[0], "/v1/chat/completions")
+
+    def test_the_provider_says_whether_it_runs_jobs(self):
+        for is_on in (True, False):
+            self.provider.use_background_jobs = is_on
+
+            info = self.provider.get_generation_queue_info()
+
+            self.assertEqual(info["supports_jobs"], is_on)
+            self.assertTrue(info["supports_cancellation"])
+
+    def test_the_form_offers_the_mode(self):
+        with Form(self.provider.with_user(self.manager)) as form:
+            form.use_background_jobs = False
+
+        self.assertFalse(self.provider.use_background_jobs)
