@@ -1,0 +1,66 @@
+from itertools import cycle
+
+from odoo import api, models
+
+PROMPT = "Describe the product in two sentences for the web shop: " + "a chair of oak, oiled. " * 6
+
+SCHEMA = {
+    "type": "object",
+    "required": ["prompt"],
+    "additionalProperties": False,
+    "properties": {
+        "prompt": {"type": "string", "minLength": 1, "maxLength": 10_000},
+        "key": {"type": "integer", "minimum": 0},
+        "seconds": {"type": "number", "minimum": 0, "maximum": 60},
+        "max_tokens": {"type": "integer", "minimum": 1, "maximum": 4096},
+    },
+}
+THREADS = 20
+
+
+class Bench(models.AbstractModel):
+    _inherit = "bench"
+
+    @api.model
+    def _prepare(self, lane, limit, **queue_values):
+        """Make a provider with a limit, its model, and threads for its jobs."""
+        provider = self.env["llm.provider"].create({"name": lane, "service": "bench"})
+        model = self.env["llm.model"].create({
+            "name": f"{lane} model",
+            "provider_id": provider.id,
+            "model_use": "chat",
+            "default": True,
+            "details": {"input_schema": SCHEMA},
+        })
+        self.env["llm.thread"].create([
+            {"name": f"{lane} {n}", "provider_id": provider.id, "model_id": model.id}
+            for n in range(THREADS)
+        ])
+        queue = self.env["llm.generation.queue"]._get_or_create_queue(provider)
+        queue.write({"max_concurrent_jobs": limit, **queue_values})
+        return provider
+
+    @api.model
+    def _queue(self, lane, keys, seconds):
+        self._queue_inputs(
+            lane, [{"prompt": PROMPT, "key": key, "seconds": seconds} for key in keys]
+        )
+
+    @api.model
+    def _queue_inputs(self, lane, inputs):
+        threads = self.env["llm.thread"].search([("provider_id.name", "=", lane)])
+        self.env["llm.generation.job"].create([
+            {"thread_id": thread.id, "generation_inputs": values}
+            for thread, values in zip(cycle(threads), inputs, strict=False)
+        ]).action_queue()
+
+    @api.model
+    def queue_inputs(self, lane, inputs):
+        """Queue one job for each dict of inputs."""
+        self._queue_inputs(lane, inputs)
+        return len(inputs)
+
+    @api.model
+    def start_runner(self):
+        """Have a runner in this very process."""
+        return self.env["llm.generation.queue"]._process_all_queues()

@@ -1,0 +1,85 @@
+"""A provider that enforces its limits: so many requests and tokens in any minute."""
+
+import json
+import random
+import threading
+import time
+from collections import deque
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+WINDOW = 60.0
+#: Seconds that an answer takes.
+FASTEST, SLOWEST = 0.2, 0.8
+
+
+class RateFake:
+    """Counts over a sliding minute and answers 429 to what is beyond."""
+
+    def __init__(self, requests_per_minute, tokens_per_minute):
+        self.requests_per_minute = requests_per_minute
+        self.tokens_per_minute = tokens_per_minute
+        self.accepted = []
+        self.refused = []
+        self._recent = deque()
+        self._tokens = 0
+        self._lock = threading.Lock()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}/generate"
+
+    def __enter__(self):
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_exc):
+        self._server.shutdown()
+        self._server.server_close()
+
+    def admit(self, tokens):
+        """Return whether a request is within the limits; it counts only if it is."""
+        now = time.monotonic()
+        with self._lock:
+            while self._recent and self._recent[0][0] <= now - WINDOW:
+                self._tokens -= self._recent.popleft()[1]
+            if (
+                len(self._recent) >= self.requests_per_minute
+                or self._tokens + tokens > self.tokens_per_minute
+            ):
+                self.refused.append(now)
+                return False
+            self._recent.append((now, tokens))
+            self._tokens += tokens
+            self.accepted.append((now, tokens))
+            return True
+
+    def _handler(fake):
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                # About four characters a token, as everywhere; an answer is at most as long
+                # as was asked for, and mostly shorter.
+                most = json.loads(body)["max_tokens"]
+                usage = {
+                    "prompt_tokens": len(body) // 4,
+                    "completion_tokens": random.randint(most // 2, most),
+                }
+                if not fake.admit(sum(usage.values())):
+                    self._answer(429, {"error": {"message": "slow down"}})
+                    return
+                time.sleep(random.uniform(FASTEST, SLOWEST))
+                self._answer(200, {"usage": usage})
+
+            def _answer(self, status, values):
+                data = json.dumps(values).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_args):
+                pass
+
+        return Handler

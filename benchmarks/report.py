@@ -1,0 +1,113 @@
+"""Rows of the result: medians, ratios, and whether the bar was reached."""
+
+import json
+import os
+import platform
+import statistics
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lib.say import say
+
+RESULTS = Path(__file__).resolve().parent / "results.json"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. `ratio` is how many times better we are than the peer."""
+
+    name: str
+    ours: float
+    peer: float | None
+    ratio: float | None
+    bar: str
+    ok: bool
+
+
+def row(
+    name, ours, peer=None, *, better="lower", at_most=None, at_least=None, times=None, beats=False
+):
+    """Judge one figure.
+
+    :param ours: our figures of all rounds, or one
+    :param peer: the peer's, None where it has nothing to compare
+    :param better: whether the `lower` or the `higher` figure is better
+    :param times: how many times better than the peer ours has to be
+    :param beats: whether ours has to be better than the peer's
+    """
+    ours, peer = _median(ours), None if peer is None else _median(peer)
+    ratio = None
+    if peer is not None:
+        ratio = _over(ours, peer) if better == "higher" else _over(peer, ours)
+    checks = [
+        (at_most is not None, f"<= {at_most}", lambda: ours <= at_most),
+        (at_least is not None, f">= {at_least}", lambda: ours >= at_least),
+        (times is not None, f"ratio >= {times}", lambda: ratio >= times),
+        (beats, "better than the peer", lambda: ratio > 1),
+    ]
+    wanted = [(text, check) for used, text, check in checks if used]
+    return Row(
+        name=name,
+        ours=round(ours, 3),
+        peer=None if peer is None else round(peer, 3),
+        ratio=None if ratio is None else round(ratio, 2),
+        bar=", ".join(text for text, _check in wanted),
+        ok=all(check() for _text, check in wanted),
+    )
+
+
+def _median(figures):
+    return float(statistics.median(figures) if isinstance(figures, list) else figures)
+
+
+def _over(numerator, denominator):
+    return numerator / denominator if denominator else float("inf")
+
+
+def quantile(samples, share):
+    """Return the sample below which `share` of them lie."""
+    ordered = sorted(samples)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def show(rows):
+    """Print the table."""
+    cells = [("", "ours", "peer", "ratio", "bar", "")]
+    for one in rows:
+        peer = "-" if one.peer is None else f"{one.peer:,.2f}"
+        ratio = "-" if one.ratio is None else f"{one.ratio:,.1f} x"
+        verdict = "ok" if one.ok else "NOT OK"
+        cells.append((one.name, f"{one.ours:,.2f}", peer, ratio, one.bar, verdict))
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    say()
+    for line in cells:
+        first, *rest = line
+        aligned = [cell.rjust(width) for cell, width in zip(rest[:3], widths[1:4], strict=True)]
+        bar = rest[3].ljust(widths[4])
+        say("  ".join((first.ljust(widths[0]), *aligned, bar, rest[4])).rstrip())
+
+
+def save(rows):
+    """Write the results to the file that is kept with the project."""
+    RESULTS.write_text(json.dumps([asdict(one) for one in rows], indent=2) + "\n")
+
+
+def machine(*versions):
+    """Return what the figures depend on, in a line or two."""
+    cpu = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    parts = (
+        f"{os.cpu_count()} x {cpu}",
+        f"{memory:.0f} GB",
+        f"Linux {platform.release()}",
+        f"Python {platform.python_version()}",
+        *versions,
+    )
+    return ", ".join(parts)

@@ -1,0 +1,191 @@
+"""The test stand: one PostgreSQL, our Odoo and the peer's side by side."""
+
+import os
+import shutil
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import packages
+import psycopg2
+from lib import lab, odoo_server, postgres
+from lib.say import halt, step
+
+ADDONS = Path(__file__).resolve().parent / "addons"
+#: Jobs at once, the same for both: {lane: limit}.
+LANES = {"ten": 10, "fifty": 50}
+#: What our addon stands on: Odoo "without us".
+BASIS = ["llm_thread", "llm_tool"]
+#: Seconds after its first answer in which a fresh server comes to rest.
+REST = 1.0
+
+
+class PeerInstance(odoo_server.Instance):
+    """An Odoo that also finds queue_job and the libraries that it needs."""
+
+    @property
+    def environment(self):
+        env = super().environment
+        return {
+            **env,
+            "PYTHONPATH": os.pathsep.join((env["PYTHONPATH"], str(packages.PEER.folder))),
+        }
+
+
+class Side:
+    """One of the two: a database, the server on it, and what its jobs look like."""
+
+    def __init__(self, stand, name, instance, unfinished, failed, **server_options):
+        self.stand = stand
+        self.name = name
+        self.unfinished = unfinished
+        self.failed = failed
+        self.server = instance.server(name, name=name, **server_options)
+
+    def call(self, method, *args):
+        """Call a method of the model `bench` in the server."""
+        return self.server.call("bench", method, *args)
+
+    def restart(self):
+        """Have a server in which nothing has run yet."""
+        self.server.stop()
+        self.start()
+
+    def start(self):
+        self.server.start()
+        self.server.call("res.partner", "search_count", [])
+        time.sleep(REST)
+
+    @property
+    def memory(self):
+        """Resident memory of the server, in MB."""
+        return resident(self.server)
+
+    def wait_finished(self, seconds=100):
+        """Return when (ns) the last job ended."""
+        deadline = time.monotonic() + seconds
+        with self.stand.connect(self.name) as cursor:
+            while _exists(cursor, self.unfinished):
+                if time.monotonic() > deadline:
+                    halt(f"the jobs of {self.name} did not end in {seconds} s.")
+                time.sleep(0.01)
+            ended = time.time_ns()
+            if _exists(cursor, self.failed):
+                halt(f"some jobs of {self.name} failed: its figures would mean nothing.")
+        return ended
+
+    def drain(self, lane, count, seconds=0.0):
+        """Queue jobs and return the seconds to queue them, and from the commit to the last end."""
+        queued = self.call("enqueue", lane, count, seconds)
+        return queued["seconds"], (self.wait_finished() - queued["committed"]) / 1e9
+
+
+def _exists(cursor, rows):
+    cursor.execute(f"SELECT EXISTS (SELECT FROM {rows})")
+    return cursor.fetchone()[0]
+
+
+def resident(server):
+    """Return the resident memory of a server's process in MB."""
+    status = Path(f"/proc/{server.process.pid}/status").read_text(encoding="utf-8")
+    (line,) = (line for line in status.splitlines() if line.startswith("VmRSS:"))
+    return int(line.split()[1]) / 1024
+
+
+class Stand:
+    """Everything that rows measure on. Databases and servers are made when first asked for."""
+
+    def __init__(self, place):
+        self.lab = place
+        # The settings of a real server: what is committed is on the disk.
+        place.cluster.quick = False
+        place.restart_postgres()
+        self._sides = {}
+
+    @property
+    def ours(self):
+        return self._side("ours", self._make_ours)
+
+    @property
+    def peer(self):
+        return self._side("peer", self._make_peer)
+
+    def sides(self):
+        return {"ours": self.ours, "peer": self.peer}
+
+    def _side(self, name, make):
+        if name not in self._sides:
+            side = self._sides[name] = make()
+            side.start()
+        return self._sides[name]
+
+    def _make_ours(self):
+        self.database("ours")
+        return Side(
+            self,
+            "ours",
+            self.lab.instance,
+            "llm_generation_job WHERE state IN ('queued', 'running')",
+            "llm_generation_job WHERE state IN ('failed', 'cancelled')",
+        )
+
+    def _make_peer(self):
+        step("preparing the peer …")
+        instance = PeerInstance(
+            self.lab.cluster,
+            self.lab.folder / "peer",
+            extra_addons=[packages.peer_addons(), ADDONS],
+            ledger=self.lab.ledger,
+        )
+        shutil.copytree(self.lab.instance.data_dir / "filestore", instance.data_dir / "filestore")
+        instance.create_database("peer", ["queue_job", "bench_queue_job"])
+        channels = [f"root:{sum(LANES.values())}"]
+        channels += [f"root.{lane}:{limit}" for lane, limit in LANES.items()]
+        return Side(
+            self,
+            "peer",
+            instance,
+            "queue_job WHERE state NOT IN ('done', 'failed', 'cancelled')",
+            "queue_job WHERE state IN ('failed', 'cancelled')",
+            args=["--load=base,rpc,web,queue_job"],
+            env={"ODOO_QUEUE_JOB_CHANNELS": ",".join(channels)},
+        )
+
+    def database(self, name):
+        """Make a database: `plain` has what we stand on, any other has us and the lanes."""
+        instance = self.lab.instance
+        if name in self.lab.cluster.databases():
+            return
+        step(f"preparing the database {name} …")
+        if name == "plain":
+            instance.create_database(name, BASIS)
+            return
+        if name == "lanes":
+            self.database("plain")
+            instance.create_database(name, ["llm_generate_job", "bench_llm"], template="plain")
+            prepare = [f"env['bench']._prepare({lane!r}, {n})" for lane, n in LANES.items()]
+            instance.code(name, "\n".join(prepare))
+            return
+        self.database("lanes")
+        instance.create_database(name, template="lanes")
+
+    @contextmanager
+    def connect(self, database):
+        """Yield a cursor of a plain connection in autocommit mode."""
+        connection = psycopg2.connect(
+            host=str(self.lab.cluster.socket), port=postgres.PORT, user=postgres.USER,
+            dbname=database,
+        )  # fmt: skip
+        connection.set_session(autocommit=True)
+        try:
+            with connection.cursor() as cursor:
+                yield cursor
+        finally:
+            connection.close()
+
+
+@contextmanager
+def open_stand():
+    packages.install()
+    with lab.Lab("bench", extra_addons=[ADDONS]) as place:
+        yield Stand(place)
