@@ -1,8 +1,5 @@
 import contextlib
-import json
-import logging
 
-import psycopg2
 from markupsafe import Markup
 
 from odoo import api, fields, models
@@ -10,13 +7,12 @@ from odoo.exceptions import UserError, ValidationError
 from odoo.fields import Domain
 
 from ..answer_stream import AnswerStream
-from ..error_text import explain
-from ..exceptions import AnswerError, ThreadBusyError
+from ..exceptions import ThreadBusyError
+from ..growing_message import GrowingMessage
 from ..history import HISTORY_LIMIT, data_of, order_history
 from ..lock import advisory_lock
 from ..markup import markdown_to_html, text_to_html
-
-_logger = logging.getLogger(__name__)
+from ..tool_runner import run_tool
 
 #: answers of the model to one question, the last of them without tools
 MAX_TURNS = 10
@@ -222,7 +218,7 @@ class LlmThread(models.Model):
             for call in calls:
                 result = self.message_post(
                     body=self.env._("Tool: %s", call["function"]["name"]),
-                    body_json=self._run_tool(call),
+                    body_json=run_tool(self, call),
                     llm_role="tool",
                     parent_id=question.id,
                 )
@@ -296,92 +292,5 @@ class LlmThread(models.Model):
         :return: the message
         """
         self.ensure_one()
-        answer = AnswerStream(stream)
-        message = yield from self._grow_message(answer, llm_role, placeholder_text, kwargs)
-        if answer.failed or answer.is_empty:
-            error = self._answer_error(answer)
-            if message:
-                self._mark_as_error(message, answer, error)
-                yield self._event("message_update", message)
-            raise error
-        message.write({
-            "body": markdown_to_html(answer.text),
-            "body_json": {**data_of(message), "tool_calls": answer.tool_calls}
-            if answer.tool_calls
-            else message.body_json,
-        })
-        usage = {"usage": answer.usage} if answer.usage else {}
-        yield self._event("message_update", message, **usage)
-        return message  # noqa: B901 - to "yield from"
-
-    def _grow_message(self, answer, llm_role, placeholder_text, values):
-        message = self.env["mail.message"]
-        try:
-            for _due in answer:
-                event_type = "message_chunk" if message else "message_create"
-                text = answer.text or placeholder_text
-                message = self._put_message(message, text, llm_role, values)
-                yield self._event(event_type, message)
-        except GeneratorExit:
-            # Whoever listened is gone, maybe with the cursor: keep what came where one still can.
-            if message and not self.env.cr.closed:
-                message.body = markdown_to_html(answer.text)
-            raise
-        finally:
-            answer.close()
-        return message  # noqa: B901 - to "yield from"
-
-    def _put_message(self, message, text, llm_role, values):
-        if not message:
-            return self.message_post(body=text, llm_role=llm_role, **values)
-        message.body = markdown_to_html(text)
-        return message
-
-    def _answer_error(self, answer):
-        if answer.error:
-            return answer.error
-        return AnswerError(
-            answer.error_text
-            or self.env._("The model answered nothing. Say it in other words, or try again.")
-        )
-
-    def _mark_as_error(self, message, answer, error):
-        sentence = Markup("<p><em>%s</em></p>") % explain(self.env, error)
-        message.write({"body": markdown_to_html(answer.text) + sentence, "is_error": True})
-
-    # === TOOLS === #
-
-    def _run_tool(self, call):
-        """Execute a tool call as the current user, and return the body of its message.
-
-        A failure is the tool's result: the model is told, and may try something else.
-        """
-        name = call["function"]["name"]
-        data = {"tool_call_id": call["id"], "tool_name": name}
-        try:
-            data["arguments"] = json.loads(call["function"]["arguments"] or "{}")
-            with self.env.cr.savepoint():
-                result = self._get_tool(name).execute(data["arguments"])
-                data["result"] = json.loads(json.dumps(result, default=str))
-        except json.JSONDecodeError:
-            data["error"] = self.env._("The arguments are not valid JSON.")
-        except UserError as error:
-            data["error"] = str(error)
-        except psycopg2.OperationalError:
-            raise  # a conflict with another transaction: the caller's to repeat
-        except Exception:
-            _logger.warning("Tool %s of thread %s failed", name, self.id, exc_info=True)
-            data["error"] = self.env._("The tool failed for an internal reason.")
-        return data
-
-    def _get_tool(self, name):
-        tool = self.tool_ids.filtered(lambda candidate: candidate.name == name)[:1]
-        if not tool:
-            raise UserError(
-                self.env._(
-                    "There is no tool “%(name)s”. The tools are: %(tools)s.",
-                    name=name,
-                    tools=", ".join(self.tool_ids.mapped("name")),
-                )
-            )
-        return tool
+        growing = GrowingMessage(self, llm_role, placeholder_text, kwargs)
+        return (yield from growing.follow(AnswerStream(stream)))  # noqa: B901 - the message

@@ -82,7 +82,7 @@ class TestTools(LlmThreadCommon):
     def test_an_unexpected_failure_does_not_tell_its_text(self):
         self._execute_with(KeyError("password"))
 
-        with mute_logger("odoo.addons.llm_thread.models.llm_thread"):
+        with mute_logger("odoo.addons.llm_thread.tool_runner"):
             self._ask([tool_call("lookup")], words("Sorry"))
 
         self.assertEqual(self._tool_data()["error"], "The tool failed for an internal reason.")
