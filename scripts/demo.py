@@ -1,6 +1,7 @@
 """Show queued generation with a real model: make demo (DEMO_EXIT=1 stops everything at the end)."""
 
 import os
+import sys
 
 from demo_people import FAILING, Administrator, User
 from demo_proxy import ModelProxy
@@ -32,6 +33,7 @@ def farewell(stack):
 
 
 def main():
+    sys.stdout.reconfigure(errors="replace")  # whatever a model says, and whatever the terminal
     say("LLM Generate Job: every answer of a language model goes through a queue\n")
     leave = os.environ.get("DEMO_EXIT") not in {None, "", "0"}
     set_up("demo")

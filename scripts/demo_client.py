@@ -8,26 +8,28 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from lib.say import halt
+from lib.say import HaltError, halt
 
 
-class RpcError(Exception):
+class RpcError(HaltError):
     """Odoo refused a call; the text is the sentence it gave."""
 
 
 class Client:
     def __init__(self, url, database, login, password):
         self.url = url
-        self.login = login
         # This machine is reached through no proxy.
         self.opener = urllib.request.build_opener(
             urllib.request.ProxyHandler({}),
             urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()),
         )
-        session = self._rpc(
-            "/web/session/authenticate", db=database, login=login, password=password
-        )
-        self.uid = session["uid"]
+        try:
+            self._rpc("/web/session/authenticate", db=database, login=login, password=password)
+        except RpcError as error:
+            halt(
+                f"{login} cannot log in ({error}). If the password was changed, change it back "
+                f"to '{password}', or start from nothing with 'make clean'."
+            )
 
     def call(self, model, method, *args, **kwargs):
         return self._rpc(

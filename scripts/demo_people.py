@@ -20,10 +20,10 @@ INPUT_SCHEMA = {
 }
 #: The model's server answers the first call that has this in it with an error.
 FAILING = "What is a lighthouse?"
-STREAMED = "Write a short poem about a patient queue."
+STREAMED = "Write two sentences about a cat who waits in a queue."
 CANCELLED = "Write a very long story about a dragon who learns to cook, in ten chapters."
 QUESTIONS = (
-    "Which colours does a rainbow have?",
+    "What is the capital of France?",
     FAILING + " One sentence, please.",
     CANCELLED,
     STREAMED,
@@ -108,6 +108,13 @@ class Administrator:
     def figures(self):
         return self.call("llm.generation.queue", "get_queue_stats", [self.queue_id])
 
+    def check_account(self):
+        """Give up at once when the provider refuses the account: its queue would wait for long."""
+        fields = ["refused_by", "health_reason"]
+        (queue,) = self.call("llm.generation.queue", "read", [self.queue_id], fields)
+        if queue["refused_by"]:
+            halt(f"{queue['health_reason']} Check LLM_API_BASE, LLM_API_KEY and LLM_MODEL.")
+
 
 class User:
     """Somebody without any rights but those of an employee."""
@@ -162,7 +169,10 @@ class User:
     def stream(self, question):
         """Ask as the web page does, and yield the events of the answer."""
         return self.client.events(
-            "/llm_generate_job/generate", thread_id=self.threads[question], message=question
+            "/llm_generate_job/generate",
+            thread_id=self.threads[question],
+            message=question,
+            use_queue="1",
         )
 
 

@@ -36,6 +36,7 @@ class Board:
     def __init__(self):
         self.started = time.monotonic()
         self.figures = (0, 0, 0)
+        self._text = ""
         self._growing = None
         self._held = []
 
@@ -53,16 +54,17 @@ class Board:
         else:
             say(line)
 
-    def grow(self, text):
-        """Show a text that was longer each time, as far as its words are whole."""
+    def grow(self, number, text):
+        """Show a text that is longer each time, as far as its words are whole."""
         if not self._growing:
-            self._growing = GrowingText()
+            self._growing = GrowingText(f"{number:>5}:")
+        self._text = text
         self._growing.show(text.rpartition(" ")[0])
 
-    def end_text(self, text):
+    def end_text(self):
         """Show the rest of the text, and what happened meanwhile."""
         if self._growing:
-            self._growing.show(text)
+            self._growing.show(self._text)
             self._growing.end()
             self._growing = None
         for line in self._held:
@@ -73,21 +75,20 @@ class Board:
 class GrowingText:
     """Writes the words of a text as they come, in lines that fit."""
 
-    INDENT = " " * 6
-
-    def __init__(self):
+    def __init__(self, start):
+        self.indent = " " * len(start)
         self.words = 0
-        self.column = 0
+        self.column = len(start)
+        sys.stdout.write(start)
 
     def show(self, text):
         words = text.split()
         for word in words[self.words :]:
-            if self.column and self.column + 1 + len(word) > WIDTH:
-                sys.stdout.write("\n")
-                self.column = 0
-            space = " " if self.column else self.INDENT
-            sys.stdout.write(space + word)
-            self.column += len(space + word)
+            if self.column + 1 + len(word) > WIDTH and self.column > len(self.indent):
+                sys.stdout.write(f"\n{self.indent}")
+                self.column = len(self.indent)
+            sys.stdout.write(f" {word}")
+            self.column += 1 + len(word)
         self.words = max(self.words, len(words))
         sys.stdout.flush()
 

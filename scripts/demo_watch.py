@@ -1,5 +1,6 @@
 """The generations of the demo: who asked what, what became of it, and whether that is right."""
 
+import http.client
 import queue
 import threading
 import time
@@ -29,8 +30,9 @@ class Generation:
 
     @property
     def is_over(self):
-        return self.state in {"completed", "cancelled"} or (
-            self.state == "failed" and not self.values.get("retry_at")
+        state = self.values.get("state")
+        return state in {"completed", "cancelled"} or (
+            state == "failed" and not self.values["retry_at"]
         )
 
 
@@ -43,6 +45,7 @@ class Generations:
         self.board = Board()
         self.events = queue.Queue()
         self.streaming = True
+        self.position = None
         self.most_running = self.looks = 0
 
     # Ask
@@ -51,7 +54,7 @@ class Generations:
         """Queue eight questions, the fourth one as the web page would: with a stream."""
         self.user.open_threads()
         self.refused = self.user.try_bad_input()
-        say(f"\n{len(QUESTIONS)} questions in {len(QUESTIONS)} threads are queued.")
+    say(f"\n{len(QUESTIONS)} questions go to the queue, each in a thread of its own.")
         title("The queue works")
         self.board.head()
         middle = QUESTIONS.index(STREAMED)
@@ -62,6 +65,7 @@ class Generations:
     def _queue(self, questions):
         for question, job_id in zip(questions, self.user.queue(questions), strict=True):
             self._add(question, job_id)
+        self._look()
 
     def _add(self, question, job_id):
         number = QUESTIONS.index(question) + 1
@@ -88,7 +92,7 @@ class Generations:
         try:
             for event in self.user.stream(question):
                 self.events.put(event)
-        except (HaltError, OSError) as error:
+        except (HaltError, OSError, http.client.HTTPException) as error:
             self.events.put({"type": "error", "error": str(error)})
         self.events.put({"type": "end"})
 
@@ -119,16 +123,16 @@ class Generations:
         while not self.events.empty():
             event = self.events.get()
             message = event.get("message") or {}
-            if event["type"] == "job_status" and event.get("position"):
-                self.board.line("queued", f"{number} waits, position {event['position']}")
-            elif event["type"] in {"message_create", "message_chunk", "message_update"}:
-                if message["llm_role"] == "assistant":
-                    self.board.grow(plain(message["body"]))
-            elif event["type"] == "done":
-                self.board.end_text(plain((message or {}).get("body")))
+            if event["type"] == "job_status" and event["position"] not in {0, self.position}:
+                self.position = event["position"]
+                self.board.line("queued", f"{number} waits, position {self.position}")
+            elif event["type"] == "error":
+                self.board.line("failed", f"{number} got no answer: {event['error']}")
             elif event["type"] == "end":
-                self.board.end_text("")
+                self.board.end_text()
                 self.streaming = False
+            elif event["type"].startswith("message_") and message["llm_role"] == "assistant":
+                self.board.grow(number, plain(message["body"]))
 
     def _look(self):
         items = {item.job_id: item for item in self.items.values()}
@@ -136,15 +140,18 @@ class Generations:
         states = [row["state"] for row in rows]
         running = states.count("running")
         self.looks += 1
+        if self.looks % 10 == 0:
+            self.admin.check_account()
         self.most_running = max(self.most_running, running)
-        done = sum(state in {"completed", "cancelled"} for state in states)
+        for row in rows:
+            items[row["id"]].values = row
+        done = sum(item.is_over for item in items.values())
         self.board.figures = (len(states) - running - done, running, done)
         for row in rows:
             self._tell_change(items[row["id"]], row)
         self._cancel_when_it_answers()
 
     def _tell_change(self, item, row):
-        item.values = row
         if row["retry_count"] > item.retries and item.state != "failed":
             self.board.line("failed", f"{item.number} failed: {row['error_message']}")
         item.retries = row["retry_count"]
