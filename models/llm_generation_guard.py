@@ -25,18 +25,25 @@ class LlmGenerationGuard(models.AbstractModel):
 
     @api.model_create_multi
     def create(self, vals_list):
-        if not self.env.su:
-            self._check_created_by_user(vals_list)
-        jobs = super().create(vals_list)
-        if not self.env.su:
-            jobs._check_owner_rights()
-        return jobs
+        if self.env.su:
+            return super().create(vals_list)
+        self._check_created_by_user(vals_list)
+        # Defaults in the context would slip past that check.
+        context = {
+            key: value
+            for key, value in self.env.context.items()
+            if not key.startswith("default_") or key.removeprefix("default_") in OWNER_FIELDS
+        }
+        jobs = super(LlmGenerationGuard, self.with_context(context)).create(vals_list)
+        jobs._check_owner_rights()
+        return jobs.with_env(self.env)
 
     def write(self, vals):
         if not self.env.su:
             self._check_written_by_user(vals)
         result = super().write(vals)
-        if not self.env.su and {"thread_id", "provider_id", "model_id"} & vals.keys():
+        checked = {"thread_id", "provider_id", "model_id", "input_message_id"}
+        if not self.env.su and checked & vals.keys():
             self._check_owner_rights()
         return result
 
