@@ -70,6 +70,9 @@ DEFAULT_ANSWER_TOKENS = 256
 #: Characters of an error kept on a job: enough to diagnose, too little to fill a table.
 ERROR_MESSAGE_LIMIT = 2000
 
+#: Where providers send webhooks; the job's id and its token follow.
+WEBHOOK_PATH = "/llm_generate_job/webhook"
+
 #: PostgreSQL channel that wakes the runners: jobs were queued, a slot is free, a job was cancelled.
 RUNNER_CHANNEL = "llm_generate_job_runner"
 #: PostgreSQL channel that tells who waits for a job that something happened; payload: the job's id.

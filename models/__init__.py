@@ -9,10 +9,12 @@ from . import llm_generation_queue
 from . import llm_generation_bucket
 from . import llm_generation_model_limit
 from . import llm_generation_engine
+from . import llm_generation_claim
 from . import llm_generation_figures
 from . import llm_generation_preparation
 from . import llm_generation_verdict
 from . import llm_generation_call
+from . import llm_generation_life
 from . import llm_generation_upkeep
 from . import llm_generation_follow
 from . import llm_provider

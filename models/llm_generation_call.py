@@ -113,11 +113,14 @@ class LlmGenerationCall(models.AbstractModel):
             with self._transaction(lazy=True) as call:
                 call._conclude(pairs)
         except Exception:
-            if len(pairs) == 1:
-                _logger.exception("The answer of job %s cannot be stored", pairs[0][0].job_id)
+            if len(pairs) > 1:
+                for pair in pairs:
+                    self._finish([pair])
                 return
-            for pair in pairs:
-                self._finish([pair])
+            [(claim, answer)] = pairs
+            _logger.exception("The answer of job %s cannot be stored", claim.job_id)
+            if answer.error_type != "internal":
+                self._finish([(claim, Answer("failed", error_type="internal"))])
 
     # === TALK === #
 

@@ -1,5 +1,4 @@
 import contextlib
-import json
 import logging
 
 from odoo import SUPERUSER_ID, api, fields, models, modules
@@ -14,10 +13,9 @@ from ..const import (
     RUNNER_CHANNEL,
     TRANSITIONS,
 )
-from ..runner import pool, ratelimit
-from ..runner import statements as sql
-from ..runner.answer import Claim
+from ..runner import pool
 from ..runner.lazy_cursor import InlineCursor, LazyCursor, read_committed
+from ..runner.statements import queueing as sql
 
 _logger = logging.getLogger(__name__)
 
@@ -35,11 +33,12 @@ KEPT_CONTEXT = frozenset({
 
 
 class LlmGenerationEngine(models.AbstractModel):
-    """Moves jobs through their queue: enqueue, claim, start, and tell whom it concerns.
+    """Lets jobs enter their queue, has them processed, and tells whom it concerns.
 
-    What a claimed job does is in `llm.generation.call`, how it ends in
-    `llm.generation.verdict`, and what time brings in `llm.generation.upkeep`. These four and
-    `runner/` are the only code with SQL, locks and commits.
+    How jobs are claimed is in `llm.generation.claim`, what a claimed job does in
+    `llm.generation.call`, how it ends in `llm.generation.verdict`, what time brings in
+    `llm.generation.upkeep`, and what becomes of dead processes in `llm.generation.life`. These
+    and `runner/` are the only code with SQL, locks and commits.
     """
 
     _name = "llm.generation.engine"
@@ -186,87 +185,7 @@ class LlmGenerationEngine(models.AbstractModel):
             queue._fields[name]._update_cache(queue, values[name] or None)
         return queue
 
-    # === CLAIM === #
-
-    @api.model
-    def _claim(self, slots, runner_id=None, runner_name=None, queue_ids=None):
-        """Take as many jobs as there are slots here and in their queues.
-
-        :param int slots: jobs that this process can run besides those it runs
-        :param list queue_ids: the queues to look at, None for all
-        :return: the claims, and the seconds until a rate limit lets more through (or None)
-        """
-        claims, waits = [], []
-        with self._transaction() as engine:
-            ready = engine._select(sql.READY_QUEUES, {"queue_ids": queue_ids})
-            for (queue_id,) in ready:
-                engine._next_transaction()
-                some, wait = engine._claim_from(
-                    queue_id, slots - len(claims), runner_id, runner_name
-                )
-                claims += some
-                waits += [wait] if wait else []
-                if len(claims) >= slots:
-                    break
-        return claims, min(waits, default=None)
-
-    def _next_transaction(self):
-        """Commit, and begin another transaction that sees what others commit."""
-        self.env.cr.commit()
-        read_committed(self.env.cr)
-
-    @api.model
-    def _claim_from(self, queue_id, slots, runner_id, runner_name):
-        locked = self._select(sql.LOCK_QUEUE, [queue_id])
-        if not locked:
-            return [], None
-        provider_id, limit, *per_minute = locked[0]
-        levels, tokens = {"requests": 0.0, "tokens": 0.0}, None
-        model_slots = dict(self._select(sql.MODEL_SLOTS, [queue_id]))
-        if any(per_minute):
-            levels, wait = self._fill_bucket(queue_id, *per_minute)
-            if wait:
-                return [], wait
-            slots = min(slots, int(levels["requests"])) if per_minute[0] else slots
-            tokens = levels["tokens"] if per_minute[1] else None
-        rows = self._change(
-            sql.CLAIM,
-            {
-                "provider": provider_id,
-                "limit": limit,
-                "slots": slots,
-                "runner": runner_id,
-                "runner_name": runner_name,
-                "tokens": tokens,
-                "full_models": [model for model, free in model_slots.items() if free <= 0],
-                "model_slots": json.dumps(model_slots),
-            },
-        )
-        if rows:
-            levels["requests"] -= len(rows)
-            levels["tokens"] -= sum(row[2] or 0 for row in rows)
-            self._change(sql.WRITE_BUCKET, {"queue": queue_id, **levels}, touches=())
-        claims = [Claim(job_id, token) for job_id, token, _estimate in rows]
-        return claims, self._bucket_wait(levels, *per_minute)
-
-    @api.model
-    def _fill_bucket(self, queue_id, requests_per_minute, tokens_per_minute):
-        """Return the bucket's levels now, and the seconds until a job may start (or None)."""
-        requests, tokens, elapsed = self._change(sql.READ_BUCKET, [queue_id], touches=())[0]
-        levels = {
-            "requests": ratelimit.refill(requests, requests_per_minute, float(elapsed)),
-            "tokens": ratelimit.refill(tokens, tokens_per_minute, float(elapsed)),
-        }
-        return levels, self._bucket_wait(levels, requests_per_minute, tokens_per_minute)
-
-    @api.model
-    def _bucket_wait(self, levels, requests_per_minute, tokens_per_minute):
-        waits = []
-        if requests_per_minute:
-            waits.append(ratelimit.wait_for(levels["requests"], requests_per_minute))
-        if tokens_per_minute:
-            waits.append(ratelimit.wait_for(levels["tokens"], tokens_per_minute))
-        return max(waits, default=0.0) or None
+    # === PROCESS === #
 
     @api.model
     def _process(self, queues):
@@ -282,7 +201,7 @@ class LlmGenerationEngine(models.AbstractModel):
         self.env["llm.generation.upkeep"]._promote()
         started = 0
         while started < INLINE_LIMIT:
-            claims, _wait = self._claim(1, queue_ids=queues.ids)
+            claims, _wait = self.env["llm.generation.claim"]._claim(1, queue_ids=queues.ids)
             if not claims:
                 break
             started += len(claims)

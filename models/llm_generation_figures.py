@@ -4,7 +4,7 @@ from datetime import timedelta
 from odoo import api, fields, models
 
 from ..const import ACTIVE_STATES
-from ..runner import statements as sql
+from ..runner.statements import figures as sql
 
 
 class LlmGenerationFigures(models.AbstractModel):
@@ -44,3 +44,32 @@ class LlmGenerationFigures(models.AbstractModel):
         self.env.flush_all()
         self.env.cr.execute(sql.POSITIONS, [waiting])
         return dict(self.env.cr.fetchall())
+
+    @api.model
+    def _judge(self, queue, figures):
+        """Return `(health, reason)`, from the worst finding down."""
+        env, limit = self.env, queue.max_concurrent_jobs
+        running, queued = figures["running"], figures["queued"]
+        done, succeeded = figures["hour_finished"], figures["hour_completed"]
+        busy = running >= limit
+        if not queue.enabled:
+            return "disabled", env._("The queue is disabled: nothing starts.")
+        if not queue.provider_id.sudo().active:
+            return "disabled", env._("The provider is archived: nothing starts.")
+        if queue.refused_by:
+            what = dict(queue._fields["refused_by"]._description_selection(env))[queue.refused_by]
+            return "critical", env._("The provider refuses our account: %s.", what)
+        if busy and queued > 2 * limit:
+            return "critical", env._("All %(limit)s slots are busy and %(queued)s jobs wait.",
+                                     limit=limit, queued=queued)  # fmt: skip
+        if done >= 5 and succeeded * 2 < done:
+            return "critical", env._("%(failed)s of the last hour's %(done)s jobs failed.",
+                                     failed=done - succeeded, done=done)  # fmt: skip
+        if queue.paused_until and queue.paused_until > fields.Datetime.now():
+            return "warning", env._("The provider asked for a pause.")
+        if busy:
+            return "warning", env._("All %s slots are busy.", limit)
+        if done >= 5 and succeeded * 10 < done * 9:
+            return "warning", env._("%(failed)s of the last hour's %(done)s jobs failed.",
+                                    failed=done - succeeded, done=done)  # fmt: skip
+        return "healthy", env._("Slots are free and jobs succeed.")

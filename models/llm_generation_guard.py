@@ -88,3 +88,10 @@ class LlmGenerationGuard(models.AbstractModel):
             message = job.input_message_id.sudo()
             if message and (message.model, message.res_id) != ("llm.thread", job.thread_id.id):
                 raise AccessError(self.env._("The input message belongs to another thread."))
+
+    @api.ondelete(at_uninstall=False)
+    def _unlink_except_running(self):
+        if any(job.state == "running" for job in self):
+            raise UserError(
+                self.env._("A running job cannot be deleted. Cancel it first, then delete it.")
+            )

@@ -186,13 +186,6 @@ class LlmGenerationJob(models.Model):
             owner = thread.user_id or owner
         return {"user_id": owner.id}
 
-    @api.ondelete(at_uninstall=False)
-    def _unlink_except_running(self):
-        if any(job.state == "running" for job in self):
-            raise UserError(
-                self.env._("A running job cannot be deleted. Cancel it first, then delete it.")
-            )
-
     # === ACTION METHODS === #
 
     def action_queue(self):

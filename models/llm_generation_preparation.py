@@ -12,7 +12,7 @@ class LlmGenerationPreparation(models.AbstractModel):
 
     _name = "llm.generation.preparation"
     _description = "LLM Generation Preparation"
-    _inherit = ["llm.generation.engine"]
+    _inherit = ["llm.generation.claim"]
 
     @api.model
     def _prepare(self, claims):

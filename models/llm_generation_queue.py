@@ -102,7 +102,8 @@ class LlmGenerationQueue(models.Model):
     # === COMPUTE METHODS === #
 
     def _compute_figures(self):
-        figures = self.env["llm.generation.figures"]._figures(self)
+        Figures = self.env["llm.generation.figures"]
+        figures = Figures._figures(self)
         for queue in self:
             mine = figures[queue.id]
             queue.current_running_jobs = mine["running"]
@@ -114,35 +115,7 @@ class LlmGenerationQueue(models.Model):
             queue.success_rate = 100.0 * mine["completed"] / finished if finished else 0.0
             queue.throughput = finished / 24.0
             queue.last_processed_at = mine["last_processed_at"]
-            queue.queue_health, queue.health_reason = queue._judge(mine)
-
-    def _judge(self, figures):
-        """Return `(health, reason)`, from the worst finding down."""
-        env, limit = self.env, self.max_concurrent_jobs
-        running, queued = figures["running"], figures["queued"]
-        done, succeeded = figures["hour_finished"], figures["hour_completed"]
-        busy = running >= limit
-        if not self.enabled:
-            return "disabled", env._("The queue is disabled: nothing starts.")
-        if not self.provider_id.sudo().active:
-            return "disabled", env._("The provider is archived: nothing starts.")
-        if self.refused_by:
-            what = dict(self._fields["refused_by"]._description_selection(env))[self.refused_by]
-            return "critical", env._("The provider refuses our account: %s.", what)
-        if busy and queued > 2 * limit:
-            return "critical", env._("All %(limit)s slots are busy and %(queued)s jobs wait.",
-                                     limit=limit, queued=queued)  # fmt: skip
-        if done >= 5 and succeeded * 2 < done:
-            return "critical", env._("%(failed)s of the last hour's %(done)s jobs failed.",
-                                     failed=done - succeeded, done=done)  # fmt: skip
-        if self.paused_until and self.paused_until > fields.Datetime.now():
-            return "warning", env._("The provider asked for a pause.")
-        if busy:
-            return "warning", env._("All %s slots are busy.", limit)
-        if done >= 5 and succeeded * 10 < done * 9:
-            return "warning", env._("%(failed)s of the last hour's %(done)s jobs failed.",
-                                    failed=done - succeeded, done=done)  # fmt: skip
-        return "healthy", env._("Slots are free and jobs succeed.")
+            queue.queue_health, queue.health_reason = Figures._judge(queue, mine)
 
     def _compute_recent_job_ids(self):
         for queue in self:

@@ -1,3 +1,4 @@
+from datetime import datetime
 from itertools import groupby
 
 from odoo import fields, models
@@ -29,7 +30,7 @@ class LlmGenerationState(models.AbstractModel):
     def _set_state(self, target, **values):
         """Move the jobs to `target`, skipping those that may not go there.
 
-        The only place that writes a state, but for the claim in `runner/statements.py`.
+        The only place that writes a state, but for the statements ENQUEUE and CLAIM.
 
         :param str target: a key of `TRANSITIONS`
         :param values: further values to write with the state
@@ -37,7 +38,7 @@ class LlmGenerationState(models.AbstractModel):
         """
         moved = self.filtered(lambda job: job.state in TRANSITIONS[target])
         was_running = moved.filtered(lambda job: job.state == "running")
-        now = fields.Datetime.now()
+        now = datetime.now()  # not that of `fields`: the durations want more than whole seconds
         dates = {job.id: job._state_dates(target, now) for job in moved}
         by_dates = sorted(moved, key=lambda job: str(dates[job.id]))
         for _key, jobs in groupby(by_dates, key=lambda job: str(dates[job.id])):

@@ -1,6 +1,8 @@
+import secrets
+
 from odoo import api, fields, models
 
-from ..const import ACTIVE_STATES
+from ..const import ACTIVE_STATES, WEBHOOK_PATH
 
 
 class LlmGenerationTicket(models.AbstractModel):
@@ -40,6 +42,45 @@ class LlmGenerationTicket(models.AbstractModel):
         groups="base.group_system",
         help="The provider still has to be told that the job was cancelled.",
     )
+    webhook_token = fields.Char(
+        default=lambda self: secrets.token_urlsafe(),
+        readonly=True,
+        copy=False,
+        groups="base.group_system",
+    )
+    webhook_deliveries = fields.Json(
+        readonly=True,
+        copy=False,
+        groups="base.group_system",
+        help="The deliveries of the last minutes and their times: none counts twice.",
+    )
+    is_hinted = fields.Boolean(
+        readonly=True,
+        copy=False,
+        groups="base.group_system",
+        help="The provider said that something happened, and was not asked since.",
+    )
+
+    def write(self, vals):
+        result = super().write(vals)
+        if "scheduled_at" in vals and "is_delayed" not in vals:
+            now = fields.Datetime.now()
+            for job in self.sudo().filtered(lambda job: job.state == "queued"):
+                job.is_delayed = bool(job.scheduled_at and job.scheduled_at > now)
+            self.env["llm.generation.engine"]._wake()
+        return result
+
+    def _webhook_url(self):
+        """Return where the provider may say that something happened to the job.
+
+        False where nobody out there can reach us, or the way there is not encrypted.
+        """
+        self.ensure_one()
+        base = self.get_base_url().rstrip("/")
+        if not base.startswith("https://"):
+            return False
+        # sudo: the token is for the provider, whoever owns the job.
+        return f"{base}{WEBHOOK_PATH}/{self.id}/{self.sudo().webhook_token}"
 
     def _seconds_to_retry(self):
         """Return the seconds until the automatic retry; infinite where there will be none."""

@@ -5,9 +5,9 @@ from odoo import SUPERUSER_ID, api, fields, models
 from odoo.exceptions import UserError
 
 from ..const import DEFAULT_RETENTION_DAYS, FINAL_STATES
-from ..runner import backoff
-from ..runner import statements as sql
 from ..runner.answer import Claim
+from ..runner.statements import upkeep as sql
+from ..runner.statements.queueing import READY_QUEUES
 
 _logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class LlmGenerationUpkeep(models.AbstractModel):
     @api.model
     def _has_work(self):
         """Return whether anything waits that a runner could do now."""
-        if self._select(sql.READY_QUEUES, {"queue_ids": None}):
+        if self._select(READY_QUEUES, {"queue_ids": None}):
             return True
         due = self._next_due()
         return due is not None and due <= 0
@@ -187,85 +187,6 @@ class LlmGenerationUpkeep(models.AbstractModel):
             except Exception:
                 # The job has ended here whatever the provider says.
                 _logger.warning("Job %s: the provider did not cancel it", job_id, exc_info=True)
-
-    # === LIFE AND DEATH OF RUNNERS === #
-
-    @api.model
-    def _runner_slots(self, default):
-        param = self.env["ir.config_parameter"].sudo()
-        return int(param.get_param("llm_generate_job.runner_slots") or default)
-
-    @api.model
-    def _register_runner(self, name, slots, runner_id=None):
-        """Sign a runner on, or on again if nobody took it for dead; returns its id."""
-        with self._transaction() as upkeep:
-            runner = upkeep.env["llm.generation.runner"].browse(runner_id or 0).exists()
-            now = fields.Datetime.now()
-            values = {"name": name, "slots": slots, "started_at": now, "heartbeat_at": now}
-            runner = runner or runner.create(values)
-            upkeep.env.flush_all()
-            upkeep._change(sql.HEARTBEAT, [runner.id], touches=())
-            return runner.id
-
-    @api.model
-    def _heartbeat(self, runner_id):
-        """Say that a runner lives; returns whether it still counts as alive."""
-        with self._transaction() as upkeep:
-            return bool(upkeep._change(sql.HEARTBEAT, [runner_id], touches=()))
-
-    @api.model
-    def _sign_off(self, runner_id):
-        with self._transaction() as upkeep:
-            upkeep.env["llm.generation.runner"].browse(runner_id).exists().unlink()
-
-    @api.model
-    def _give_back_claims(self, claims):
-        """Let jobs wait again whose process ends before they do; costs them no retry."""
-        with self._transaction() as upkeep:
-            for job in upkeep._fence(claims):
-                upkeep._give_back(job)
-
-    @api.model
-    def _rescue(self, life_sign, life_lock):
-        """Take care of the jobs of processes that died.
-
-        An external job is adopted: whoever comes next asks about it. Any other is given back
-        and counts a retry, as its provider may have done the work.
-
-        :param float life_sign: seconds of silence after which a runner may be dead
-        :param int life_lock: first key of the session lock that a live runner holds
-        """
-        with self._transaction() as upkeep:
-            dead = []
-            for (runner_id,) in upkeep._select(sql.SILENT_RUNNERS, [life_sign]):
-                if upkeep._select(
-                    "SELECT pg_try_advisory_xact_lock(%s, %s)", [life_lock, runner_id]
-                )[0][0]:
-                    dead.append(runner_id)
-            rows = upkeep._select(sql.ORPHANS, [dead])
-            for job_id, external in rows:
-                upkeep._rescue_job(upkeep.env["llm.generation.job"].browse(job_id), external)
-            upkeep.env["llm.generation.runner"].browse(dead).unlink()
-        return len(rows)
-
-    @api.model
-    def _rescue_job(self, job, external):
-        _logger.warning("Job %s: the process that ran it is gone", job.id)
-        attempt = self.env["llm.generation.attempt"].browse(job.attempt_token).exists()
-        if external:
-            attempt.runner_id = False
-            job.next_poll_at = fields.Datetime.now()
-            return
-        died = {
-            "error_type": "worker_died",
-            "error_message": self.env._("The server process that ran the job died."),
-        }
-        deaths = 1 + len(job.attempt_ids.filtered(lambda a: a.error_type == "worker_died"))
-        if deaths >= backoff.MAX_WORKER_DEATHS or job.retry_count >= job.max_retries:
-            job._set_state("failed", **died)
-            return
-        job.retry_count += 1
-        self._give_back(job, **died)
 
     # === OLD JOBS AND NEWS === #
 

@@ -6,7 +6,7 @@ from odoo import api, fields, models
 
 from ..const import ERROR_MESSAGE_LIMIT
 from ..runner import backoff
-from ..runner import statements as sql
+from ..runner.statements import queueing as sql
 
 _logger = logging.getLogger(__name__)
 

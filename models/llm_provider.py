@@ -1,6 +1,7 @@
 from odoo import api, models
 
 from ..exceptions import NoJobInterfaceError
+from ..runner.webhook_signatures import verify_standard
 
 
 class LlmProvider(models.Model):
@@ -14,6 +15,9 @@ class LlmProvider(models.Model):
     connection while the provider is waited for; what the method writes is committed together
     with its answer, or not at all if the job was cancelled meanwhile. Errors are told by the
     classes of `exceptions.py`; those of `requests` are understood as they are.
+
+    A provider that sends webhooks is given `job_record._webhook_url()` with the job. A webhook
+    only makes the job be asked about earlier: one that is lost or doubled changes nothing.
     """
 
     _inherit = "llm.provider"
@@ -30,8 +34,8 @@ class LlmProvider(models.Model):
         """Submit a job to the provider.
 
         :param job_record: a record of `llm.generation.job`
-        :return: the provider's id of the job; or, where the work is done already, the dict that
-            `check_generation_job_status()` returns
+        :return: the provider's id of the job; or the dict that `check_generation_job_status()`
+            returns, with `external_job_id` unless the work is done already
         :raise GenerationError: a subclass that tells what went wrong
         :raise NoJobInterfaceError: for a provider that runs no jobs of its own
         """
@@ -65,6 +69,24 @@ class LlmProvider(models.Model):
         if not hasattr(self, f"{self.service}_cancel_generation_job"):
             return False
         return bool(self._dispatch("cancel_generation_job", job_record))
+
+    def _verify_generation_webhook(self, job_record, headers, body):
+        """Return what a webhook is about, once it is proven to come from the provider.
+
+        By default it has to follow the Standard Webhooks specification, signed with the queue's
+        Webhook Secret. A service with another way defines `<service>_verify_generation_webhook`;
+        `runner/webhook_signatures.py` helps.
+
+        :param dict headers: by lower-case name
+        :param bytes body: as it was received
+        :rtype: odoo.addons.llm_generate_job.runner.webhook_signatures.Delivery
+        :raise WebhookRefusedError: unless it is genuine and fresh
+        """
+        self.ensure_one()
+        if hasattr(self, f"{self.service}_verify_generation_webhook"):
+            return self._dispatch("verify_generation_webhook", job_record, headers, body)
+        queue = self.env["llm.generation.queue"]._get_or_create_queue(self)
+        return verify_standard(headers, body, queue.sudo().webhook_secret)
 
     def get_generation_queue_info(self):
         """Return what the provider offers, and how busy its queue is.

@@ -60,6 +60,7 @@ class Answer:
         return cls(
             state=values["state"],
             output_message_id=message_id if type(message_id) is int and message_id > 0 else None,
+            external_job_id=str(values.get("external_job_id") or "") or None,
             error_type=error_type,
             error_message=scrub(error) if error else None,
             retry_after=_number(values.get("retry_after"), 0, LONGEST_WAIT),

@@ -36,6 +36,8 @@ GRACE = 20.0
 GLANCE = 1.0
 #: Seconds between looks at whether modules or caches changed.
 REGISTRY_CHECK = 1.0
+#: Seconds until the clock is looked at after something happened that may be due soon.
+CLOCK_DELAY = 0.1
 #: Seconds between messages to the web clients: a busy queue must not flood them.
 NEWS = 0.3
 #: First key of the session lock that says "this runner lives"; the second is its id.
@@ -63,7 +65,8 @@ class Runner(threading.Thread):
         self._stopping = threading.Event()
         self._ready = threading.Event()
         self._claiming = threading.Lock()
-        self._due = dict.fromkeys(("upkeep", "news", "look"), 0.0)
+        self._due = dict.fromkeys(("upkeep", "news", "clock", "claim"), 0.0)
+        self._woken = threading.Event()
         self._last_work = time.monotonic()
         self._registry = None
         self._checked_at = 0.0
@@ -104,16 +107,13 @@ class Runner(threading.Thread):
 
     def wake(self):
         """Make the runner look at its queues now."""
-        self._due["look"] = 0.0
+        self._woken.set()
         if self.listener is not None:
             self.listener.wake()
 
     def _worker_is_free(self):
         if self._is_full:  # otherwise nothing waited for a thread
             self.wake()
-
-    def _is_busy(self):
-        return bool(self.calls) or not self.finisher.is_idle
 
     def _is_over(self):
         # A worker process of Odoo says its end only by letting its main thread return.
@@ -122,12 +122,11 @@ class Runner(threading.Thread):
         return self._stopping.is_set() or not threading.main_thread().is_alive()
 
     def _register(self):
-        slots = self._model("llm.generation.upkeep")._runner_slots(SLOTS)
+        life = self._model("llm.generation.life")
+        slots = life._runner_slots(SLOTS)
         if self.workers is None:
             self.workers = Workers(slots, f"{self.name}.call", self._worker_is_free)
-        self.runner_id = self._model("llm.generation.upkeep")._register_runner(
-            self.title, slots, self.runner_id
-        )
+        self.runner_id = life._register_runner(self.title, slots, self.runner_id)
         self.listener.execute("SELECT pg_advisory_lock(%s, %s)", [LIFE_LOCK, self.runner_id])
         self._due = dict.fromkeys(self._due, 0.0)
         self._ready.set()
@@ -135,15 +134,15 @@ class Runner(threading.Thread):
     def _leave(self):
         """Wait for the calls in flight, give back what is left, and sign off."""
         deadline = time.monotonic() + GRACE
-        while self._is_busy() and time.monotonic() < deadline:
+        while self.calls and time.monotonic() < deadline:
             self.listener.wait(0.1)
         claims = [call.claim for call in list(self.calls.values())]
-        upkeep = self._model("llm.generation.upkeep")
-        upkeep._give_back_claims(claims)
+        life = self._model("llm.generation.life")
+        life._give_back_claims(claims)
         for call in list(self.calls.values()):
             call.cancel()
         self._send_news()
-        upkeep._sign_off(self.runner_id)
+        life._sign_off(self.runner_id)
 
     # === WORK === #
 
@@ -165,35 +164,51 @@ class Runner(threading.Thread):
         if now >= self._due["news"] and self.outbox:
             self._due["news"] = now + NEWS
             self._send_news()
-        if now >= self._due["look"]:
-            self._look()
-        if self._is_busy():
+        if now >= self._due["clock"]:
+            self._obey_the_clock()
+        if self._woken.is_set() or now >= self._due["claim"]:
+            self._woken.clear()
+            _started, wait = self._claim()
+            self._due["claim"] = time.monotonic() + (wait or HEARTBEAT)
+        if self.calls:
             self._last_work = time.monotonic()
         elif time.monotonic() - self._last_work > LINGER:
             self._retire()
             return
-        until = min(self._due.values() if self.outbox else (self._due["look"], self._due["upkeep"]))
-        payloads = self.listener.wait(min(GLANCE, until - time.monotonic()))
+        self._wait()
+
+    def _wait(self):
+        """Wait until something is heard or due."""
+        due = [self._due[what] for what in ("upkeep", "clock", "claim")]
+        due += [self._due["news"]] if self.outbox else []
+        payloads = self.listener.wait(min(GLANCE, min(due) - time.monotonic()))
         for payload in payloads:
             if payload.startswith("cancel:"):
                 self._hang_up(payload.removeprefix("cancel:").split(","))
         if payloads:
-            self._due["look"] = 0.0
+            self._woken.set()
+        if any(payload != "slot" for payload in payloads):
+            self._expect_the_clock()
 
-    def _look(self):
-        """Start what may start, poll what is due, and note when to look again."""
+    def _expect_the_clock(self):
+        """Something may be due earlier than was known."""
+        self._due["clock"] = min(self._due["clock"], time.monotonic() + CLOCK_DELAY)
+
+    def _obey_the_clock(self):
+        """Do what is due by time, and note when to look again."""
         upkeep = self._model("llm.generation.upkeep")
         upkeep._promote()
         upkeep._retry_due()
-        if claims := upkeep._claim_polls(POLLERS * 4):
+        if (free := self.pollers.free) and (claims := upkeep._claim_polls(free)):
             for brief in self._model("llm.generation.preparation")._prepare(claims):
                 self.pollers.submit(self._execute, brief, "_poll")
         for job_id in upkeep._claim_cancellations():
             self.pollers.submit(self._tell_cancelled, job_id)
-        _started, wait = self._claim()
-        waits = [wait, upkeep._next_due(), HEARTBEAT]
-        seconds = min(wait for wait in waits if wait is not None)
-        self._due["look"] = time.monotonic() + max(0.005, seconds)
+        seconds = upkeep._next_due()
+        # What is due and cannot be done now, as all pollers are at it, must not make this spin.
+        pause = HEARTBEAT if seconds is None else max(seconds, CLOCK_DELAY)
+        self._due["clock"] = time.monotonic() + min(pause, HEARTBEAT)
+        self._woken.set()
 
     def claim(self, queue_ids=None):
         """Start jobs of these queues (None: of all) now.
@@ -210,9 +225,9 @@ class Runner(threading.Thread):
             while free := self.workers.free:
                 model = self._model("llm.generation.preparation")
                 claims, wait = model._claim(free, self.runner_id, self.title, queue_ids)
-                for claim in claims:
-                    self.calls[claim.token] = Call(claim)
-                for brief in model._prepare(claims) if claims else ():
+                briefs = model._prepare(claims) if claims else ()
+                for brief in briefs:
+                    self.calls[brief.claim.token] = Call(brief.claim)
                     self.workers.submit(self._execute, brief, "_run")
                 started += len(claims)
                 if len(claims) < free:
@@ -227,19 +242,33 @@ class Runner(threading.Thread):
         token = brief.claim.token
         thread = threading.current_thread()
         thread.dbname, thread.uid = self.dbname, SUPERUSER_ID  # for Odoo's log
+        handed_over = False
+
+        def finish(claim, answer):
+            nonlocal handed_over
+            handed_over = True
+            self.finisher.put(claim, answer)
+
         try:
             model = self._model(
                 "llm.generation.call",
                 generation_call=self.calls.get(token),
-                generation_finish=self.finisher.put,
+                generation_finish=finish,
             )
             getattr(model, method)(brief)
             model.env.registry.signal_changes()
         finally:
-            self.calls.pop(token, None)
+            if not handed_over:
+                self.calls.pop(token, None)
+                self._expect_the_clock()
 
     def _finish(self, pairs):
-        self._model("llm.generation.call")._finish(pairs)
+        try:
+            self._model("llm.generation.call")._finish(pairs)
+        finally:
+            for claim, _answer in pairs:
+                self.calls.pop(claim.token, None)
+            self._expect_the_clock()
 
     def _tell_cancelled(self, job_id):
         self._model("llm.generation.upkeep")._cancel_at_provider(job_id)
@@ -251,12 +280,14 @@ class Runner(threading.Thread):
                 call.cancel()
 
     def _keep_house(self):
-        upkeep = self._model("llm.generation.upkeep")
-        if not upkeep._heartbeat(self.runner_id):
+        life = self._model("llm.generation.life")
+        if not life._heartbeat(self.runner_id):
             _logger.warning("Runner %s was taken for dead, and signs on again", self.title)
             self._register()
-        upkeep._rescue(LIFE_SIGN, LIFE_LOCK)
-        upkeep._fail_overdue()
+        with self._claiming:  # what is claimed just now is not lost
+            life._give_back_lost(self.runner_id, list(self.calls))
+        life._rescue(LIFE_SIGN, LIFE_LOCK)
+        self._model("llm.generation.upkeep")._fail_overdue()
 
     def _send_news(self):
         job_ids = set()

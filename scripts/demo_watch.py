@@ -54,7 +54,7 @@ class Generations:
         """Queue eight questions, the fourth one as the web page would: with a stream."""
         self.user.open_threads()
         self.refused = self.user.try_bad_input()
-    say(f"\n{len(QUESTIONS)} questions go to the queue, each in a thread of its own.")
+        say(f"\n{len(QUESTIONS)} questions go to the queue, each in a thread of its own.")
         title("The queue works")
         self.board.head()
         middle = QUESTIONS.index(STREAMED)

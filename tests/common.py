@@ -157,7 +157,7 @@ class LlmGenerationCommon(TransactionCase):
             ("id", "!=", job.id),
         ])
         waiting.write({"is_delayed": True})
-        claims, _wait = cls.env["llm.generation.engine"]._claim(1, queue_ids=queue.ids)
+        claims, _wait = cls.env["llm.generation.claim"]._claim(1, queue_ids=queue.ids)
         waiting.write({"is_delayed": False})
         return claims[0]
 

@@ -1,11 +1,6 @@
-"""The SQL of the engine. Times are UTC without time zone, as Odoo stores them.
+"""How jobs enter a queue, are claimed from it, and leave it."""
 
-Who runs a statement takes its transaction from `llm.generation.engine._transaction()`: READ
-COMMITTED, so that what is read after a lock is what is true after the lock.
-"""
-
-#: The database's clock: several servers share it, whatever their own clocks say.
-NOW = "(clock_timestamp() AT TIME ZONE 'UTC')"
+from .clock import NOW
 
 #: Queues with a job that may start. The order is random, so that no queue is always last.
 READY_QUEUES = f"""
@@ -24,7 +19,8 @@ READY_QUEUES = f"""
 
 #: One claimer at a time and queue. It comes before, and apart from, the counting in CLAIM.
 LOCK_QUEUE = f"""
-    SELECT q.provider_id, q.max_concurrent_jobs, q.requests_per_minute, q.tokens_per_minute
+    SELECT q.provider_id, q.max_concurrent_jobs, COALESCE(q.requests_per_minute, 0),
+        COALESCE(q.tokens_per_minute, 0)
     FROM llm_generation_queue q
     WHERE q.id = %s AND q.enabled AND (q.paused_until IS NULL OR q.paused_until <= {NOW})
     FOR NO KEY UPDATE
@@ -174,97 +170,12 @@ ENQUEUE = """
     RETURNING j.id
 """
 
-#: Scheduled jobs whose time has come join the line.
-PROMOTE = f"""
-    UPDATE llm_generation_job SET is_delayed = FALSE
-    WHERE id IN (
-        SELECT id FROM llm_generation_job
-        WHERE state = 'queued' AND is_delayed IS TRUE AND scheduled_at <= {NOW}
-        ORDER BY scheduled_at LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED)
-"""
-
 #: Jobs that found their thread busy: another answer in it has just ended.
 PROMOTE_BUSY = """
     UPDATE llm_generation_job SET is_delayed = FALSE
     WHERE thread_id IN (SELECT thread_id FROM llm_generation_job WHERE id = ANY(%s))
       AND state = 'queued' AND is_delayed IS TRUE AND error_type = 'busy'
 """
-
-#: Seconds until something is due by the clock, NULL for nothing.
-NEXT_DUE = f"""
-    SELECT EXTRACT(EPOCH FROM LEAST(
-        (SELECT min(scheduled_at) FROM llm_generation_job
-         WHERE state = 'queued' AND is_delayed IS TRUE),
-        (SELECT min(retry_at) FROM llm_generation_job
-         WHERE state = 'failed' AND retry_at IS NOT NULL),
-        (SELECT min(next_poll_at) FROM llm_generation_job
-         WHERE state = 'running' AND external_job_id IS NOT NULL),
-        (SELECT min(q.paused_until) FROM llm_generation_queue q
-         WHERE q.enabled AND q.paused_until > {NOW} AND EXISTS (
-             SELECT FROM llm_generation_job j
-             WHERE j.provider_id = q.provider_id AND j.state = 'queued'))
-    ) - {NOW})
-"""
-
-#: External jobs to ask about: what the provider forgets first comes first. Nobody else asks
-#: about them for half a minute.
-CLAIM_POLLS = f"""
-    UPDATE llm_generation_job j
-    SET next_poll_at = {NOW} + interval '30 seconds'
-    FROM (
-        SELECT id FROM llm_generation_job
-        WHERE state = 'running' AND external_job_id IS NOT NULL
-          AND (next_poll_at <= {NOW} OR %(now)s)
-        ORDER BY result_expires_at NULLS LAST, next_poll_at
-        LIMIT %(limit)s
-        FOR NO KEY UPDATE SKIP LOCKED) due
-    WHERE j.id = due.id
-    RETURNING j.id, j.attempt_token
-"""
-
-DUE_RETRIES = f"""
-    SELECT j.id FROM llm_generation_job j
-    WHERE j.state = 'failed' AND j.retry_at <= {NOW}
-    ORDER BY j.retry_at LIMIT 500
-    FOR NO KEY UPDATE SKIP LOCKED
-"""
-
-#: Running longer than their queue allows.
-OVERDUE = f"""
-    SELECT j.id FROM llm_generation_job j
-    JOIN llm_generation_queue q ON q.provider_id = j.provider_id
-    WHERE j.state = 'running' AND q.job_timeout > 0
-      AND j.started_at < {NOW} - make_interval(secs => q.job_timeout)
-    LIMIT 500
-    FOR NO KEY UPDATE OF j SKIP LOCKED
-"""
-
-CANCELLED_AT_PROVIDER = """
-    UPDATE llm_generation_job SET must_cancel = FALSE
-    WHERE id IN (
-        SELECT id FROM llm_generation_job WHERE must_cancel IS TRUE
-        ORDER BY id LIMIT 50 FOR NO KEY UPDATE SKIP LOCKED)
-    RETURNING id
-"""
-
-#: Running attempts whose process is gone: its heartbeat stopped and its session lock is free,
-#: or its row is gone (a restored dump, a process that left without giving back).
-ORPHANS = """
-    SELECT j.id, j.external_job_id IS NOT NULL
-    FROM llm_generation_job j
-    LEFT JOIN llm_generation_attempt a ON a.id = j.attempt_token
-    WHERE j.state = 'running'
-      AND ((a.runner_id IS NULL AND j.external_job_id IS NULL) OR a.runner_id = ANY(%s))
-    FOR NO KEY UPDATE OF j SKIP LOCKED
-"""
-
-SILENT_RUNNERS = f"""
-    SELECT id FROM llm_generation_runner
-    WHERE heartbeat_at < {NOW} - make_interval(secs => %s)
-    FOR UPDATE SKIP LOCKED
-"""
-
-HEARTBEAT = f"UPDATE llm_generation_runner SET heartbeat_at = {NOW} WHERE id = %s RETURNING id"
 
 CLOSE_ATTEMPTS = f"""
     UPDATE llm_generation_attempt a
@@ -277,56 +188,4 @@ CLOSE_ATTEMPTS = f"""
         completion_tokens = j.completion_tokens
     FROM llm_generation_job j
     WHERE a.job_id = j.id AND a.outcome = 'running' AND j.id = ANY(%(jobs)s)
-"""
-
-POSITIONS = """
-    SELECT j.id, 1 + (
-        SELECT count(*) FROM (
-            SELECT FROM llm_generation_job o
-            WHERE o.provider_id = j.provider_id AND o.state = 'queued'
-              AND o.is_delayed IS NOT TRUE
-              AND (o.priority, o.turn, o.queued_at, o.id)
-                  < (j.priority, j.turn, j.queued_at, j.id)
-            LIMIT 9999) ahead)
-    FROM llm_generation_job j
-    WHERE j.id = ANY(%s) AND j.state = 'queued'
-"""
-
-#: All figures of all queues in one statement. Each branch fits one partial index.
-FIGURES = """
-    WITH live AS (
-        SELECT provider_id, 'queued' AS state, count(*) AS n FROM llm_generation_job
-        WHERE state = 'queued' AND provider_id = ANY(%(providers)s) GROUP BY provider_id
-        UNION ALL
-        SELECT provider_id, 'running', count(*) FROM llm_generation_job
-        WHERE state = 'running' AND provider_id = ANY(%(providers)s) GROUP BY provider_id
-        UNION ALL
-        SELECT provider_id, 'draft', count(*) FROM llm_generation_job
-        WHERE state = 'draft' AND provider_id = ANY(%(providers)s) GROUP BY provider_id
-    ), lived AS (
-        SELECT provider_id, json_object_agg(state, n) AS counts FROM live GROUP BY provider_id
-    ), ended AS (
-        SELECT provider_id,
-            count(*) FILTER (WHERE state = 'completed') AS completed,
-            count(*) FILTER (WHERE state = 'failed') AS failed,
-            count(*) FILTER (WHERE state = 'cancelled') AS cancelled,
-            count(*) FILTER (WHERE completed_at >= %(midnight)s) AS today,
-            count(*) FILTER (WHERE completed_at >= %(hour_ago)s
-                AND state IN ('completed', 'failed')) AS hour_finished,
-            count(*) FILTER (WHERE completed_at >= %(hour_ago)s
-                AND state = 'completed') AS hour_completed,
-            avg(queue_duration) FILTER (WHERE queue_duration > 0
-                AND state IN ('completed', 'failed')) AS avg_queue_time,
-            avg(duration) FILTER (WHERE duration > 0
-                AND state IN ('completed', 'failed')) AS avg_processing_time
-        FROM llm_generation_job
-        WHERE completed_at >= %(day_ago)s AND provider_id = ANY(%(providers)s)
-        GROUP BY provider_id
-    )
-    SELECT q.id AS queue_id, b.processed_at AS last_processed_at, lived.counts, ended.*
-    FROM llm_generation_queue q
-    LEFT JOIN llm_generation_bucket b ON b.queue_id = q.id
-    LEFT JOIN lived ON lived.provider_id = q.provider_id
-    LEFT JOIN ended ON ended.provider_id = q.provider_id
-    WHERE q.id = ANY(%(queues)s)
 """

@@ -1,0 +1,105 @@
+import logging
+
+from odoo import api, fields, models
+
+from ..runner import backoff
+from ..runner.statements import upkeep as sql
+
+_logger = logging.getLogger(__name__)
+
+
+class LlmGenerationLife(models.AbstractModel):
+    """Life and death of runners, and what becomes of the jobs of one that is gone."""
+
+    _name = "llm.generation.life"
+    _description = "LLM Generation Life"
+    _inherit = ["llm.generation.verdict"]
+
+    @api.model
+    def _runner_slots(self, default):
+        param = self.env["ir.config_parameter"].sudo()
+        return int(param.get_param("llm_generate_job.runner_slots") or default)
+
+    @api.model
+    def _register_runner(self, name, slots, runner_id=None):
+        """Sign a runner on, or on again if nobody took it for dead; returns its id."""
+        with self._transaction() as life:
+            runner = life.env["llm.generation.runner"].browse(runner_id or 0).exists()
+            now = fields.Datetime.now()
+            values = {"name": name, "slots": slots, "started_at": now, "heartbeat_at": now}
+            runner = runner or runner.create(values)
+            life.env.flush_all()
+            life._change(sql.HEARTBEAT, [runner.id], touches=())
+            return runner.id
+
+    @api.model
+    def _heartbeat(self, runner_id):
+        """Say that a runner lives; returns whether it still counts as alive."""
+        with self._transaction() as life:
+            return bool(life._change(sql.HEARTBEAT, [runner_id], touches=()))
+
+    @api.model
+    def _sign_off(self, runner_id):
+        with self._transaction() as life:
+            life.env["llm.generation.runner"].browse(runner_id).exists().unlink()
+
+    @api.model
+    def _give_back_claims(self, claims):
+        """Let jobs wait again whose process ends before they do; costs them no retry."""
+        with self._transaction() as life:
+            for job in life._fence(claims):
+                life._give_back(job)
+
+    @api.model
+    def _give_back_lost(self, runner_id, tokens):
+        """Give back the jobs of a live runner that it knows nothing of.
+
+        The database went away between the claim and the call, or with the verdict.
+        """
+        with self._transaction() as life:
+            rows = life._select(sql.LOST, [runner_id, tokens])
+            for job in life.env["llm.generation.job"].browse(row[0] for row in rows):
+                life._rescue_job(job, external=False)
+        return len(rows)
+
+    @api.model
+    def _rescue(self, life_sign, life_lock):
+        """Take care of the jobs of processes that died.
+
+        An external job is adopted: whoever comes next asks about it. Any other is given back
+        and counts a retry, as its provider may have done the work.
+
+        :param float life_sign: seconds of silence after which a runner may be dead
+        :param int life_lock: first key of the session lock that a live runner holds
+        """
+        with self._transaction() as life:
+            dead = []
+            for (runner_id,) in life._select(sql.SILENT_RUNNERS, [life_sign]):
+                if life._select("SELECT pg_try_advisory_xact_lock(%s, %s)", [life_lock, runner_id])[
+                    0
+                ][0]:
+                    dead.append(runner_id)
+            rows = life._select(sql.ORPHANS, [dead])
+            for job_id, external in rows:
+                life._rescue_job(life.env["llm.generation.job"].browse(job_id), external)
+            life.env["llm.generation.runner"].browse(dead).unlink()
+        return len(rows)
+
+    @api.model
+    def _rescue_job(self, job, external):
+        _logger.warning("Job %s: the process that ran it is gone", job.id)
+        attempt = self.env["llm.generation.attempt"].browse(job.attempt_token).exists()
+        if external:
+            attempt.runner_id = False
+            job.next_poll_at = fields.Datetime.now()
+            return
+        died = {
+            "error_type": "worker_died",
+            "error_message": self.env._("The server process that ran the job died."),
+        }
+        deaths = 1 + len(job.attempt_ids.filtered(lambda a: a.error_type == "worker_died"))
+        if deaths >= backoff.MAX_WORKER_DEATHS or job.retry_count >= job.max_retries:
+            job._set_state("failed", **died)
+            return
+        job.retry_count += 1
+        self._give_back(job, **died)

@@ -1,0 +1,98 @@
+"""What is due by the clock, and what becomes of jobs whose process is gone."""
+
+from .clock import NOW
+
+#: Scheduled jobs whose time has come join the line.
+PROMOTE = f"""
+    UPDATE llm_generation_job SET is_delayed = FALSE
+    WHERE id IN (
+        SELECT id FROM llm_generation_job
+        WHERE state = 'queued' AND is_delayed IS TRUE AND scheduled_at <= {NOW}
+        ORDER BY scheduled_at LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED)
+"""
+
+#: Seconds until something is due by the clock, NULL for nothing.
+NEXT_DUE = f"""
+    SELECT EXTRACT(EPOCH FROM LEAST(
+        (SELECT min(scheduled_at) FROM llm_generation_job
+         WHERE state = 'queued' AND is_delayed IS TRUE),
+        (SELECT min(retry_at) FROM llm_generation_job
+         WHERE state = 'failed' AND retry_at IS NOT NULL),
+        (SELECT min(next_poll_at) FROM llm_generation_job
+         WHERE state = 'running' AND external_job_id IS NOT NULL),
+        (SELECT min(q.paused_until) FROM llm_generation_queue q
+         WHERE q.enabled AND q.paused_until > {NOW} AND EXISTS (
+             SELECT FROM llm_generation_job j
+             WHERE j.provider_id = q.provider_id AND j.state = 'queued'))
+    ) - {NOW})
+"""
+
+#: External jobs to ask about: what the provider forgets first comes first. Nobody else asks
+#: about them for half a minute.
+CLAIM_POLLS = f"""
+    UPDATE llm_generation_job j
+    SET next_poll_at = {NOW} + interval '30 seconds'
+    FROM (
+        SELECT id FROM llm_generation_job
+        WHERE state = 'running' AND external_job_id IS NOT NULL
+          AND (next_poll_at <= {NOW} OR %(now)s)
+        ORDER BY result_expires_at NULLS LAST, next_poll_at
+        LIMIT %(limit)s
+        FOR NO KEY UPDATE SKIP LOCKED) due
+    WHERE j.id = due.id
+    RETURNING j.id, j.attempt_token
+"""
+
+DUE_RETRIES = f"""
+    SELECT j.id FROM llm_generation_job j
+    WHERE j.state = 'failed' AND j.retry_at <= {NOW}
+    ORDER BY j.retry_at LIMIT 500
+    FOR NO KEY UPDATE SKIP LOCKED
+"""
+
+#: Running longer than their queue allows.
+OVERDUE = f"""
+    SELECT j.id FROM llm_generation_job j
+    JOIN llm_generation_queue q ON q.provider_id = j.provider_id
+    WHERE j.state = 'running' AND q.job_timeout > 0
+      AND j.started_at < {NOW} - make_interval(secs => q.job_timeout)
+    LIMIT 500
+    FOR NO KEY UPDATE OF j SKIP LOCKED
+"""
+
+CANCELLED_AT_PROVIDER = """
+    UPDATE llm_generation_job SET must_cancel = FALSE
+    WHERE id IN (
+        SELECT id FROM llm_generation_job WHERE must_cancel IS TRUE
+        ORDER BY id LIMIT 50 FOR NO KEY UPDATE SKIP LOCKED)
+    RETURNING id
+"""
+
+#: Running attempts whose process is gone: its heartbeat stopped and its session lock is free,
+#: or its row is gone (a restored dump, a process that left without giving back).
+ORPHANS = """
+    SELECT j.id, j.external_job_id IS NOT NULL
+    FROM llm_generation_job j
+    LEFT JOIN llm_generation_attempt a ON a.id = j.attempt_token
+    WHERE j.state = 'running'
+      AND ((a.runner_id IS NULL AND j.external_job_id IS NULL) OR a.runner_id = ANY(%s))
+    FOR NO KEY UPDATE OF j SKIP LOCKED
+"""
+
+#: Running in the name of a runner that does not know them.
+LOST = """
+    SELECT j.id
+    FROM llm_generation_attempt a
+    JOIN llm_generation_job j ON j.attempt_token = a.id
+    WHERE a.runner_id = %s AND a.outcome = 'running' AND j.state = 'running'
+      AND NOT a.id = ANY(%s)
+    FOR NO KEY UPDATE OF j SKIP LOCKED
+"""
+
+SILENT_RUNNERS = f"""
+    SELECT id FROM llm_generation_runner
+    WHERE heartbeat_at < {NOW} - make_interval(secs => %s)
+    FOR UPDATE SKIP LOCKED
+"""
+
+HEARTBEAT = f"UPDATE llm_generation_runner SET heartbeat_at = {NOW} WHERE id = %s RETURNING id"

@@ -1,0 +1,144 @@
+"""Whether a webhook comes from who it says: pure functions on the body as it was received.
+
+Facts: the Standard Webhooks specification, and the public documentation of fal.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import time
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+#: Seconds by which a webhook's time may differ from ours, as both specifications say.
+TOLERANCE = 300
+
+
+class WebhookRefusedError(Exception):
+    """The webhook is not what it says, or nobody can tell. Its text goes into the log only."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A webhook that was proven genuine.
+
+    `key` is the same for the same delivery only. `external_id` is the provider's id of the job
+    that it is about, None where it does not tell.
+    """
+
+    key: str
+    external_id: str | None = None
+
+
+def verify_standard(headers, body, secret, now=None):
+    """Verify a webhook by the Standard Webhooks specification, as OpenAI and Replicate send it.
+
+    :param headers: mapping of lower-case header names
+    :param bytes body: as it was received
+    :param str secret: base64, with or without the prefix `whsec_`
+    :param float now: seconds since the epoch, for tests
+    :rtype: Delivery
+    :raise WebhookRefusedError: for anything else than a fresh webhook with a valid signature
+    """
+    if not secret:
+        raise WebhookRefusedError("no secret is configured for this provider")
+    message_id, timestamp, signatures = (
+        _header(headers, f"webhook-{name}") for name in ("id", "timestamp", "signature")
+    )
+    _check_age(timestamp, now)
+    try:
+        key = base64.b64decode(secret.strip().removeprefix("whsec_"), validate=True)
+    except (binascii.Error, ValueError):
+        raise WebhookRefusedError("the configured secret is no base64") from None
+    signed = f"{message_id}.{timestamp}.".encode() + body
+    expected = base64.b64encode(hmac.digest(key, signed, "sha256"))
+    given = [text.removeprefix("v1,") for text in signatures.split() if text.startswith("v1,")]
+    if not key or not any(hmac.compare_digest(expected, text.encode()) for text in given):
+        raise WebhookRefusedError("the signature is wrong")
+    external_id = _job_of(body)
+    if not external_id:
+        raise WebhookRefusedError("it names no job")
+    return Delivery(_key(message_id, timestamp), external_id)
+
+
+def verify_fal(headers, body, keys, now=None):
+    """Verify a webhook of fal's queue.
+
+    :param headers: mapping of lower-case header names
+    :param bytes body: as it was received
+    :param keys: fal's public keys, as `read_jwks()` returns them
+    :param float now: seconds since the epoch, for tests
+    :rtype: Delivery
+    :raise WebhookRefusedError: for anything else than a fresh webhook with a valid signature
+    """
+    request_id, user_id, timestamp, signature = (
+        _header(headers, f"x-fal-webhook-{name}")
+        for name in ("request-id", "user-id", "timestamp", "signature")
+    )
+    _check_age(timestamp, now)
+    digest = hashlib.sha256(body).hexdigest()
+    signed = "\n".join((request_id, user_id, timestamp, digest)).encode()
+    try:
+        raw = bytes.fromhex(signature)
+    except ValueError:
+        raise WebhookRefusedError("the signature is not hexadecimal") from None
+    if not any(_is_signed(key, raw, signed) for key in keys):
+        raise WebhookRefusedError("the signature is wrong")
+    return Delivery(_key(request_id, timestamp, digest), request_id)
+
+
+def read_jwks(document):
+    """Return the Ed25519 public keys of a JSON Web Key Set, leaving out all else.
+
+    >>> read_jwks({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "AQI"}, {"kty": "RSA"}]})
+    [b'\\x01\\x02']
+    """
+    keys = []
+    for key in document.get("keys") or () if isinstance(document, dict) else ():
+        if isinstance(key, dict) and key.get("crv") == "Ed25519" and isinstance(key.get("x"), str):
+            text = key["x"]
+            keys.append(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    return keys
+
+
+def _is_signed(key, signature, signed):
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, signed)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _header(headers, name):
+    value = headers.get(name)
+    if not value:
+        raise WebhookRefusedError(f"it has no {name}")
+    return value
+
+
+def _check_age(timestamp, now=None):
+    if not (timestamp.isascii() and timestamp.isdecimal() and len(timestamp) < 16):
+        raise WebhookRefusedError("its timestamp is no number")
+    if abs((time.time() if now is None else now) - int(timestamp)) > TOLERANCE:
+        raise WebhookRefusedError("it is older or newer than five minutes")
+
+
+def _key(*parts):
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def _job_of(body):
+    """Return the id of the job in a body of OpenAI (`data.id`) or Replicate (`id`)."""
+    try:
+        payload = json.loads(body)
+    except ValueError:
+        return None
+    if not isinstance(payload, dict):
+        return None
+    data = payload.get("data")
+    found = data.get("id") if isinstance(data, dict) else payload.get("id")
+    return found if isinstance(found, str) else None
