@@ -1,6 +1,7 @@
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import psycopg2
+from freezegun import freeze_time
 
 from odoo import fields
 from odoo.tools import mute_logger
@@ -121,6 +122,13 @@ class TestLlmGenerationState(LlmGenerationCommon):
                 self.assertAlmostEqual(
                     (fields.Datetime.now() - job.completed_at).total_seconds(), 0, delta=20
                 )
+
+    def test_a_run_is_measured_in_fractions_of_a_second(self):
+        job = self._create_job("running")
+        with freeze_time("2026-01-01 12:00:00.900"):
+            job.started_at = datetime(2026, 1, 1, 12, 0, 0, 200_000)
+            job.action_complete()
+        self.assertAlmostEqual(job.duration, 0.7)
 
     def test_a_job_that_never_ran_took_no_time(self):
         job = self._create_job("queued")
