@@ -12,7 +12,7 @@ from odoo.exceptions import AccessError, MissingError, UserError
 from .. import exceptions
 from ..runner import thread_lock
 from ..runner.answer import Answer
-from ..runner.http_errors import classify, scrub
+from ..runner.http_errors import classify, scrub, traceback_of
 
 _logger = logging.getLogger(__name__)
 
@@ -224,7 +224,7 @@ class LlmGenerationCall(models.AbstractModel):
         if known is None and isinstance(error, UserError):
             known = exceptions.BadRequestError(str(error))
         if known is None:
-            _logger.error("Job %s failed unexpectedly", claim.job_id, exc_info=error)
+            _logger.error("Job %s failed unexpectedly\n%s", claim.job_id, traceback_of(error))
             text = scrub(f"{type(error).__name__}: {error}")
             return Answer("failed", error_type="internal", error_message=text)
         if polling and known.error_type not in {"bad_request", "provider_failed", "cancelled"}:

@@ -6,6 +6,7 @@ from odoo.exceptions import UserError
 
 from ..const import DEFAULT_RETENTION_DAYS, FINAL_STATES
 from ..runner.answer import Claim
+from ..runner.http_errors import traceback_of
 from ..runner.statements import upkeep as sql
 from ..runner.statements.queueing import READY_QUEUES
 
@@ -184,9 +185,10 @@ class LlmGenerationUpkeep(models.AbstractModel):
                     job.with_user(job.user_id)
                 )
                 _logger.info("Job %s: cancelled at the provider: %s", job_id, bool(done))
-            except Exception:
-                # The job has ended here whatever the provider says.
-                _logger.warning("Job %s: the provider did not cancel it", job_id, exc_info=True)
+            except Exception as error:  # noqa: BLE001 the job has ended, whatever it says
+                _logger.warning(
+                    "Job %s: the provider did not cancel it\n%s", job_id, traceback_of(error)
+                )
 
     # === OLD JOBS AND NEWS === #
 

@@ -7,6 +7,7 @@ import email.utils
 import re
 import socket
 import time
+import traceback
 
 import requests
 
@@ -36,6 +37,11 @@ def scrub(text):
     'Incorrect API key provided: [hidden]'
     """
     return SECRET_RE.sub("[hidden]", str(text)).replace("\x00", "")
+
+
+def traceback_of(error):
+    """Return the traceback of an exception for the log, without what looks like a credential."""
+    return scrub("".join(traceback.format_exception(error)))
 
 
 def parse_duration(text):

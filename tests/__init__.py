@@ -3,9 +3,12 @@ from . import test_backoff
 from . import test_doctests
 from . import test_http_errors
 from . import test_lazy_cursor
+from . import test_llm_generation_engine
+from . import test_llm_generation_guard
 from . import test_llm_generation_job
 from . import test_llm_generation_request
 from . import test_llm_generation_state
 from . import test_ratelimit
 from . import test_runner_threads
 from . import test_schema
+from . import test_security
