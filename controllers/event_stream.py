@@ -1,0 +1,140 @@
+import contextlib
+import json
+import logging
+import threading
+import time
+
+import requests
+
+from odoo import api
+from odoo.exceptions import UserError
+from odoo.modules.registry import Registry
+from odoo.tools import config, json_default
+
+from ..const import JOB_CHANNEL
+from ..exceptions import GenerationError
+from ..runner.http_errors import classify
+from ..runner.listener import Listener
+
+_logger = logging.getLogger(__name__)
+
+#: Seconds of `limit_time_real` left for the end of a stream.
+TIME_MARGIN = 15
+#: Sent while there is nothing to say, which is how one hears that the client is gone.
+HEARTBEAT = b": \n\n"
+LAST_EVENTS = ("done", "error", "cancelled")
+
+
+class EventStream:
+    """The body of an answer; it is written when the request and its cursor are gone."""
+
+    def __init__(self, env, *, thread_id=None, message=None, use_queue=None, job_id=None):
+        self.dbname, self.uid, self.context = env.cr.dbname, env.uid, dict(env.context)
+        self.thread_id, self.message, self.use_queue = thread_id, message, use_queue
+        self.job_id = job_id
+        self.open_response = None
+        self.seconds = max(config["limit_time_real"] - TIME_MARGIN, 0)
+        self.deadline = time.monotonic() + self.seconds if self.seconds else float("inf")
+
+    def run(self):
+        """Yield the events as bytes, each committed before it is sent."""
+        timer = threading.Timer(self.seconds, self._hang_up)
+        timer.daemon = True
+        if self.seconds:
+            timer.start()
+        try:
+            with Registry(self.dbname).cursor() as cr:
+                context = {**self.context, "llm_on_response": self._keep}
+                yield from self._run(api.Environment(cr, self.uid, context))
+        finally:
+            timer.cancel()
+
+    def _run(self, env):
+        try:
+            with contextlib.closing(self._events(env)) as events:
+                for event in events:
+                    env.cr.commit()  # pylint: disable=invalid-commit
+                    yield self._encode(event) if event else HEARTBEAT
+                    if self._is_late and not (event and event["type"] in LAST_EVENTS):
+                        yield self._encode(self._late_event(env))
+                        return
+        except (UserError, GenerationError, requests.RequestException) as error:
+            _logger.info("Thread %s got no answer: %s", self.thread_id, type(error).__name__)
+            known = error if isinstance(error, UserError) else classify(error)
+            yield self._fail(env, str(known))
+        except Exception:
+            _logger.warning("Thread %s got no answer", self.thread_id, exc_info=True)
+            yield self._fail(env)
+        finally:
+            # Also when the client is gone: what came of a direct answer is kept.
+            env.cr.commit()  # pylint: disable=invalid-commit
+
+    def _events(self, env):
+        """Yield the events, and None from time to time while nothing happens."""
+        if not self.job_id:
+            yield from self._ask(env)
+        if self.job_id:
+            yield from self._follow(env)
+
+    def _ask(self, env):
+        """Yield the events of `generate_response()` until a job is known that gives the answer."""
+        thread = env["llm.thread"].browse(self.thread_id)
+        events = thread.generate_response(self.message, use_queue=self.use_queue)
+        with contextlib.closing(events):
+            for event in events:
+                yield event
+                self.job_id = event.get("job_id")
+                if self.job_id:
+                    return
+        yield {"type": "done"}
+
+    def _follow(self, env):
+        follow, seen = env["llm.generation.follow"], {}
+        job = env["llm.generation.job"].browse(self.job_id)
+        if follow._is_inline():
+            yield from follow._follow(job)
+            return
+        with Listener(self.dbname, JOB_CHANNEL) as listener:
+            while not seen.get("ended"):
+                yield from follow._news(job, seen)
+                if not seen["ended"]:
+                    yield None
+                    follow._await_news(listener, job, seen)
+
+    @property
+    def _is_late(self):
+        return time.monotonic() >= self.deadline
+
+    def _late_event(self, env):
+        if self.job_id:
+            return {"type": "follow", "job_id": self.job_id}
+        return {
+            "type": "error",
+            "error": env._(
+                "The answer took longer than the %s seconds that a request may take. What came is"
+                " kept. Ask through the queue, which has no such limit.",
+                self.seconds,
+            ),
+        }
+
+    def _fail(self, env, text=None):
+        env.cr.rollback()
+        if self._is_late:
+            return self._encode(self._late_event(env))
+        text = text or env._(
+            "The answer failed for a reason that is in the server's log. Try again; if it stays"
+            " so, tell an administrator."
+        )
+        return self._encode({"type": "error", "error": text})
+
+    def _keep(self, response):
+        self.open_response = response
+
+    def _hang_up(self):
+        """End the wait for a provider that says nothing until the limit."""
+        if self.open_response:
+            self.open_response.close()
+
+    @staticmethod
+    def _encode(event):
+        return f"data: {json.dumps(event, default=json_default)}\n\n".encode()

@@ -1,0 +1,43 @@
+from odoo import http
+from odoo.http import request
+
+from .event_stream import EventStream
+
+
+class LlmGenerationController(http.Controller):
+    @http.route("/llm_generate_job/generate", type="http", auth="user", methods=["POST"])
+    def generate(self, thread_id, message=None, use_queue=None):
+        """Answer with the events of `generate_response()`.
+
+        A stream that has to end before its job does ends with an event of type `follow`.
+
+        :param use_queue: "1" or "0"; without it the thread chooses
+        """
+        thread = self._find("llm.thread", thread_id)
+        thread.check_access("write")
+        choice = {"1": True, "0": False}.get(use_queue)
+        return self._stream(thread_id=thread.id, message=message or None, use_queue=choice)
+
+    @http.route("/llm_generate_job/follow", type="http", auth="user", methods=["GET", "POST"])
+    def follow(self, job_id, **_kwargs):
+        """Answer with the events of a job, from where it stands now to its end."""
+        job = self._find("llm.generation.job", job_id)
+        job.check_access("read")
+        job.thread_id.check_access("read")
+        return self._stream(job_id=job.id)
+
+    def _find(self, model, record_id):
+        record = request.env[model].browse(int(record_id) if record_id.isdecimal() else 0).exists()
+        if not record:
+            raise request.not_found()
+        return record
+
+    def _stream(self, **about):
+        return request.make_response(
+            EventStream(request.env, **about).run(),
+            headers=[
+                ("Content-Type", "text/event-stream"),
+                ("Cache-Control", "no-cache"),
+                ("X-Accel-Buffering", "no"),
+            ],
+        )
