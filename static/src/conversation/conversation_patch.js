@@ -1,0 +1,167 @@
+import { browser } from "@web/core/browser/browser";
+import { _t } from "@web/core/l10n/translation";
+import { registry } from "@web/core/registry";
+import { registerTemplateExtension } from "@web/core/templates";
+import { patch } from "@web/core/utils/patch";
+
+import { onWillUnmount, onWillUpdateProps } from "@odoo/owl";
+
+import { useJobUpdates } from "../job_updates/job_updates";
+
+/** Between two streams about one job. */
+const RESUME_MILLISECONDS = 1000;
+
+/**
+ * Lets a conversation ask through the queue. `state.job` is the newest `job_status` event of the
+ * job that answers; `ended` is set in it when it is over and still to be told.
+ */
+const queuedConversation = {
+    setup() {
+        super.setup();
+        this.state.job = null;
+        useJobUpdates((jobs) => this.onJobUpdates(jobs));
+        onWillUpdateProps(async ({ record }) => {
+            if (this.resId && record.resId !== this.resId && this.state.generating) {
+                this.abortController?.abort();
+                await this.generation;
+                await this.load(record.resId);
+            }
+        });
+        // Called before the one of the component, which stops.
+        onWillUnmount(() => {
+            this.isLeaving = true;
+        });
+    },
+
+    /** A job that was queued elsewhere, or before the page was left, is followed. */
+    async load(resId) {
+        this.state.job = null;
+        await super.load(resId);
+        const domain = [
+            ["thread_id", "=", resId],
+            ["state", "in", ["queued", "running"]],
+        ];
+        const jobs = resId
+            ? await this.orm.searchRead("llm.generation.job", domain, ["state"], { limit: 1 })
+            : [];
+        if (jobs.length && !this.isLeaving) {
+            const message = _t("Waiting for the answer…");
+            this.state.job = { job_id: jobs[0].id, state: jobs[0].state, message };
+            this.generate();
+        }
+    },
+
+    onJobUpdates(jobs) {
+        const isMine = jobs.some((job) => job.thread_id === this.resId);
+        if (isMine && !this.state.generating && !this.state.error && !this.state.text) {
+            this.load(this.resId);
+        }
+    },
+
+    async generate(text = "") {
+        const { job } = this.state;
+        if (!text && job?.ended && job.state === "failed") {
+            await this.orm.call("llm.generation.job", "action_retry", [[job.job_id]]);
+            this.state.job = { ...job, state: "queued", message: "", ended: false };
+        } else if (!this.followedJob) {
+            this.state.job = null;
+        }
+        this.generation = super.generate(text);
+        await this.generation;
+    },
+
+    /** A stream ends before the server's time limit, or with the connection; the job goes on. */
+    async readStream(text) {
+        const { signal } = this.abortController;
+        for (;;) {
+            this.isHeard = false;
+            await super.readStream(text);
+            if (!this.followedJob || !this.isHeard || signal.aborted) {
+                return;
+            }
+            this.state.error = "";
+            await new Promise((resolve) => browser.setTimeout(resolve, RESUME_MILLISECONDS));
+        }
+    },
+
+    onEvent(event) {
+        this.isHeard = true;
+        if (event.type === "job_status") {
+            this.state.job = event;
+        } else if (event.type === "done") {
+            this.state.job = null;
+        } else if (["cancelled", "error"].includes(event.type) && this.state.job) {
+            const state = event.type === "error" ? "failed" : "cancelled";
+            this.state.job = { ...this.state.job, state, ended: true };
+        }
+        super.onEvent(event);
+    },
+
+    /** Who leaves the page only stops listening; who presses the button cancels the job. */
+    stop() {
+        if (this.isLeaving || !this.canCancel) {
+            return super.stop();
+        }
+        return this.orm.call("llm.generation.job", "action_cancel", [[this.state.job.job_id]]);
+    },
+
+    /** A job that failed and waits for its automatic retry can only be left alone. */
+    get canCancel() {
+        return ["queued", "running"].includes(this.followedJob?.state);
+    },
+
+    get followedJob() {
+        return this.state.job?.ended ? null : this.state.job;
+    },
+
+    get streamUrl() {
+        return this.followedJob ? "/llm_generate_job/follow" : "/llm_generate_job/generate";
+    },
+
+    get streamParams() {
+        return this.followedJob
+            ? { job_id: this.followedJob.job_id }
+            : { ...super.streamParams, use_queue: 1 };
+    },
+
+    get isWaiting() {
+        return super.isWaiting && !this.state.job;
+    },
+
+    /** What is said of the job below the messages. */
+    get jobText() {
+        const { job } = this.state;
+        if (job?.state === "cancelled") {
+            return _t("Cancelled.");
+        }
+        // An answer that is being written speaks for itself.
+        return this.followedJob && (job.state !== "running" || super.isWaiting) ? job.message : "";
+    },
+
+    get stopLabel() {
+        return this.canCancel ? _t("Cancel") : false;
+    },
+};
+
+// Other members of the LLM family have no such component: there is nothing to patch then.
+const conversation = registry.category("view_widgets").get("llm_conversation", null);
+if (conversation) {
+    const url = "/llm_generate_job/static/src/conversation/conversation_patch.js";
+    patch(conversation.component.prototype, queuedConversation);
+    registerTemplateExtension(
+        "llm_thread.ConversationStatus",
+        url,
+        `<t t-inherit="llm_thread.ConversationStatus" t-inherit-mode="extension">
+            <xpath expr="." position="inside"><t t-call="llm_generate_job.ConversationJob"/></xpath>
+        </t>`,
+    );
+    registerTemplateExtension(
+        "llm_thread.Conversation",
+        url,
+        `<t t-inherit="llm_thread.Conversation" t-inherit-mode="extension">
+            <xpath expr="//button[hasclass('o_llm_stop')]" position="attributes">
+                <attribute name="t-out">stopLabel</attribute>
+            </xpath>
+        </t>`,
+    );
+}

@@ -1,0 +1,83 @@
+import { browser } from "@web/core/browser/browser";
+import { _t } from "@web/core/l10n/translation";
+import { registry } from "@web/core/registry";
+import { useService } from "@web/core/utils/hooks";
+import { useRecordObserver } from "@web/model/relational_model/utils";
+import { standardWidgetProps } from "@web/views/widgets/standard_widget_props";
+
+import { Component, onWillUnmount, useState } from "@odoo/owl";
+
+import { useJobUpdates } from "../job_updates/job_updates";
+
+const FIELDS = ["state", "queue_position", "progress", "error_message", "retry_at", "can_retry"];
+/** A place in the queue changes without a message about it. */
+const POLL_MILLISECONDS = 5000;
+
+/** Says in a thread's form that a generation waits or runs, or that the last one failed. */
+export class GenerationStatus extends Component {
+    static template = "llm_generate_job.GenerationStatus";
+    static props = { ...standardWidgetProps };
+
+    setup() {
+        this.orm = useService("orm");
+        this.state = useState({ job: null });
+        useRecordObserver((record) => this.load(record.resId));
+        useJobUpdates((jobs) => {
+            if (jobs.some((job) => job.thread_id === this.resId)) {
+                this.load(this.resId);
+            }
+        });
+        onWillUnmount(() => browser.clearTimeout(this.timeout));
+    }
+
+    async load(resId) {
+        this.resId = resId;
+        browser.clearTimeout(this.timeout);
+        const [job] = resId ? await this.readJob(resId) : [];
+        if (resId === this.resId) {
+            this.state.job = job || null;
+            browser.clearTimeout(this.timeout);
+            if (this.isActive) {
+                this.timeout = browser.setTimeout(() => this.load(resId), POLL_MILLISECONDS);
+            }
+        }
+    }
+
+    /** What has no end yet comes first, and then what ended last. */
+    readJob(resId) {
+        const domain = [
+            ["thread_id", "=", resId],
+            ["state", "!=", "draft"],
+        ];
+        const options = { limit: 1, order: "completed_at DESC, id DESC" };
+        return this.orm.silent.searchRead("llm.generation.job", domain, FIELDS, options);
+    }
+
+    async call(method) {
+        await this.orm.call("llm.thread", method, [[this.resId]]);
+        await this.load(this.resId);
+    }
+
+    get isActive() {
+        return ["queued", "running"].includes(this.state.job?.state);
+    }
+
+    get isShown() {
+        return this.isActive || this.state.job?.state === "failed";
+    }
+
+    get sentence() {
+        const { job } = this.state;
+        if (job.state === "queued") {
+            return _t("The answer waits, at position %s of the queue.", job.queue_position);
+        }
+        if (job.state === "running") {
+            return job.progress
+                ? _t("The answer is being generated: %s%%.", Math.round(job.progress))
+                : _t("The answer is being generated.");
+        }
+        return _t("The last generation failed: %s", job.error_message || _t("no reason is known."));
+    }
+}
+
+registry.category("view_widgets").add("llm_generation_status", { component: GenerationStatus });

@@ -1,0 +1,15 @@
+import { useService } from "@web/core/utils/hooks";
+
+import { onWillUnmount } from "@odoo/owl";
+
+/**
+ * Call back with what the server tells of the user's jobs: `llm.generation.job._bus_payload()`.
+ *
+ * @param {(jobs: {id: number, thread_id: number, state: string}[]) => void} callback
+ */
+export function useJobUpdates(callback) {
+    const bus = useService("bus_service");
+    bus.subscribe("llm.generation.job/update", callback);
+    bus.start();
+    onWillUnmount(() => bus.unsubscribe("llm.generation.job/update", callback));
+}
