@@ -7,7 +7,6 @@ from ..const import (
     DEFAULT_PRIORITY,
     DEFAULT_RETENTION_DAYS,
     ERROR_TYPES,
-    FINAL_STATES,
     TRANSITIONS,
 )
 
@@ -25,7 +24,9 @@ class LlmGenerationJob(models.Model):
     ]
     _order = "id desc"
 
-    name = fields.Char(compute="_compute_name", store=True, precompute=True)
+    # Not `readonly`: the ORM would compute these one by one for thousands of jobs, though
+    # `create()` knows them. Nobody writes them by hand: see `llm.generation.guard`.
+    name = fields.Char(compute="_compute_name", store=True, precompute=True, readonly=False)
     thread_id = fields.Many2one("llm.thread", required=True, ondelete="cascade", index=True)
     provider_id = fields.Many2one(
         "llm.provider",
@@ -53,7 +54,7 @@ class LlmGenerationJob(models.Model):
         help="The generation runs with the rights, language and companies of this user.",
     )
     company_id = fields.Many2one(
-        "res.company", compute="_compute_company_id", store=True, precompute=True, readonly=True
+        "res.company", compute="_compute_company_id", store=True, precompute=True, readonly=False
     )
     priority = fields.Integer(default=DEFAULT_PRIORITY, aggregator=None, help="Lower runs first.")
     scheduled_at = fields.Datetime(
@@ -154,37 +155,6 @@ class LlmGenerationJob(models.Model):
         positions = self.env["llm.generation.figures"]._queue_positions(self)
         for job in self:
             job.queue_position = positions.get(job.id, 0)
-
-    # === CRUD METHODS === #
-
-    @api.model_create_multi
-    def create(self, vals_list):
-        of_thread = {}
-        for vals in vals_list:
-            thread_id = vals.get("thread_id")
-            if thread_id not in of_thread:
-                of_thread[thread_id] = self._values_from_thread(thread_id)
-            for name, value in of_thread[thread_id].items():
-                vals.setdefault(name, value)
-            state = vals.get("state", "draft")
-            if state != "draft":
-                vals.setdefault("queued_at", fields.Datetime.now())
-            if state in FINAL_STATES:
-                vals.setdefault("completed_at", fields.Datetime.now())
-        return super().create(vals_list)
-
-    @api.model
-    def _values_from_thread(self, thread_id):
-        """Return what jobs of a thread have in common.
-
-        Where OdooBot works for others, as scheduled actions do, a job gets the rights of the
-        thread's owner, which are the lesser ones.
-        """
-        owner = self.env.user
-        thread = self.env["llm.thread"].browse(thread_id).exists()
-        if owner._is_superuser() and thread:
-            owner = thread.user_id or owner
-        return {"user_id": owner.id}
 
     # === ACTION METHODS === #
 
