@@ -11,6 +11,18 @@
         "security/ir.model.access.csv",
         "security/llm_generation_security.xml",
         "data/ir_cron_data.xml",
+        "views/llm_generation_job_views.xml",
+        "views/llm_generation_job_form_views.xml",
+        "views/llm_generation_queue_views.xml",
+        "views/llm_generation_runner_views.xml",
+        "views/llm_thread_views.xml",
+        "views/res_config_settings_views.xml",
+        "views/llm_generate_job_menus.xml",
     ],
+    "assets": {
+        "web.assets_backend": ["llm_generate_job/static/src/**/*"],
+        "web.assets_tests": ["llm_generate_job/static/tests/tours/**/*"],
+    },
+    "post_init_hook": "post_init_hook",
     "application": True,
 }
