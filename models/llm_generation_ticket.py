@@ -4,6 +4,9 @@ from odoo import api, fields, models
 
 from ..const import ACTIVE_STATES, FINAL_STATES, WEBHOOK_PATH
 
+#: What the rest of a new job's values follows from.
+GIVEN = ("thread_id", "provider_id", "model_id", "user_id")
+
 
 class LlmGenerationTicket(models.AbstractModel):
     """A job's place in the queue: what the engine notes on it, and what it says of itself."""
@@ -65,9 +68,10 @@ class LlmGenerationTicket(models.AbstractModel):
     def create(self, vals_list):
         of_thread, filled = {}, []
         for vals in vals_list:
-            key = (vals.get("thread_id"), vals.get("provider_id"), vals.get("model_id"))
+            given = {name: vals[name] for name in GIVEN if vals.get(name)}
+            key = tuple(given.items())
             if key not in of_thread:
-                of_thread[key] = self._values_from_thread(*key)
+                of_thread[key] = self._values_from_thread(given)
             vals = {**of_thread[key], **vals}
             state = vals.get("state", "draft")
             if state != "draft":
@@ -78,19 +82,21 @@ class LlmGenerationTicket(models.AbstractModel):
         return super().create(filled)
 
     @api.model
-    def _values_from_thread(self, thread_id, provider_id=None, model_id=None):
+    def _values_from_thread(self, given):
         """Return what jobs of a thread have in common: computed once for thousands of them.
 
         Where OdooBot works for others, as scheduled actions do, a job gets the rights of the
         thread's owner, which are the lesser ones.
+
+        :param dict given: the values of `GIVEN` that the caller chose
         """
-        thread = self.env["llm.thread"].browse(thread_id).exists()
+        thread = self.env["llm.thread"].browse(given.get("thread_id")).exists()
+        if not thread:
+            return {"user_id": self.env.uid}
         owner = self.env.user
-        if owner._is_superuser() and thread:
+        if owner._is_superuser():
             owner = thread.user_id or owner
-        given = {"thread_id": thread_id, "provider_id": provider_id, "model_id": model_id}
-        given = {name: value for name, value in given.items() if value}
-        job = self.new({**given, "user_id": owner.id})
+        job = self.new({"user_id": owner.id, **given})
         names = ("user_id", "provider_id", "model_id", "company_id", "name")
         return job._convert_to_write({name: job[name] for name in names})
 
