@@ -52,7 +52,7 @@ def views_of(client):
     seen = set()
     for menu in menus.values():
         module = (menu.get("xmlid") or "").partition(".")[0]
-        key = (menu.get("actionModel"), menu.get("actionID"))
+        key = (menu.get("action_model"), menu.get("action_id"))
         if module in folders() and key[1] and key not in seen:
             seen.add(key)
             yield from _views_of_action(client, menu["name"], *key)

@@ -1,6 +1,7 @@
 """Run every check and test, from nothing: make test. With T only these tests of Odoo."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 from lib import (
     fault_scripts,
@@ -94,9 +95,12 @@ def _test_lives(place, tally, names):
         odoo_lint.run(place, tally, "lint")
         place.instance.drop_database("lint")
     with stage("modules one by one"):
-        for name in names:
-            module_cycle.run(place, tally, name)
-        module_cycle.run(place, tally, names[0], template=STACK)
+        lives = [*((name, "tpl") for name in names), (names[0], STACK)]
+        pool = ThreadPoolExecutor(os.cpu_count())
+        try:
+            list(pool.map(lambda life: module_cycle.run(place, tally, *life), lives))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _test_faults(place, tally):

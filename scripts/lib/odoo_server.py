@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import urllib.request
 from pathlib import Path
 
@@ -115,23 +114,24 @@ class Instance:
         """Run Python with `env` in Odoo, commit, and return its `result` (as JSON has it)."""
         log = log or self.folder / f"{database}.code.log"
         stem = self.folder / f"code-{os.getpid()}-{paths.short_hash(source, os.urandom(8))}"
-        program, answer = stem.with_suffix(".py"), stem.with_suffix(".json")
+        program, start, answer = (stem.with_suffix(f".{kind}") for kind in ("py", "in", "json"))
         program.write_text(source)
-        with Path(log).open("ab") as file:
-            status = subprocess.run(
-                [
-                    *map(str, self.command("shell", "-c", self.conf, "-d", database)),
+        start.write_text(_CODE.format(source=str(program), answer=str(answer)))
+        with Path(log).open("ab") as file, start.open("rb") as stdin:
+            status = processes.run(
+                self.command(
+                    *("shell", "-c", self.conf, "-d", database),
                     *("--no-http", "--shell-interface=python"),
-                ],
-                input=_CODE.format(source=str(program), answer=str(answer)).encode(),
-                stdout=file,
-                stderr=file,
+                ),
+                file,
                 env={**self.environment, **(env or {})},
-                check=False,
-            ).returncode
+                stdin=stdin,
+                ledger=self.ledger,
+            )
+        start.unlink()
+        program.unlink()
         if status or not answer.exists():
             raise RuntimeError(f"the code failed in Odoo: see {log}")
-        program.unlink()
         result = json.loads(answer.read_text())
         answer.unlink()
         return result

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 from pathlib import Path
 
 from .commands import wait_for
@@ -109,6 +110,7 @@ class Ledger:
 
     def __init__(self, path):
         self.path = Path(path)
+        self.lock = threading.Lock()
 
     def load(self):
         try:
@@ -123,12 +125,14 @@ class Ledger:
         temporary.replace(self.path)
 
     def add(self, name, process, **facts):
-        self.save({**self.load(), name: {**process.as_dict(), **facts}})
+        with self.lock:
+            self.save({**self.load(), name: {**process.as_dict(), **facts}})
 
     def remove(self, name):
-        entries = self.load()
-        entries.pop(name, None)
-        self.save(entries)
+        with self.lock:
+            entries = self.load()
+            entries.pop(name, None)
+            self.save(entries)
 
     def process(self, name):
         """Return the named process if it is alive."""
@@ -140,8 +144,11 @@ class Ledger:
         """Stop in the reverse order of starting; return the names of what was running."""
         stopped = []
         for name in reversed(list(self.load())):
-            if process := self.process(name):
-                process.stop(signal.SIGINT if name.startswith("postgres") else signal.SIGTERM)
+            process = self.process(name)
+            if process and name.startswith("run-"):
+                process.kill()  # its database goes too
+            elif process:
+                process.stop(signal.SIGINT if name == "postgres" else signal.SIGTERM)
                 stopped.append(name)
         self.path.unlink(missing_ok=True)
         return stopped
@@ -154,11 +161,11 @@ def self_process():
 _children = set()
 
 
-def run(command, file, *, env=None, seconds=None, ledger=None):
+def run(command, file, *, env=None, seconds=None, ledger=None, stdin=subprocess.DEVNULL):
     """Run a program to its end, its output in an open file; it ends with us, or when time is up."""
     popen = subprocess.Popen(
         [str(part) for part in command],
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=file,
         stderr=subprocess.STDOUT,
         env=env,
