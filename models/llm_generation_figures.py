@@ -50,7 +50,7 @@ class LlmGenerationFigures(models.AbstractModel):
         """Return `(health, reason)`, from the worst finding down."""
         env, limit = self.env, queue.max_concurrent_jobs
         running, queued = figures["running"], figures["queued"]
-        done, succeeded = figures["hour_finished"], figures["hour_completed"]
+        done, succeeded = int(figures["hour_finished"]), int(figures["hour_completed"])
         busy = running >= limit
         if not queue.enabled:
             return "disabled", env._("The queue is disabled: nothing starts.")
@@ -60,7 +60,7 @@ class LlmGenerationFigures(models.AbstractModel):
             what = dict(queue._fields["refused_by"]._description_selection(env))[queue.refused_by]
             return "critical", env._("The provider refuses our account: %s.", what)
         if busy and queued > 2 * limit:
-            return "critical", env._("All %(limit)s slots are busy and %(queued)s jobs wait.",
+            return "critical", env._("Every slot is busy (%(limit)s) and %(queued)s jobs wait.",
                                      limit=limit, queued=queued)  # fmt: skip
         if done >= 5 and succeeded * 2 < done:
             return "critical", env._("%(failed)s of the last hour's %(done)s jobs failed.",
@@ -68,7 +68,7 @@ class LlmGenerationFigures(models.AbstractModel):
         if queue.paused_until and queue.paused_until > fields.Datetime.now():
             return "warning", env._("The provider asked for a pause.")
         if busy:
-            return "warning", env._("All %s slots are busy.", limit)
+            return "warning", env._("Every slot is busy (%s).", limit)
         if done >= 5 and succeeded * 10 < done * 9:
             return "warning", env._("%(failed)s of the last hour's %(done)s jobs failed.",
                                     failed=done - succeeded, done=done)  # fmt: skip

@@ -168,6 +168,7 @@ class LlmGenerationQueue(models.Model):
         """
         self.check_access("write")
         failed = self._search_jobs(Domain("state", "=", "failed")).filtered("can_retry")
+        failed = failed._filtered_identity_free()
         failed.action_retry()
         return len(failed)
 
@@ -184,7 +185,7 @@ class LlmGenerationQueue(models.Model):
         self.ensure_one()
         what = dict(self._fields["refused_by"]._description_selection(self.env))[refusal]
         managers = self.env.ref("llm.group_llm_manager").sudo().user_ids.filtered("active")
-        for manager in managers.filtered(lambda user: not user._is_superuser()):
+        for manager in managers.filtered(self._is_business_of):
             self.sudo().activity_schedule(
                 "mail.mail_activity_data_todo",
                 user_id=manager.id,
@@ -194,6 +195,13 @@ class LlmGenerationQueue(models.Model):
                     " account, then press Process Now."
                 ),
             )
+
+    def _is_business_of(self, manager):
+        """Return whether a manager may see this queue in any of their companies."""
+        companies = {"allowed_company_ids": manager.company_ids.ids}
+        return not manager._is_superuser() and self.with_user(manager).with_context(
+            **companies
+        ).has_access("read")
 
     def _search_jobs(self, domain):
         domain &= Domain("provider_id", "in", self.provider_id.ids)

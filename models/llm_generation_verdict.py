@@ -121,7 +121,7 @@ class LlmGenerationVerdict(models.AbstractModel):
         if decision.pause:
             self._pause(queue, decision.pause, answer.error_type)
         if decision.action == "give_back":
-            self._give_back(job, max(decision.delay, decision.pause), **values)
+            self._give_back(job, decision.delay, **values)  # a pause of the queue holds it, too
             return
         job._set_state("failed", **values, **self._retry_values(decision))
 

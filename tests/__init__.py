@@ -4,8 +4,10 @@ from . import test_doctests
 from . import test_http_errors
 from . import test_lazy_cursor
 from . import test_llm_generation_engine
+from . import test_llm_generation_figures
 from . import test_llm_generation_guard
 from . import test_llm_generation_job
+from . import test_llm_generation_queue
 from . import test_llm_generation_request
 from . import test_llm_generation_state
 from . import test_ratelimit

@@ -1,0 +1,224 @@
+from datetime import timedelta
+
+from odoo import fields
+
+from .common import LlmGenerationCommon
+
+STATS = {
+    "queue_id",
+    "queue_name",
+    "provider_id",
+    "provider_name",
+    "enabled",
+    "max_concurrent_jobs",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "health",
+    "health_reason",
+    "job_counts",
+    "performance",
+    "last_processed_at",
+}
+
+
+class TestLlmGenerationFigures(LlmGenerationCommon):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.thread = cls._create_thread()
+        cls.figures = [
+            name
+            for name, field in cls.env["llm.generation.queue"]._fields.items()
+            if field.compute == "_compute_figures"
+        ]
+
+    def _ended(self, state, count=1, *, hours=0.5, wait=0.0, run=0.0):
+        """Create jobs that ended some hours ago."""
+        return self.env["llm.generation.job"].create([
+            {
+                "thread_id": self.thread.id,
+                "user_id": self.user.id,
+                "state": state,
+                "completed_at": fields.Datetime.now() - timedelta(hours=hours),
+                "queue_duration": wait,
+                "duration": run,
+            }
+            for _job in range(count)
+        ])
+
+    def _assert_health(self, health, reason):
+        self.queue.invalidate_recordset()
+        self.assertEqual(self.queue.queue_health, health)
+        self.assertRegex(self.queue.health_reason, reason)
+
+    def _statements(self, function):
+        self.env.flush_all()
+        self.env.invalidate_all()
+        before = self.env.cr.sql_log_count
+        function()
+        return self.env.cr.sql_log_count - before
+
+    def test_a_new_queue_has_nothing_to_tell(self):
+        self.assertRecordValues(
+            self.queue,
+            [
+                {
+                    "current_running_jobs": 0,
+                    "queued_jobs_count": 0,
+                    "total_jobs_today": 0,
+                    "avg_queue_time": 0,
+                    "avg_processing_time": 0,
+                    "success_rate": 0,
+                    "throughput": 0,
+                    "last_processed_at": False,
+                    "queue_health": "healthy",
+                }
+            ],
+        )
+
+    def test_live_jobs_are_counted_by_state(self):
+        self._create_job("draft")
+        self._create_job("queued")
+        self._create_job("queued")
+        self._create_job("running")
+        self._create_job("queued", self.direct_model)
+        self.queue.invalidate_recordset()
+        self.assertEqual((self.queue.queued_jobs_count, self.queue.current_running_jobs), (2, 1))
+        self.assertTrue(self.queue.last_processed_at)
+        self.assertEqual(
+            self.queue.get_queue_stats()["job_counts"],
+            {"draft": 1, "queued": 2, "running": 1, "completed": 0, "failed": 0, "cancelled": 0},
+        )
+
+    def test_the_success_rate_leaves_cancelled_jobs_out(self):
+        self._ended("completed", 3)
+        self._ended("failed", 1)
+        self._ended("cancelled", 6)
+        self.queue.invalidate_recordset()
+        self.assertEqual(self.queue.success_rate, 75)
+        self.assertAlmostEqual(self.queue.throughput, 4 / 24)
+
+    def test_what_ended_more_than_a_day_ago_does_not_count(self):
+        self._ended("completed", 1, hours=23, wait=4, run=8)
+        self._ended("failed", 5, hours=25, wait=100, run=100)
+        self.queue.invalidate_recordset()
+        self.assertEqual(self.queue.success_rate, 100)
+        self.assertEqual((self.queue.avg_queue_time, self.queue.avg_processing_time), (4, 8))
+
+    def test_averages_are_of_jobs_that_really_waited_and_ran(self):
+        self._ended("completed", wait=10, run=20)
+        self._ended("failed", wait=30, run=40)
+        self._ended("completed", wait=0, run=0)
+        self._ended("cancelled", wait=1000, run=1000)
+        self.queue.invalidate_recordset()
+        self.assertEqual((self.queue.avg_queue_time, self.queue.avg_processing_time), (20, 30))
+
+    def test_each_queue_has_figures_of_its_own(self):
+        self._ended("failed", 2)
+        self.direct_queue.invalidate_recordset()
+        self.assertEqual(self.direct_queue.total_jobs_today, 0)
+
+    def test_the_newest_jobs_are_at_hand(self):
+        jobs = self._ended("completed", 12)
+        self.assertEqual(self.queue.recent_job_ids.ids, jobs.sorted("id", reverse=True)[:10].ids)
+
+    def test_the_statements_do_not_grow_with_the_queues(self):
+        for number in range(4):
+            provider, model = self._create_provider(f"More {number}", "fakedirect")
+            self._create_job("queued", model)
+            self.assertTrue(provider)
+        queues = self.env["llm.generation.queue"].search([])
+        self.assertGreaterEqual(len(queues), 6)
+        one = self._statements(lambda: self.queue.read(self.figures))
+        many = self._statements(lambda: queues.read(self.figures))
+        self.assertEqual(many, one)
+        engine = self.env["llm.generation.figures"]
+        queues.provider_id.read(["active"])
+        queues.read(["provider_id"])
+        before = self.env.cr.sql_log_count
+        engine._figures(queues)
+        self.assertEqual(self.env.cr.sql_log_count - before, 1)
+
+    # === HEALTH === #
+
+    def test_a_queue_is_healthy_while_slots_are_free_and_jobs_succeed(self):
+        self._ended("completed", 9)
+        self._ended("failed", 1)
+        self._assert_health("healthy", "Slots are free")
+
+    def test_a_disabled_queue_is_disabled_whatever_else(self):
+        self._ended("failed", 10)
+        self.queue.enabled = False
+        self._assert_health("disabled", "disabled")
+
+    def test_busy_slots_are_a_warning(self):
+        self.queue.max_concurrent_jobs = 1
+        self._create_job("running")
+        for _job in range(2):
+            self._create_job("queued")
+        self._assert_health("warning", r"^Every slot is busy \(1\)\.$")
+
+    def test_a_long_line_before_busy_slots_is_critical(self):
+        self.queue.max_concurrent_jobs = 1
+        self._create_job("running")
+        for _job in range(3):
+            self._create_job("queued")
+        self._assert_health("critical", "Every slot is busy .* and 3 jobs wait")
+
+    def test_a_long_line_before_free_slots_is_none(self):
+        for _job in range(20):
+            self._create_job("queued")
+        self._assert_health("healthy", ".")
+
+    def test_many_failures_are_critical(self):
+        self._ended("failed", 3)
+        self._ended("completed", 2)
+        self._assert_health("critical", "3 of the last hour's 5 jobs failed")
+
+    def test_some_failures_are_a_warning(self):
+        self._ended("failed", 1)
+        self._ended("completed", 8)
+        self._assert_health("warning", "1 of the last hour's 9 jobs failed")
+
+    def test_a_few_jobs_prove_nothing(self):
+        self._ended("failed", 4)
+        self._assert_health("healthy", ".")
+
+    def test_failures_of_an_hour_ago_are_forgotten(self):
+        self._ended("failed", 10, hours=2)
+        self._assert_health("healthy", ".")
+
+    def test_half_is_enough_not_to_be_critical(self):
+        self._ended("failed", 3)
+        self._ended("completed", 3)
+        self._assert_health("warning", "3 of the last hour's 6 jobs failed")
+
+    def test_a_pause_is_a_warning(self):
+        self.queue.paused_until = fields.Datetime.now() + timedelta(minutes=1)
+        self._assert_health("warning", "asked for a pause")
+        self.queue.paused_until = fields.Datetime.now() - timedelta(minutes=1)
+        self._assert_health("healthy", ".")
+
+    def test_a_refusal_is_critical(self):
+        for refusal in ("quota", "authentication"):
+            self.queue.refused_by = refusal
+            self._assert_health("critical", "The provider refuses our account")
+
+    # === STATS === #
+
+    def test_the_stats_of_a_queue_tell_all_there_is(self):
+        self._ended("completed", wait=2, run=3)
+        stats = self.queue.get_queue_stats()
+        self.assertEqual(stats.keys(), STATS)
+        self.assertEqual((stats["queue_id"], stats["provider_name"]), (self.queue.id, "Native"))
+        self.assertEqual((stats["health"], stats["enabled"]), ("healthy", True))
+        self.assertEqual(stats["job_counts"]["completed"], 1)
+        performance = stats["performance"]
+        self.assertEqual(
+            (performance["avg_queue_time"], performance["avg_processing_time"]), (2, 3)
+        )
+        self.assertEqual(performance["success_rate"], 100)
+
+    def test_the_stats_of_many_queues_come_in_a_list(self):
+        stats = (self.queue | self.direct_queue).get_queue_stats()
+        self.assertEqual([stat["queue_id"] for stat in stats], (self.queue | self.direct_queue).ids)
