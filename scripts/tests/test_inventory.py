@@ -20,6 +20,7 @@ class TestB(TestA):
 
 class TestInventory(unittest.TestCase):
     def setUp(self):
+        super().setUp()
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         tests = Path(folder.name) / "tests"

@@ -14,6 +14,7 @@ class TestMessages(unittest.TestCase):
     """What goes wrong is told in a sentence that says what to do."""
 
     def setUp(self):
+        super().setUp()
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)

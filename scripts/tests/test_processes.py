@@ -18,6 +18,7 @@ PARENT = [sys.executable, "-c", _FORK]
 
 class TestProcesses(unittest.TestCase):
     def setUp(self):
+        super().setUp()
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)

@@ -16,6 +16,7 @@ Usage = namedtuple("Usage", "free")
 
 class TestSteps(unittest.TestCase):
     def setUp(self):
+        super().setUp()
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.enterContext(patch.dict(os.environ, XDG_CACHE_HOME=folder.name))
