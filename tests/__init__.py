@@ -11,6 +11,7 @@ from . import test_llm_generation_queue
 from . import test_llm_generation_request
 from . import test_llm_generation_state
 from . import test_ratelimit
+from . import test_readme
 from . import test_runner_threads
 from . import test_schema
 from . import test_security
