@@ -20,3 +20,4 @@ from . import llm_generation_follow
 from . import llm_provider
 from . import llm_thread
 from . import res_config_settings
+from . import llm_generation_webhook

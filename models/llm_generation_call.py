@@ -137,7 +137,10 @@ class LlmGenerationCall(models.AbstractModel):
         except exceptions.NoJobInterfaceError:
             return self._generate(job, claim), False
         if isinstance(result, dict):
-            return Answer.from_dict(result), result
+            answer = Answer.from_dict(result)
+            if answer.state in {"queued", "running"} and not answer.external_job_id:
+                raise exceptions.ProviderFailedError(NO_ID)
+            return answer, result
         if not result:
             raise exceptions.ProviderFailedError(NO_ID)
         return Answer("running", external_job_id=str(result)), result

@@ -60,6 +60,12 @@ class LlmGenerationQueue(models.Model):
         help="Seconds after which a running job is stopped and counts as failed. 0: never.",
     )
     model_limit_ids = fields.One2many("llm.generation.model.limit", "queue_id")
+    webhook_secret = fields.Char(
+        copy=False,
+        groups="llm.group_llm_manager",
+        help="With this secret the provider signs its webhooks, by the Standard Webhooks"
+        " specification. Without one they are refused.",
+    )
     always_queue = fields.Boolean(
         tracking=True, help="Every generation of this provider goes through the queue."
     )

@@ -1,3 +1,4 @@
+import json
 import logging
 from collections import defaultdict
 from datetime import timedelta
@@ -66,9 +67,9 @@ class LlmGenerationVerdict(models.AbstractModel):
             if claim.job_id in jobs._ids:
                 _logger.info("Job %s: attempt %s is %s", claim.job_id, claim.token, answer)
             elif answer.external_job_id:
-                self._change(
-                    sql.LATE_EXTERNAL, {"job": claim.job_id, "external": answer.external_job_id}
-                )
+                data = json.dumps(answer.provider_data) if answer.provider_data else None
+                params = {"external": answer.external_job_id, "data": data}
+                self._change(sql.LATE_EXTERNAL, {"job": claim.job_id, **params})
         return len(jobs)
 
     @api.model
@@ -101,6 +102,8 @@ class LlmGenerationVerdict(models.AbstractModel):
         """Note where an external job is, and when to ask again."""
         polls = 0 if answer.external_job_id else job.poll_count + 1
         wait = answer.poll_after or min(LAST_POLL, FIRST_POLL * 1.5**polls)
+        if job.is_hinted:  # a webhook came while we asked, or before the job had its id
+            wait = 0.0
         now = fields.Datetime.now()
         values |= {"next_poll_at": now + timedelta(seconds=wait), "poll_count": polls}
         values.pop("error_message", None)

@@ -4,8 +4,9 @@ import time
 
 from odoo import api, fields, models
 
+from ..exceptions import GenerationError
 from ..runner.answer import Claim
-from ..runner.webhook_signatures import TOLERANCE, WebhookRefusedError
+from ..runner.webhook_signatures import OTHER_JOB, TOLERANCE, WebhookRefusedError
 
 _logger = logging.getLogger(__name__)
 
@@ -40,10 +41,13 @@ class LlmGenerationWebhook(models.AbstractModel):
                 known = job.external_job_id
                 # Without an id of ours yet, the webhook was faster than our own commit.
                 if known and delivery.external_id and delivery.external_id != known:
-                    raise WebhookRefusedError("it is about another job")  # noqa: TRY301
+                    raise WebhookRefusedError(OTHER_JOB)  # noqa: TRY301
             except WebhookRefusedError as refusal:
                 _logger.warning("Job %s: a webhook was refused: %s", job_id, refusal)
                 return 401
+            except GenerationError as error:
+                _logger.warning("Job %s: a webhook cannot be verified now: %s", job_id, error)
+                return 503
             return webhook._note(claim, delivery)
 
     @api.model

@@ -17,6 +17,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 #: Seconds by which a webhook's time may differ from ours, as both specifications say.
 TOLERANCE = 300
 
+NO_SECRET = "no secret is configured for this provider"
+BAD_SECRET = "the configured secret is no base64"
+WRONG_SIGNATURE = "the signature is wrong"
+WRONG_TIME = "its timestamp is no number"
+NOT_FRESH = "it is older or newer than five minutes"
+NO_JOB = "it names no job"
+OTHER_JOB = "it is about another job"
+
 
 class WebhookRefusedError(Exception):
     """The webhook is not what it says, or nobody can tell. Its text goes into the log only."""
@@ -45,7 +53,7 @@ def verify_standard(headers, body, secret, now=None):
     :raise WebhookRefusedError: for anything else than a fresh webhook with a valid signature
     """
     if not secret:
-        raise WebhookRefusedError("no secret is configured for this provider")
+        raise WebhookRefusedError(NO_SECRET)
     message_id, timestamp, signatures = (
         _header(headers, f"webhook-{name}") for name in ("id", "timestamp", "signature")
     )
@@ -53,15 +61,15 @@ def verify_standard(headers, body, secret, now=None):
     try:
         key = base64.b64decode(secret.strip().removeprefix("whsec_"), validate=True)
     except (binascii.Error, ValueError):
-        raise WebhookRefusedError("the configured secret is no base64") from None
+        raise WebhookRefusedError(BAD_SECRET) from None
     signed = f"{message_id}.{timestamp}.".encode() + body
     expected = base64.b64encode(hmac.digest(key, signed, "sha256"))
     given = [text.removeprefix("v1,") for text in signatures.split() if text.startswith("v1,")]
     if not key or not any(hmac.compare_digest(expected, text.encode()) for text in given):
-        raise WebhookRefusedError("the signature is wrong")
+        raise WebhookRefusedError(WRONG_SIGNATURE)
     external_id = _job_of(body)
     if not external_id:
-        raise WebhookRefusedError("it names no job")
+        raise WebhookRefusedError(NO_JOB)
     return Delivery(_key(message_id, timestamp), external_id)
 
 
@@ -81,13 +89,13 @@ def verify_fal(headers, body, keys, now=None):
     )
     _check_age(timestamp, now)
     digest = hashlib.sha256(body).hexdigest()
-    signed = "\n".join((request_id, user_id, timestamp, digest)).encode()
+    signed = f"{request_id}\n{user_id}\n{timestamp}\n{digest}".encode()
     try:
         raw = bytes.fromhex(signature)
     except ValueError:
-        raise WebhookRefusedError("the signature is not hexadecimal") from None
+        raise WebhookRefusedError(WRONG_SIGNATURE) from None
     if not any(_is_signed(key, raw, signed) for key in keys):
-        raise WebhookRefusedError("the signature is wrong")
+        raise WebhookRefusedError(WRONG_SIGNATURE)
     return Delivery(_key(request_id, timestamp, digest), request_id)
 
 
@@ -122,9 +130,9 @@ def _header(headers, name):
 
 def _check_age(timestamp, now=None):
     if not (timestamp.isascii() and timestamp.isdecimal() and len(timestamp) < 16):
-        raise WebhookRefusedError("its timestamp is no number")
+        raise WebhookRefusedError(WRONG_TIME)
     if abs((time.time() if now is None else now) - int(timestamp)) > TOLERANCE:
-        raise WebhookRefusedError("it is older or newer than five minutes")
+        raise WebhookRefusedError(NOT_FRESH)
 
 
 def _key(*parts):

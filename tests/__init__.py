@@ -15,3 +15,5 @@ from . import test_readme
 from . import test_runner_threads
 from . import test_schema
 from . import test_security
+from . import test_webhook
+from . import test_webhook_signatures

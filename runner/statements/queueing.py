@@ -119,7 +119,8 @@ FENCE = """
 #: The provider accepted a job whose attempt had been overtaken: it has to be told.
 LATE_EXTERNAL = """
     UPDATE llm_generation_job
-    SET external_job_id = %(external)s, must_cancel = state IN ('cancelled', 'failed')
+    SET external_job_id = %(external)s, must_cancel = state IN ('cancelled', 'failed'),
+        provider_data = COALESCE(%(data)s::jsonb, provider_data)
     WHERE id = %(job)s AND external_job_id IS NULL AND state <> 'running'
 """
 

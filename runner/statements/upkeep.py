@@ -31,7 +31,7 @@ NEXT_DUE = f"""
 #: about them for half a minute.
 CLAIM_POLLS = f"""
     UPDATE llm_generation_job j
-    SET next_poll_at = {NOW} + interval '30 seconds'
+    SET next_poll_at = {NOW} + interval '30 seconds', is_hinted = FALSE
     FROM (
         SELECT id FROM llm_generation_job
         WHERE state = 'running' AND external_job_id IS NOT NULL
