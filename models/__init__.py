@@ -16,8 +16,8 @@ from . import llm_generation_verdict
 from . import llm_generation_call
 from . import llm_generation_life
 from . import llm_generation_upkeep
+from . import llm_generation_webhook
 from . import llm_generation_follow
 from . import llm_provider
 from . import llm_thread
 from . import res_config_settings
-from . import llm_generation_webhook
