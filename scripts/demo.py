@@ -23,6 +23,14 @@ def play(stack):
         return generations.report(proxy)
 
 
+def _start(stack):
+    try:
+        stack.start()
+    except RuntimeError as error:  # an installation that failed; it names its log
+        halt(f"{error}. 'make clean' starts from nothing.")
+    step("ready")
+
+
 def farewell(stack):
     title("Odoo is running")
     say(f"Open    {stack.url}/odoo")
@@ -39,8 +47,7 @@ def main():
     set_up("demo")
     stack = Stack()
     try:
-        stack.start()
-        step("ready")
+        _start(stack)
         passed = play(stack)
         if not leave:
             farewell(stack)
