@@ -57,8 +57,9 @@ class Lab:
     def _keep_logs(self):
         shutil.rmtree(self.kept_logs, ignore_errors=True)
         self.kept_logs.mkdir(parents=True)
-        for log in self.folder.glob("**/*.log"):
-            shutil.copyfile(log, self.kept_logs / log.name)
+        for pattern in ("*.log", "*.png"):  # the pictures are of browser tests that failed
+            for path in self.folder.rglob(pattern):
+                shutil.copyfile(path, self.kept_logs / path.name)
 
     def stack_database(self, name):
         """Make a database that has all our modules."""

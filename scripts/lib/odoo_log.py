@@ -58,8 +58,14 @@ def read(text, ours=()):
     for record in records(text.replace(str(paths.cache()), "CACHE")):
         _read_record(report, record, ours)
     if report.failed:
-        report.problems = [one for one in report.problems if not _SUMMARY.search(one.text)]
+        report.problems = [one for one in report.problems if not _is_echo(one, report.failed)]
     return report
+
+
+def _is_echo(record, failed):
+    """Tell a record that only says again that a test failed: a summary, or the test's browser."""
+    loggers = (f"odoo.addons.{module}.tests.{file}.{name}." for module, file, name in failed)
+    return _SUMMARY.search(record.text) or record.logger.startswith(tuple(loggers))
 
 
 def _read_record(report, record, ours):

@@ -48,6 +48,12 @@ class TestOdooLog(unittest.TestCase):
         self.assertFalse(odoo_log.read(log(started(), failure, summary)).problems)
         self.assertTrue(odoo_log.read(log(started(), summary)).problems)
 
+    def test_what_the_browser_of_a_failed_test_says_is_no_second_problem(self):
+        failure = ("ERROR", "odoo.addons.llm.tests.test_a", "FAIL: TestA.test_b")
+        browser = ("ERROR", "odoo.addons.llm.tests.test_a.TestA.test_b.browser", "step not found")
+        self.assertFalse(odoo_log.read(log(started(), failure, browser)).problems)
+        self.assertTrue(odoo_log.read(log(started(), browser)).problems)
+
     def test_only_warnings_about_us_are_problems(self):
         cases = (
             ("odoo.addons.llm.models.x", "careful", True),
