@@ -228,6 +228,14 @@ class TestLlmGenerationEngine(LlmGenerationCommon):
         self.assertEqual(len(self._claim_many()[0]), 1)
         self.assertFalse(self._claim_many()[0])
 
+    def test_inputs_that_limit_the_answer_limit_the_estimate(self):
+        guessed = self._queued(generation_inputs={"prompt": "x"})
+        limited = self._queued(generation_inputs={"prompt": "x", "max_tokens": 5})
+        nonsense = self._queued(generation_inputs={"prompt": "x", "max_tokens": "many"})
+        self.assertLess(limited.estimated_tokens, 20)
+        self.assertGreater(guessed.estimated_tokens, 200)
+        self.assertGreater(nonsense.estimated_tokens, 200)
+
     def test_what_was_really_used_replaces_the_estimate(self):
         self.queue.write({"tokens_per_minute": 6000, "max_concurrent_jobs": 50})
         job = self._queued(generation_inputs={"prompt": "x" * 4000})

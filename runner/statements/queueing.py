@@ -159,7 +159,11 @@ ENQUEUE = """
         is_delayed = COALESCE(j.scheduled_at > %(now)s, FALSE),
         attempt_count = COALESCE(j.attempt_count, 0),
         retry_count = COALESCE(j.retry_count, 0) + (CASE WHEN j.state = 'failed' THEN 1 ELSE 0 END),
-        estimated_tokens = %(answer_tokens)s + COALESCE(length(j.generation_inputs::text), 0) / 4
+        estimated_tokens = COALESCE(
+                CASE jsonb_typeof(j.generation_inputs -> 'max_tokens') WHEN 'number' THEN
+                    LEAST(GREATEST((j.generation_inputs ->> 'max_tokens')::numeric, 1), 1000000)
+                END, %(answer_tokens)s)
+            + COALESCE(length(j.generation_inputs::text), 0) / 4
             + COALESCE((SELECT length(m.body) FROM mail_message m
                         WHERE m.id = j.input_message_id), 0) / 4,
         queued_at = %(now)s,
