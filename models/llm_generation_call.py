@@ -78,8 +78,19 @@ class LlmGenerationCall(models.AbstractModel):
             if finish and not call.env.cr.in_transaction:
                 finish(claim, answer)
             else:
-                call._conclude([(claim, answer)])
+                call._conclude_or_fail(claim, answer)
         return raw
+
+    def _conclude_or_fail(self, claim, answer):
+        """Apply an answer; fail the job when it, or what the provider wrote, cannot be stored."""
+        try:
+            self._conclude([(claim, answer)])
+        except AWAY:
+            raise
+        except Exception:
+            self.env.cr.rollback()
+            _logger.exception("The answer of job %s cannot be stored", claim.job_id)
+            self._conclude([(claim, Answer("failed", error_type="internal"))])
 
     def _conclude(self, pairs):
         """Apply answers and commit; wait for a database that is away: the answers are paid for.
@@ -127,13 +138,9 @@ class LlmGenerationCall(models.AbstractModel):
     @api.model
     def _submit(self, job, claim):
         """Hand the job to its provider, or generate directly where that runs no jobs."""
-        provider = job.provider_id
-        if job.external_job_id and job.error_type not in ENDED_AT_PROVIDER:
-            # An earlier attempt may still be running there: paying for both is worse than for
-            # either.
-            provider.cancel_generation_job(job)
+        self._end_earlier_try(job)
         try:
-            result = provider.create_generation_job(job)
+            result = job.provider_id.create_generation_job(job)
         except exceptions.NoJobInterfaceError:
             return self._generate(job, claim), False
         if isinstance(result, dict):
@@ -144,6 +151,23 @@ class LlmGenerationCall(models.AbstractModel):
         if not result:
             raise exceptions.ProviderFailedError(NO_ID)
         return Answer("running", external_job_id=str(result)), result
+
+    @api.model
+    def _end_earlier_try(self, job):
+        """Cancel what the attempt before may have left running: nobody pays for both."""
+        *_older, earlier = job.attempt_ids.sorted("id")[:-1] or [job.attempt_ids.browse()]
+        if not earlier.external_job_id or earlier.error_type in ENDED_AT_PROVIDER:
+            return
+        field = job._fields["external_job_id"]
+        field._update_cache(job, earlier.external_job_id)  # that is where providers look
+        try:
+            job.provider_id.cancel_generation_job(job)
+        except Exception as error:  # noqa: BLE001 what it was worth trying for comes anyway
+            self.env.cr.rollback()
+            _logger.warning(
+                "Job %s: its earlier try was not cancelled\n%s", job.id, traceback_of(error)
+            )
+        field._update_cache(job, None)
 
     @api.model
     def _ask(self, job, _claim):

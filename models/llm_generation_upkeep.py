@@ -178,8 +178,8 @@ class LlmGenerationUpkeep(models.AbstractModel):
         """Tell the provider that a job was given up; it may refuse."""
         with self._transaction(lazy=True) as upkeep:
             job = upkeep.env["llm.generation.job"].browse(job_id).exists()
-            if not job:
-                return
+            if not job.external_job_id or job.state == "running":
+                return  # it was tried again meanwhile, which ended the earlier try
             try:
                 done = job.with_user(job.user_id).provider_id.cancel_generation_job(
                     job.with_user(job.user_id)

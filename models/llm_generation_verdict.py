@@ -1,6 +1,7 @@
 import json
 import logging
 from collections import defaultdict
+from dataclasses import replace
 from datetime import timedelta
 
 from odoo import api, fields, models
@@ -44,9 +45,11 @@ class LlmGenerationVerdict(models.AbstractModel):
         :param pairs: `(claim, answer)` tuples
         :return: how many of them still counted
         """
-        answers = {claim.job_id: answer for claim, answer in pairs}
-        claims = [claim for claim, _answer in pairs]
-        jobs = self._fence(claims)
+        jobs = self._fence([claim for claim, _answer in pairs])
+        tokens = {job.id: job.attempt_token for job in jobs}
+        late = [pair for pair in pairs if tokens.get(pair[0].job_id) != pair[0].token]
+        answers = {claim.job_id: answer for claim, answer in pairs if (claim, answer) not in late}
+        answers = self._with_known_messages(jobs, answers)
         self._settle_tokens(jobs, answers)
         for job in jobs:
             if pause := answers[job.id].pause:
@@ -62,15 +65,29 @@ class LlmGenerationVerdict(models.AbstractModel):
                 job._set_state("cancelled", **values, error_type="cancelled")
             else:
                 self._apply_failure(job, answer, values)
-        for claim in claims:
-            answer = answers[claim.job_id]
-            if claim.job_id in jobs._ids:
-                _logger.info("Job %s: attempt %s is %s", claim.job_id, claim.token, answer)
-            elif answer.external_job_id:
+        for job_id, answer in answers.items():
+            _logger.info("Job %s: attempt %s is %s", job_id, tokens[job_id], answer)
+        for claim, answer in late:
+            if answer.external_job_id:
                 data = json.dumps(answer.provider_data) if answer.provider_data else None
                 params = {"external": answer.external_job_id, "data": data}
                 self._change(sql.LATE_EXTERNAL, {"job": claim.job_id, **params})
         return len(jobs)
+
+    @api.model
+    def _with_known_messages(self, jobs, answers):
+        """Return the answers without messages that are none of their job's thread."""
+        ids = {answer.output_message_id for answer in answers.values() if answer.output_message_id}
+        if not ids:
+            return answers
+        messages = self.env["mail.message"].sudo().browse(ids).exists()
+        places = {message.id: (message.model, message.res_id) for message in messages}
+        return {
+            job.id: answers[job.id]
+            if places.get(answers[job.id].output_message_id) == ("llm.thread", job.thread_id.id)
+            else replace(answers[job.id], output_message_id=None)
+            for job in jobs
+        }
 
     @api.model
     def _complete(self, jobs, answers):

@@ -52,6 +52,7 @@ class Answer:
             )
         message = values.get("output_message_id")
         message_id = getattr(message, "id", message)
+        is_id = type(message_id) is int and 0 < message_id < 2**31
         error = values.get("error_message")
         error_type = values.get("error_type")
         is_known = any(error_type == code for code, _label in ERROR_TYPES)
@@ -59,7 +60,7 @@ class Answer:
             error_type = "provider_failed" if values["state"] == "failed" else None
         return cls(
             state=values["state"],
-            output_message_id=message_id if type(message_id) is int and message_id > 0 else None,
+            output_message_id=message_id if is_id else None,
             external_job_id=str(values.get("external_job_id") or "") or None,
             error_type=error_type,
             error_message=scrub(error) if error else None,
@@ -103,6 +104,7 @@ def _storable(data):
     if not data or not isinstance(data, dict):
         return None
     try:
-        return json.loads(json.dumps(data, allow_nan=False).replace("\\u0000", ""))
+        text = json.dumps(data, allow_nan=False, ensure_ascii=False)
+        return json.loads(text.encode("utf-8", "replace").replace(b"\\u0000", b""))
     except (TypeError, ValueError):
         return None

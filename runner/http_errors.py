@@ -31,12 +31,13 @@ UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def scrub(text):
-    """Return `text` without what looks like a credential, and without NUL.
+    """Return `text` without what looks like a credential, as PostgreSQL can store it.
 
     >>> scrub("Incorrect API key provided: sk-abcdefgh12345678.")
     'Incorrect API key provided: [hidden]'
     """
-    return SECRET_RE.sub("[hidden]", str(text)).replace("\x00", "")
+    text = str(text).replace("\x00", "").encode("utf-8", "replace").decode()
+    return SECRET_RE.sub("[hidden]", text)
 
 
 def traceback_of(error):

@@ -3,6 +3,7 @@ from . import test_backoff
 from . import test_doctests
 from . import test_http_errors
 from . import test_lazy_cursor
+from . import test_llm_generation_call
 from . import test_llm_generation_engine
 from . import test_llm_generation_figures
 from . import test_llm_generation_guard
@@ -10,6 +11,7 @@ from . import test_llm_generation_job
 from . import test_llm_generation_queue
 from . import test_llm_generation_request
 from . import test_llm_generation_state
+from . import test_llm_generation_verdict
 from . import test_ratelimit
 from . import test_readme
 from . import test_runner_threads

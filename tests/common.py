@@ -115,16 +115,18 @@ class LlmGenerationCommon(TransactionCase):
     @classmethod
     def _create_thread(cls, model=None, user=None, **values):
         model = model or cls.native_model
+        threads = cls.env["llm.thread"].with_user(user or cls.user)
+        # Neither log note nor followers: they take longer than all the rest.
         return (
-            cls
-            .env["llm.thread"]
-            .with_user(user or cls.user)
+            threads
+            .with_context(tracking_disable=True, mail_create_nosubscribe=True)
             .create({
                 "name": "Thread",
                 "provider_id": model.provider_id.id,
                 "model_id": model.id,
                 **values,
             })
+            .with_env(threads.env)
         )
 
     @classmethod

@@ -99,7 +99,11 @@ CLAIM = f"""
         attempt_token = attempt.id,
         attempt_count = j.attempt_count + 1,
         scheduled_at = NULL,
-        progress = 0
+        progress = 0,
+        external_job_id = NULL,
+        next_poll_at = NULL,
+        result_expires_at = NULL,
+        is_hinted = FALSE
     FROM attempt
     WHERE j.id = attempt.job_id
     RETURNING j.id, attempt.id, j.estimated_tokens
