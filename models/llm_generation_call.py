@@ -4,7 +4,6 @@ import time
 from dataclasses import replace
 
 import psycopg2
-from psycopg2.pool import PoolError
 
 from odoo import api, models
 from odoo.exceptions import AccessError, MissingError, UserError
@@ -12,6 +11,7 @@ from odoo.exceptions import AccessError, MissingError, UserError
 from .. import exceptions
 from ..runner import thread_lock
 from ..runner.answer import Answer
+from ..runner.database import is_away
 from ..runner.http_errors import classify, scrub, traceback_of
 
 _logger = logging.getLogger(__name__)
@@ -22,8 +22,6 @@ NO_ID = "The provider accepted the job without an id."
 BUSY_DELAY = 5.0
 #: Errors after which nothing runs at the provider any more.
 ENDED_AT_PROVIDER = ("provider_failed", "cancelled")
-#: How the database says that it is not there.
-AWAY = (psycopg2.OperationalError, psycopg2.InterfaceError, PoolError)
 #: Seconds between the tries to store an answer while the database is away: ten minutes.
 PATIENCE = (0.2, 0.5, 1, 2, 5, *[10] * 59)
 
@@ -106,11 +104,11 @@ class LlmGenerationCall(models.AbstractModel):
                     self._apply(pairs)
                 self.env.cr.commit()
                 return
-            except AWAY as error:
-                with contextlib.suppress(*AWAY):
-                    self.env.cr.rollback()
-                if pause is None:
+            except psycopg2.Error as error:
+                if pause is None or not is_away(error):
                     raise
+                with contextlib.suppress(psycopg2.Error):
+                    self.env.cr.rollback()
                 _logger.warning("The database is away (%s), answers wait", type(error).__name__)
                 if has_writes:  # what the provider's code wrote is gone with the transaction
                     lost = exceptions.UnknownOutcomeError("The database went away with the answer.")
@@ -244,7 +242,7 @@ class LlmGenerationCall(models.AbstractModel):
         if isinstance(error, ThreadBusyError):
             return Answer("failed", error_type="busy", retry_after=BUSY_DELAY)
         known = classify(error)
-        if known is None and isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
+        if known is None and is_away(error):
             known = exceptions.UnknownOutcomeError("The database was away during the call.")
         if known is None and isinstance(error, AccessError | MissingError):
             return Answer("failed", error_type="access", error_message=scrub(error))

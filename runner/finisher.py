@@ -1,7 +1,10 @@
 """Stores verdicts in batches: jobs that end at the same time share one transaction."""
 
+import logging
 import queue
 import threading
+
+_logger = logging.getLogger(__name__)
 
 #: Verdicts stored in one transaction at most.
 BATCH = 200
@@ -36,6 +39,9 @@ class Finisher(threading.Thread):
                 pairs.append(self._queue.get())
             try:
                 self._store(pairs)
+            except Exception:
+                # The thread must go on: everything that ends later passes through here.
+                _logger.exception("%s answers were lost", len(pairs))
             finally:
                 with self._lock:
                     self._pending -= len(pairs)

@@ -25,15 +25,17 @@ class _Session:
     def execute(self, statement, key):
         # A lock that went with its connection is not missed: the fence of the engine still
         # lets only one answer through.
-        if self.connection is None or self.connection.closed:
-            self.connection = private_connection(self.dbname)
-        try:
-            with self.connection.cursor() as cursor:
-                cursor.execute(statement, [key])
-                return cursor.fetchone()[0]
-        except psycopg2.Error:
-            self.connection.close()
-            raise
+        if self.connection is not None and not self.connection.closed:
+            with contextlib.suppress(psycopg2.Error):
+                return self._ask(statement, key)
+            self.connection.close()  # it died since it was last used
+        self.connection = private_connection(self.dbname)
+        return self._ask(statement, key)
+
+    def _ask(self, statement, key):
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement, [key])
+            return cursor.fetchone()[0]
 
 
 def _session(dbname):
