@@ -71,6 +71,7 @@ class Runner(threading.Thread):
         self._registry = None
         self._checked_at = 0.0
         self._is_full = False
+        self._may_retire = True
 
     # === LIFE === #
 
@@ -84,6 +85,8 @@ class Runner(threading.Thread):
                 self._serve()
             except psycopg2.Error as error:
                 self._ready.clear()
+                # Whatever would start the next runner may have ended with the connection.
+                self._may_retire = False
                 _logger.warning("Runner %s lost the database: %s", self.title, type(error).__name__)
             except Exception:
                 _logger.exception("Runner %s failed, and starts over", self.title)
@@ -152,7 +155,13 @@ class Runner(threading.Thread):
         if self._registry is None or now > self._checked_at + REGISTRY_CHECK:
             # Another process may have installed a module.
             self._checked_at = now
-            self._registry = Registry(self.dbname).check_signaling()
+            try:
+                self._registry = Registry(self.dbname).check_signaling()
+            except psycopg2.Error:
+                if self._registry is None:
+                    raise
+                # What must wait for the database waits where its answer is not lost meanwhile.
+                _logger.info("Runner %s cannot look for new modules now", self.title)
         context = {"generation_outbox": self.outbox, **context}
         return api.Environment(LazyCursor(self._registry), SUPERUSER_ID, context)[name]
 
@@ -172,7 +181,7 @@ class Runner(threading.Thread):
             self._due["claim"] = time.monotonic() + (wait or HEARTBEAT)
         if self.calls:
             self._last_work = time.monotonic()
-        elif time.monotonic() - self._last_work > LINGER:
+        elif self._may_retire and time.monotonic() - self._last_work > LINGER:
             self._retire()
             return
         self._wait()
