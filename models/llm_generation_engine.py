@@ -142,8 +142,8 @@ class LlmGenerationEngine(models.AbstractModel):
         if cr.postcommit.data.setdefault("llm_generate_job.woken", False):
             return
         cr.postcommit.data["llm_generate_job.woken"] = True
-        if pool.is_running(cr.dbname):
-            cr.postcommit.add(self._start_runner_if_gone)
+        if pool.is_running(cr.dbname) or pool.starts_by_itself():
+            cr.postcommit.add(self._ensure_runner)
         else:
             self._pump_cron()._trigger()
 
@@ -151,10 +151,12 @@ class LlmGenerationEngine(models.AbstractModel):
     def _pump_cron(self):
         return self.env.ref("llm_generate_job.ir_cron_process_queues").sudo()
 
-    def _start_runner_if_gone(self):
+    def _ensure_runner(self):
         # The runner of this process may have ended between the look and the commit; whichever
         # runner is alive after the commit has been notified.
-        if not pool.is_running(self.env.cr.dbname):
+        if pool.starts_by_itself():
+            pool.ensure(self.env.cr.dbname)
+        elif not pool.is_running(self.env.cr.dbname):
             with self._transaction() as engine:
                 engine._pump_cron()._trigger()
 

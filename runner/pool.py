@@ -5,7 +5,8 @@ import ctypes
 import os
 import threading
 
-from odoo.service.server import CommonServer
+from odoo.service import server
+from odoo.tools import config
 
 #: Parameter of glibc's mallopt(3).
 M_ARENA_MAX = -8
@@ -34,6 +35,20 @@ def ensure(dbname):
         return runner
 
 
+def starts_by_itself():
+    """Return whether this process may have a runner without a scheduled action's starting it.
+
+    A threaded server may, and has to: when PostgreSQL restarts, its threads for scheduled
+    actions end, and nothing starts them again.
+    """
+    return (
+        isinstance(server.server, server.ThreadedServer)
+        and server.server.httpd is not None
+        and config["max_cron_threads"] > 0
+        and not config["test_enable"]
+    )
+
+
 def _spare_address_space():
     """Keep glibc from giving each thread 64 MiB of addresses to allocate from.
 
@@ -58,4 +73,4 @@ def stop_all():
         runner.stop()
 
 
-CommonServer.on_stop(stop_all)
+server.CommonServer.on_stop(stop_all)
