@@ -2,13 +2,13 @@
 
 import contextlib
 import http.client
+import json
 import threading
 import urllib.error
 import urllib.parse
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-FAILURE = b'{"error": {"message": "The demo lets this one call fail.", "type": "server_error"}}'
 #: Headers about a connection, not about what is said on it.
 HOP_BY_HOP = frozenset({"connection", "content-length", "date", "server", "transfer-encoding"})
 
@@ -78,15 +78,14 @@ class _Handler(BaseHTTPRequestHandler):
         # Either side may hang up; that ends the call on the other side, too.
         with model.counted(), contextlib.suppress(OSError, http.client.HTTPException):
             if model.is_to_fail(body or b""):
-                self._answer(500, {"Content-Type": "application/json"})
-                self.wfile.write(FAILURE)
+                self._refuse(500, "The demo lets this one call fail.")
                 return
             try:
                 answer = model.opener.open(self._request(body), timeout=120)
             except urllib.error.HTTPError as error:
                 answer = error
             except OSError as error:
-                self.send_error(502, str(error))
+                self._refuse(502, f"The model cannot be reached: {error}")
                 return
             with answer:
                 self._answer(answer.status, answer.headers)
@@ -97,6 +96,10 @@ class _Handler(BaseHTTPRequestHandler):
         kept = ("Content-Type", "Authorization", "Accept")
         headers = {name: self.headers[name] for name in kept if self.headers[name]}
         return urllib.request.Request(self.server.model.target + self.path, body, headers)
+
+    def _refuse(self, status, sentence):
+        self._answer(status, {"Content-Type": "application/json"})
+        self.wfile.write(json.dumps({"error": {"message": sentence}}).encode())
 
     def _answer(self, status, headers):
         self.send_response(status)

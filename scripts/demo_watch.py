@@ -166,8 +166,8 @@ class Generations:
         if item.state == "completed":
             return f"is answered: {item.answer}"
         if item.state == "failed":
-            again = "will be tried again: " if item.values["retry_at"] else ""
-            return f"failed, {again}{item.values['error_message']}"
+            again = " and is tried again" if item.values["retry_at"] else ""
+            return f"failed{again}: {item.values['error_message']}"
         return {
             "queued": "waits again",
             "running": f"runs: {item.question}",
