@@ -50,6 +50,8 @@ class ModelServer:
         return self
 
     def is_ready(self):
+        if not self.process.listens_on(self.port):
+            return False
         try:
             url = f"http://127.0.0.1:{self.port}/v1/models"
             with urllib.request.urlopen(url, timeout=5) as answer:

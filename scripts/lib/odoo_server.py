@@ -183,6 +183,9 @@ class Server:
             halt(f"Odoo did not start: see {self.log}.")
 
     def is_ready(self):
+        """Tell whether it answers: it, and no other program that took the port meanwhile."""
+        if not self.process.listens_on(self.port):
+            return False
         try:
             with urllib.request.urlopen(f"{self.url}/web/health", timeout=5) as answer:
                 return answer.status == 200

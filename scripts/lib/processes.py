@@ -45,6 +45,18 @@ class Process:
         self.send(signal.SIGKILL)
         wait_for(lambda: not self.is_alive(), 10, 0.02)
 
+    def listens_on(self, port):
+        """Tell whether it is this program, or a child of it, that answers at a port."""
+        wanted = _listeners(port)
+        for pid in (self.pid, *_session_members(self.pid)):
+            for link in Path(f"/proc/{pid}/fd").glob("*"):
+                try:
+                    if str(link.readlink()) in wanted:
+                        return True
+                except OSError:
+                    continue  # it was closed meanwhile
+        return False
+
     def as_dict(self):
         return {"pid": self.pid, "started": self.started}
 
@@ -81,6 +93,16 @@ def port_is_free(port):
         except OSError:
             return False
     return True
+
+
+def _listeners(port):
+    """Return the sockets that listen on a port, as /proc names them."""
+    found = set()
+    for line in Path("/proc/net/tcp").read_text(encoding="utf-8").splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
+            found.add(f"socket:[{fields[9]}]")
+    return found
 
 
 def _stat(pid):

@@ -12,7 +12,7 @@ import shutil
 
 from . import model_server, modules, odoo_server, paths, postgres, processes, seed
 from .commands import wait_for
-from .say import halt, step
+from .say import HaltError, halt, step
 
 PORT = 8069
 LOGIN = PASSWORD = "admin"
@@ -151,7 +151,13 @@ class Stack:
         if self.server.process:
             self.server.stop()
         step("Odoo …")
-        self.server.start()
+        try:
+            self.server.start()
+        except HaltError:
+            if os.environ.get("ODOO_PORT") or processes.port_is_free(self.server.port):
+                raise
+            # Another program took the port between the look and the start.
+            self.server = self.instance.server(self.database, name="odoo", cron_threads=2).start()
         self.ledger.add("odoo", self.server.process, port=self.server.port)
 
     def _port(self, entry):

@@ -1,3 +1,4 @@
+import socket
 import sys
 import tempfile
 import unittest
@@ -56,6 +57,14 @@ class TestProcesses(unittest.TestCase):
 
     def test_a_free_port_is_free(self):
         self.assertTrue(processes.port_is_free(processes.free_port()))
+
+    def test_another_program_on_the_port_is_told_apart(self):
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            port = listener.getsockname()[1]
+            self.assertTrue(processes.self_process().listens_on(port))
+            self.assertFalse(self.start().listens_on(port))
 
     def test_the_status_of_a_run_is_returned(self):
         with (self.folder / "log").open("w") as file:
