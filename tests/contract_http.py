@@ -1,0 +1,137 @@
+"""The parts of the contract that are about HTTP and about webhooks; see `contract.py`."""
+
+import logging
+import time
+from datetime import timedelta
+
+from odoo import fields
+from odoo.tools import mute_logger
+
+from . import fake_http
+
+WEBHOOK_LOG = "odoo.addons.llm_generate_job.models.llm_generation_webhook"
+
+
+class HttpContract:
+    """What holds for a provider that is reached over HTTP, whatever the network does.
+
+    `remote` is a `FakeHttpService`, and `self.patience()` a context in which the provider waits
+    for less than a second.
+    """
+
+    def test_contract_a_slow_answer_is_an_answer(self):
+        self.remote.fault(fake_http.latency(0.3))
+
+        self._assert_answered(self._finish(self._ask()))
+
+    def test_contract_silence_ends(self):
+        self.remote.fault(fake_http.hang)
+        start = time.monotonic()
+
+        with self.patience():
+            job = self._ask()
+
+        self.assertLess(time.monotonic() - start, 10)
+        self.assertEqual((job.state, job.error_type), ("failed", "unknown_outcome"))
+        self.assertTrue(job.retry_at)
+
+    def test_contract_garbage_and_halves_are_no_answers(self):
+        for fault in (fake_http.garbage, fake_http.half):
+            with self.subTest(fault.__name__):
+                self.remote.fault(fault)
+
+                job = self._ask()
+
+                self.assertEqual(job.state, "failed")
+                self.assertTrue(job.retry_at)
+                self.assertFalse(self._answers(job))
+                self._pass_time(job)
+                self._assert_answered(self._finish(job))
+                self.remote.reset()
+
+    def test_contract_no_key_is_told_by_anything(self):
+        secret = self.provider.api_key
+        text = f"The key {secret} is wrong. Authorization: Bearer {secret}"
+        with self.assertLogs(level=logging.INFO) as log:
+            for meaning in ("bad_request", "authentication", "transient"):
+                self.remote.fault(fake_http.error(meaning, text=text))
+                job = self._ask()
+                told = [log.output, self._values(job), self._values(job.attempt_ids)]
+                told += [job.thread_id.message_ids.mapped("body")]
+                self.provider_queue.write({"paused_until": False, "refused_by": False})
+                self.assertTrue(job.error_message)
+                self.assertNotIn(secret, repr(told))
+        self.assertTrue(any(secret in repr(one.headers) for one in self.remote.requests))
+
+
+class WebhookContract:
+    """What holds for a provider that sends webhooks, besides `JobContract`."""
+
+    def _send(self, job, headers, body):
+        receive = self._engine("webhook")._receive
+        status = receive(job.id, job.webhook_token, headers, body)
+        self.env.invalidate_all()
+        return status
+
+    def _due(self):
+        """Ask about the jobs that are due, as a server does."""
+        claims = self._engine("upkeep")._claim_polls(10)
+        for brief in self._engine("preparation")._prepare(claims):
+            self._engine("call")._poll(brief)
+        return len(claims)
+
+    def _waiting(self):
+        job = self._ask()
+        job.next_poll_at = fields.Datetime.now() + timedelta(hours=1)
+        self.assertEqual(self._due(), 0)
+        return job
+
+    def test_contract_a_webhook_spares_the_wait(self):
+        job = self._waiting()
+        self.remote.state = "completed"
+
+        self.assertEqual(self._send(job, *self.remote.webhook(job.external_job_id)), 200)
+
+        self.assertEqual(job.state, "running")
+        self.assertEqual(self._due(), 1)
+        self._assert_answered(job)
+
+    def test_contract_a_lost_webhook_loses_nothing(self):
+        self._assert_answered(self._finish(self._waiting()))
+
+    @mute_logger(WEBHOOK_LOG)
+    def test_contract_doubled_webhooks_end_the_job_once(self):
+        job = self._waiting()
+        self.remote.state = "completed"
+        headers, body = self.remote.webhook(job.external_job_id)
+
+        statuses = [self._send(job, headers, body) for _time in range(3)]
+        self._due()
+        again = self.remote.webhook(job.external_job_id, time.time() + 1)
+        statuses.append(self._send(job, *again))
+
+        self.assertEqual(statuses, [200, 409, 409, 200])
+        self.assertEqual(self._due(), 0)
+        self._assert_answered(job)
+
+    @mute_logger(WEBHOOK_LOG)
+    def test_contract_a_webhook_that_is_not_genuine_changes_nothing(self):
+        job, other = self._waiting(), self._waiting()
+        self.remote.state = "completed"
+        headers, body = self.remote.webhook(job.external_job_id)
+        before = self._values(job + other)
+        cases = {
+            "forged": (headers, body + b" "),
+            "unsigned": ({}, body),
+            "stale": self.remote.webhook(job.external_job_id, time.time() - 310),
+            "from the future": self.remote.webhook(job.external_job_id, time.time() + 310),
+            "about another job": self.remote.webhook(other.external_job_id),
+        }
+
+        for name, (given, content) in cases.items():
+            with self.subTest(name):
+                self.assertEqual(self._send(job, given, content), 401)
+                self.assertEqual(self._values(job + other), before)
+        wrong = self._engine("webhook")._receive(job.id, other.webhook_token, headers, body)
+        self.assertEqual(wrong, 404)
+        self.assertEqual(self._due(), 0)
