@@ -58,9 +58,11 @@ class HttpContract:
                 job = self._ask()
                 told = [log.output, self._values(job), self._values(job.attempt_ids)]
                 told += [job.thread_id.message_ids.mapped("body")]
-                self.provider_queue.write({"paused_until": False, "refused_by": False})
                 self.assertTrue(job.error_message)
                 self.assertNotIn(secret, repr(told))
+                self.provider_queue.write({"paused_until": False, "refused_by": False})
+                if job.state == "queued":
+                    job.action_cancel()
         self.assertTrue(any(secret in repr(one.headers) for one in self.remote.requests))
 
 
