@@ -10,9 +10,10 @@ from odoo.exceptions import AccessError, MissingError, UserError
 
 from .. import exceptions
 from ..runner import thread_lock
-from ..runner.answer import Answer
+from ..runner.answer import Answer, total
 from ..runner.database import is_away
 from ..runner.http_errors import classify, scrub, traceback_of
+from ..runner.watch import Watch
 
 _logger = logging.getLogger(__name__)
 
@@ -83,9 +84,9 @@ class LlmGenerationCall(models.AbstractModel):
         """Apply an answer; fail the job when it, or what the provider wrote, cannot be stored."""
         try:
             self._conclude([(claim, answer)])
-        except AWAY:
-            raise
-        except Exception:
+        except Exception as error:
+            if is_away(error):
+                raise
             self.env.cr.rollback()
             _logger.exception("The answer of job %s cannot be stored", claim.job_id)
             self._conclude([(claim, Answer("failed", error_type="internal"))])
@@ -175,6 +176,8 @@ class LlmGenerationCall(models.AbstractModel):
     @api.model
     def _generate(self, job, claim):
         """Generate in the thread, as the provider's users did before there was a queue."""
+        watch = Watch()
+        job = job.with_context(generation_watch=watch)
         thread = job.thread_id
         with thread_lock.hold(self.env.cr.dbname, thread.id) as unlock:
             if not unlock:
@@ -183,8 +186,11 @@ class LlmGenerationCall(models.AbstractModel):
             try:
                 return self._relay(job, claim)
             except UserError as error:
-                if job.output_message_id:  # it broke off: that is no fault of the request
+                if job.output_message_id or (watch.has_asked and error is not watch.error):
+                    # It broke off, or answered with an error: that is no fault of the request.
                     raise exceptions.ProviderFailedError(str(error)) from error
+                if watch.has_asked:
+                    raise
                 # Some of the family take the lock themselves, and find ours.
                 unlock()
                 self.env.cr.rollback()
@@ -200,17 +206,18 @@ class LlmGenerationCall(models.AbstractModel):
     @api.model
     def _relay(self, job, claim):
         """Run the thread's own generator, committing after each event it yields."""
-        usage, output = {}, job.output_message_id.id
+        usages, output = {}, job.output_message_id.id
         with contextlib.closing(job._direct_events()) as events:
             for event in events:
                 if event.get("type") == "error":
                     raise exceptions.ProviderFailedError(str(event.get("error") or ""))
-                usage = event.get("usage") or usage
                 message = event.get("message") or {}
+                if event.get("usage"):
+                    usages[message.get("id")] = event["usage"]
                 if message.get("id") and message.get("llm_role") == "assistant":
                     output = message["id"]
                 self._checkpoint(job, claim, output)
-        return Answer("completed", output_message_id=output or None, usage=usage)
+        return Answer("completed", output_message_id=output or None, usage=total(usages.values()))
 
     @api.model
     def _checkpoint(self, job, claim, output):

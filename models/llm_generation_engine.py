@@ -222,7 +222,9 @@ class LlmGenerationEngine(models.AbstractModel):
             outcome = "given_back" if target == "queued" else target
             params = {"outcome": outcome, "jobs": was_running.ids}
             self._change(sql.CLOSE_ATTEMPTS, params, touches=["llm.generation.attempt"])
-            self._change(sql.PROMOTE_BUSY, [was_running.ids], touches=())
+            # A job that found its thread busy did not make it free.
+            ended = was_running.filtered(lambda job: (target, job.error_type) != ("queued", "busy"))
+            self._change(sql.PROMOTE_BUSY, [ended.ids], touches=())
             self._wake("slot")
         if target == "queued":
             self._wake()

@@ -30,6 +30,18 @@ class LlmProvider(models.Model):
         return providers
 
     @api.private
+    def chat(self, *args, **kwargs):
+        return self._watched(super().chat, *args, **kwargs)
+
+    @api.private
+    def generate(self, *args, **kwargs):
+        return self._watched(super().generate, *args, **kwargs)
+
+    def _watched(self, method, *args, **kwargs):
+        watch = self.env.context.get("generation_watch")
+        return watch.ask(method, *args, **kwargs) if watch else method(*args, **kwargs)
+
+    @api.private
     def create_generation_job(self, job_record):
         """Submit a job to the provider.
 

@@ -90,6 +90,19 @@ class Answer:
         return f"{self.state} ({self.error_type})" if self.error_type else self.state
 
 
+def total(usages):
+    """Return the sum of several usages, such as those of the turns of one answer.
+
+    >>> total([{"prompt_tokens": 7, "completion_tokens": 2}, {"prompt_tokens": 5}])
+    {'prompt_tokens': 12, 'completion_tokens': 2}
+    """
+    answers = [Answer("completed", usage=usage) for usage in usages if isinstance(usage, dict)]
+    return {
+        f"{kind}_tokens": sum(answer.tokens(kind) for answer in answers)
+        for kind in ("prompt", "completion")
+    }
+
+
 def _number(value, low, high):
     """Return a finite number within bounds, None for anything else a provider may send."""
     if isinstance(value, bool) or not isinstance(value, int | float):

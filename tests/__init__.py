@@ -1,6 +1,7 @@
 from . import test_answer
 from . import test_backoff
 from . import test_contract
+from . import test_direct_generation
 from . import test_doctests
 from . import test_http_errors
 from . import test_lazy_cursor

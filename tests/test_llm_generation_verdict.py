@@ -40,7 +40,7 @@ class TestLlmGenerationVerdict(LlmGenerationCommon):
 
     @mute_logger(LOGGER)
     def test_each_error_has_its_consequence(self):
-        #: error -> state of the job, its error type, whether a retry is due, whether the queue waits
+        #: error, state of the job, its error type, whether a retry is due, whether the queue waits
         table = [
             (exceptions.RateLimitedError("Slow"), "queued", "rate_limited", False, True),
             (exceptions.OverloadedError("Busy"), "queued", "overloaded", False, False),
