@@ -37,13 +37,13 @@ def row(
     """
     ours, peer = _median(ours), None if peer is None else _median(peer)
     ratio = None
-    if peer is not None:
-        ratio = _over(ours, peer) if better == "higher" else _over(peer, ours)
+    if peer is not None and min(ours, peer) > 0:  # what is below nothing is in the noise
+        ratio = ours / peer if better == "higher" else peer / ours
     checks = [
         (at_most is not None, f"<= {at_most}", lambda: ours <= at_most),
         (at_least is not None, f">= {at_least}", lambda: ours >= at_least),
         (times is not None, f"ratio >= {times}", lambda: ratio >= times),
-        (beats, "better than the peer", lambda: ratio > 1),
+        (beats, "better than the peer", lambda: ours > peer if better == "higher" else ours < peer),
     ]
     wanted = [(text, check) for used, text, check in checks if used]
     return Row(
@@ -58,10 +58,6 @@ def row(
 
 def _median(figures):
     return float(statistics.median(figures) if isinstance(figures, list) else figures)
-
-
-def _over(numerator, denominator):
-    return numerator / denominator if denominator else float("inf")
 
 
 def quantile(samples, share):

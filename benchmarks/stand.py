@@ -61,7 +61,7 @@ class Side:
         """Resident memory of the server, in MB."""
         return resident(self.server)
 
-    def wait_finished(self, seconds=100):
+    def wait_finished(self, seconds=300):
         """Return when (ns) the last job ended."""
         deadline = time.monotonic() + seconds
         with self.stand.connect(self.name) as cursor:
