@@ -234,9 +234,8 @@ class LlmGenerationEngine(models.AbstractModel):
             if self._is_inline():
                 self.env["llm.generation.upkeep"]._cancel_at_providers()
         self._notify(jobs)
-        if target in FINAL_STATES and self.env["llm.thread"]._has_done_hook():
-            for job in jobs.filtered(lambda job: not job.retry_at):
-                self._call_hook(job)
+        if target in FINAL_STATES:
+            self._call_hooks(jobs.filtered(lambda job: not job.retry_at))
 
     @api.model
     def _stop_calls(self, jobs):
@@ -265,6 +264,13 @@ class LlmGenerationEngine(models.AbstractModel):
             user._bus_send(BUS_JOB_UPDATE, payload)
         managers = self.env.ref("llm.group_llm_manager").sudo()
         managers._bus_send(BUS_QUEUE_UPDATE, {"provider_ids": jobs.provider_id.ids})
+
+    @api.model
+    def _call_hooks(self, jobs):
+        """Tell the threads of jobs that these have ended."""
+        if self.env["llm.thread"]._has_done_hook():
+            for job in jobs:
+                self._call_hook(job)
 
     @api.model
     def _call_hook(self, job):

@@ -12,6 +12,8 @@ FALLBACK = 5.0
 POSITION_LOOK = 1.0
 #: Seconds for which the failure of a job is no end yet, because its retry comes sooner.
 PATIENT_RETRY = 90.0
+#: Questions about an external job that the inline mode asks at most.
+INLINE_POLLS = 100
 
 
 class LlmGenerationFollow(models.AbstractModel):
@@ -32,10 +34,7 @@ class LlmGenerationFollow(models.AbstractModel):
         """
         seen = {}
         if self._is_inline():
-            yield from self._news(job, seen)
-            queue = self.env["llm.generation.queue"]._get_or_create_queue(job.provider_id)
-            self._process(queue)
-            yield from self._news(job, seen)
+            yield from self._inline_news(job, seen)
             return
         self.env.cr.commit()
         with Listener(self.env.cr.dbname, JOB_CHANNEL) as listener:
@@ -45,6 +44,18 @@ class LlmGenerationFollow(models.AbstractModel):
                     return
                 self.env.cr.commit()
                 self._await_news(listener, job, seen)
+
+    @api.model
+    def _inline_news(self, job, seen):
+        """Yield the events of a job that this thread has to run itself."""
+        yield from self._news(job, seen)
+        self._process(self.env["llm.generation.queue"]._get_or_create_queue(job.provider_id))
+        yield from self._news(job, seen)
+        for _poll in range(INLINE_POLLS):
+            if seen["ended"] or seen["state"] != "running":
+                return
+            self.env["llm.generation.upkeep"]._check_due()
+            yield from self._news(job, seen)
 
     @api.model
     def _await_news(self, listener, job, seen):
@@ -73,6 +84,8 @@ class LlmGenerationFollow(models.AbstractModel):
 
     def _state_news(self, job, seen):
         waits_for_retry = job.state == "failed" and job._seconds_to_retry() < PATIENT_RETRY
+        # In inline mode no time goes by: a retry never comes.
+        waits_for_retry = waits_for_retry and not self._is_inline()
         seen["ended"] = job.state in FINAL_STATES and not waits_for_retry
         position = job.queue_position if job.state == "queued" else 0
         if (job.state, position) == (seen.get("state"), seen.get("position")):

@@ -59,6 +59,7 @@ class LlmGenerationUpkeep(models.AbstractModel):
             jobs = upkeep.env["llm.generation.job"].browse(ids)
             live = jobs._filtered_identity_free()
             (jobs - live).write({"retry_at": False})
+            upkeep._call_hooks(jobs - live)
             if live:
                 upkeep._enqueue(live, sources=("failed",))
         return len(live)

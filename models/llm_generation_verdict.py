@@ -71,7 +71,9 @@ class LlmGenerationVerdict(models.AbstractModel):
             if answer.external_job_id:
                 data = json.dumps(answer.provider_data) if answer.provider_data else None
                 params = {"external": answer.external_job_id, "data": data}
-                self._change(sql.LATE_EXTERNAL, {"job": claim.job_id, **params})
+                params |= {"job": claim.job_id, "token": claim.token}
+                touches = ["llm.generation.job", "llm.generation.attempt"]
+                self._change(sql.LATE_EXTERNAL, params, touches=touches)
         return len(jobs)
 
     @api.model

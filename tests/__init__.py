@@ -8,11 +8,14 @@ from . import test_lazy_cursor
 from . import test_llm_generation_call
 from . import test_llm_generation_engine
 from . import test_llm_generation_figures
+from . import test_llm_generation_follow
 from . import test_llm_generation_guard
 from . import test_llm_generation_job
+from . import test_llm_generation_life
 from . import test_llm_generation_queue
 from . import test_llm_generation_request
 from . import test_llm_generation_state
+from . import test_llm_generation_upkeep
 from . import test_llm_generation_verdict
 from . import test_ratelimit
 from . import test_readme

@@ -10,7 +10,7 @@ from unittest.mock import patch
 from odoo.exceptions import UserError
 from odoo.tests import TransactionCase, new_test_user, tagged
 
-from ..runner.answer import Answer
+from ..runner.answer import Answer, Claim
 
 
 class FakeService:
@@ -192,6 +192,12 @@ class LlmGenerationCommon(TransactionCase):
                 model_class = type(self.env[model])
                 stack.enter_context(patch.object(model_class, name, method, create=True))
             yield
+
+    def _claim_of(self, job, token):
+        return Claim(job.id, token)
+
+    def _answer(self, state, **values):
+        return Answer(state, **values)
 
     def _apply(self, claim, **answer):
         """Apply a provider's answer for an attempt; return whether the attempt still counted."""

@@ -89,9 +89,11 @@ class TestDirectGeneration(LlmGenerationCommon):
                 self.direct_queue.paused_until = False
                 self.service.reset()
                 self.service.chunks, self.service.usage = refusal, None
-                self._asked()
+                job = self._asked()
                 self._run()
                 self.assertEqual(len(self.service.calls["chat"]), 1)
+                if job.can_cancel:
+                    job.action_cancel()
 
     def test_an_error_in_the_stream_is_the_providers_failure(self):
         self.service.chunks = [{"error": "Our model is out of order."}]
@@ -143,7 +145,7 @@ class TestDirectGeneration(LlmGenerationCommon):
             )
             self.assertTrue(job.scheduled_at)
             self.assertFalse(self.service.calls["chat"])
-        job.write({"scheduled_at": False, "is_delayed": False})
+        job.action_start()
         self._run()
         self.assertEqual(job.state, "completed", job.error_message)
 

@@ -120,8 +120,11 @@ FENCE = """
     FOR NO KEY UPDATE OF j
 """
 
-#: The provider accepted a job whose attempt had been overtaken: it has to be told.
+#: The provider accepted a job whose attempt had been overtaken: it has to be told, now or
+#: before the next attempt.
 LATE_EXTERNAL = """
+    WITH attempt AS (
+        UPDATE llm_generation_attempt SET external_job_id = %(external)s WHERE id = %(token)s)
     UPDATE llm_generation_job
     SET external_job_id = %(external)s, must_cancel = state IN ('cancelled', 'failed'),
         provider_data = COALESCE(%(data)s::jsonb, provider_data)

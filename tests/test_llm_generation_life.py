@@ -1,0 +1,156 @@
+import contextlib
+from datetime import timedelta
+
+from odoo import fields
+
+from ..runner import backoff
+from ..runner.listener import private_connection
+from ..runner.runner import LIFE_LOCK, LIFE_SIGN
+from .common import LlmGenerationCommon
+
+LOGGER = "odoo.addons.llm_generate_job.models.llm_generation_life"
+
+
+class TestLlmGenerationLife(LlmGenerationCommon):
+    """Processes die: their jobs do not."""
+
+    def setUp(self):
+        super().setUp()
+        self.runner = self._start_runner()
+
+    def _start_runner(self):
+        runner_id = self._engine("life")._register_runner("host:1", 4)
+        return self.env["llm.generation.runner"].browse(runner_id)
+
+    def _running(self, runner=None, **values):
+        """Create a job that a runner works on."""
+        runner = runner or self.runner
+        job = self._create_job("queued", **values)
+        claims, _wait = self._engine("claim")._claim(1, runner.id, runner.name, self.queue.ids)
+        self.assertEqual(claims[0].job_id, job.id)
+        return job
+
+    def _accepted(self, job, external_id="ext-1"):
+        token = job.attempt_token
+        claim = self._claim_of(job, token)
+        answer = self._answer("running", external_job_id=external_id)
+        self._engine("verdict")._apply([(claim, answer)])
+
+    def _kill(self, runner=None):
+        """Let a runner be silent for a minute."""
+        (runner or self.runner).heartbeat_at = fields.Datetime.now() - timedelta(minutes=1)
+
+    def _rescue(self):
+        return self._engine("life")._rescue(LIFE_SIGN, LIFE_LOCK)
+
+    def _rescue_noisily(self):
+        with self.assertLogs(LOGGER, "WARNING"):
+            return self._rescue()
+
+    def test_a_job_of_a_dead_process_is_given_back_and_counts_a_retry(self):
+        job = self._running()
+        queued_at = job.queued_at
+        self._kill()
+        self.assertEqual(self._rescue_noisily(), 1)
+        self.assertRecordValues(
+            job,
+            [
+                {
+                    "state": "queued",
+                    "retry_count": 1,
+                    "error_type": "worker_died",
+                    "queued_at": queued_at,
+                }
+            ],
+        )
+        self.assertRecordValues(
+            job.attempt_ids, [{"outcome": "given_back", "error_type": "worker_died"}]
+        )
+        self.assertFalse(self.runner.exists())
+        self.assertEqual(self._process_queue(), 1)
+
+    def test_an_external_job_of_a_dead_process_is_adopted(self):
+        job = self._running()
+        self._accepted(job)
+        self._kill()
+        self._rescue()
+        self.assertRecordValues(
+            job, [{"state": "running", "retry_count": 0, "external_job_id": "ext-1"}]
+        )
+        self._process_queue()
+        self.assertFalse(self.service.calls["create"])
+        self.service.answers["check"] = [{"state": "completed"}]
+        job.check_status()
+        self.assertEqual(job.state, "completed")
+
+    def test_a_process_that_gives_signs_of_life_keeps_its_jobs(self):
+        job = self._running()
+        self.assertEqual(self._rescue(), 0)
+        self.assertEqual((job.state, job.retry_count), ("running", 0))
+        self.assertTrue(self.runner.exists())
+
+    def test_a_silent_process_that_holds_its_lock_is_alive(self):
+        job = self._running()
+        self._kill()
+        with contextlib.closing(private_connection(self.env.cr.dbname)) as connection:
+            lock = "SELECT pg_advisory_lock(%s, %s)"
+            connection.cursor().execute(lock, [LIFE_LOCK, self.runner.id])
+            self.assertEqual(self._rescue(), 0)
+            self.assertEqual(job.state, "running")
+        self.assertEqual(self._rescue_noisily(), 1)
+
+    def test_one_dead_process_does_not_cost_another_its_jobs(self):
+        alive = self._start_runner()
+        mine, others = self._running(), self._running(alive)
+        self._kill()
+        self._rescue_noisily()
+        self.assertEqual((mine.state, others.state), ("queued", "running"))
+        self.assertTrue(alive.exists())
+
+    def test_a_job_that_no_process_owns_is_given_back(self):
+        job = self._running()
+        self.runner.unlink()
+        self.assertEqual(self._rescue_noisily(), 1)
+        self.assertEqual(job.state, "queued")
+
+    def test_a_job_that_kills_each_process_is_given_up(self):
+        job = self._running(max_retries=9)
+        for death in range(1, backoff.MAX_WORKER_DEATHS + 1):
+            self._kill()
+            self._rescue_noisily()
+            if death < backoff.MAX_WORKER_DEATHS:
+                self.assertEqual(job.state, "queued")
+                self.runner = self._start_runner()
+                self._engine("claim")._claim(1, self.runner.id, "host:1", self.queue.ids)
+        self.assertRecordValues(job, [{"state": "failed", "error_type": "worker_died"}])
+
+    def test_a_job_without_a_retry_left_fails_with_its_process(self):
+        job = self._running(max_retries=0)
+        self._kill()
+        self._rescue_noisily()
+        self.assertRecordValues(job, [{"state": "failed", "error_type": "worker_died"}])
+
+    def test_what_a_dead_process_still_brings_is_thrown_away(self):
+        job = self._running()
+        claim = self._claim_of(job, job.attempt_token)
+        self._kill()
+        self._rescue_noisily()
+        self.assertFalse(self._apply(claim, state="completed"))
+        self.assertEqual(job.state, "queued")
+
+    def test_a_process_that_leaves_gives_back_without_a_retry(self):
+        job = self._running()
+        self._engine("life")._give_back_claims([self._claim_of(job, job.attempt_token)])
+        self.assertEqual((job.state, job.retry_count), ("queued", 0))
+        self._engine("life")._sign_off(self.runner.id)
+        self.assertFalse(self.runner.exists())
+
+    def test_a_heartbeat_tells_who_was_taken_for_dead(self):
+        life = self._engine("life")
+        self.runner.heartbeat_at = fields.Datetime.now() - timedelta(minutes=1)
+        self.assertTrue(life._heartbeat(self.runner.id))
+        self.runner.invalidate_recordset()
+        silence = fields.Datetime.now() - self.runner.heartbeat_at
+        self.assertLess(silence.total_seconds(), 30)
+        self.runner.unlink()
+        self.assertFalse(life._heartbeat(self.runner.id))
