@@ -49,7 +49,8 @@ def hang_up(response):
     Closing a socket does not wake who reads from it; shutting it down does.
     """
     if not hasattr(response, "raw"):  # none of `requests`: it knows best how to be closed
-        response.close()
+        with contextlib.suppress(Exception):  # a provider's own code; the job has ended anyway
+            response.close()
         return
     connection = getattr(response.raw, "connection", None) or getattr(
         response.raw, "_connection", None

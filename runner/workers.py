@@ -40,7 +40,8 @@ class Workers:
             if self._threads < min(self._busy, self.size):
                 self._threads += 1
                 threading.Thread(target=self._loop, name=self.name, daemon=True).start()
-        self._work.put((function, args))
+            # Within the lock: a thread that ends for lack of work looks here once more.
+            self._work.put((function, args))
 
     def _loop(self):
         while True:
