@@ -21,8 +21,6 @@ NO_ID = "The provider accepted the job without an id."
 #: Seconds until a job is tried again whose thread is busy with an answer that no job writes;
 #: the end of one that a job writes is noticed at once.
 BUSY_DELAY = 5.0
-#: Errors after which nothing runs at the provider any more.
-ENDED_AT_PROVIDER = ("provider_failed", "cancelled")
 #: Seconds between the tries to store an answer while the database is away: ten minutes.
 PATIENCE = (0.2, 0.5, 1, 2, 5, *[10] * 59)
 
@@ -66,6 +64,7 @@ class LlmGenerationCall(models.AbstractModel):
         with self._transaction(lazy=True) as call:
             try:
                 answer, raw = getattr(call, talk)(call._recall(brief), claim)
+                call.env.flush_all()  # what was written goes with the answer, or not at all
             except OvertakenError:
                 call.env.cr.rollback()
                 return False
@@ -77,13 +76,13 @@ class LlmGenerationCall(models.AbstractModel):
             if finish and not call.env.cr.in_transaction:
                 finish(claim, answer)
             else:
-                call._conclude_or_fail(claim, answer)
+                call._conclude_or_fail(claim, answer, polling=talk == "_ask")
         return raw
 
-    def _conclude_or_fail(self, claim, answer):
+    def _conclude_or_fail(self, claim, answer, *, polling):
         """Apply an answer; fail the job when it, or what the provider wrote, cannot be stored."""
         try:
-            self._conclude([(claim, answer)])
+            self._conclude([(claim, answer)], polling=polling)
         except Exception as error:
             if is_away(error):
                 raise
@@ -91,10 +90,11 @@ class LlmGenerationCall(models.AbstractModel):
             _logger.exception("The answer of job %s cannot be stored", claim.job_id)
             self._conclude([(claim, Answer("failed", error_type="internal"))])
 
-    def _conclude(self, pairs):
+    def _conclude(self, pairs, *, polling=False):
         """Apply answers and commit; wait for a database that is away: the answers are paid for.
 
         :param pairs: `(claim, answer)` tuples
+        :param bool polling: the provider can be asked for these answers again
         """
         for pause in (*PATIENCE, None):
             has_writes = self.env.cr.in_transaction
@@ -113,7 +113,8 @@ class LlmGenerationCall(models.AbstractModel):
                 _logger.warning("The database is away (%s), answers wait", type(error).__name__)
                 if has_writes:  # what the provider's code wrote is gone with the transaction
                     lost = exceptions.UnknownOutcomeError("The database went away with the answer.")
-                    pairs = [(claim, Answer.from_error(lost)) for claim, _answer in pairs]
+                    lost = Answer("running") if polling else Answer.from_error(lost)
+                    pairs = [(claim, lost) for claim, _answer in pairs]
                 time.sleep(pause)
 
     @api.model
@@ -154,11 +155,11 @@ class LlmGenerationCall(models.AbstractModel):
     @api.model
     def _end_earlier_try(self, job):
         """Cancel what the attempt before may have left running: nobody pays for both."""
-        *_older, earlier = job.attempt_ids.sorted("id")[:-1] or [job.attempt_ids.browse()]
-        if not earlier.external_job_id or earlier.error_type in ENDED_AT_PROVIDER:
+        earlier = job.env.context.get("generation_earlier_job")
+        if not earlier:
             return
         field = job._fields["external_job_id"]
-        field._update_cache(job, earlier.external_job_id)  # that is where providers look
+        field._update_cache(job, earlier)  # that is where providers look
         try:
             job.provider_id.cancel_generation_job(job)
         except Exception as error:  # noqa: BLE001 what it was worth trying for comes anyway

@@ -3,6 +3,8 @@ from odoo.exceptions import AccessError
 
 from ..runner.brief import Brief
 
+#: Errors after which nothing runs at the provider any more.
+ENDED_AT_PROVIDER = ("provider_failed", "cancelled")
 #: What a provider's code reads of a job's surroundings.
 READ_FIELDS = ("thread_id", "model_id", "provider_id")
 
@@ -23,6 +25,7 @@ class LlmGenerationPreparation(models.AbstractModel):
     def _briefs(self, claims):
         jobs = self.env["llm.generation.job"].browse(claim.job_id for claim in claims).exists()
         claim_of = {claim.job_id: claim for claim in claims}
+        earlier = self._earlier_tries(jobs)
         briefs = []
         for (user, _company), mine in jobs.grouped(lambda j: (j.user_id, j.company_id)).items():
             context = self._owner_context(mine[0])
@@ -43,9 +46,27 @@ class LlmGenerationPreparation(models.AbstractModel):
                             for record in kept
                         },
                         refusal=self._refusal(job, readable),
+                        earlier_job=earlier.get(job.id, ""),
                     )
                 )
         return briefs
+
+    @api.model
+    def _earlier_tries(self, jobs):
+        """Return the provider's ids of what the attempts before may have left running, by job."""
+        tried = jobs.filtered(lambda job: job.attempt_count > 1)
+        if not tried:
+            return {}
+        last = {}
+        for attempt in self.env["llm.generation.attempt"].search(
+            [("job_id", "in", tried.ids), ("outcome", "!=", "running")], order="id"
+        ):
+            last[attempt.job_id.id] = attempt
+        return {
+            job_id: attempt.external_job_id
+            for job_id, attempt in last.items()
+            if attempt.external_job_id and attempt.error_type not in ENDED_AT_PROVIDER
+        }
 
     @api.model
     def _values_of_records(self, records):
@@ -82,12 +103,6 @@ class LlmGenerationPreparation(models.AbstractModel):
                 )
         return ""
 
-    @api.model
-    def _owner_context(self, job):
-        user = job.user_id
-        companies = job.company_id & user.company_ids or user.company_id
-        return {"lang": user.lang, "tz": user.tz, "allowed_company_ids": companies.ids}
-
     def _recall(self, brief):
         """Return the job of a brief in its owner's environment, without asking the database.
 
@@ -104,6 +119,10 @@ class LlmGenerationPreparation(models.AbstractModel):
             self
             .env["llm.generation.job"]
             .with_user(brief.user_id)
-            .with_context(**brief.context, llm_on_response=call and call.on_response)
+            .with_context(
+                **brief.context,
+                generation_earlier_job=brief.earlier_job,
+                llm_on_response=call and call.on_response,
+            )
             .browse(brief.claim.job_id)
         )

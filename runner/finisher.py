@@ -3,6 +3,9 @@
 import logging
 import queue
 import threading
+import time
+
+from .pace import Pace
 
 _logger = logging.getLogger(__name__)
 
@@ -17,31 +20,33 @@ class Finisher(threading.Thread):
         super().__init__(name=name, daemon=True)
         self._store = store
         self._queue = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._pending = 0
+        self._pace = Pace()
 
     def put(self, claim, answer):
         """Have a verdict stored soon."""
-        with self._lock:
-            self._pending += 1
         self._queue.put((claim, answer))
 
-    @property
-    def is_idle(self):
-        """Whether everything that was put is stored."""
-        return not self._pending
+    def stop(self):
+        """End once everything that was put before is stored; does not wait."""
+        self._queue.put(None)
 
     def run(self):
-        """Store what comes, for as long as the process lives."""
-        while True:
+        """Store what comes, until `stop()`."""
+        is_over = False
+        while not is_over:
             pairs = [self._queue.get()]
+            time.sleep(self._pace.rest)
             while len(pairs) < BATCH and not self._queue.empty():
                 pairs.append(self._queue.get())
+            is_over = None in pairs
+            pairs = [pair for pair in pairs if pair]
+            if not pairs:
+                continue
+            self._pace.begin()
             try:
                 self._store(pairs)
             except Exception:
                 # The thread must go on: everything that ends later passes through here.
                 _logger.exception("%s answers were lost", len(pairs))
             finally:
-                with self._lock:
-                    self._pending -= len(pairs)
+                self._pace.end()

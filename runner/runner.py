@@ -18,6 +18,7 @@ from .call import Call
 from .finisher import Finisher
 from .lazy_cursor import LazyCursor
 from .listener import Listener
+from .pace import Pace
 from .workers import Workers
 
 _logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class Runner(threading.Thread):
         self._registry = None
         self._checked_at = 0.0
         self._is_full = False
+        self._pace = Pace()
         self._may_retire = True
 
     # === LIFE === #
@@ -94,6 +96,7 @@ class Runner(threading.Thread):
                 time.sleep(pause)
                 pause = min(5.0, pause * 2) if not self._ready.is_set() else 0.2
         pool.retire(self)
+        self.finisher.stop()
         _logger.info("Runner %s of %s ends", self.title, self.dbname)
 
     def _serve(self):
@@ -136,7 +139,8 @@ class Runner(threading.Thread):
 
     def _leave(self):
         """Wait for the calls in flight, give back what is left, and sign off."""
-        deadline = time.monotonic() + GRACE
+        with self._claiming:
+            deadline = time.monotonic() + GRACE
         while self.calls and time.monotonic() < deadline:
             self.listener.wait(0.1)
         claims = [call.claim for call in list(self.calls.values())]
@@ -175,9 +179,11 @@ class Runner(threading.Thread):
             self._send_news()
         if now >= self._due["clock"]:
             self._obey_the_clock()
-        if self._woken.is_set() or now >= self._due["claim"]:
+        if (self._woken.is_set() or now >= self._due["claim"]) and not self._pace.rest:
             self._woken.clear()
+            self._pace.begin()
             _started, wait = self._claim()
+            self._pace.end()
             self._due["claim"] = time.monotonic() + (wait or HEARTBEAT)
         if self.calls:
             self._last_work = time.monotonic()
@@ -190,7 +196,10 @@ class Runner(threading.Thread):
         """Wait until something is heard or due."""
         due = [self._due[what] for what in ("upkeep", "clock", "claim")]
         due += [self._due["news"]] if self.outbox else []
-        payloads = self.listener.wait(min(GLANCE, min(due) - time.monotonic()))
+        left = min(due) - time.monotonic()
+        if self._woken.is_set():
+            left = min(left, 0.0)
+        payloads = self.listener.wait(min(GLANCE, max(left, self._pace.rest)))
         for payload in payloads:
             if payload.startswith("cancel:"):
                 self._hang_up(payload.removeprefix("cancel:").split(","))
@@ -217,6 +226,8 @@ class Runner(threading.Thread):
         # What is due and cannot be done now, as all pollers are at it, must not make this spin.
         pause = HEARTBEAT if seconds is None else max(seconds, CLOCK_DELAY)
         self._due["clock"] = time.monotonic() + min(pause, HEARTBEAT)
+        if seconds is not None and seconds < LINGER:
+            self._last_work = time.monotonic()  # crons would be late for external jobs
         self._woken.set()
 
     def claim(self, queue_ids=None):
@@ -231,7 +242,8 @@ class Runner(threading.Thread):
     def _claim(self, queue_ids=None):
         started, wait = 0, None
         with self._claiming:
-            while free := self.workers.free:
+            # A runner that leaves would sign off with what another thread claims for it.
+            while not self._is_over() and (free := self.workers.free):
                 model = self._model("llm.generation.preparation")
                 claims, wait = model._claim(free, self.runner_id, self.title, queue_ids)
                 briefs = model._prepare(claims) if claims else ()

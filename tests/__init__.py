@@ -3,6 +3,7 @@ from . import test_backoff
 from . import test_contract
 from . import test_direct_generation
 from . import test_doctests
+from . import test_event_stream
 from . import test_http_errors
 from . import test_lazy_cursor
 from . import test_llm_generation_call
@@ -17,10 +18,12 @@ from . import test_llm_generation_request
 from . import test_llm_generation_state
 from . import test_llm_generation_upkeep
 from . import test_llm_generation_verdict
+from . import test_pace
 from . import test_ratelimit
 from . import test_readme
 from . import test_runner_threads
 from . import test_schema
 from . import test_security
+from . import test_tours
 from . import test_webhook
 from . import test_webhook_signatures
