@@ -1,0 +1,204 @@
+/* global ace */
+import { registry } from "@web/core/registry";
+
+const tours = registry.category("web_tour.tours");
+
+const currentState = (label) => ({
+    content: `the job is ${label}`,
+    trigger: `.o_statusbar_status .o_arrow_button_current:contains('${label}')`,
+});
+
+const say = (text) => [
+    { trigger: ".o_llm_input textarea:enabled", run: `edit ${text}` },
+    { trigger: ".o_llm_input textarea", run: "press Enter" },
+];
+
+const answer = (text) => ({
+    content: `the answer ${text}`,
+    trigger: `.o_llm_message[data-role=assistant]:last .o_llm_bubble:contains('${text}')`,
+});
+
+/** Put a text into the JSON editor, as pasting it does. */
+const write = (text) => ({
+    content: `write ${text}`,
+    trigger: ".o_llm_json_editor .ace_content",
+    run: () => {
+        const editor = ace.edit(document.querySelector(".o_llm_json_editor"));
+        editor.setValue(text);
+        editor.blur();
+    },
+});
+
+tours.add("llm_generation_job_cancel_tour", {
+    steps: () => [
+        {
+            trigger: ".o_menu_sections [data-menu-xmlid='llm_generate_job.llm_generation_menu']",
+            run: "click",
+        },
+        {
+            content: "a user finds nothing to manage",
+            trigger:
+                ".o-dropdown--menu:contains('Jobs'):not(:contains('Queues')):not(:contains('Dashboard'))",
+        },
+        { trigger: ".o-dropdown--menu .o-dropdown-item:contains('Jobs')", run: "click" },
+        { trigger: ".o_data_row:contains('Asked by me') .o_data_cell[name=name]", run: "click" },
+        currentState("Queued"),
+        { trigger: ".o_form_view [name=queue_position]:contains('1')" },
+        { trigger: ".o_statusbar_buttons button[name=action_cancel]", run: "click" },
+        currentState("Cancelled"),
+        { trigger: ".o_form_statusbar:not(:has(button[name=action_cancel]))" },
+    ],
+});
+
+tours.add("llm_generation_queue_user_tour", {
+    steps: () => [
+        { trigger: ".o_kanban_record:contains('Native') [name=queue_health]:contains('Healthy')" },
+        {
+            content: "a user may look, not touch",
+            trigger:
+                ".o_kanban_record:contains('Native'):has(button[name=action_view_jobs])" +
+                ":not(:has(button[name=action_disable], button[name=action_process_queue]," +
+                " button[name=action_retry_failed_jobs], button[name=action_clear_queue]))",
+        },
+        { trigger: ".o_kanban_record:contains('Native') .fs-4", run: "click" },
+        { trigger: ".o_form_view:not(:has(.o_statusbar_buttons button[name^=action_]))" },
+    ],
+});
+
+tours.add("llm_generation_queue_manager_tour", {
+    steps: () => [
+        {
+            trigger: ".o_kanban_record:contains('Native') button[name=action_disable]",
+            run: "click",
+        },
+        { trigger: ".o_kanban_record:contains('Native') [name=queue_health]:contains('Disabled')" },
+        { trigger: ".o_kanban_record:contains('Native') button[name=action_enable]", run: "click" },
+        { trigger: ".o_kanban_record:contains('Native') [name=queue_health]:contains('Healthy')" },
+        {
+            trigger: ".o_kanban_record:contains('Native') .o_llm_queue_waiting:contains('1')",
+        },
+        {
+            trigger: ".o_kanban_record:contains('Native') button[name=action_clear_queue]",
+            run: "click",
+        },
+        { trigger: ".modal button:contains('Clear the Queue')", run: "click" },
+        {
+            content: "nothing waits, so nothing can be cleared",
+            trigger:
+                ".o_kanban_record:contains('Native'):not(:has(button[name=action_clear_queue]))" +
+                " .o_llm_queue_waiting:contains('0')",
+        },
+    ],
+});
+
+tours.add("llm_generation_manager_views_tour", {
+    steps: () => [
+        { content: "each view opens", trigger: ".o_graph_canvas_container canvas" },
+        { trigger: ".o_cp_switch_buttons .o_switch_view.o_pivot", run: "click" },
+        { trigger: ".o_pivot th:contains('Native')" },
+        { trigger: ".o_cp_switch_buttons .o_switch_view.o_list", run: "click" },
+        {
+            content: "seconds are written for people",
+            trigger: ".o_data_row td[name=duration]:contains('1 min 15 s')",
+        },
+        {
+            trigger:
+                ".o_data_row:has(td[name=duration]:contains('1 min 15 s')) .o_data_cell[name=name]",
+            run: "click",
+        },
+        currentState("Failed"),
+        { trigger: ".o_form_view .alert-danger:contains('It broke.')" },
+        {
+            trigger: ".o_menu_sections [data-menu-xmlid='llm_generate_job.llm_generation_menu']",
+            run: "click",
+        },
+        { trigger: ".o-dropdown--menu .o-dropdown-item:contains('Queues')", run: "click" },
+        { trigger: ".o_data_row:contains('Native') [name=success_rate]:contains('0 %')" },
+        {
+            trigger: ".o_menu_sections [data-menu-xmlid='llm_generate_job.llm_generation_menu']",
+            run: "click",
+        },
+        { trigger: ".o-dropdown--menu .o-dropdown-item:contains('Servers')", run: "click" },
+        { trigger: ".o_view_nocontent:contains('No process runs jobs now')" },
+    ],
+});
+
+tours.add("llm_generation_json_tour", {
+    steps: () => [
+        { trigger: ".o_llm_json_editor .ace_content:contains('Hello')" },
+        write('{"prompt": "Goodbye"'),
+        { trigger: ".o_llm_json_error:contains('not valid JSON')" },
+        { trigger: ".o_form_button_save", run: "click" },
+        {
+            content: "it is refused, and kept to be mended",
+            trigger: ".o_field_invalid .o_llm_json_editor .ace_content:contains('Goodbye')",
+        },
+        { trigger: ".o_form_button_cancel", run: "click" },
+        {
+            content: "discarding it brings the saved value back",
+            trigger:
+                ".o_field_llm_json:not(:has(.o_llm_json_error)) .ace_content:contains('Hello')",
+        },
+        write('{"prompt": "Good day", "n": [1, 2]}'),
+        { trigger: ".o_form_button_save", run: "click" },
+        { trigger: ".o_form_saved, .o_form_status_indicator_buttons.invisible" },
+        { trigger: ".o_statusbar_buttons button[name=action_queue]", run: "click" },
+        currentState("Queued"),
+        {
+            content: "what is queued can be read, and not edited",
+            trigger: ".o_field_llm_json.o_readonly_modifier .ace_content:contains('Good day')",
+        },
+    ],
+});
+
+tours.add("llm_generation_conversation_tour", {
+    steps: () => [
+        ...say("How are you?"),
+        answer("Hello"),
+        { trigger: ".o_llm_input textarea:enabled" },
+        {
+            content: "the form counts it",
+            trigger: ".oe_stat_button:contains('Generations'):contains('1')",
+        },
+    ],
+});
+
+tours.add("llm_generation_conversation_cancel_tour", {
+    steps: () => [
+        ...say("How are you?"),
+        { trigger: ".o_llm_job:contains('Waiting, position 1')" },
+        {
+            content: "where the conversation is not shown, a line says it",
+            trigger: ".o_notebook .nav-link[name=settings]",
+            run: "click",
+        },
+        { trigger: ".o_llm_generation_status:visible:contains('position 1')" },
+        { trigger: ".o_notebook .nav-link[name=conversation]", run: "click" },
+        {
+            content: "the job is followed again",
+            trigger: ".o_llm_job:contains('Waiting, position 1')",
+        },
+        { trigger: ".o_llm_stop:contains('Cancel')", run: "click" },
+        { trigger: ".o_llm_job:contains('Cancelled')" },
+        { trigger: ".o_llm_input textarea:enabled" },
+    ],
+});
+
+tours.add("llm_generation_conversation_error_tour", {
+    steps: () => [
+        ...say("How are you?"),
+        { content: "the reason", trigger: ".o_llm_failure:contains('At least one message')" },
+        { trigger: ".o_llm_retry", run: "click" },
+        answer("Hello"),
+        { trigger: "body:not(:has(.o_llm_failure))" },
+    ],
+});
+
+tours.add("llm_generation_thread_retry_tour", {
+    steps: () => [
+        { trigger: ".o_llm_generation_status.alert-danger:contains('It broke.')" },
+        { trigger: ".o_llm_generation_status button:contains('Retry')", run: "click" },
+        answer("Hello"),
+        { trigger: "body:not(:has(.o_llm_generation_status))" },
+    ],
+});

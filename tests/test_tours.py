@@ -1,0 +1,99 @@
+from odoo.tests import HttpCase, tagged
+
+from ..exceptions import BadRequestError
+from .common import LlmGenerationCommon
+
+
+@tagged("post_install", "-at_install")
+class TestTours(LlmGenerationCommon, HttpCase):
+    """What users and managers do in the browser. Jobs run inline, in the request that follows."""
+
+    def _tour(self, path, name, user=None):
+        self.start_tour(path, name, login=(user or self.user).login)
+
+    def _open_thread(self, tour, **values):
+        thread = self._create_thread(self.direct_model, **values)
+        self._tour(f"/odoo/llm-threads/{thread.id}", tour)
+        return thread
+
+    def _bodies(self, thread):
+        messages = thread.get_conversation()
+        return [(message["llm_role"], str(message["body"])) for message in messages]
+
+    def test_a_user_cancels_a_queued_job(self):
+        mine = self._create_job("queued", thread_id=self._create_thread(name="Asked by me").id)
+        self._create_job("queued", user=self.manager)
+
+        self._tour("/odoo/llm-generation-jobs", "llm_generation_job_cancel_tour")
+
+        self.assertEqual(mine.state, "cancelled")
+
+    def test_a_user_sees_no_buttons_of_queues(self):
+        self._tour("/odoo/llm-generation-dashboard", "llm_generation_queue_user_tour")
+
+    def test_a_manager_pauses_resumes_and_clears_a_queue(self):
+        job = self._create_job("queued")
+
+        self._tour(
+            "/odoo/llm-generation-dashboard", "llm_generation_queue_manager_tour", self.manager
+        )
+
+        self.assertTrue(self.queue.enabled)
+        self.assertEqual(job.state, "cancelled")
+
+    def test_a_manager_reads_figures_with_their_units(self):
+        self._create_job("failed", max_retries=0).sudo().duration = 75
+
+        self._tour(
+            "/odoo/llm-generation-analysis", "llm_generation_manager_views_tour", self.manager
+        )
+
+    def test_json_is_checked_saved_and_shown(self):
+        job = self._create_job()
+
+        self._tour(f"/odoo/llm-generation-jobs/{job.id}", "llm_generation_json_tour")
+
+        self.assertEqual(job.generation_inputs, {"prompt": "Good day", "n": [1, 2]})
+        self.assertEqual(job.state, "queued")
+
+    def test_a_conversation_goes_through_the_queue(self):
+        thread = self._open_thread("llm_generation_conversation_tour")
+
+        self.assertRecordValues(
+            thread.generation_job_ids, [{"state": "completed", "user_id": self.user.id}]
+        )
+        self.assertEqual(
+            self._bodies(thread), [("user", "<p>How are you?</p>"), ("assistant", "<p>Hello</p>")]
+        )
+
+    def test_a_waiting_answer_is_followed_and_cancelled(self):
+        self.direct_queue.enabled = False
+
+        thread = self._open_thread("llm_generation_conversation_cancel_tour")
+
+        self.assertEqual(thread.generation_job_ids.mapped("state"), ["cancelled"])
+        self.assertFalse(self.service.calls["chat"])
+
+    def test_a_failed_answer_tells_its_reason_and_is_tried_again(self):
+        reason = BadRequestError("At least one message is required.")
+
+        def fail_once():
+            del self.service.chunks[0]
+            raise reason
+
+        self.service.chunks.insert(0, fail_once)
+
+        thread = self._open_thread("llm_generation_conversation_error_tour")
+
+        job = thread.generation_job_ids
+        self.assertRecordValues(job, [{"state": "completed", "retry_count": 1}])
+        self.assertEqual(self._bodies(thread)[-1], ("assistant", "<p>Hello</p>"))
+
+    def test_a_thread_retries_what_failed_before(self):
+        thread = self._create_thread(self.direct_model)
+        question = thread.message_post(body="How are you?", llm_role="user")
+        job = self._create_job("failed", thread_id=thread.id, input_message_id=question.id)
+
+        self._tour(f"/odoo/llm-threads/{thread.id}", "llm_generation_thread_retry_tour")
+
+        self.assertRecordValues(job, [{"state": "completed", "retry_count": 1}])
