@@ -51,13 +51,7 @@ class EventStream:
 
     def _run(self, env):
         try:
-            with contextlib.closing(self._events(env)) as events:
-                for event in events:
-                    env.cr.commit()  # pylint: disable=invalid-commit
-                    yield self._encode(event) if event else HEARTBEAT
-                    if self._is_late and not (event and event["type"] in LAST_EVENTS):
-                        yield self._encode(self._late_event(env))
-                        return
+            yield from self._relay(env)
         except (UserError, GenerationError, requests.RequestException) as error:
             _logger.info("Thread %s got no answer: %s", self.thread_id, type(error).__name__)
             known = error if isinstance(error, UserError) else classify(error)
@@ -68,6 +62,17 @@ class EventStream:
         finally:
             # Also when the client is gone: what came of a direct answer is kept.
             env.cr.commit()  # pylint: disable=invalid-commit
+
+    def _relay(self, env):
+        with contextlib.closing(self._events(env)) as events:
+            for event in events:
+                env.cr.commit()  # pylint: disable=invalid-commit
+                yield self._encode(event) if event else HEARTBEAT
+                if event and event["type"] in LAST_EVENTS:
+                    return
+                if self._is_late:
+                    yield self._encode(self._late_event(env))
+                    return
 
     def _events(self, env):
         """Yield the events, and None from time to time while nothing happens."""

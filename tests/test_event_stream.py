@@ -1,0 +1,188 @@
+import json
+import time
+from unittest.mock import patch
+
+import requests
+
+from odoo.http import Request
+from odoo.tests import HttpCase, tagged
+from odoo.tools import config, mute_logger
+
+from ..controllers import event_stream
+from .common import LlmGenerationCommon
+
+
+@tagged("post_install", "-at_install")
+class TestEventStream(LlmGenerationCommon, HttpCase):
+    def setUp(self):
+        super().setUp()
+        self.thread = self._create_thread(self.direct_model)
+        self.authenticate(self.user.login, self.user.login)
+
+    def _ask(self, message="Hi", csrf=True, **data):
+        data = {"thread_id": self.thread.id, "message": message, **data}
+        if csrf:
+            data["csrf_token"] = Request.csrf_token(self)
+        return self.url_open("/llm_generate_job/generate", data=data)
+
+    def _follow(self, job_id):
+        return self.url_open(f"/llm_generate_job/follow?job_id={job_id}")
+
+    def _events(self, response):
+        self.assertEqual(response.headers["Content-Type"].split(";")[0], "text/event-stream")
+        blocks = response.text.split("\n\n")[:-1]
+        return [json.loads(block.removeprefix("data: ")) for block in blocks]
+
+    def _types(self, events):
+        return [event["type"] for event in events]
+
+    # === GENERATE === #
+
+    def test_a_queued_answer_is_streamed_to_its_end(self):
+        events = self._events(self._ask(use_queue="1"))
+
+        job = self.thread.generation_job_ids
+        self.assertEqual(job.state, "completed")
+        self.assertEqual(self._types(events)[:2], ["message_create", "job_status"])
+        self.assertEqual(events[0]["message"]["body"], "<p>Hi</p>")
+        self.assertEqual((events[1]["state"], events[1]["position"]), ("queued", 1))
+        self.assertEqual(events[-1]["type"], "done")
+        self.assertEqual(events[-1]["job_id"], job.id)
+        self.assertEqual(events[-1]["message"]["body"], "<p>Hello</p>")
+
+    def test_without_a_choice_the_thread_chooses(self):
+        direct = self._events(self._ask())
+        self.direct_queue.always_queue = True
+        queued = self._events(self._ask())
+
+        self.assertNotIn("job_status", self._types(direct))
+        self.assertIn("job_status", self._types(queued))
+        self.assertEqual(self._types(direct)[-1], "done")
+
+    def test_a_direct_answer_needs_no_job(self):
+        self.direct_queue.always_queue = True
+
+        events = self._events(self._ask(use_queue="0"))
+
+        self.assertEqual(self._types(events)[-1], "done")
+        self.assertFalse(self.thread.generation_job_ids)
+        self.assertEqual(self.thread.get_conversation()[-1]["body"], "<p>Hello</p>")
+
+    def test_what_cannot_be_asked_is_told_and_leaves_nothing(self):
+        events = self._events(self._ask(message="", use_queue="1"))
+
+        self.assertEqual(self._types(events), ["error"])
+        self.assertIn("write a message first", events[0]["error"])
+        self.assertFalse(self.thread.generation_job_ids)
+
+    def test_a_known_error_is_a_sentence_without_its_secrets(self):
+        self.service.chunks = [requests.ReadTimeout("key=sk-abcdefgh12345678 was slow")]
+
+        events = self._events(self._ask(use_queue="0"))
+
+        self.assertEqual(self._types(events)[-1], "error")
+        self.assertIn("was slow", events[-1]["error"])
+        self.assertNotIn("abcdefgh", json.dumps(events))
+
+    def test_an_unexpected_error_is_logged_and_not_shown(self):
+        self.service.chunks = [KeyError("secret")]
+
+        with self.assertLogs(event_stream.__name__, "WARNING"):
+            events = self._events(self._ask(use_queue="0"))
+
+        self.assertEqual(self._types(events)[-1], "error")
+        self.assertNotIn("secret", events[-1]["error"])
+
+    def test_a_direct_answer_ends_before_the_time_limit(self):
+        self.service.chunks.insert(1, lambda: time.sleep(1.2))
+
+        with patch.dict(config.options, limit_time_real=event_stream.TIME_MARGIN + 1):
+            events = self._events(self._ask(use_queue="0"))
+
+        self.assertEqual(self._types(events)[-1], "error")
+        self.assertIn("longer than the 1 seconds", events[-1]["error"])
+
+    def test_a_stream_about_a_job_that_goes_on_ends_with_the_way_to_follow_it(self):
+        self.direct_queue.enabled = False
+
+        is_late = property(lambda stream: bool(stream.job_id))
+        with patch.object(event_stream.EventStream, "_is_late", is_late):
+            events = self._events(self._ask(use_queue="1"))
+
+        job = self.thread.generation_job_ids
+        self.assertEqual(events[-1], {"type": "follow", "job_id": job.id})
+        self.assertEqual(job.state, "queued")
+
+    def test_only_a_post_with_a_csrf_token_asks(self):
+        with mute_logger("odoo.http"):
+            self.assertEqual(self._ask(csrf=False).status_code, 400)
+            self.assertEqual(self.url_open("/llm_generate_job/generate").status_code, 405)
+
+        self.assertFalse(self.thread.get_conversation())
+
+    def test_anothers_thread_and_no_thread_are_refused(self):
+        other = self._create_thread(self.direct_model, user=self.manager)
+        with mute_logger("odoo.http"):
+            self.assertEqual(self._ask(thread_id=other.id).status_code, 403)
+            self.assertEqual(self._ask(thread_id=other.id + 1000).status_code, 404)
+            self.assertEqual(self._ask(thread_id="x").status_code, 404)
+
+        self.assertFalse(other.get_conversation())
+
+    # === FOLLOW === #
+
+    def test_a_job_is_followed_from_where_it_stands(self):
+        waiting = self._create_job("queued", thread_id=self.thread.id)
+
+        events = self._events(self._follow(waiting.id))
+        again = self._events(self._follow(waiting.id))
+
+        self.assertEqual(events[0]["state"], "queued")
+        self.assertEqual(self._types(events)[-1], "done")
+        self.assertEqual(self._types(again), ["job_status", "message_create", "done"])
+
+    def test_a_failed_job_tells_why(self):
+        failed = self._create_job("failed", thread_id=self.thread.id)
+
+        events = self._events(self._follow(failed.id))
+
+        self.assertEqual(events[-1], {"type": "error", "error": "It broke.", "job_id": failed.id})
+
+    def test_anothers_job_and_no_job_are_refused(self):
+        other = self._create_job("queued", user=self.manager)
+        with mute_logger("odoo.http"):
+            self.assertEqual(self._follow(other.id).status_code, 403)
+            self.assertEqual(self._follow(other.id + 1000).status_code, 404)
+
+        self.assertEqual(other.state, "queued")
+
+    def test_who_hangs_up_leaves_the_job_alone(self):
+        self.direct_queue.enabled = False
+        stream = event_stream.EventStream(
+            self.thread.env, thread_id=self.thread.id, message="Hi", use_queue=True
+        )
+
+        body = stream.run()
+        next(body)
+        next(body)
+        body.close()
+
+        self.assertEqual(self.thread.generation_job_ids.state, "queued")
+
+    def test_a_waiting_job_is_heard_of_until_it_ends(self):
+        self.direct_queue.enabled = False
+        job = self._create_job("queued", thread_id=self.thread.id)
+        stream = event_stream.EventStream(self.thread.env, job_id=job.id)
+
+        follow_class = type(self.env["llm.generation.follow"])
+        with patch.object(follow_class, "_is_inline", lambda _follow: False):
+            body = stream.run()
+            waiting = [next(body), next(body), next(body)]
+            job.action_cancel()
+            self.env.flush_all()
+            ended = b"".join(body)
+
+        self.assertIn(b"position 1", waiting[0])
+        self.assertEqual(waiting[1:], [event_stream.HEARTBEAT] * 2)
+        self.assertEqual(ended.count(b"data: "), 2)
+        self.assertIn(b'"type": "cancelled"', ended)
