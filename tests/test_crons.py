@@ -1,0 +1,93 @@
+from datetime import timedelta
+
+from odoo import fields
+from odoo.tests import users
+
+from odoo.addons.base.tests.test_ir_cron import CronMixinCase
+
+from ..exceptions import TransientError
+from .common import LlmGenerationCommon, posted
+
+CRONS = {
+    "ir_cron_process_queues": (1, "minutes"),
+    "ir_cron_check_jobs": (1, "minutes"),
+    "ir_cron_retry_failed_jobs": (5, "minutes"),
+    "ir_cron_clean_up_jobs": (1, "days"),
+}
+
+
+class TestCrons(LlmGenerationCommon, CronMixinCase):
+    def _trigger(self, name):
+        with self.enter_registry_test_mode():
+            self.env.ref(f"llm_generate_job.{name}").method_direct_trigger()
+        self.env.invalidate_all()
+
+    def _captured(self):
+        return self.capture_triggers("llm_generate_job.ir_cron_process_queues")
+
+    def test_the_four_actions_are_there_and_left_alone_by_upgrades(self):
+        for name, interval in CRONS.items():
+            with self.subTest(name=name):
+                cron = self.env.ref(f"llm_generate_job.{name}")
+                self.assertEqual((cron.interval_number, cron.interval_type), interval)
+                self.assertEqual(cron.user_id, self.env.ref("base.user_root"))
+                self.assertTrue(cron.active)
+                data = self.env["ir.model.data"].search([
+                    ("module", "=", "llm_generate_job"),
+                    ("name", "=", name),
+                ])
+                self.assertTrue(data.noupdate)
+
+    def test_process_queues_runs_what_waits(self):
+        jobs = self._create_job("queued") | self._create_job("queued", self.direct_model)
+        self._trigger("ir_cron_process_queues")
+        self.assertEqual(sorted(jobs.mapped("state")), ["completed", "running"])
+
+    def test_check_jobs_ends_what_the_provider_has_ended(self):
+        job = self._create_job("queued")
+        self._process_queue()
+        self.service.answers["check"] = [posted("Hi")]
+        self._trigger("ir_cron_check_jobs")
+        self.assertEqual(job.state, "completed")
+
+    def test_retry_failed_jobs_queues_what_is_due(self):
+        self.service.answers["create"] = [TransientError("Oops")]
+        job = self._create_job("queued")
+        self._process_queue()
+        job.retry_at = fields.Datetime.now() - timedelta(seconds=5)
+        self._trigger("ir_cron_retry_failed_jobs")
+        self.assertEqual((job.state, job.retry_count), ("queued", 1))
+
+    def test_clean_up_jobs_removes_what_is_a_week_old(self):
+        old, young = self._create_job("completed"), self._create_job("completed")
+        old.completed_at -= timedelta(days=8)
+        self._trigger("ir_cron_clean_up_jobs")
+        self.assertFalse(old.exists())
+        self.assertTrue(young.exists())
+
+    @users("generation_user")
+    def test_queueing_wakes_the_queues_at_once(self):
+        thread = self._create_thread()
+        with self._captured() as captured:
+            thread.enqueue_generation("How are you?")
+            self.assertEqual(len(captured.records), 1)
+            self.assertLessEqual(captured.records.call_at, fields.Datetime.now())
+
+    def test_many_jobs_wake_the_queues_once(self):
+        drafts = self._create_job() | self._create_job() | self._create_job()
+        with self._captured() as captured:
+            drafts.action_queue()
+            self.assertEqual(len(captured.records), 1)
+
+    def test_a_slot_that_becomes_free_wakes_the_queues(self):
+        for end in ("action_complete", "action_fail", "action_cancel"):
+            job = self._create_job("running")
+            self.env.cr.postcommit.data.clear()
+            with self.subTest(end=end), self._captured() as captured:
+                getattr(job, end)()
+                self.assertEqual(len(captured.records), 1)
+
+    def test_a_draft_wakes_nobody(self):
+        with self._captured() as captured:
+            self._create_job()
+            self.assertFalse(captured.records)
