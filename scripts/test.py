@@ -26,6 +26,7 @@ STACK = "stack"  # the database that has all our modules
 def main():
     tags = os.environ.get("T")
     tally = Tally()
+    generated = linters.generated()
     with stage("set-up"):
         set_up("test")
         lab.sweep()
@@ -39,6 +40,8 @@ def main():
         if not names:
             halt("there is no module to test: no __manifest__.py was found.")
         _test_modules(place, tally, names, tags)
+    new = linters.generated() - generated
+    tally.check(not new, "nothing is generated in the repository", "\n".join(sorted(new)))
     if tally.failures:
         say(f"The logs are in {place.kept_logs}")
     return tally.close()

@@ -10,18 +10,30 @@ _IGNORED_BY_PRETTIER = ("i18n/", "static/lib/", "static/description/")
 
 def tracked(*suffixes):
     """Return the files of the repository that git knows or would add."""
-    names = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"],
-        cwd=paths.ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
     return [
         name
-        for name in sorted(set(names))
+        for name in _git("ls-files", "-co", "--exclude-standard") or _all_files()
         if name.endswith(suffixes or "") and (paths.ROOT / name).is_file()
     ]
+
+
+def generated():
+    """Return the files in the repository that git was told to leave out."""
+    return set(_git("ls-files", "-oi", "--exclude-standard"))
+
+
+def _git(*arguments):
+    if not (paths.ROOT / ".git").exists():
+        return []
+    result = subprocess.run(
+        ["git", *arguments], cwd=paths.ROOT, capture_output=True, text=True, check=True
+    )
+    return sorted(set(result.stdout.splitlines()))
+
+
+def _all_files():
+    """Return the files of a tree that is no git checkout."""
+    return sorted(str(path.relative_to(paths.ROOT)) for path in paths.ROOT.rglob("*"))
 
 
 def _environment():
