@@ -14,10 +14,11 @@ from odoo.sql_db import BaseCursor, Cursor
 from odoo.tools import SQL
 
 #: A statement that leaves nothing behind. Locks, notifications and functions of the server
-#: (`FOR UPDATE`, `pg_notify`, `nextval`, …) need the transaction that follows them.
+#: (`FOR UPDATE`, `pg_notify`, `nextval`, …) need the transaction that follows them; a quoted
+#: name (`"res_users"."share"`) does not.
 READ_RE = re.compile(
-    r"\A\s*(?:SELECT|WITH)\b(?!.*\b(?:UPDATE|SHARE|INTO|INSERT|DELETE|MERGE"
-    r"|pg_\w*(?:lock|notify)\w*|nextval|setval|set_config)\b)",
+    r"\A\s*(?:SELECT|WITH)\b(?!.*(?<![\w\"])(?:UPDATE|SHARE|INTO|INSERT|DELETE|MERGE"
+    r"|pg_\w*(?:lock|notify)\w*|nextval|setval|set_config)(?![\w\"]))",
     re.IGNORECASE | re.DOTALL,
 )
 

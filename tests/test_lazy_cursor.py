@@ -14,6 +14,7 @@ READS = [
     "\n    WITH a AS (SELECT 1) SELECT * FROM a",
     'SELECT "res_users"."write_date", "updated_at" FROM "res_users"',
     "SELECT count(*) FROM mail_message_share_log",
+    'SELECT "res_users"."id", "res_users"."share" FROM "res_users"',
 ]
 WRITES = [
     "UPDATE res_users SET login = 'a'",
