@@ -26,6 +26,12 @@ class TestSchema(BaseCase):
         self.assertIn("inputs.size.width: 4096 is greater than the maximum of 1024", text)
         self.assertIn("'colour' was unexpected", text)
 
+    def test_a_reference_that_leads_nowhere_is_told(self):
+        for address in ("#/components/schemas/Input", "http://127.0.0.1:9/schema.json"):
+            with self.subTest(address=address):
+                [error] = schema_errors({"properties": {"a": {"$ref": address}}}, {"a": 1})
+                self.assertIn("input_schema", error)
+
     def test_no_flood_of_errors_is_told(self):
         schema = {"type": "array", "items": {"type": "string"}}
         self.assertEqual(len(schema_errors(schema, [1] * 100)), ERROR_LIMIT)
