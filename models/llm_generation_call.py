@@ -70,7 +70,11 @@ class LlmGenerationCall(models.AbstractModel):
                 return False
             except Exception as error:  # noqa: BLE001 whatever a provider raises ends its job
                 call.env.cr.rollback()
-                answer = call._answer_of(error, claim, polling=talk == "_ask")
+                key = call._key_of(brief)
+                answer = call._answer_of(error, claim, polling=talk == "_ask", key=key)
+            if answer.error_message:
+                text = scrub(answer.error_message, call._key_of(brief))
+                answer = replace(answer, error_message=text)
             answer = replace(answer, pause=getattr(handle, "pause", None))
             finish = call.env.context.get("generation_finish")
             if finish and not call.env.cr.in_transaction:
@@ -245,7 +249,16 @@ class LlmGenerationCall(models.AbstractModel):
     # === ERRORS === #
 
     @api.model
-    def _answer_of(self, error, claim, *, polling):
+    def _key_of(self, brief):
+        """Return the provider's API key, which must not be told with an error."""
+        for model, record_id in brief.values:
+            if model == "llm.provider":
+                with contextlib.suppress(psycopg2.Error):
+                    return self.env[model].browse(record_id).exists().api_key or ""
+        return ""
+
+    @api.model
+    def _answer_of(self, error, claim, *, polling, key=""):
         """Translate an exception of the conversation into an answer."""
         if isinstance(error, ThreadBusyError):
             return Answer("failed", error_type="busy", retry_after=BUSY_DELAY)
@@ -257,7 +270,7 @@ class LlmGenerationCall(models.AbstractModel):
         if known is None and isinstance(error, UserError):
             known = exceptions.BadRequestError(str(error))
         if known is None:
-            _logger.error("Job %s failed unexpectedly\n%s", claim.job_id, traceback_of(error))
+            _logger.error("Job %s failed unexpectedly\n%s", claim.job_id, traceback_of(error, key))
             text = scrub(f"{type(error).__name__}: {error}")
             return Answer("failed", error_type="internal", error_message=text)
         if polling and known.error_type not in {"bad_request", "provider_failed", "cancelled"}:

@@ -26,23 +26,29 @@ CONTENT_CODES = frozenset({
 SECRET_RE = re.compile(
     r"(?i)\b(?:sk|pk|rk|r8|fal|key|ghp|whsec)[-_][\w*.-]{6,}|bearer\s+\S+|(?<=key=)[^&\s]+|(?<=token=)[^&\s]+"
 )
+#: Characters of a key at least: replacing a shorter one would garble the sentence.
+SHORTEST_KEY = 6
 DURATION_RE = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-def scrub(text):
+def scrub(text, key=""):
     """Return `text` without what looks like a credential, as PostgreSQL can store it.
+
+    :param str key: a credential that looks like none, hidden if it is long enough to be one
 
     >>> scrub("Incorrect API key provided: sk-abcdefgh12345678.")
     'Incorrect API key provided: [hidden]'
     """
     text = str(text).replace("\x00", "").encode("utf-8", "replace").decode()
+    if key and len(key) >= SHORTEST_KEY:
+        text = text.replace(key, "[hidden]")
     return SECRET_RE.sub("[hidden]", text)
 
 
-def traceback_of(error):
+def traceback_of(error, key=""):
     """Return the traceback of an exception for the log, without what looks like a credential."""
-    return scrub("".join(traceback.format_exception(error)))
+    return scrub("".join(traceback.format_exception(error)), key)
 
 
 def parse_duration(text):
@@ -82,7 +88,7 @@ def retry_after(headers, now=None):
             if parse_duration(headers.get(f"x-ratelimit-remaining-{kind}")) == 0
         ]
         seconds = max((reset for reset in resets if reset), default=None)
-    return seconds if seconds is not None and seconds > 0 else None
+    return seconds if seconds is not None and 0 < seconds < float("inf") else None
 
 
 def _seconds_until(http_date, now=None):

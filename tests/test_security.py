@@ -199,6 +199,28 @@ class TestSecurity(LlmGenerationCommon):
                 values.pop("generation_inputs", None)
                 self.assertNotIn(secret, repr(values))
 
+    def test_a_key_that_looks_like_none_is_hidden_too(self):
+        key = "correct.horse.battery"
+        self.native.sudo().api_key = key
+        self.service.answers["create"] = [ValueError(f"{key} is wrong"), "ext-1"]
+        self.service.answers["check"] = [{"state": "failed", "error_message": f"{key} is bad"}]
+        with self.assertLogs("odoo.addons.llm_generate_job", "DEBUG") as logs:
+            jobs = self._create_job("queued") | self._create_job("queued")
+            self._process_queue()
+            self.env["llm.generation.queue"]._check_job_statuses()
+        self.assertNotIn(key, "\n".join(logs.output))
+        for job in jobs:
+            self.assertIn("[hidden] is", job.error_message)
+
+    def test_a_limit_of_a_model_belongs_to_the_company_of_its_provider(self):
+        limits = self.env["llm.generation.model.limit"]
+        limit = limits.create({"queue_id": self.queue.id, "model_id": self.native_model.id})
+        self.assertEqual(limits.with_user(self.manager).search([]), limit)
+        self.native.company_id = self.env["res.company"].create({"name": "Another"})
+        self.assertFalse(limits.with_user(self.manager).search([]))
+        with self.assertRaises(AccessError):
+            limit.with_user(self.manager).max_concurrent_jobs = 9
+
     def test_what_a_model_answers_is_sanitised(self):
         self.service.chunks = [{"content": "<script>alert(1)</script><b onclick='x()'>Hi</b>"}]
         job = self._create_thread(self.direct_model).enqueue_generation("Hello")
