@@ -2,18 +2,24 @@ import json
 import logging
 from collections import defaultdict
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from odoo import api, fields, models
 
 from ..const import ERROR_MESSAGE_LIMIT
 from ..runner import backoff
+from ..runner.answer import LONGEST_WAIT
 from ..runner.statements import queueing as sql
 
 _logger = logging.getLogger(__name__)
 
 #: Seconds until an external job is asked about for the first time, and at most.
 FIRST_POLL, LAST_POLL = 1.0, 30.0
+
+
+def _after(seconds):
+    """Return the moment after a wait; to the full second it would come too early."""
+    return datetime.now() + timedelta(seconds=seconds)
 
 
 class LlmGenerationVerdict(models.AbstractModel):
@@ -120,7 +126,7 @@ class LlmGenerationVerdict(models.AbstractModel):
     def _keep_running(self, job, answer, values):
         """Note where an external job is, and when to ask again."""
         polls = 0 if answer.external_job_id else job.poll_count + 1
-        wait = answer.poll_after or min(LAST_POLL, FIRST_POLL * 1.5**polls)
+        wait = answer.poll_after or min(LAST_POLL, FIRST_POLL * 1.5 ** min(polls, 50))
         if job.is_hinted:  # a webhook came while we asked, or before the job had its id
             wait = 0.0
         now = fields.Datetime.now()
@@ -163,12 +169,12 @@ class LlmGenerationVerdict(models.AbstractModel):
     def _retry_values(self, decision):
         if decision.action != "retry":
             return {}
-        return {"retry_at": fields.Datetime.now() + timedelta(seconds=decision.delay)}
+        return {"retry_at": _after(decision.delay)}
 
     @api.model
     def _give_back(self, job, delay=0.0, **values):
         """Let a running job wait again, in its old place, for at least `delay` seconds."""
-        until = fields.Datetime.now() + timedelta(seconds=delay) if delay else False
+        until = _after(delay) if delay else False
         job._set_state(
             "queued", external_job_id=False, scheduled_at=until, is_delayed=bool(until), **values
         )
@@ -180,7 +186,7 @@ class LlmGenerationVerdict(models.AbstractModel):
     @api.model
     def _pause(self, queue, seconds, error_type=None):
         """Start nothing of the queue for a while; a longer pause is never shortened."""
-        until = fields.Datetime.now() + timedelta(seconds=seconds)
+        until = _after(min(seconds, LONGEST_WAIT))
         values = {}
         if not queue.paused_until or queue.paused_until < until:
             values["paused_until"] = until
@@ -198,6 +204,6 @@ class LlmGenerationVerdict(models.AbstractModel):
             used = answers[job.id].tokens("prompt") + answers[job.id].tokens("completion")
             if used and job.estimated_tokens:
                 differences[job.provider_id.id] += job.estimated_tokens - used
-        for provider_id, difference in differences.items():
+        for provider_id, difference in sorted(differences.items()):  # as every other batch
             params = {"difference": difference, "provider": provider_id}
             self._change(sql.SETTLE_BUCKET, params, touches=())

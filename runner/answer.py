@@ -119,5 +119,5 @@ def _storable(data):
     try:
         text = json.dumps(data, allow_nan=False, ensure_ascii=False)
         return json.loads(text.encode("utf-8", "replace").replace(b"\\u0000", b""))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return None

@@ -104,6 +104,21 @@ class TestLlmGenerationVerdict(LlmGenerationCommon):
                 self.assertAlmostEqual(wait, seconds, delta=20)
                 job.action_cancel()
 
+    def test_no_header_stops_the_engine(self):
+        job = self._create_job("queued")
+        self.assertTrue(
+            self._engine("verdict")._apply([(self._claim(job), Answer("completed", pause=1e300))])
+        )
+        self.assertEqual(job.state, "completed")
+        self.assertTrue(self.queue.paused_until)
+
+    def test_a_job_may_be_asked_about_for_ever(self):
+        job = self._create_job("queued")
+        claim = self._claim(job)
+        self._apply(claim, state="running", external_job_id="ext-1")
+        job.poll_count = 5000
+        self.assertTrue(self._apply(claim, state="running"))
+
     def test_retry_after_of_http_is_honoured(self):
         self._run_into(http_error(429, {"Retry-After": "3600"}))
         wait = (self.queue.paused_until - fields.Datetime.now()).total_seconds()
