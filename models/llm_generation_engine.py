@@ -23,6 +23,11 @@ _logger = logging.getLogger(__name__)
 INLINE_LIMIT = 1000
 #: Jobs of one user that one message on the bus tells about at most.
 ANNOUNCED = 50
+#: What computes figures that follow from the states of jobs, by model.
+FIGURES = {
+    "llm.generation.queue": "_compute_figures",
+    "llm.thread": "_compute_generation_figures",
+}
 #: Context that goes with the engine from one transaction to the next.
 KEPT_CONTEXT = frozenset({
     "generation_inline",
@@ -139,13 +144,15 @@ class LlmGenerationEngine(models.AbstractModel):
         """Wake the runners when the transaction commits; where there is none, start one."""
         cr = self.env.cr
         cr.execute("SELECT pg_notify(%s, %s)", [RUNNER_CHANNEL, payload])
-        if cr.postcommit.data.setdefault("llm_generate_job.woken", False):
+        woken = cr.postcommit.data.get("llm_generate_job.woken")
+        if woken is True or (woken and woken.exists()):
             return
-        cr.postcommit.data["llm_generate_job.woken"] = True
         if pool.is_running(cr.dbname) or pool.starts_by_itself():
             cr.postcommit.add(self._ensure_runner)
+            woken = True
         else:
-            self._pump_cron()._trigger()
+            woken = self._pump_cron()._trigger()  # which goes with its savepoint
+        cr.postcommit.data["llm_generate_job.woken"] = woken
 
     @api.model
     def _pump_cron(self):
@@ -234,8 +241,17 @@ class LlmGenerationEngine(models.AbstractModel):
             if self._is_inline():
                 self.env["llm.generation.upkeep"]._cancel_at_providers()
         self._notify(jobs)
+        self._forget_figures()
         if target in FINAL_STATES:
             self._call_hooks(jobs.filtered(lambda job: not job.retry_at))
+
+    @api.model
+    def _forget_figures(self):
+        """Have the figures of queues and threads computed anew: SQL moved the jobs."""
+        for name, compute in FIGURES.items():
+            model = self.env[name]
+            names = [name for name, field in model._fields.items() if field.compute == compute]
+            model.invalidate_model(names, flush=False)
 
     @api.model
     def _stop_calls(self, jobs):
@@ -273,8 +289,16 @@ class LlmGenerationEngine(models.AbstractModel):
                 self._call_hook(job)
 
     @api.model
+    def _owner_context(self, job):
+        user = job.user_id
+        companies = job.company_id & user.company_ids or user.company_id
+        return {"lang": user.lang, "tz": user.tz, "allowed_company_ids": companies.ids}
+
+    @api.model
     def _call_hook(self, job):
-        thread = job.thread_id.with_user(job.user_id).with_context(tracking_disable=False)
+        thread = job.thread_id.with_user(job.user_id).with_context(
+            tracking_disable=False, **self._owner_context(job)
+        )
         try:
             with self.env.cr.savepoint():
                 thread._on_generation_job_done(job.with_env(thread.env))

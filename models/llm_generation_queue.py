@@ -107,6 +107,7 @@ class LlmGenerationQueue(models.Model):
 
     # === COMPUTE METHODS === #
 
+    @api.depends("enabled", "max_concurrent_jobs", "paused_until", "refused_by")
     def _compute_figures(self):
         Figures = self.env["llm.generation.figures"]
         figures = Figures._figures(self)
@@ -151,6 +152,8 @@ class LlmGenerationQueue(models.Model):
         """Start what may start now, pauses set aside."""
         self.check_access("write")
         self._resume()
+        if self.env["llm.generation.engine"]._is_inline():
+            self.env["llm.generation.engine"]._process(self)
         return True
 
     def _resume(self):

@@ -16,7 +16,7 @@ class LlmGenerationState(models.AbstractModel):
     _name = "llm.generation.state"
     _description = "LLM Generation State"
 
-    state = fields.Selection(STATES, default="draft", required=True, readonly=True)
+    state = fields.Selection(STATES, default="draft", required=True, readonly=True, copy=False)
     queued_at = fields.Datetime(readonly=True, copy=False)
     started_at = fields.Datetime(readonly=True, copy=False)
     completed_at = fields.Datetime(readonly=True, copy=False)

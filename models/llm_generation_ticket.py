@@ -172,15 +172,15 @@ class LlmGenerationTicket(models.AbstractModel):
         return free
 
     @api.model
-    def _find_live(self, identity_key, provider):
-        """Return the waiting or running job with this key, if there is one."""
-        if not identity_key:
+    def _find_live(self, vals):
+        """Return the waiting or running job with the key of these values, if there is one."""
+        if not vals.get("identity_key"):
             return self.browse()
-        company = provider.sudo().company_id or self.env.user.company_id
+        given = {name: vals[name] for name in GIVEN if vals.get(name)}
         live = self.sudo().search(
             [
-                ("identity_key", "=", identity_key),
-                ("company_id", "=", company.id),
+                ("identity_key", "=", vals["identity_key"]),
+                ("company_id", "=", self._values_from_thread(given)["company_id"]),
                 ("state", "in", ACTIVE_STATES),
             ],
             limit=1,

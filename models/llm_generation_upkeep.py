@@ -5,6 +5,7 @@ from odoo import SUPERUSER_ID, api, fields, models
 from odoo.exceptions import UserError
 
 from ..const import DEFAULT_RETENTION_DAYS, FINAL_STATES
+from ..runner import pool
 from ..runner.answer import Claim
 from ..runner.http_errors import traceback_of
 from ..runner.statements import upkeep as sql
@@ -99,23 +100,35 @@ class LlmGenerationUpkeep(models.AbstractModel):
 
     @api.model
     def _check_due(self):
-        """Ask about the external jobs that are due; in inline mode about all of them."""
+        """Ask about the external jobs that are due; in inline mode about all of them.
+
+        Scheduled actions have a transaction open while they work: theirs only sees to it that
+        there is a runner, which asks.
+        """
+        if "cron_id" in self.env.context and not self._is_inline():
+            if self._schedule_check():
+                pool.ensure(self.env.cr.dbname)
+            return 0
         claims = self._claim_polls(CHECK_BATCH, now=self._is_inline())
         for brief in self.env["llm.generation.preparation"]._prepare(claims):
             self.env["llm.generation.call"]._poll(brief)
         self._fail_overdue()
         self._cancel_at_providers()
-        if not self._is_inline():
-            self._schedule_check()
         return len(claims)
 
     @api.model
     def _schedule_check(self):
-        """Look again in 30 seconds if any external job runs: crons know minutes only."""
+        """Look again in 30 seconds if any external job runs: crons know minutes only.
+
+        :return: whether one runs
+        """
         Job = self.env["llm.generation.job"].sudo()
-        if Job.search_count([("state", "=", "running"), ("external_job_id", "!=", False)], limit=1):
-            at = fields.Datetime.now() + timedelta(seconds=30)
-            self.env.ref("llm_generate_job.ir_cron_check_jobs").sudo()._trigger(at=at)
+        running = [("state", "=", "running"), ("external_job_id", "!=", False)]
+        if not Job.search_count(running, limit=1):
+            return False
+        at = fields.Datetime.now() + timedelta(seconds=30)
+        self.env.ref("llm_generate_job.ir_cron_check_jobs").sudo()._trigger(at=at)
+        return True
 
     @api.model
     def _check_now(self, job):
@@ -125,7 +138,9 @@ class LlmGenerationUpkeep(models.AbstractModel):
         """
         answer = False
         committed = self._committed_values(job)
-        if job.state == "queued" and not committed:
+        # Others never see a job queued earlier than we do, unless it is we who queued it.
+        seen = committed.get("queued_at")
+        if job.state == "queued" and (not seen or seen < job.queued_at):
             raise UserError(
                 self.env._(
                     "Job %s was queued in this transaction, so nobody can work on it yet."
@@ -142,8 +157,12 @@ class LlmGenerationUpkeep(models.AbstractModel):
         if is_external:
             (brief,) = self.env["llm.generation.preparation"]._prepare([claim])
             answer = self.env["llm.generation.call"]._poll(brief)
-        for name, value in (self._committed_values(job) if committed else {}).items():
+        for name, value in self._committed_values(job).items():
             job._fields[name]._update_cache(job, value)
+        computed = [
+            name for name, field in job._fields.items() if field.compute and not field.store
+        ]
+        job.invalidate_recordset(computed, flush=False)
         return answer
 
     @api.model

@@ -100,7 +100,8 @@ class LlmThread(models.Model):
         """
         self.ensure_one()
         provider = self.provider_id
-        if provider.get_generation_queue_info().get("supports_jobs"):
+        info = provider.get_generation_queue_info()
+        if info.get("supports_jobs", provider._implements("create_generation_job")):
             return True
         queue = self.env["llm.generation.queue"]._get_or_create_queue(provider).sudo()
         if queue.always_queue:
@@ -121,7 +122,7 @@ class LlmThread(models.Model):
         """
         self.ensure_one()
         Job = self.env["llm.generation.job"]
-        if live := Job._find_live(job_values.get("identity_key"), self.provider_id):
+        if live := Job._find_live({"thread_id": self.id, **job_values}):
             return live
         attachments = job_values.pop("attachment_ids", None)
         if hasattr(self, "prepare_generation_inputs") and (inputs or attachments):

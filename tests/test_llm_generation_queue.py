@@ -1,4 +1,5 @@
 from datetime import timedelta
+from unittest.mock import patch
 
 import psycopg2
 
@@ -6,6 +7,7 @@ from odoo import fields
 from odoo.exceptions import AccessError
 from odoo.tools import mute_logger
 
+from ..hooks import post_init_hook
 from .common import LlmGenerationCommon
 
 
@@ -36,6 +38,14 @@ class TestLlmGenerationQueue(LlmGenerationCommon):
         self.assertEqual(queue.provider_id, self.native)
         self.assertFalse(queue.env.su)
         self.assertEqual(self.queues._get_or_create_queue(self.native), queue)
+
+    def test_the_installation_makes_the_missing_queues_in_its_own_transaction(self):
+        self.env.cr.execute("DELETE FROM llm_generation_queue WHERE id = %s", [self.queue.id])
+        self.queues.invalidate_model()
+        engine = type(self.env["llm.generation.engine"])
+        with self.assertNoLogs(level="ERROR"), patch.object(engine, "_transaction", None):
+            post_init_hook(self.env)
+        self.assertEqual(len(self.queues.search([("provider_id", "=", self.native.id)])), 1)
 
     def test_a_provider_has_one_queue_only(self):
         with mute_logger("odoo.sql_db"), self.assertRaises(psycopg2.errors.UniqueViolation):
@@ -97,7 +107,6 @@ class TestLlmGenerationQueue(LlmGenerationCommon):
         self.queue.paused_until = fields.Datetime.now() + timedelta(hours=1)
         self.assertEqual(self._process_queue(), 0)
         self.queue.with_user(self.manager).action_process_queue()
-        self.assertEqual(self._process_queue(), 1)
         self.assertEqual(job.state, "running")
 
     def test_clearing_cancels_what_waits_and_says_how_many(self):
@@ -181,8 +190,18 @@ class TestLlmGenerationQueue(LlmGenerationCommon):
         self._apply(self._claim(job), state="failed", error_type="authentication")
         self.assertEqual(self._process_queue(), 0)
         self.queue.with_user(self.manager).action_process_queue()
-        self.assertEqual(self._process_queue(), 1)
         self.assertEqual(job.state, "running")
+
+    def test_figures_follow_the_jobs_and_the_settings(self):
+        self.assertEqual((self.queue.queued_jobs_count, self.queue.queue_health), (0, "healthy"))
+        job = self._create_job("queued")
+        self.assertEqual(self.queue.queued_jobs_count, 1)
+        self.assertTrue(job.thread_id.is_generating)
+        self.queue.enabled = False
+        self.assertEqual(self.queue.queue_health, "disabled")
+        job.action_cancel()
+        self.assertEqual(self.queue.queued_jobs_count, 0)
+        self.assertFalse(job.thread_id.is_generating)
 
     def test_a_pause_is_never_shortened(self):
         long, short = self._create_job("queued"), self._create_job("queued")

@@ -178,15 +178,20 @@ ENQUEUE = """
         completed_at = NULL,
         retry_at = NULL
     FROM wanted JOIN last USING (provider_id, priority, user_id)
-    WHERE j.id = wanted.id
+    WHERE j.id = wanted.id AND j.state = ANY(%(sources)s)
     RETURNING j.id
 """
 
-#: Jobs that found their thread busy: another answer in it has just ended.
+#: The next of the jobs that found their thread busy: another answer in it has just ended. One a
+#: thread, as all the others would find it busy again.
 PROMOTE_BUSY = """
     UPDATE llm_generation_job SET is_delayed = FALSE
-    WHERE thread_id IN (SELECT thread_id FROM llm_generation_job WHERE id = ANY(%s))
-      AND state = 'queued' AND is_delayed IS TRUE AND error_type = 'busy'
+    WHERE id IN (
+        SELECT DISTINCT ON (thread_id) id FROM llm_generation_job
+        WHERE thread_id IN (SELECT thread_id FROM llm_generation_job WHERE id = ANY(%s))
+          AND state = 'queued' AND is_delayed IS TRUE AND error_type = 'busy'
+        ORDER BY thread_id, priority, turn, queued_at, id)
+      AND state = 'queued'
 """
 
 CLOSE_ATTEMPTS = f"""

@@ -89,9 +89,11 @@ LOST = """
     FOR NO KEY UPDATE OF j SKIP LOCKED
 """
 
+#: After a longer absence of the database everybody was silent: who lives gets time to say so.
 SILENT_RUNNERS = f"""
     SELECT id FROM llm_generation_runner
-    WHERE heartbeat_at < {NOW} - make_interval(secs => %s)
+    WHERE GREATEST(heartbeat_at, pg_postmaster_start_time() AT TIME ZONE 'UTC')
+        < {NOW} - make_interval(secs => %s)
     FOR UPDATE SKIP LOCKED
 """
 
