@@ -174,7 +174,11 @@ class LlmGenerationUpkeep(models.AbstractModel):
         self.env.flush_all()
         with self.env.registry.cursor() as cr:
             current = job.with_env(api.Environment(cr, SUPERUSER_ID, {})).exists()
-            names = [name for name, field in job._fields.items() if field.column_type]
+            names = [
+                name
+                for name, field in job._fields.items()
+                if field.store and field.column_type and name != "id"
+            ]
             current.fetch(names)
             return (
                 {name: current._fields[name]._get_cache(current.env)[job.id] for name in names}

@@ -1,5 +1,7 @@
 from . import test_answer
 from . import test_backoff
+from . import test_brief_examples
+from . import test_concurrency
 from . import test_contract
 from . import test_crons
 from . import test_direct_generation

@@ -1,0 +1,155 @@
+import threading
+from unittest.mock import patch
+
+from odoo import SUPERUSER_ID, api
+from odoo.modules.registry import DummyRLock, Registry
+from odoo.tests import BaseCase, get_db_name, tagged
+
+from ..runner.answer import Answer
+
+THREADS = 6
+LIMIT = 3
+JOBS = 30
+
+
+@tagged("post_install", "-at_install")
+class TestConcurrency(BaseCase):
+    """Real threads on real connections: what they make is committed, and removed in the end."""
+
+    def setUp(self):
+        super().setUp()
+        self.registry = Registry(get_db_name())
+        # The thread that loads the registry holds its lock during the tests.
+        self.enterContext(patch.object(Registry, "_lock", DummyRLock()))
+        with self._env() as env:
+            self._fixture(env)
+        self.addCleanup(self._remove)
+
+    def _env(self):
+        """Return a context that yields an environment of its own, and commits."""
+        return Transaction(self.registry)
+
+    def _fixture(self, env):
+        provider = env["llm.provider"].create({"name": "Contended", "service": self._service(env)})
+        model = env["llm.model"].create({
+            "name": "contended",
+            "provider_id": provider.id,
+            "model_use": "chat",
+        })
+        thread = env["llm.thread"].create({
+            "name": "Contended",
+            "provider_id": provider.id,
+            "model_id": model.id,
+        })
+        self.provider_id, self.model_id, self.thread_id = provider.id, model.id, thread.id
+
+    def _service(self, env):
+        services = [("contended", "Contended")]
+        provider_class = type(env["llm.provider"])
+        self.enterContext(
+            patch.object(provider_class, "_get_available_services", lambda _self: services)
+        )
+        return "contended"
+
+    def _remove(self):
+        with self._env() as env:
+            env["llm.generation.job"].search([("provider_id", "=", self.provider_id)]).write({
+                "state": "cancelled",
+                "completed_at": "2026-01-01 00:00:00",
+            })
+            env["llm.thread"].browse(self.thread_id).unlink()
+            env["llm.model"].browse(self.model_id).unlink()
+            env["llm.provider"].browse(self.provider_id).unlink()
+
+    def _at_once(self, function):
+        """Call `function(env)` in many threads at the same time; return what they return."""
+        barrier, results, errors = threading.Barrier(THREADS), [], []
+
+        def work():
+            try:
+                with self._env() as env:
+                    env["res.users"].search_count([])  # takes the snapshot before the others act
+                    barrier.wait(30)
+                    results.append(function(env))
+            except Exception as error:  # noqa: BLE001 told to the test
+                errors.append(error)
+
+        threads = [threading.Thread(target=work) for _thread in range(THREADS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        self.assertEqual(errors, [])
+        self.assertEqual(len(results), THREADS)
+        return results
+
+    def test_a_queue_is_made_once_by_many_at_its_first_use(self):
+        with self._env() as env:
+            env.cr.execute(
+                "DELETE FROM llm_generation_queue WHERE provider_id = %s", [self.provider_id]
+            )
+
+        def first_use(env):
+            queue = env["llm.generation.queue"]._get_or_create_queue(self.provider_id)
+            self.assertEqual((queue.max_concurrent_jobs, queue.enabled), (5, True))
+            return queue.id
+
+        made = self._at_once(first_use)
+        self.assertEqual(len(set(made)), 1, made)
+        with self._env() as env:
+            queues = env["llm.generation.queue"].search([("provider_id", "=", self.provider_id)])
+            self.assertEqual(queues.ids, made[:1])
+
+    def test_many_claimers_keep_the_limit_and_claim_nothing_twice(self):
+        with self._env() as env:
+            queue = env["llm.generation.queue"]._get_or_create_queue(self.provider_id)
+            queue.max_concurrent_jobs = LIMIT
+            jobs = env["llm.generation.job"].create([
+                {"thread_id": self.thread_id, "generation_inputs": {"prompt": str(number)}}
+                for number in range(JOBS)
+            ])
+            jobs.action_queue()
+            queue_id = queue.id
+
+        claimed, most = [], []
+
+        def claim_until_empty(env):
+            while True:
+                claims, _wait = env["llm.generation.claim"]._claim(2, queue_ids=[queue_id])
+                most.append(self._running())
+                for claim in claims:
+                    claimed.append(claim.job_id)
+                    env["llm.generation.call"]._finish([(claim, Answer("completed"))])
+                if not claims and not self._waiting():
+                    return True
+
+        self._at_once(claim_until_empty)
+        self.assertEqual(sorted(claimed), sorted(set(claimed)))
+        self.assertEqual(len(claimed), JOBS)
+        self.assertLessEqual(max(most), LIMIT)
+
+    def _running(self):
+        return self._count("running")
+
+    def _waiting(self):
+        return self._count("queued")
+
+    def _count(self, state):
+        with self._env() as env:
+            domain = [("provider_id", "=", self.provider_id), ("state", "=", state)]
+            return env["llm.generation.job"].search_count(domain)
+
+
+class Transaction:
+    """A transaction of its own, in which jobs do not run inline."""
+
+    def __init__(self, registry):
+        self.cr = registry.cursor()
+
+    def __enter__(self):
+        return api.Environment(self.cr, SUPERUSER_ID, {"generation_inline": False})
+
+    def __exit__(self, error_class, *_error):
+        if error_class is None:
+            self.cr.commit()
+        self.cr.close()
