@@ -188,6 +188,7 @@ class LlmGenerationCall(models.AbstractModel):
             if not unlock:
                 raise ThreadBusyError
             self._forget_partial_answer(job, claim)
+            self._put_question(job, claim)
             try:
                 return self._relay(job, claim)
             except UserError as error:
@@ -244,6 +245,14 @@ class LlmGenerationCall(models.AbstractModel):
         partial = job.sudo().output_message_id  # the answer's author is nobody
         if partial and self._fence([claim]):
             partial.unlink()
+            self.env.cr.commit()
+
+    @api.model
+    def _put_question(self, job, claim):
+        """Post the question that only the inputs have, before its answer is waited for."""
+        if not job.input_message_id and job._question():
+            if not self._fence([claim]):
+                raise OvertakenError
             self.env.cr.commit()
 
     # === ERRORS === #
