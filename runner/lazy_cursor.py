@@ -8,10 +8,11 @@ a moment; from the first write on there is a transaction, until `commit()` or `r
 
 import contextlib
 import re
+import threading
 from collections import deque
 
 from odoo.sql_db import BaseCursor, Cursor
-from odoo.tools import SQL
+from odoo.tools import SQL, config
 
 #: A statement that leaves nothing behind. Locks, notifications and functions of the server
 #: (`FOR UPDATE`, `pg_notify`, `nextval`, …) need the transaction that follows them; a quoted
@@ -22,6 +23,11 @@ READ_RE = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 
+#: How many connections lazy cursors take at once. Odoo's pool is there for the requests, too, and
+#: refuses who comes when it is empty: as many calls as ever may end at the same moment.
+GATE = threading.BoundedSemaphore(max(4, config["db_maxconn"] // 4))
+#: Seconds to wait at the gate, in case those who are through do not let go.
+PATIENCE = 1.0
 
 USED_AFTER_CLOSE = "The cursor of a finished generation was used again."
 
@@ -50,13 +56,34 @@ class LazyCursor(BaseCursor):
         self._rowcount = -1
         self._closed = False
         self._held = False
+        self._is_through = False
 
     # === CONNECTION === #
 
     def _open(self):
-        cursor = self._registry.cursor()
-        read_committed(cursor)
+        self._is_through = GATE.acquire(timeout=PATIENCE)
+        try:
+            cursor = self._registry.cursor()
+        except BaseException:
+            self._leave_gate()
+            raise
+        try:
+            read_committed(cursor)
+        except BaseException:
+            self._shut(cursor)
+            raise
         return cursor
+
+    def _shut(self, cursor):
+        try:
+            cursor.close()
+        finally:
+            self._leave_gate()
+
+    def _leave_gate(self):
+        if self._is_through:
+            self._is_through = False
+            GATE.release()
 
     @contextlib.contextmanager
     def hold(self):
@@ -73,7 +100,7 @@ class LazyCursor(BaseCursor):
     def _release(self):
         cursor, self._cursor, self._held = self._cursor, None, False
         if cursor is not None:
-            cursor.close()
+            self._shut(cursor)
 
     @property
     def in_transaction(self):
@@ -102,7 +129,7 @@ class LazyCursor(BaseCursor):
             self._fetch_state(cursor)
         finally:
             if cursor is not None:
-                cursor.close()
+                self._shut(cursor)
 
     def _fetch_state(self, cursor=None):
         cursor = cursor or self._cursor
@@ -120,8 +147,11 @@ class LazyCursor(BaseCursor):
         """Return the statement as it is sent to the server."""
         if self._cursor is not None:
             return self._cursor.mogrify(query, params)
-        with contextlib.closing(self._open()) as cursor:
+        cursor = self._open()
+        try:
             return cursor.mogrify(query, params)
+        finally:
+            self._shut(cursor)
 
     # === RESULTS === #
 

@@ -1,9 +1,11 @@
 import contextlib
 
-from odoo.tests import TransactionCase, tagged
-from odoo.tools import SQL
+import psycopg2
 
-from ..runner.lazy_cursor import READ_RE, InlineCursor, LazyCursor
+from odoo.tests import TransactionCase, tagged
+from odoo.tools import SQL, mute_logger
+
+from ..runner.lazy_cursor import GATE, READ_RE, InlineCursor, LazyCursor
 from ..runner.listener import private_connection
 
 LOCK = "SELECT pg_advisory_xact_lock(4711, 42)"
@@ -66,6 +68,17 @@ class TestLazyCursor(TransactionCase):
         self.lazy.execute(SQL("SELECT %s, 2", 1))
         self.assertEqual(self.lazy.fetchall(), [(1, 2)])
         self.assertFalse(self.lazy.in_transaction)
+
+    def test_whoever_lets_go_of_a_connection_leaves_the_gate(self):
+        free = GATE._value
+        self.lazy.execute("SELECT 1")
+        self.assertEqual(GATE._value, free)
+        self.lazy.execute(LOCK)
+        self.assertEqual(GATE._value, free - 1)
+        self.lazy.commit()
+        with self.assertRaises(psycopg2.Error), mute_logger("odoo.sql_db"):
+            self.lazy.execute("SELECT nobody")
+        self.assertEqual(GATE._value, free)
 
     def test_a_write_holds_its_transaction_until_the_commit(self):
         self.lazy.execute(LOCK)
