@@ -138,13 +138,15 @@ class TestDirectGeneration(LlmGenerationCommon):
     def test_a_busy_thread_is_waited_for(self):
         job = self._asked()
         with contextlib.closing(private_connection(self.env.cr.dbname)) as other:
-            other.cursor().execute("SELECT pg_advisory_lock(%s)", [self.thread.id])
+            cursor = other.cursor()
+            cursor.execute("SELECT pg_advisory_lock(%s)", [self.thread.id])
             self.assertEqual(self._run(), 1)
             self.assertRecordValues(
                 job, [{"state": "queued", "retry_count": 0, "error_type": "busy"}]
             )
             self.assertTrue(job.scheduled_at)
             self.assertFalse(self.service.calls["chat"])
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [self.thread.id])
         job.action_start()
         self._run()
         self.assertEqual(job.state, "completed", job.error_message)

@@ -51,7 +51,7 @@ class TestLazyCursor(TransactionCase):
 
     def _is_locked(self):
         with self._other_session() as other:
-            other.execute("SELECT pg_try_advisory_lock(4711, 42)")
+            other.execute("SELECT pg_try_advisory_xact_lock(4711, 42)")
             return not other.fetchone()[0]
 
     def test_a_statement_that_leaves_nothing_behind_is_a_read(self):

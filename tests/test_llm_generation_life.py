@@ -4,8 +4,8 @@ from datetime import timedelta
 from odoo import fields
 
 from ..runner import backoff
+from ..runner.limits import LIFE_LOCK, LIFE_SIGN
 from ..runner.listener import private_connection
-from ..runner.runner import LIFE_LOCK, LIFE_SIGN
 from .common import LlmGenerationCommon
 
 LOGGER = "odoo.addons.llm_generate_job.models.llm_generation_life"
@@ -93,10 +93,11 @@ class TestLlmGenerationLife(LlmGenerationCommon):
         job = self._running()
         self._kill()
         with contextlib.closing(private_connection(self.env.cr.dbname)) as connection:
-            lock = "SELECT pg_advisory_lock(%s, %s)"
-            connection.cursor().execute(lock, [LIFE_LOCK, self.runner.id])
+            cursor, key = connection.cursor(), [LIFE_LOCK, self.runner.id]
+            cursor.execute("SELECT pg_advisory_lock(%s, %s)", key)
             self.assertEqual(self._rescue(), 0)
             self.assertEqual(job.state, "running")
+            cursor.execute("SELECT pg_advisory_unlock(%s, %s)", key)
         self.assertEqual(self._rescue_noisily(), 1)
 
     def test_one_dead_process_does_not_cost_another_its_jobs(self):
