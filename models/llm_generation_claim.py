@@ -7,6 +7,9 @@ from ..runner.answer import Claim
 from ..runner.lazy_cursor import read_committed
 from ..runner.statements import queueing as sql
 
+#: Seconds until a queue that somebody holds is looked at again.
+LOOK_AGAIN = 0.05
+
 
 class LlmGenerationClaim(models.AbstractModel):
     """Takes jobs from their queues: never more than the limits, by one process, once.
@@ -49,8 +52,8 @@ class LlmGenerationClaim(models.AbstractModel):
     @api.model
     def _claim_from(self, queue_id, slots, runner_id, runner_name):
         locked = self._select(sql.LOCK_QUEUE, [queue_id])
-        if not locked:
-            return [], None
+        if not locked:  # another claimer, or business code that changes the queue, holds it
+            return [], LOOK_AGAIN
         provider_id, limit, *per_minute = locked[0]
         levels, tokens = {"requests": 0.0, "tokens": 0.0}, None
         model_slots = dict(self._select(sql.MODEL_SLOTS, [queue_id]))
@@ -98,3 +101,30 @@ class LlmGenerationClaim(models.AbstractModel):
         if tokens_per_minute:
             waits.append(ratelimit.wait_for(levels["tokens"], tokens_per_minute))
         return max(waits, default=0.0) or None
+
+    @api.model
+    def _create_queue(self, provider_id):
+        """Make the queue of a provider, or find the one that another process just made."""
+        queues = self.env["llm.generation.queue"].sudo()
+        with self._transaction() as engine:
+            env = engine.env
+            if not env["llm.provider"].browse(provider_id).exists():
+                env = None  # made in the caller's transaction: nobody else knows it yet
+            else:
+                env.cr.execute(
+                    "SELECT pg_advisory_xact_lock(hashtext('llm_generation_queue'), %s)",
+                    [provider_id],
+                )
+                made = env["llm.generation.queue"].search([("provider_id", "=", provider_id)])
+                made = made or env["llm.generation.queue"].create({"provider_id": provider_id})
+                env.flush_all()
+                names = [name for name, field in made._fields.items() if field.column_type]
+                values = made._read_format(names, load=None)[0]
+        if env is None:
+            return queues.create({"provider_id": provider_id})
+        # The caller's snapshot is older than that commit and will not show its row: what was
+        # read elsewhere serves for the rest of this transaction.
+        queue = queues.browse(values["id"])
+        for name in names:
+            queue._fields[name]._update_cache(queue, values[name] or None)
+        return queue

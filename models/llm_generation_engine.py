@@ -167,33 +167,6 @@ class LlmGenerationEngine(models.AbstractModel):
             with self._transaction() as engine:
                 engine._pump_cron()._trigger()
 
-    @api.model
-    def _create_queue(self, provider_id):
-        """Make the queue of a provider, or find the one that another process just made."""
-        queues = self.env["llm.generation.queue"].sudo()
-        with self._transaction() as engine:
-            env = engine.env
-            if not env["llm.provider"].browse(provider_id).exists():
-                env = None  # made in the caller's transaction: nobody else knows it yet
-            else:
-                env.cr.execute(
-                    "SELECT pg_advisory_xact_lock(hashtext('llm_generation_queue'), %s)",
-                    [provider_id],
-                )
-                made = env["llm.generation.queue"].search([("provider_id", "=", provider_id)])
-                made = made or env["llm.generation.queue"].create({"provider_id": provider_id})
-                env.flush_all()
-                names = [name for name, field in made._fields.items() if field.column_type]
-                values = made._read_format(names, load=None)[0]
-        if env is None:
-            return queues.create({"provider_id": provider_id})
-        # The caller's snapshot is older than that commit and will not show its row: what was
-        # read elsewhere serves for the rest of this transaction.
-        queue = queues.browse(values["id"])
-        for name in names:
-            queue._fields[name]._update_cache(queue, values[name] or None)
-        return queue
-
     # === PROCESS === #
 
     @api.model

@@ -189,29 +189,6 @@ class LlmGenerationQueue(models.Model):
         action["domain"] = [("provider_id", "in", self.provider_id.ids)]
         return action
 
-    def _tell_managers_refused(self, refusal):
-        """Give the managers one activity: the account needs a human."""
-        self.ensure_one()
-        what = dict(self._fields["refused_by"]._description_selection(self.env))[refusal]
-        managers = self.env.ref("llm.group_llm_manager").sudo().user_ids.filtered("active")
-        for manager in managers.filtered(self._is_business_of):
-            self.sudo().activity_schedule(
-                "mail.mail_activity_data_todo",
-                user_id=manager.id,
-                summary=self.env._("The provider refuses our account: %s", what),
-                note=self.env._(
-                    "The queue waits and keeps its jobs. Check the API key and the credit of the"
-                    " account, then press Process Now."
-                ),
-            )
-
-    def _is_business_of(self, manager):
-        """Return whether a manager may see this queue in any of their companies."""
-        companies = {"allowed_company_ids": manager.company_ids.ids}
-        return not manager._is_superuser() and self.with_user(manager).with_context(
-            **companies
-        ).has_access("read")
-
     def _search_jobs(self, domain):
         domain &= Domain("provider_id", "in", self.provider_id.ids)
         return self.env["llm.generation.job"].search(domain)
@@ -231,7 +208,7 @@ class LlmGenerationQueue(models.Model):
             raise UserError(self.env._("Choose a provider: each one has its own queue."))
         queue = self.sudo().search([("provider_id", "=", provider)], limit=1)
         if not queue:
-            queue = self.env["llm.generation.engine"]._create_queue(provider)
+            queue = self.env["llm.generation.claim"]._create_queue(provider)
         return queue.sudo(self.env.su)
 
     @api.model

@@ -192,7 +192,7 @@ class LlmGenerationVerdict(models.AbstractModel):
             values["paused_until"] = until
         if error_type in backoff.REFUSALS and queue.refused_by != error_type:
             values["refused_by"] = error_type
-            queue._tell_managers_refused(error_type)
+            self._tell_managers(queue, error_type)
         if values:
             queue.sudo().write(values)
 
@@ -207,3 +207,22 @@ class LlmGenerationVerdict(models.AbstractModel):
         for provider_id, difference in sorted(differences.items()):  # as every other batch
             params = {"difference": difference, "provider": provider_id}
             self._change(sql.SETTLE_BUCKET, params, touches=())
+
+    @api.model
+    def _tell_managers(self, queue, refusal):
+        """Give each manager of the queue one activity: the account needs a human."""
+        what = dict(queue._fields["refused_by"]._description_selection(self.env))[refusal]
+        for manager in self.env.ref("llm.group_llm_manager").user_ids.filtered("active"):
+            companies = {"allowed_company_ids": manager.company_ids.ids}
+            seen = queue.with_user(manager).with_context(**companies)
+            if manager._is_superuser() or not seen.has_access("read"):
+                continue
+            queue.activity_schedule(
+                "mail.mail_activity_data_todo",
+                user_id=manager.id,
+                summary=self.env._("The provider refuses our account: %s", what),
+                note=self.env._(
+                    "The queue waits and keeps its jobs. Check the API key and the credit of the"
+                    " account, then press Process Now."
+                ),
+            )

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-import select
+import selectors
 import threading
 
 import psycopg2
@@ -31,6 +31,10 @@ class Listener:
         self.connection = private_connection(dbname)
         self._lock = threading.Lock()
         self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        # Not `select()`: a process with many connections has descriptors beyond what it takes.
+        self._selector = selectors.DefaultSelector()
+        for source in (self.connection, self._pipe[0]):
+            self._selector.register(source, selectors.EVENT_READ)
         with self.connection.cursor() as cursor:
             cursor.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
 
@@ -40,9 +44,7 @@ class Listener:
         :raise psycopg2.OperationalError: when the server went away
         """
         if not self.connection.notifies:
-            ready, _write, _error = select.select(
-                [self.connection, self._pipe[0]], [], [], max(0.0, timeout)
-            )
+            ready = {key.fileobj for key, _events in self._selector.select(max(0.0, timeout))}
             if self._pipe[0] in ready:
                 os.read(self._pipe[0], 4096)
             if self.connection in ready:
@@ -69,6 +71,7 @@ class Listener:
         """Stop hearing."""
         with self._lock:
             pipe, self._pipe = self._pipe, ()
+        self._selector.close()
         self.connection.close()
         for descriptor in pipe:
             os.close(descriptor)

@@ -13,7 +13,7 @@ from odoo import SUPERUSER_ID, api
 from odoo.modules.registry import Registry
 
 from ..const import RUNNER_CHANNEL
-from . import pool
+from . import limits, pool
 from .call import Call
 from .finisher import Finisher
 from .lazy_cursor import LazyCursor
@@ -22,27 +22,6 @@ from .pace import Pace
 from .workers import Workers
 
 _logger = logging.getLogger(__name__)
-
-#: Calls in flight at most; `ir.config_parameter` llm_generate_job.runner_slots changes it.
-SLOTS = 64
-#: External jobs asked about at the same time.
-POLLERS = 8
-#: Seconds between heartbeats; who is silent for LIFE_SIGN and has lost its lock is dead.
-HEARTBEAT, LIFE_SIGN = 10.0, 45.0
-#: Seconds without work after which the runner ends; the scheduled action starts the next.
-LINGER = 60.0
-#: Seconds that a stopping server's calls have to end by themselves.
-GRACE = 20.0
-#: Seconds between looks at whether the server is going down.
-GLANCE = 1.0
-#: Seconds between looks at whether modules or caches changed.
-REGISTRY_CHECK = 1.0
-#: Seconds until the clock is looked at after something happened that may be due soon.
-CLOCK_DELAY = 0.1
-#: Seconds between messages to the web clients: a busy queue must not flood them.
-NEWS = 0.3
-#: First key of the session lock that says "this runner lives"; the second is its id.
-LIFE_LOCK = 1_819_110_253
 
 
 class Runner(threading.Thread):
@@ -59,7 +38,7 @@ class Runner(threading.Thread):
         self.runner_id = None
         self.listener = None
         self.workers = None
-        self.pollers = Workers(POLLERS, f"{self.name}.poll", self.wake)
+        self.pollers = Workers(limits.POLLERS, f"{self.name}.poll", self.wake)
         self.finisher = Finisher(f"{self.name}.finish", self._finish)
         self.outbox = deque()
         self.calls = {}
@@ -129,18 +108,24 @@ class Runner(threading.Thread):
 
     def _register(self):
         life = self._model("llm.generation.life")
-        slots = life._runner_slots(SLOTS)
+        slots = life._runner_slots(limits.SLOTS)
         if self.workers is None:
             self.workers = Workers(slots, f"{self.name}.call", self._worker_is_free)
         self.runner_id = life._register_runner(self.title, slots, self.runner_id)
-        self.listener.execute("SELECT pg_advisory_lock(%s, %s)", [LIFE_LOCK, self.runner_id])
+        if not self._take_life_lock():  # a dead connection of ours still holds it
+            self.runner_id = life._register_runner(self.title, slots)
+            self._take_life_lock()
         self._due = dict.fromkeys(self._due, 0.0)
         self._ready.set()
+
+    def _take_life_lock(self):
+        key = [limits.LIFE_LOCK, self.runner_id]
+        return self.listener.execute("SELECT pg_try_advisory_lock(%s, %s)", key)[0][0]
 
     def _leave(self):
         """Wait for the calls in flight, give back what is left, and sign off."""
         with self._claiming:
-            deadline = time.monotonic() + GRACE
+            deadline = time.monotonic() + limits.GRACE
         while self.calls and time.monotonic() < deadline:
             self.listener.wait(0.1)
         claims = [call.claim for call in list(self.calls.values())]
@@ -156,7 +141,7 @@ class Runner(threading.Thread):
     def _model(self, name, **context):
         """Return a model for short use; it holds no connection between its statements."""
         now = time.monotonic()
-        if self._registry is None or now > self._checked_at + REGISTRY_CHECK:
+        if self._registry is None or now > self._checked_at + limits.REGISTRY_CHECK:
             # Another process may have installed a module.
             self._checked_at = now
             try:
@@ -172,10 +157,10 @@ class Runner(threading.Thread):
     def _tick(self):
         now = time.monotonic()
         if now >= self._due["upkeep"]:
-            self._due["upkeep"] = now + HEARTBEAT
+            self._due["upkeep"] = now + limits.HEARTBEAT
             self._keep_house()
         if now >= self._due["news"] and self.outbox:
-            self._due["news"] = now + NEWS
+            self._due["news"] = now + limits.NEWS
             self._send_news()
         if now >= self._due["clock"]:
             self._obey_the_clock()
@@ -184,10 +169,10 @@ class Runner(threading.Thread):
             self._pace.begin()
             _started, wait = self._claim()
             self._pace.end()
-            self._due["claim"] = time.monotonic() + (wait or HEARTBEAT)
+            self._due["claim"] = time.monotonic() + (wait or limits.HEARTBEAT)
         if self.calls:
             self._last_work = time.monotonic()
-        elif self._may_retire and time.monotonic() - self._last_work > LINGER:
+        elif self._may_retire and time.monotonic() - self._last_work > limits.LINGER:
             self._retire()
             return
         self._wait()
@@ -199,7 +184,7 @@ class Runner(threading.Thread):
         left = min(due) - time.monotonic()
         if self._woken.is_set():
             left = min(left, 0.0)
-        payloads = self.listener.wait(min(GLANCE, max(left, self._pace.rest)))
+        payloads = self.listener.wait(min(limits.GLANCE, max(left, self._pace.rest)))
         for payload in payloads:
             if payload.startswith("cancel:"):
                 self._hang_up(payload.removeprefix("cancel:").split(","))
@@ -210,7 +195,7 @@ class Runner(threading.Thread):
 
     def _expect_the_clock(self):
         """Something may be due earlier than was known."""
-        self._due["clock"] = min(self._due["clock"], time.monotonic() + CLOCK_DELAY)
+        self._due["clock"] = min(self._due["clock"], time.monotonic() + limits.CLOCK_DELAY)
 
     def _obey_the_clock(self):
         """Do what is due by time, and note when to look again."""
@@ -224,9 +209,9 @@ class Runner(threading.Thread):
             self.pollers.submit(self._tell_cancelled, job_id)
         seconds = upkeep._next_due()
         # What is due and cannot be done now, as all pollers are at it, must not make this spin.
-        pause = HEARTBEAT if seconds is None else max(seconds, CLOCK_DELAY)
-        self._due["clock"] = time.monotonic() + min(pause, HEARTBEAT)
-        if seconds is not None and seconds < LINGER:
+        pause = limits.HEARTBEAT if seconds is None else max(seconds, limits.CLOCK_DELAY)
+        self._due["clock"] = time.monotonic() + min(pause, limits.HEARTBEAT)
+        if seconds is not None and seconds < limits.LINGER:
             self._last_work = time.monotonic()  # crons would be late for external jobs
         self._woken.set()
 
@@ -307,7 +292,7 @@ class Runner(threading.Thread):
             self._register()
         with self._claiming:  # what is claimed just now is not lost
             life._give_back_lost(self.runner_id, list(self.calls))
-        life._rescue(LIFE_SIGN, LIFE_LOCK)
+        life._rescue(limits.LIFE_SIGN, limits.LIFE_LOCK)
         self._model("llm.generation.upkeep")._fail_overdue()
 
     def _send_news(self):

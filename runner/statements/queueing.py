@@ -23,7 +23,7 @@ LOCK_QUEUE = f"""
         COALESCE(q.tokens_per_minute, 0)
     FROM llm_generation_queue q
     WHERE q.id = %s AND q.enabled AND (q.paused_until IS NULL OR q.paused_until <= {NOW})
-    FOR NO KEY UPDATE
+    FOR NO KEY UPDATE SKIP LOCKED
 """
 
 #: Free slots of those models that have a limit of their own.

@@ -1,0 +1,22 @@
+"""How many, how often and how long: the numbers of the runner, and their reasons."""
+
+#: Calls in flight at most; `ir.config_parameter` llm_generate_job.runner_slots changes it.
+SLOTS = 64
+#: External jobs asked about at the same time.
+POLLERS = 8
+#: Seconds between heartbeats; who is silent for LIFE_SIGN and has lost its lock is dead.
+HEARTBEAT, LIFE_SIGN = 10.0, 45.0
+#: Seconds without work after which the runner ends; the scheduled action starts the next.
+LINGER = 60.0
+#: Seconds that a stopping server's calls have to end by themselves.
+GRACE = 20.0
+#: Seconds between looks at whether the server is going down.
+GLANCE = 1.0
+#: Seconds between looks at whether modules or caches changed.
+REGISTRY_CHECK = 1.0
+#: Seconds until the clock is looked at after something happened that may be due soon.
+CLOCK_DELAY = 0.1
+#: Seconds between messages to the web clients: a busy queue must not flood them.
+NEWS = 0.3
+#: First key of the session lock that says "this runner lives"; the second is its id.
+LIFE_LOCK = 1_819_110_253
