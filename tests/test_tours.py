@@ -74,6 +74,16 @@ class TestTours(LlmGenerationCommon, HttpCase):
         self.assertEqual(thread.generation_job_ids.mapped("state"), ["cancelled"])
         self.assertFalse(self.service.calls["chat"])
 
+    def test_who_turns_to_another_thread_cancels_nothing(self):
+        self.direct_queue.enabled = False
+        second, first = (
+            self._create_thread(self.direct_model, name=name) for name in ("Second", "First")
+        )
+
+        self._tour("/odoo/llm-threads", "llm_generation_conversation_leave_tour")
+
+        self.assertEqual((first + second).generation_job_ids.mapped("state"), ["queued"] * 2)
+
     def test_a_failed_answer_tells_its_reason_and_is_tried_again(self):
         reason = BadRequestError("At least one message is required.")
 

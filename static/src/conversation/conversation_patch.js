@@ -37,25 +37,39 @@ const queuedConversation = {
     async load(resId) {
         this.state.job = null;
         await super.load(resId);
-        const domain = [
-            ["thread_id", "=", resId],
-            ["state", "in", ["queued", "running"]],
-        ];
-        const jobs = resId
-            ? await this.orm.searchRead("llm.generation.job", domain, ["state"], { limit: 1 })
-            : [];
-        if (jobs.length && !this.isLeaving) {
+        const job = resId && (await this.findActiveJob(resId));
+        if (job && !this.isLeaving) {
             const message = _t("Waiting for the answer…");
-            this.state.job = { job_id: jobs[0].id, state: jobs[0].state, message };
+            this.state.job = { job_id: job.id, state: job.state, message };
             this.generate();
         }
     },
 
-    onJobUpdates(jobs) {
-        const isMine = jobs.some((job) => job.thread_id === this.resId);
-        if (isMine && !this.state.generating && !this.state.error && !this.state.text) {
-            this.load(this.resId);
+    async findActiveJob(resId) {
+        const domain = [
+            ["thread_id", "=", resId],
+            ["state", "in", ["queued", "running"]],
+        ];
+        const options = { limit: 1 };
+        return (await this.orm.searchRead("llm.generation.job", domain, ["state"], options))[0];
+    },
+
+    /** What is asked elsewhere, or tried again, is shown; what is late about our own job is not. */
+    async onJobUpdates(jobs) {
+        const news = jobs.filter((job) => job.thread_id === this.resId);
+        if (!news.length || !this.isIdle) {
+            return;
         }
+        const isAnswered = news.some((job) => job.state === "completed" && job.id !== this.jobId);
+        const isNew = isAnswered || (await this.findActiveJob(this.resId));
+        if (isNew && this.isIdle) {
+            await this.load(this.resId);
+        }
+    },
+
+    /** Following would clear a text that is being written. */
+    get isIdle() {
+        return !this.state.generating && !this.state.text && !this.isLeaving;
     },
 
     async generate(text = "") {
@@ -88,6 +102,7 @@ const queuedConversation = {
         this.isHeard = true;
         if (event.type === "job_status") {
             this.state.job = event;
+            this.jobId = event.job_id;
         } else if (event.type === "done") {
             this.state.job = null;
         } else if (["cancelled", "error"].includes(event.type) && this.state.job) {

@@ -202,3 +202,22 @@ tours.add("llm_generation_thread_retry_tour", {
         { trigger: "body:not(:has(.o_llm_generation_status))" },
     ],
 });
+
+tours.add("llm_generation_conversation_leave_tour", {
+    steps: () => [
+        { trigger: ".o_data_row:contains('First') .o_data_cell[name=name]", run: "click" },
+        ...say("How are you?"),
+        { trigger: ".o_llm_job:contains('Waiting, position 1')" },
+        { trigger: ".o_pager_next", run: "click" },
+        {
+            content: "the conversation of the other thread",
+            trigger: ".o_form_view:has(.o_breadcrumb .active:contains('Second')) .o_llm_empty",
+        },
+        { trigger: ".o_llm_messages:not(:has(.o_llm_job))" },
+        ...say("And you?"),
+        { trigger: ".o_llm_job:contains('Waiting, position 2')" },
+        { trigger: ".o_pager_previous", run: "click" },
+        { trigger: ".o_llm_message:contains('How are you?')" },
+        { trigger: ".o_llm_job:contains('Waiting, position 1')" },
+    ],
+});
