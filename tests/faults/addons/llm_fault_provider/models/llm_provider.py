@@ -1,0 +1,76 @@
+import json
+
+import requests
+
+from odoo import api, models
+
+#: Seconds to connect, and between two bytes.
+TIMEOUT = (5, 120)
+BROKEN_OFF = "The answer broke off."
+
+
+class LlmProvider(models.Model):
+    """Two services of one fake server: `fault` runs jobs, `faultchat` only streams chats."""
+
+    _inherit = "llm.provider"
+
+    @api.model
+    def _get_available_services(self):
+        return [
+            *super()._get_available_services(),
+            ("fault", "Fault: Jobs"),
+            ("faultchat", "Fault: Chat"),
+        ]
+
+    def _fault_request(self, method, path, **options):
+        response = requests.request(method, f"{self.api_base}/{path}", timeout=TIMEOUT, **options)
+        response.raise_for_status()
+        return response
+
+    # === JOBS === #
+
+    def fault_create_generation_job(self, job):
+        body = {"key": job.generation_inputs["prompt"]}
+        answer = self._fault_request("POST", "jobs", json=body).json()
+        return answer["id"] if "id" in answer else self._fault_result(job, answer)
+
+    def fault_check_generation_job_status(self, job):
+        answer = self._fault_request("GET", f"jobs/{job.external_job_id}").json()
+        return self._fault_result(job, answer)
+
+    def fault_cancel_generation_job(self, job):
+        answer = self._fault_request("DELETE", f"jobs/{job.external_job_id}").json()
+        return answer["cancelled"]
+
+    def _fault_result(self, job, answer):
+        if answer["state"] != "completed":
+            return {"state": answer["state"]}
+        message = job.thread_id.message_post(
+            body=answer["text"], llm_role="assistant", author_id=False
+        )
+        return {"state": "completed", "output_message_id": message.id}
+
+    # === CHAT === #
+
+    def faultchat_chat(
+        self, messages, model=None, stream=False, tools=None, prepend_messages=None, **kwargs
+    ):
+        body = {
+            "model": model.name,
+            "stream": True,
+            "messages": [*(prepend_messages or ()), *self.format_messages(messages, model=model)],
+        }
+        return self._fault_stream(body)
+
+    def _fault_stream(self, body):
+        response = self._fault_request("POST", "v1/chat/completions", json=body, stream=True)
+        if on_response := self.env.context.get("llm_on_response"):
+            on_response(response)
+        with response:
+            for line in response.iter_lines(chunk_size=1):
+                data = line.removeprefix(b"data: ")
+                if data == b"[DONE]":
+                    return
+                if data:
+                    yield json.loads(data)["choices"][0]["delta"]
+        raise requests.exceptions.ChunkedEncodingError(BROKEN_OFF)
