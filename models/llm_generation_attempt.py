@@ -26,7 +26,7 @@ class LlmGenerationAttempt(models.Model):
     outcome = fields.Selection(OUTCOMES, required=True, readonly=True, default="running")
     started_at = fields.Datetime(required=True, readonly=True, default=fields.Datetime.now)
     ended_at = fields.Datetime(readonly=True)
-    external_job_id = fields.Char("External Job", readonly=True)
+    external_job_id = fields.Char("Job at the Provider", readonly=True)
     error_type = fields.Selection(ERROR_TYPES, readonly=True)
     error_message = fields.Text(readonly=True)
     prompt_tokens = fields.Integer(readonly=True)

@@ -107,7 +107,7 @@ class LlmGenerationCall(models.AbstractModel):
                     # What an overtaken attempt wrote must not be seen.
                     self.env.cr.rollback()
                     self._apply(pairs)
-                self.env.cr.commit()
+                self.env.cr.commit()  # pylint: disable=invalid-commit
                 return
             except psycopg2.Error as error:
                 if pause is None or not is_away(error):
@@ -237,7 +237,7 @@ class LlmGenerationCall(models.AbstractModel):
         if output and locked.output_message_id.id != output:
             locked.output_message_id = output
         self._notify(locked)
-        self.env.cr.commit()
+        self.env.cr.commit()  # pylint: disable=invalid-commit
 
     @api.model
     def _forget_partial_answer(self, job, claim):
@@ -245,7 +245,7 @@ class LlmGenerationCall(models.AbstractModel):
         partial = job.sudo().output_message_id  # the answer's author is nobody
         if partial and self._fence([claim]):
             partial.unlink()
-            self.env.cr.commit()
+            self.env.cr.commit()  # pylint: disable=invalid-commit
 
     @api.model
     def _put_question(self, job, claim):
@@ -253,7 +253,7 @@ class LlmGenerationCall(models.AbstractModel):
         if not job.input_message_id and job._question():
             if not self._fence([claim]):
                 raise OvertakenError
-            self.env.cr.commit()
+            self.env.cr.commit()  # pylint: disable=invalid-commit
 
     # === ERRORS === #
 

@@ -46,7 +46,7 @@ class LlmGenerationClaim(models.AbstractModel):
 
     def _next_transaction(self):
         """Commit, and begin another transaction that sees what others commit."""
-        self.env.cr.commit()
+        self.env.cr.commit()  # pylint: disable=invalid-commit
         read_committed(self.env.cr)
 
     @api.model

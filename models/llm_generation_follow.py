@@ -36,13 +36,13 @@ class LlmGenerationFollow(models.AbstractModel):
         if self._is_inline():
             yield from self._inline_news(job, seen)
             return
-        self.env.cr.commit()
+        self.env.cr.commit()  # pylint: disable=invalid-commit
         with Listener(self.env.cr.dbname, JOB_CHANNEL) as listener:
             while True:
                 yield from self._news(job, seen)
                 if seen.get("ended"):
                     return
-                self.env.cr.commit()
+                self.env.cr.commit()  # pylint: disable=invalid-commit
                 self._await_news(listener, job, seen)
 
     @api.model

@@ -34,7 +34,10 @@ class LlmGenerationGuard(models.AbstractModel):
             for key, value in self.env.context.items()
             if not key.startswith("default_") or key.removeprefix("default_") in OWNER_FIELDS
         }
-        jobs = super(LlmGenerationGuard, self.with_context(context)).create(vals_list)
+        jobs = super(
+            LlmGenerationGuard,
+            self.with_context(context),  # pylint: disable=context-overridden
+        ).create(vals_list)
         jobs._check_owner_rights()
         return jobs.with_env(self.env)
 

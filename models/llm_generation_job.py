@@ -49,6 +49,7 @@ class LlmGenerationJob(models.Model):
     )
     user_id = fields.Many2one(
         "res.users",
+        default=lambda self: self.env.user,
         required=True,
         readonly=True,
         help="The generation runs with the rights, language and companies of this user.",
@@ -72,7 +73,7 @@ class LlmGenerationJob(models.Model):
     output_message_id = fields.Many2one(
         "mail.message", index="btree_not_null", ondelete="set null", readonly=True, copy=False
     )
-    external_job_id = fields.Char("External Job", readonly=True, copy=False)
+    external_job_id = fields.Char("Job at the Provider", readonly=True, copy=False)
     progress = fields.Float(
         readonly=True, copy=False, aggregator="avg", help="Per cent, where the provider tells."
     )

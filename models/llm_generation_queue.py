@@ -227,7 +227,9 @@ class LlmGenerationQueue(models.Model):
 
         :return: how many jobs were started in this call
         """
-        return self.env["llm.generation.engine"]._process(self.sudo().search([]))
+        return self.env["llm.generation.engine"]._process(
+            self.sudo().search([("enabled", "=", True)])
+        )
 
     @api.model
     def _check_job_statuses(self):

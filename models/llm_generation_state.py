@@ -1,5 +1,4 @@
 from datetime import datetime
-from itertools import groupby
 
 from odoo import fields, models
 from odoo.exceptions import UserError
@@ -16,7 +15,9 @@ class LlmGenerationState(models.AbstractModel):
     _name = "llm.generation.state"
     _description = "LLM Generation State"
 
-    state = fields.Selection(STATES, default="draft", required=True, readonly=True, copy=False)
+    state = fields.Selection(
+        STATES, default="draft", required=True, readonly=True, copy=False, group_expand=True
+    )
     queued_at = fields.Datetime(readonly=True, copy=False)
     started_at = fields.Datetime(readonly=True, copy=False)
     completed_at = fields.Datetime(readonly=True, copy=False)
@@ -40,9 +41,7 @@ class LlmGenerationState(models.AbstractModel):
         was_running = moved.filtered(lambda job: job.state == "running")
         now = datetime.now()  # not that of `fields`: the durations want more than whole seconds
         dates = {job.id: job._state_dates(target, now) for job in moved}
-        by_dates = sorted(moved, key=lambda job: str(dates[job.id]))
-        for _key, jobs in groupby(by_dates, key=lambda job: str(dates[job.id])):
-            jobs = self.browse(job.id for job in jobs)
+        for jobs in moved.grouped(lambda job: str(dates[job.id])).values():
             jobs.sudo().write({"state": target, **dates[jobs[0].id], **values})
         if moved:
             self.env["llm.generation.engine"]._moved(moved, target, was_running)

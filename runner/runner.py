@@ -112,9 +112,8 @@ class Runner(threading.Thread):
         if self.workers is None:
             self.workers = Workers(slots, f"{self.name}.call", self._worker_is_free)
         self.runner_id = life._register_runner(self.title, slots, self.runner_id)
-        if not self._take_life_lock():  # a dead connection of ours still holds it
+        while not self._take_life_lock():  # a dead connection of ours still holds it
             self.runner_id = life._register_runner(self.title, slots)
-            self._take_life_lock()
         self._due = dict.fromkeys(self._due, 0.0)
         self._ready.set()
 
@@ -128,10 +127,9 @@ class Runner(threading.Thread):
             deadline = time.monotonic() + limits.GRACE
         while self.calls and time.monotonic() < deadline:
             self.listener.wait(0.1)
-        claims = [call.claim for call in list(self.calls.values())]
-        life = self._model("llm.generation.life")
-        life._give_back_claims(claims)
-        for call in list(self.calls.values()):
+        calls, life = list(self.calls.values()), self._model("llm.generation.life")
+        life._give_back_claims([call.claim for call in calls])
+        for call in calls:
             call.cancel()
         self._send_news()
         life._sign_off(self.runner_id)
@@ -187,7 +185,7 @@ class Runner(threading.Thread):
         payloads = self.listener.wait(min(limits.GLANCE, max(left, self._pace.rest)))
         for payload in payloads:
             if payload.startswith("cancel:"):
-                self._hang_up(payload.removeprefix("cancel:").split(","))
+                self._hang_up(set(payload.removeprefix("cancel:").split(",")))
         if payloads:
             self._woken.set()
         if any(payload != "slot" for payload in payloads):
@@ -206,7 +204,7 @@ class Runner(threading.Thread):
             for brief in self._model("llm.generation.preparation")._prepare(claims):
                 self.pollers.submit(self._execute, brief, "_poll")
         for job_id in upkeep._claim_cancellations():
-            self.pollers.submit(self._tell_cancelled, job_id)
+            self.pollers.submit(upkeep._cancel_at_provider, job_id)
         seconds = upkeep._next_due()
         # What is due and cannot be done now, as all pollers are at it, must not make this spin.
         pause = limits.HEARTBEAT if seconds is None else max(seconds, limits.CLOCK_DELAY)
@@ -220,9 +218,7 @@ class Runner(threading.Thread):
 
         :return: how many were started
         """
-        if not self._ready.wait(timeout=10.0):
-            return 0
-        return self._claim(queue_ids)[0]
+        return self._claim(queue_ids)[0] if self._ready.wait(timeout=10.0) else 0
 
     def _claim(self, queue_ids=None):
         started, wait = 0, None
@@ -276,13 +272,9 @@ class Runner(threading.Thread):
                 self.calls.pop(claim.token, None)
             self._expect_the_clock()
 
-    def _tell_cancelled(self, job_id):
-        self._model("llm.generation.upkeep")._cancel_at_provider(job_id)
-
     def _hang_up(self, job_ids):
-        cancelled = {int(job_id) for job_id in job_ids if job_id.isdigit()}
         for call in list(self.calls.values()):
-            if call.claim.job_id in cancelled:
+            if str(call.claim.job_id) in job_ids:
                 call.cancel()
 
     def _keep_house(self):
@@ -296,9 +288,7 @@ class Runner(threading.Thread):
         self._model("llm.generation.upkeep")._fail_overdue()
 
     def _send_news(self):
-        job_ids = set()
-        while self.outbox:
-            job_ids.add(self.outbox.popleft())
+        job_ids = {self.outbox.popleft() for _ in range(len(self.outbox))}
         if job_ids:
             self._model("llm.generation.upkeep")._send_news(sorted(job_ids))
 

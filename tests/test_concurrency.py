@@ -151,5 +151,5 @@ class Transaction:
 
     def __exit__(self, error_class, *_error):
         if error_class is None:
-            self.cr.commit()
+            self.cr.commit()  # pylint: disable=invalid-commit
         self.cr.close()

@@ -26,6 +26,7 @@ class _Model(BaseHTTPRequestHandler):
 
 class TestModelProxy(unittest.TestCase):
     def setUp(self):
+        super().setUp()
         self.model = ThreadingHTTPServer(("127.0.0.1", 0), _Model)
         self.model.barrier = threading.Barrier(1)
         threading.Thread(target=self.model.serve_forever, daemon=True).start()

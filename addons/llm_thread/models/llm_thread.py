@@ -121,7 +121,10 @@ class LlmThread(models.Model):
             kwargs["body_json"] = body_json
         if is_error:
             kwargs["is_error"] = True
-        return super().message_post(**kwargs)
+        message = super().message_post(**kwargs)
+        if llm_role == "user":
+            self._rename_after(message)
+        return message
 
     def _notify_thread(self, message, msg_vals=False, **kwargs):
         # A conversation is read where it is held: no mail and no inbox entry for its messages.
@@ -178,7 +181,6 @@ class LlmThread(models.Model):
                     attachment_ids=attachment_ids,
                     **kwargs,
                 )
-                self._rename_after(last_message)
                 yield self._event("message_create", last_message)
             return (yield from self.generate_messages(last_message))  # noqa: B901 - to "yield from"
 

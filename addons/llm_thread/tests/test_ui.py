@@ -15,6 +15,21 @@ def pause():
 
 @tagged("post_install", "-at_install")
 class TestUi(FakeChatMixin, HttpCase):
+    """The conversation as this addon has it, without those that build on it."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        others = cls.env.ref("base.module_llm_thread").downstream_dependencies(
+            exclude_states=("uninstalled",)
+        )
+        names = cls.registry._init_modules.difference(others.mapped("name"))
+        cls.classPatch(cls.registry["ir.asset"], "_get_installed_addons_list", lambda _self: names)
+        inherited = [("model", "=", "llm.thread"), ("inherit_id", "!=", False)]
+        cls.env["ir.ui.view"].search(inherited).active = False
+        cls.registry.clear_all_caches()
+        cls.addClassCleanup(cls.registry.clear_all_caches)
+
     def test_a_conversation_streams_fails_and_is_tried_again(self):
         thread = (
             self.env["llm.thread"].with_user(self.user).create({"provider_id": self.provider.id})
