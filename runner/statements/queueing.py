@@ -138,13 +138,14 @@ PROVIDERS_WORK = """
 
 #: draft, failed -> queued. Takes the turn of each job: one after the turn that runs now, or
 #: after the user's own last one. A user's thousand jobs take a thousand turns, another's single
-#: job the next one.
+#: job the next one. `last` is materialized, or it would be looked up again for each job, among
+#: all those that were just moved.
 ENQUEUE = """
     WITH wanted AS (
         SELECT id, provider_id, priority, user_id, row_number() OVER (
             PARTITION BY provider_id, priority, user_id ORDER BY id) AS n
         FROM llm_generation_job WHERE id = ANY(%(jobs)s) AND state = ANY(%(sources)s)
-    ), last AS (
+    ), last AS MATERIALIZED (
         SELECT g.*, GREATEST(
             COALESCE(
                 (SELECT max(j.turn) FROM llm_generation_job j WHERE j.state = 'running'
