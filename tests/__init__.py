@@ -16,6 +16,7 @@ from . import test_llm_generation_follow
 from . import test_llm_generation_guard
 from . import test_llm_generation_job
 from . import test_llm_generation_life
+from . import test_llm_generation_model_limit
 from . import test_llm_generation_queue
 from . import test_llm_generation_request
 from . import test_llm_generation_state

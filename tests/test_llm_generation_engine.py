@@ -92,6 +92,14 @@ class TestLlmGenerationEngine(LlmGenerationCommon):
         self.assertEqual(self._process_queue(), 1)
         self.assertEqual(job.state, "running")
 
+    def test_a_provider_in_the_archive_gets_no_work(self):
+        job = self._queued()
+        self.native.active = False
+        self.assertEqual(self._process_queue(), 0)
+        self.assertEqual(job.state, "queued")
+        self.native.active = True
+        self.assertEqual(self._process_queue(), 1)
+
     # === ORDER === #
 
     def test_jobs_of_a_user_run_in_the_order_they_came(self):
@@ -99,8 +107,8 @@ class TestLlmGenerationEngine(LlmGenerationCommon):
         self.assertEqual(list(self._claim_in_turn()), jobs)
 
     def test_a_lower_priority_goes_first(self):
-        late, normal, urgent = (self._queued(priority=number) for number in (20, 10, 1))
-        self.assertEqual(list(self._claim_in_turn()), [urgent, normal, late])
+        late, normal, urgent, other = (self._queued(priority=number) for number in (20, 10, 1, 1))
+        self.assertEqual(list(self._claim_in_turn()), [urgent, other, normal, late])
 
     def test_users_take_turns(self):
         mine = [self._queued() for _job in range(3)]

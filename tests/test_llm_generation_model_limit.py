@@ -1,0 +1,57 @@
+import psycopg2
+
+from odoo.tools import mute_logger
+
+from .common import LlmGenerationCommon
+
+
+class TestLlmGenerationModelLimit(LlmGenerationCommon):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.other_model = cls.native_model.copy({"name": "Other model"})
+        cls.thread = cls._create_thread()
+
+    def _limit(self, number=1):
+        return self.env["llm.generation.model.limit"].create({
+            "queue_id": self.queue.id,
+            "model_id": self.native_model.id,
+            "max_concurrent_jobs": number,
+        })
+
+    def _queued(self, model):
+        return self._create_job("queued", thread_id=self.thread.id, model_id=model.id)
+
+    def _claim_many(self):
+        claims, _wait = self._engine("claim")._claim(100, queue_ids=self.queue.ids)
+        return self.env["llm.generation.job"].browse(sorted(claim.job_id for claim in claims))
+
+    def test_a_model_runs_no_more_than_its_limit(self):
+        self._limit(2)
+        jobs = [self._queued(self.native_model) for _job in range(4)]
+        self.assertEqual(self._claim_many().ids, [job.id for job in jobs[:2]])
+        self.assertFalse(self._claim_many())
+        jobs[0].action_complete()
+        self.assertEqual(self._claim_many().ids, [jobs[2].id])
+
+    def test_other_models_do_not_wait_for_one_that_is_full(self):
+        self._limit(1)
+        mine = [self._queued(self.native_model) for _job in range(3)]
+        others = [self._queued(self.other_model) for _job in range(2)]
+        claimed = self._claim_many() | self._claim_many()
+        self.assertEqual(claimed.ids, [mine[0].id, others[0].id, others[1].id])
+
+    def test_the_limit_of_the_queue_holds_besides(self):
+        self.queue.max_concurrent_jobs = 2
+        self._limit(5)
+        for _job in range(4):
+            self._queued(self.native_model)
+        self.assertEqual(len(self._claim_many() | self._claim_many()), 2)
+
+    def test_a_model_has_one_limit_of_at_least_one(self):
+        self._limit(1)
+        with mute_logger("odoo.sql_db"), self.assertRaises(psycopg2.errors.UniqueViolation):
+            self._limit(2)
+        with mute_logger("odoo.sql_db"), self.assertRaises(psycopg2.errors.CheckViolation):
+            self.env["llm.generation.model.limit"].search([]).max_concurrent_jobs = 0
+            self.env.flush_all()
