@@ -3,8 +3,8 @@ from odoo.tests import new_test_user
 from .common import LlmGenerationCommon, posted
 
 
-class MyApi:
-    """The external provider of the example: one job, which is done at the third question."""
+class FarApi:
+    """A provider far away: its one job is done at the third question."""
 
     def __init__(self):
         self.cancelled = []
@@ -12,7 +12,7 @@ class MyApi:
         self.failing = False
 
     def create_job(self, inputs):
-        return f"my-{inputs['prompt'].replace(' ', '-')}"
+        return f"far-{inputs['prompt'].replace(' ', '-')}"
 
     def get_job_status(self, external_id):
         self.questions += 1
@@ -30,7 +30,7 @@ class MyApi:
 
 
 class TestBriefExamples(LlmGenerationCommon):
-    """What a developer would write after a first look at the addon, word for word."""
+    """What a developer would write after a first look at the addon."""
 
     def _types(self, events):
         return [event["type"] for event in events]
@@ -39,20 +39,20 @@ class TestBriefExamples(LlmGenerationCommon):
 
     def test_direct_generation(self):
         thread = self.env["llm.thread"].browse(self._create_thread(self.direct_model).id)
-        updates = []
-        for update in thread.generate_response("Hello, how are you?", use_queue=False):
-            updates.append(update)
-        self.assertEqual(self._types(updates)[0], "message_create")
-        self.assertIn("Hello", str(updates[-1]["message"]["body"]))
+        events = []
+        for event in thread.generate_response("What is the news?", use_queue=False):
+            events.append(event)
+        self.assertEqual(self._types(events)[0], "message_create")
+        self.assertIn("Hello", str(events[-1]["message"]["body"]))
         self.assertFalse(thread.generation_job_ids)
 
     def test_queued_generation(self):
         thread = self.env["llm.thread"].browse(self._create_thread(self.direct_model).id)
-        updates = []
-        for update in thread.generate_response("Hello, how are you?", use_queue=True):
-            updates.append(update)
-        self.assertEqual(updates[-1]["type"], "done")
-        self.assertEqual(updates[-1]["job_id"], thread.generation_job_ids.id)
+        events = []
+        for event in thread.generate_response("What is the news?", use_queue=True):
+            events.append(event)
+        self.assertEqual(events[-1]["type"], "done")
+        self.assertEqual(events[-1]["job_id"], thread.generation_job_ids.id)
         self.assertEqual(thread.generation_job_ids.state, "completed")
 
     def test_auto_detection(self):
@@ -60,10 +60,10 @@ class TestBriefExamples(LlmGenerationCommon):
         for model, queued in ((self.native_model, True), (self.direct_model, False)):
             with self.subTest(model=model.name):
                 thread = self.env["llm.thread"].browse(self._create_thread(model).id)
-                updates = list(thread.generate_response("Hello, how are you?"))
+                events = list(thread.generate_response("What is the news?"))
                 self.assertEqual(bool(thread.generation_job_ids), queued)
-                self.assertEqual("job_status" in self._types(updates), queued)
-                self.assertEqual(updates[-1]["type"] == "done", queued)
+                self.assertEqual("job_status" in self._types(events), queued)
+                self.assertEqual(events[-1]["type"] == "done", queued)
 
     # === QUEUE MANAGEMENT === #
 
@@ -73,11 +73,11 @@ class TestBriefExamples(LlmGenerationCommon):
         self._create_job("queued")
 
         queue = self.env["llm.generation.queue"]._get_or_create_queue(provider.id)
-        processed_count = queue._process_provider_queue(provider)
+        started = queue._process_provider_queue(provider)
         stats = queue.get_queue_stats()
 
         self.assertEqual(queue, self.queue)
-        self.assertEqual(processed_count, 2)
+        self.assertEqual(started, 2)
         self.assertEqual(stats["queue_id"], queue.id)
         self.assertEqual(stats["job_counts"]["running"], 2)
         self.assertEqual(stats["health"], "healthy")
@@ -99,7 +99,7 @@ class TestBriefExamples(LlmGenerationCommon):
                 "thread_id": thread.id,
                 "provider_id": self.native.id,
                 "model_id": self.native_model.id,
-                "generation_inputs": {"prompt": "Hello world"},
+                "generation_inputs": {"prompt": "A red door"},
             })
             job.action_queue()
             self.service.answers["check"] = [
@@ -116,12 +116,12 @@ class TestBriefExamples(LlmGenerationCommon):
         with self.enter_registry_test_mode():
             job = self.env["llm.generation.job"].create({
                 "thread_id": thread.id,
-                "generation_inputs": {"prompt": "Hello world"},
+                "generation_inputs": {"prompt": "A red door"},
             })
             job.action_queue()
             self._follow_with_the_loop(job)
         self.assertEqual(job.state, "completed", job.error_message)
-        self.assertIn("Hello world", job.input_message_id.body)
+        self.assertIn("A red door", job.input_message_id.body)
 
     def test_the_loop_ends_with_a_failure_too(self):
         job = self._create_job("queued")
@@ -136,19 +136,19 @@ class TestBriefExamples(LlmGenerationCommon):
 
     # === PROVIDER IMPLEMENTATION === #
 
-    def _my_provider(self, my_api):
-        """Override the protocol as the example's class does."""
+    def _far_provider(self, api):
+        """Override the protocol for one provider, as a class that inherits it does."""
         mine = self.direct
 
         def create_generation_job(inherited, provider, job_record):
             if provider != mine:
                 return inherited(provider, job_record)
-            return my_api.create_job(job_record.generation_inputs)
+            return api.create_job(job_record.generation_inputs)
 
         def check_generation_job_status(inherited, provider, job_record):
             if provider != mine:
                 return inherited(provider, job_record)
-            status = my_api.get_job_status(job_record.external_job_id)
+            status = api.get_job_status(job_record.external_job_id)
             if status["completed"]:
                 message = job_record.thread_id.message_post(
                     body=status["result"], llm_role="assistant", author_id=False
@@ -161,7 +161,7 @@ class TestBriefExamples(LlmGenerationCommon):
         def cancel_generation_job(inherited, provider, job_record):
             if provider != mine:
                 return inherited(provider, job_record)
-            return my_api.cancel_job(job_record.external_job_id)
+            return api.cancel_job(job_record.external_job_id)
 
         return self._protocol(
             create_generation_job=create_generation_job,
@@ -169,41 +169,41 @@ class TestBriefExamples(LlmGenerationCommon):
             cancel_generation_job=cancel_generation_job,
         )
 
-    def _my_job(self):
-        inputs = {"prompt": "Hello world"}
+    def _far_job(self):
+        inputs = {"prompt": "A red door"}
         return self._create_job("queued", self.direct_model, generation_inputs=inputs)
 
     def test_a_provider_runs_a_job_to_its_end(self):
-        my_api = MyApi()
-        with self._my_provider(my_api), self.enter_registry_test_mode():
-            job = self._my_job()
+        api = FarApi()
+        with self._far_provider(api), self.enter_registry_test_mode():
+            job = self._far_job()
             states = self._follow_with_the_loop(job)
         self.assertEqual(states, ["running", "running", "completed"])
-        self.assertEqual(job.external_job_id, "my-Hello-world")
-        self.assertIn("Result of my-Hello-world", job.output_message_id.body)
+        self.assertEqual(job.external_job_id, "far-A-red-door")
+        self.assertIn("Result of far-A-red-door", job.output_message_id.body)
         self.assertFalse(job.output_message_id.author_id)
 
     def test_a_provider_fails_a_job(self):
-        my_api = MyApi()
-        my_api.failing = True
-        with self._my_provider(my_api), self.enter_registry_test_mode():
-            job = self._my_job()
+        api = FarApi()
+        api.failing = True
+        with self._far_provider(api), self.enter_registry_test_mode():
+            job = self._far_job()
             self._follow_with_the_loop(job)
         self.assertEqual((job.state, job.error_message), ("failed", "The provider gave up."))
 
     def test_a_provider_cancels_a_job(self):
-        my_api = MyApi()
-        with self._my_provider(my_api):
-            job = self._my_job()
+        api = FarApi()
+        with self._far_provider(api):
+            job = self._far_job()
             self._process_queue(self.direct)
             job.action_cancel()
-        self.assertEqual(my_api.cancelled, ["my-Hello-world"])
+        self.assertEqual(api.cancelled, ["far-A-red-door"])
         self.assertEqual(job.state, "cancelled")
 
     def test_the_thread_streams_the_events_of_such_a_provider(self):
-        with self._my_provider(MyApi()):
+        with self._far_provider(FarApi()):
             thread = self._create_thread(self.direct_model)
-            events = list(thread.generate_response(inputs={"prompt": "Hello world"}))
+            events = list(thread.generate_response(inputs={"prompt": "A red door"}))
         self.assertEqual(events[-1]["type"], "done")
         self.assertIn("Result of", str(events[-1]["message"]["body"]))
 
