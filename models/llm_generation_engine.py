@@ -209,7 +209,11 @@ class LlmGenerationEngine(models.AbstractModel):
         if target == "queued":
             self._wake()
         if target == "cancelled" and was_running:
-            was_running.filtered("external_job_id").write({"must_cancel": True})
+            # A provider that cancelled a job itself need not be told.
+            external = was_running.filtered("external_job_id")
+            external.filtered(lambda job: job.error_type != "cancelled").write({
+                "must_cancel": True
+            })
             self._stop_calls(was_running)
             if self._is_inline():
                 self.env["llm.generation.upkeep"]._cancel_at_providers()

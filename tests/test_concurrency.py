@@ -2,6 +2,7 @@ import threading
 from unittest.mock import patch
 
 from odoo import SUPERUSER_ID, api
+from odoo.exceptions import UserError
 from odoo.modules.registry import DummyRLock, Registry
 from odoo.tests import BaseCase, get_db_name, tagged
 
@@ -127,6 +128,27 @@ class TestConcurrency(BaseCase):
         self.assertEqual(sorted(claimed), sorted(set(claimed)))
         self.assertEqual(len(claimed), JOBS)
         self.assertLessEqual(max(most), LIMIT)
+
+    def test_a_long_transaction_sees_the_end_of_its_job(self):
+        with self._env() as env:
+            job = env["llm.generation.job"].create({
+                "thread_id": self.thread_id,
+                "generation_inputs": {"prompt": "Hi"},
+            })
+            job.action_queue()
+            self.assertRaisesRegex(UserError, "Commit first", job.check_status)
+            env.cr.commit()
+            self.assertEqual(job.state, "queued")  # takes the snapshot
+
+            with self._env() as other:
+                claims, _wait = other["llm.generation.claim"]._claim(1)
+                answer = Answer("completed", usage={"prompt_tokens": 3})
+                other["llm.generation.call"]._finish([(claims[0], answer)])
+
+            job.invalidate_recordset()
+            self.assertEqual(job.state, "queued")  # what the snapshot still shows
+            self.assertIs(job.check_status(), False)
+            self.assertEqual((job.state, job.prompt_tokens, job.is_active), ("completed", 3, False))
 
     def _running(self):
         return self._count("running")

@@ -63,6 +63,12 @@ class TestLlmGenerationCall(LlmGenerationCommon):
                 self._check()
                 self.assertEqual(job.state, state)
 
+    def test_what_the_provider_cancelled_is_not_cancelled_there(self):
+        self._submitted()
+        self.service.answers["check"] = [{"state": "cancelled"}]
+        self._check()
+        self.assertFalse(self.service.calls["cancel"])
+
     def test_a_question_that_fails_says_nothing_about_the_job(self):
         job = self._submitted()
         self.service.answers["check"] = [TransientError("503"), posted("Hi")]
