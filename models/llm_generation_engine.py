@@ -49,6 +49,13 @@ class LlmGenerationEngine(models.AbstractModel):
     _name = "llm.generation.engine"
     _description = "LLM Generation Engine"
 
+    def _register_hook(self):
+        # What was left behind when this server ended need not wait for the first scheduled
+        # action, which comes a minute after the start.
+        super()._register_hook()
+        if pool.starts_by_itself():
+            pool.ensure(self.env.cr.dbname)
+
     # === TRANSACTIONS === #
 
     @api.model
