@@ -14,7 +14,7 @@ from lib.tally import Tally
 #: Kills, and seconds between them.
 KILLS, PAUSE = 7, 3
 #: group: (service, jobs before each kill, limit)
-LOADS = {"chats": ("faultchat", 60, 4), "sync": ("fault", 60, 4), "jobs": ("fault", 20, 20)}
+LOADS = {"chats": ("faultchat", 60, 24), "sync": ("fault", 60, 24), "jobs": ("fault", 20, 40)}
 #: Seconds after which a job that no living process runs is stuck.
 STUCK = 120
 
@@ -22,9 +22,9 @@ STUCK = 120
 def main():
     tally = Tally()
     with FaultLab("kill") as lab:
-        lab.fake.order(group="chats", delay=[0.1, 0.3], pieces=3)
-        lab.fake.order(group="sync", delay=[0.1, 0.3])
-        lab.fake.order(group="jobs", delay=[0.02, 0.1], job_seconds=[1, 8])
+        lab.fake.order(group="chats", delay=[1, 3], pieces=6)
+        lab.fake.order(group="sync", delay=[1, 3])
+        lab.fake.order(group="jobs", delay=[0.1, 0.5], job_seconds=[1, 8])
         providers = {
             group: lab.add_provider(group, service, max_concurrent_jobs=limit)
             for group, (service, _jobs, limit) in LOADS.items()
@@ -79,8 +79,10 @@ def check_group(lab, tally, group, provider):
     tally.check(0 < most <= limit, f"{group}: at most {limit} at once", f"it was {most}")
     ends = Counter(one["error_type"] for _job, one in attempts if one["outcome"] != "completed")
     tally.check(set(ends) <= explained, f"{group}: attempts end by death only", str(ends))
+    lasted = [one["seconds"] for _job, one in attempts if one["outcome"] != "completed"]
     step(
-        f"{group}: {len(jobs)} jobs, {len(attempts)} attempts, unfinished ones: {dict(ends)};"
+        f"{group}: {len(jobs)} jobs, {len(attempts)} attempts, unfinished ones: {dict(ends)},"
+        f" noticed after at most {max(lasted, default=0):.0f} s;"
         f" {len(repeated)} submitted again, as the first outcome is unknown: {sorted(repeated)}"
     )
 
