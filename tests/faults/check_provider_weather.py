@@ -114,7 +114,7 @@ def check_down(lab, tally):
     time.sleep(DOWN)
     lab.fake.up()
     step("the provider is back")
-    if not lab.wait_ended(30, *providers.values()):
+    if not lab.wait_ended(20, *providers.values()):
         retry_now(lab, tally, providers)
     ended = lab.wait_ended(60, *providers.values())
     tally.check(ended, "everything ends after the provider is back", log_tails(lab.servers))
