@@ -183,10 +183,15 @@ class LlmGenerationEngine(models.AbstractModel):
         In a server this makes sure that the process has a runner, which keeps on; in inline
         mode the jobs run to their end before this returns.
 
-        :return: how many jobs were started
+        :return: how many jobs were started; 0 in a scheduled action, which does not wait
         """
         if not self._is_inline():
-            return pool.ensure(self.env.cr.dbname).claim(queues.ids)
+            runner = pool.ensure(self.env.cr.dbname)
+            if "cron_id" in self.env.context:
+                # Its transaction is open: it must not last until a new runner is ready.
+                runner.wake()
+                return 0
+            return runner.claim(queues.ids)
         self.env["llm.generation.upkeep"]._promote()
         started = 0
         while started < INLINE_LIMIT:

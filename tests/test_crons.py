@@ -1,4 +1,5 @@
 from datetime import timedelta
+from unittest.mock import patch
 
 from odoo import fields
 from odoo.tests import users
@@ -6,6 +7,7 @@ from odoo.tests import users
 from odoo.addons.base.tests.test_ir_cron import CronMixinCase
 
 from ..exceptions import TransientError
+from ..runner import pool
 from .common import LlmGenerationCommon, posted
 
 CRONS = {
@@ -42,6 +44,13 @@ class TestCrons(LlmGenerationCommon, CronMixinCase):
         jobs = self._create_job("queued") | self._create_job("queued", self.direct_model)
         self._trigger("ir_cron_process_queues")
         self.assertEqual(sorted(jobs.mapped("state")), ["completed", "running"])
+
+    def test_process_queues_does_not_wait_for_its_runner(self):
+        queues = self.env["llm.generation.queue"].with_context(generation_inline=False, cron_id=1)
+        with patch.object(pool, "ensure") as ensure:
+            self.assertEqual(queues._process_all_queues(), 0)
+            ensure.return_value.wake.assert_called_once_with()
+            ensure.return_value.claim.assert_not_called()
 
     def test_check_jobs_ends_what_the_provider_has_ended(self):
         job = self._create_job("queued")
