@@ -1,10 +1,7 @@
-import json
-
 from odoo import api, models
 
 from ..runner import ratelimit
 from ..runner.answer import Claim
-from ..runner.lazy_cursor import read_committed
 from ..runner.statements import queueing as sql
 
 #: Seconds until a queue that somebody holds is looked at again.
@@ -30,33 +27,27 @@ class LlmGenerationClaim(models.AbstractModel):
         :param list queue_ids: the queues to look at, None for all
         :return: the claims, and the seconds until a rate limit lets more through (or None)
         """
-        claims, waits = [], []
         with self._transaction() as engine:
-            ready = engine._select(sql.READY_QUEUES, {"queue_ids": queue_ids})
-            for (queue_id,) in ready:
-                engine._next_transaction()
-                some, wait = engine._claim_from(
-                    queue_id, slots - len(claims), runner_id, runner_name
-                )
-                claims += some
-                waits += [wait] if wait else []
-                if len(claims) >= slots:
-                    break
+            return engine._claim_here(slots, runner_id, runner_name, queue_ids)
+
+    def _claim_here(self, slots, runner_id, runner_name, queue_ids):
+        """Claim in this very transaction, which commits after each queue."""
+        claims, waits = [], []
+        for (queue_id,) in self._select(sql.READY_QUEUES, {"queue_ids": queue_ids}):
+            some, wait = self._claim_from(queue_id, slots - len(claims), runner_id, runner_name)
+            self.env.cr.commit()  # pylint: disable=invalid-commit
+            claims += some
+            waits += [wait] if wait else []
+            if len(claims) >= slots:
+                break
         return claims, min(waits, default=None)
 
-    def _next_transaction(self):
-        """Commit, and begin another transaction that sees what others commit."""
-        self.env.cr.commit()  # pylint: disable=invalid-commit
-        read_committed(self.env.cr)
-
-    @api.model
     def _claim_from(self, queue_id, slots, runner_id, runner_name):
         locked = self._select(sql.LOCK_QUEUE, [queue_id])
         if not locked:  # another claimer, or business code that changes the queue, holds it
             return [], LOOK_AGAIN
         provider_id, limit, *per_minute = locked[0]
         levels, tokens = {"requests": 0.0, "tokens": 0.0}, None
-        model_slots = dict(self._select(sql.MODEL_SLOTS, [queue_id]))
         if any(per_minute):
             levels, wait = self._fill_bucket(queue_id, *per_minute)
             if wait:
@@ -66,20 +57,19 @@ class LlmGenerationClaim(models.AbstractModel):
         rows = self._change(
             sql.CLAIM,
             {
+                "queue": queue_id,
                 "provider": provider_id,
                 "limit": limit,
                 "slots": slots,
                 "runner": runner_id,
                 "runner_name": runner_name,
                 "tokens": tokens,
-                "full_models": [model for model, free in model_slots.items() if free <= 0],
-                "model_slots": json.dumps(model_slots),
+                "request_level": levels["requests"],
+                "token_level": levels["tokens"],
             },
         )
-        if rows:
-            levels["requests"] -= len(rows)
-            levels["tokens"] -= sum(row[2] or 0 for row in rows)
-            self._change(sql.WRITE_BUCKET, {"queue": queue_id, **levels}, touches=())
+        levels["requests"] -= len(rows)
+        levels["tokens"] -= sum(row[2] or 0 for row in rows)
         claims = [Claim(job_id, token) for job_id, token, _estimate in rows]
         return claims, self._bucket_wait(levels, *per_minute)
 

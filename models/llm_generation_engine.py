@@ -183,7 +183,7 @@ class LlmGenerationEngine(models.AbstractModel):
         In a server this makes sure that the process has a runner, which keeps on; in inline
         mode the jobs run to their end before this returns.
 
-        :return: how many jobs were started; 0 in a scheduled action, which does not wait
+        :return: how many jobs were started; a scheduled action does not wait for that
         """
         if not self._is_inline():
             runner = pool.ensure(self.env.cr.dbname)
@@ -254,7 +254,8 @@ class LlmGenerationEngine(models.AbstractModel):
         self.env.cr.execute(
             "SELECT pg_notify(%s, id::text) FROM unnest(%s) AS id", [JOB_CHANNEL, jobs.ids]
         )
-        outbox = self.env.context.get("generation_outbox")
+        # Telling the web clients opens a connection: the runner, where there is one, does it.
+        outbox = self.env.context.get("generation_outbox", pool.outbox(self.env.cr.dbname))
         if outbox is None:
             self._announce(jobs)
         else:
@@ -280,8 +281,10 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _owner_context(self, job):
         user = job.user_id
-        companies = job.company_id & user.company_ids or user.company_id
-        return {"lang": user.lang, "tz": user.tz, "allowed_company_ids": companies.ids}
+        own = user.with_user(user).context_get()
+        of_job = job.company_id.id in user._get_company_ids()
+        companies = (job if of_job else user).company_id.ids
+        return {"lang": own["lang"], "tz": own["tz"], "allowed_company_ids": companies}
 
     @api.model
     def _call_hook(self, job):

@@ -17,14 +17,25 @@ class LlmGenerationPreparation(models.AbstractModel):
     _inherit = ["llm.generation.claim"]
 
     @api.model
+    def _take(self, slots, runner_id, runner_name, queue_ids=None):
+        """Claim jobs, and prepare them over the same connection.
+
+        :return: how many were claimed, their briefs, and the seconds until a rate limit lets more
+            through (or None)
+        """
+        with self._transaction() as preparation:
+            claims, wait = preparation._claim_here(slots, runner_id, runner_name, queue_ids)
+            return len(claims), preparation._briefs(claims) if claims else [], wait
+
+    @api.model
     def _prepare(self, claims):
         """Return the briefs of the claims whose jobs still exist."""
         with self._transaction() as preparation:
             return preparation._briefs(claims)
 
     def _briefs(self, claims):
-        jobs = self.env["llm.generation.job"].browse(claim.job_id for claim in claims).exists()
         claim_of = {claim.job_id: claim for claim in claims}
+        jobs = self._read_all(list(claim_of))
         earlier = self._earlier_tries(jobs)
         briefs = []
         for (user, _company), mine in jobs.grouped(lambda j: (j.user_id, j.company_id)).items():
@@ -33,7 +44,7 @@ class LlmGenerationPreparation(models.AbstractModel):
             readable = {name: own[name]._filtered_access("read") for name in READ_FIELDS}
             values = {}
             for records in (own, *readable.values()):
-                values |= self._values_of_records(records)
+                values |= self._cached_values(records)
             for job in own:
                 kept = [job, *(job[name] for name in READ_FIELDS)]
                 briefs.append(
@@ -50,6 +61,34 @@ class LlmGenerationPreparation(models.AbstractModel):
                     )
                 )
         return briefs
+
+    @api.model
+    def _read_all(self, ids):
+        """Return those of the jobs that exist, in their order; what follows reads from the cache.
+
+        One statement a model: between a claim and its call each costs time that somebody waits.
+        """
+        Job = self.env["llm.generation.job"]
+        columns = [name for name, field in Job._fields.items() if field.store and field.column_type]
+        found = set(Job.search_fetch([("id", "in", ids)], columns)._ids)
+        jobs = Job.browse(job_id for job_id in ids if job_id in found)
+        jobs.user_id.fetch(["active", "company_id", "name"])
+        for name in READ_FIELDS:
+            records = jobs[name]
+            records.fetch([field.name for field in self._kept_fields(records)])
+        return jobs
+
+    @api.model
+    def _kept_fields(self, records):
+        """Return the fields whose values go with a brief: what any owner of it may read."""
+        return [
+            field
+            for field in records._fields.values()
+            if field.store
+            and field.column_type
+            and not field.groups
+            and field not in records.pool.field_depends_context
+        ]
 
     @api.model
     def _earlier_tries(self, jobs):
@@ -69,17 +108,11 @@ class LlmGenerationPreparation(models.AbstractModel):
         }
 
     @api.model
-    def _values_of_records(self, records):
+    def _cached_values(self, records):
         """Return the cache values that the owner of the records may read, by model and id."""
-        records.sudo().fetch()
-        fields_ = [
-            field
-            for field in records._fields.values()
-            if field.column_type
-            and not field.groups
-            and field not in records.pool.field_depends_context
+        caches = [
+            (field.name, field._get_cache(records.env)) for field in self._kept_fields(records)
         ]
-        caches = [(field.name, field._get_cache(records.env)) for field in fields_]
         return {
             (records._name, record_id): {
                 name: cache[record_id] for name, cache in caches if record_id in cache

@@ -11,6 +11,8 @@ _logger = logging.getLogger(__name__)
 
 #: Verdicts stored in one transaction at most.
 BATCH = 200
+#: Seconds to wait for company: calls that began together end together.
+GATHER = 0.002
 
 
 class Finisher(threading.Thread):
@@ -35,7 +37,7 @@ class Finisher(threading.Thread):
         is_over = False
         while not is_over:
             pairs = [self._queue.get()]
-            time.sleep(self._pace.rest)
+            time.sleep(max(self._pace.rest, GATHER))
             while len(pairs) < BATCH and not self._queue.empty():
                 pairs.append(self._queue.get())
             is_over = None in pairs

@@ -11,6 +11,8 @@ import re
 import threading
 from collections import deque
 
+from psycopg2.extensions import ISOLATION_LEVEL_READ_COMMITTED
+
 from odoo.sql_db import BaseCursor, Cursor
 from odoo.tools import SQL, config
 
@@ -37,10 +39,11 @@ def read_committed(cr):
 
     Odoo's cursors take their snapshot with the first statement, before that statement waits
     for a lock: what was locked is then judged by how it was before the wait. Cursors of tests
-    share one transaction, whose level cannot be changed.
+    share one transaction, whose level cannot be changed. Each cursor that Odoo makes sets its
+    connection's level anew, so that the next user of this connection has Odoo's again.
     """
     if isinstance(cr, Cursor):
-        cr.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        cr.connection.set_isolation_level(ISOLATION_LEVEL_READ_COMMITTED)
 
 
 class LazyCursor(BaseCursor):

@@ -20,6 +20,12 @@ def is_running(dbname):
     return (os.getpid(), dbname) in _runners
 
 
+def outbox(dbname):
+    """Return where this process's runner takes its news from, None where there is no runner."""
+    runner = _runners.get((os.getpid(), dbname))
+    return runner and runner.outbox
+
+
 def ensure(dbname):
     """Return this process's runner for the database, starting one if there is none."""
     # Not at the top: the models import this module, and the runner needs their registry.

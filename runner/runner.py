@@ -154,20 +154,20 @@ class Runner(threading.Thread):
 
     def _tick(self):
         now = time.monotonic()
-        if now >= self._due["upkeep"]:
-            self._due["upkeep"] = now + limits.HEARTBEAT
-            self._keep_house()
+        if (self._woken.is_set() or now >= self._due["claim"]) and not self._pace.rest:
+            self._woken.clear()
+            self._pace.begin()
+            wait = self._claim()[1]
+            self._pace.end()
+            self._due["claim"] = time.monotonic() + (wait or limits.HEARTBEAT)
         if now >= self._due["news"] and self.outbox:
             self._due["news"] = now + limits.NEWS
             self._send_news()
         if now >= self._due["clock"]:
             self._obey_the_clock()
-        if (self._woken.is_set() or now >= self._due["claim"]) and not self._pace.rest:
-            self._woken.clear()
-            self._pace.begin()
-            _started, wait = self._claim()
-            self._pace.end()
-            self._due["claim"] = time.monotonic() + (wait or limits.HEARTBEAT)
+        if now >= self._due["upkeep"]:
+            self._due["upkeep"] = now + limits.HEARTBEAT
+            self._keep_house()
         if self.calls:
             self._last_work = time.monotonic()
         elif self._may_retire and time.monotonic() - self._last_work > limits.LINGER:
@@ -198,20 +198,22 @@ class Runner(threading.Thread):
     def _obey_the_clock(self):
         """Do what is due by time, and note when to look again."""
         upkeep = self._model("llm.generation.upkeep")
-        upkeep._promote()
-        upkeep._retry_due()
-        if (free := self.pollers.free) and (claims := upkeep._claim_polls(free)):
-            for brief in self._model("llm.generation.preparation")._prepare(claims):
-                self.pollers.submit(self._execute, brief, "_poll")
-        for job_id in upkeep._claim_cancellations():
-            self.pollers.submit(upkeep._cancel_at_provider, job_id)
         seconds = upkeep._next_due()
+        if seconds == 0:
+            upkeep._promote()
+            upkeep._retry_due()
+            if (free := self.pollers.free) and (claims := upkeep._claim_polls(free)):
+                for brief in self._model("llm.generation.preparation")._prepare(claims):
+                    self.pollers.submit(self._execute, brief, "_poll")
+            for job_id in upkeep._claim_cancellations():
+                self.pollers.submit(upkeep._cancel_at_provider, job_id)
+            seconds = upkeep._next_due()
         # What is due and cannot be done now, as all pollers are at it, must not make this spin.
         pause = limits.HEARTBEAT if seconds is None else max(seconds, limits.CLOCK_DELAY)
         self._due["clock"] = time.monotonic() + min(pause, limits.HEARTBEAT)
         if seconds is not None and seconds < limits.LINGER:
             self._last_work = time.monotonic()  # crons would be late for external jobs
-        self._woken.set()
+        self._woken.set()  # perhaps a queue's pause is over
 
     def claim(self, queue_ids=None):
         """Start jobs of these queues (None: of all) now.
@@ -226,17 +228,15 @@ class Runner(threading.Thread):
             # A runner that leaves would sign off with what another thread claims for it.
             while not self._is_over() and (free := self.workers.free):
                 model = self._model("llm.generation.preparation")
-                claims, wait = model._claim(free, self.runner_id, self.title, queue_ids)
-                briefs = model._prepare(claims) if claims else ()
+                count, briefs, wait = model._take(free, self.runner_id, self.title, queue_ids)
                 for brief in briefs:
                     self.calls[brief.claim.token] = Call(brief.claim)
                     self.workers.submit(self._execute, brief, "_run")
-                started += len(claims)
-                if len(claims) < free:
+                started += count
+                if count < free:
                     break
             self._is_full = not self.workers.free
-        if started:
-            self._last_work = time.monotonic()
+        self._last_work = time.monotonic() if started else self._last_work
         return started, wait
 
     def _execute(self, brief, method):

@@ -32,6 +32,7 @@ from . import test_res_config_settings
 from . import test_runner_threads
 from . import test_schema
 from . import test_security
+from . import test_statement_counts
 from . import test_tours
 from . import test_webhook
 from . import test_webhook_signatures

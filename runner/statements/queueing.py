@@ -26,31 +26,11 @@ LOCK_QUEUE = f"""
     FOR NO KEY UPDATE SKIP LOCKED
 """
 
-#: Free slots of those models that have a limit of their own.
-MODEL_SLOTS = """
-    SELECT l.model_id, l.max_concurrent_jobs - (
-        SELECT count(*) FROM llm_generation_job j
-        JOIN llm_generation_queue q ON q.id = l.queue_id
-        WHERE j.provider_id = q.provider_id AND j.state = 'running' AND j.model_id = l.model_id)
-    FROM llm_generation_model_limit l
-    WHERE l.queue_id = %s
-"""
-
 READ_BUCKET = f"""
     INSERT INTO llm_generation_bucket (queue_id, request_level, token_level, filled_at)
     VALUES (%s, 0, 0, {NOW} - interval '1 minute')
     ON CONFLICT (queue_id) DO UPDATE SET queue_id = EXCLUDED.queue_id
     RETURNING request_level, token_level, EXTRACT(EPOCH FROM {NOW} - filled_at)
-"""
-
-#: Note that jobs were started, and what is left for others.
-WRITE_BUCKET = f"""
-    INSERT INTO llm_generation_bucket
-        (queue_id, request_level, token_level, filled_at, processed_at)
-    VALUES (%(queue)s, %(requests)s, %(tokens)s, {NOW}, {NOW})
-    ON CONFLICT (queue_id) DO UPDATE
-    SET request_level = EXCLUDED.request_level, token_level = EXCLUDED.token_level,
-        filled_at = EXCLUDED.filled_at, processed_at = EXCLUDED.processed_at
 """
 
 #: What was estimated at the claim is replaced by what was used.
@@ -61,17 +41,25 @@ SETTLE_BUCKET = """
     WHERE b.queue_id = q.id AND q.provider_id = %(provider)s AND q.tokens_per_minute > 0
 """
 
-#: queued -> running. Takes the head of the queue, up to the free slots and the token budget.
+#: queued -> running. Takes the head of the queue, up to the free slots, those of models with a
+#: limit of their own, and the token budget; notes what is left of the bucket for others.
 CLAIM = f"""
     WITH free AS (
         SELECT LEAST(%(slots)s, %(limit)s - count(*)) AS slots
         FROM llm_generation_job
         WHERE provider_id = %(provider)s AND state = 'running'
+    ), limited AS MATERIALIZED (
+        SELECT l.model_id, l.max_concurrent_jobs - (
+            SELECT count(*) FROM llm_generation_job j
+            WHERE j.provider_id = %(provider)s AND j.state = 'running'
+              AND j.model_id = l.model_id) AS slots
+        FROM llm_generation_model_limit l
+        WHERE l.queue_id = %(queue)s
     ), head AS MATERIALIZED (
         SELECT id, priority, turn, queued_at, estimated_tokens, attempt_count, model_id
         FROM llm_generation_job
         WHERE provider_id = %(provider)s AND state = 'queued' AND is_delayed IS NOT TRUE
-          AND NOT model_id = ANY(%(full_models)s)
+          AND model_id <> ALL (ARRAY(SELECT model_id FROM limited WHERE slots <= 0))
         ORDER BY priority, turn, queued_at, id
         LIMIT (SELECT GREATEST(slots, 0) FROM free)
         FOR NO KEY UPDATE SKIP LOCKED
@@ -87,10 +75,20 @@ CLAIM = f"""
         INSERT INTO llm_generation_attempt
             (job_id, number, runner_id, runner_name, outcome, started_at)
         SELECT id, attempt_count + 1, %(runner)s, %(runner_name)s, 'running', {NOW}
-        FROM affordable
+        FROM affordable LEFT JOIN limited USING (model_id)
         WHERE (%(tokens)s::float IS NULL OR COALESCE(spent, 0) < %(tokens)s)
-          AND nth_of_model <= COALESCE((%(model_slots)s::jsonb ->> model_id::text)::int, 2147483647)
+          AND nth_of_model <= COALESCE(limited.slots, nth_of_model)
         RETURNING id, job_id
+    ), bucket AS (
+        INSERT INTO llm_generation_bucket
+            (queue_id, request_level, token_level, filled_at, processed_at)
+        SELECT %(queue)s, %(request_level)s - count(*),
+            %(token_level)s - COALESCE(sum(head.estimated_tokens), 0), {NOW}, {NOW}
+        FROM attempt JOIN head ON head.id = attempt.job_id
+        HAVING count(*) > 0
+        ON CONFLICT (queue_id) DO UPDATE
+        SET request_level = EXCLUDED.request_level, token_level = EXCLUDED.token_level,
+            filled_at = EXCLUDED.filled_at, processed_at = EXCLUDED.processed_at
     )
     UPDATE llm_generation_job j
     SET state = 'running',

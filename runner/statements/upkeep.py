@@ -23,7 +23,8 @@ NEXT_DUE = f"""
         (SELECT min(q.paused_until) FROM llm_generation_queue q
          WHERE q.enabled AND q.paused_until > {NOW} AND EXISTS (
              SELECT FROM llm_generation_job j
-             WHERE j.provider_id = q.provider_id AND j.state = 'queued'))
+             WHERE j.provider_id = q.provider_id AND j.state = 'queued')),
+        (SELECT {NOW} FROM llm_generation_job WHERE must_cancel IS TRUE LIMIT 1)
     ) - {NOW})
 """
 

@@ -1,0 +1,86 @@
+"""What one job costs the database, many jobs together cost it, too."""
+
+from unittest.mock import patch
+
+from ..runner import pool
+from ..runner.answer import Answer, Claim
+from .common import LlmGenerationCommon
+
+#: Statements between a commit that queues jobs and their calls, savepoints of the test aside.
+TAKE = 8
+
+
+class TestStatementCounts(LlmGenerationCommon):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.queue.max_concurrent_jobs = 50
+
+    def _statements(self, function, *args):
+        """Return how many statements a call takes, and what it returns."""
+        self.env.flush_all()
+        self.env.invalidate_all()
+        seen, execute = [], type(self.env.cr).execute
+
+        def spy(cr, query, *rest, **kwargs):
+            if "SAVEPOINT" not in str(query):
+                seen.append(query)
+            return execute(cr, query, *rest, **kwargs)
+
+        with patch.object(type(self.env.cr), "execute", spy):
+            result = function(*args)
+        return len(seen), result
+
+    def _take(self, number):
+        for _job in range(number):
+            self._create_job("queued")
+        preparation = self.env["llm.generation.preparation"]
+        count, (claimed, briefs, _wait) = self._statements(
+            preparation._take, 50, None, "test", self.queue.ids
+        )
+        self.assertEqual((claimed, len(briefs)), (number, number))
+        return count, briefs
+
+    def test_many_jobs_are_taken_with_the_statements_of_one(self):
+        self._take(1)  # fills the caches of the registry
+        one, _briefs = self._take(1)
+        many, _briefs = self._take(9)
+        self.assertEqual(many, one)
+        self.assertLessEqual(one, TAKE)
+
+    def test_many_answers_are_stored_with_the_statements_of_one(self):
+        counts = []
+        for number in (1, 1, 9):
+            _count, briefs = self._take(number)
+            pairs = [
+                (brief.claim, Answer("completed", usage={"prompt_tokens": 1 + place}))
+                for place, brief in enumerate(briefs)
+            ]
+            verdict = self.env["llm.generation.verdict"]
+            count, stored = self._statements(verdict._apply, pairs)
+            self.assertEqual(stored, number)
+            jobs = self.env["llm.generation.job"].browse(claim.job_id for claim, _answer in pairs)
+            self.assertEqual(jobs.mapped("prompt_tokens"), [1 + n for n in range(number)])
+            counts.append(count)
+        self.assertEqual(counts[1], counts[2])
+
+    def test_a_job_that_is_gone_is_left_out(self):
+        _count, (brief,) = self._take(1)
+        gone = Claim(brief.claim.job_id + 10**6, 1)
+        briefs = self.env["llm.generation.preparation"]._prepare([gone, brief.claim])
+        self.assertEqual([one.claim for one in briefs], [brief.claim])
+
+    def test_the_runner_of_this_process_tells_the_web_clients(self):
+        job = self._create_job()
+        with patch.object(pool, "outbox", return_value=[]) as outbox:
+            job.action_queue()
+            self.assertEqual(outbox.return_value, [])
+            self.env.cr.postcommit.run()
+            self.assertEqual(outbox.return_value, [job.id])
+
+    def test_a_cancellation_that_the_provider_has_to_hear_of_is_due_now(self):
+        upkeep = self.env["llm.generation.upkeep"]
+        job = self._create_job("running")
+        self.assertIsNone(upkeep._next_due())
+        job.must_cancel = True
+        self.assertEqual(upkeep._next_due(), 0)
