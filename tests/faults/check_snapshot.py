@@ -10,15 +10,21 @@ from lib.commands import wait_for
 from lib.say import run_main, step
 from lib.tally import Tally
 
+#: Seconds that each call takes.
+CALL = 10
 #: group: (service, calls, order). A runner takes 64 at a time.
 CALLS = {
-    "chats": ("faultchat", 24, {"delay": 5}),
-    "flowing": ("openai", 16, {"delay": 5, "pieces": 25}),
-    "sync": ("fault", 20, {"delay": 5}),
+    "chats": ("faultchat", 24, {"delay": CALL}),
+    "flowing": ("openai", 16, {"delay": CALL, "pieces": 50}),
+    "sync": ("fault", 20, {"delay": CALL}),
 }
 TOTAL = sum(count for _service, count, _order in CALLS.values())
-#: Seconds that a transaction may be idle; connections that the calls may take.
-IDLE, CONNECTIONS = 1.0, 28
+#: Seconds that a transaction may be idle. One that is open while a provider is waited for is so
+#: for a whole call; a quarter of that is more than any thread waits for its turn on a busy
+#: machine. Connections that the calls may take.
+IDLE, CONNECTIONS = CALL / 4, 28
+#: Sessions that are `idle` have no transaction but, for a moment, that in which PostgreSQL itself
+#: hands them a notification; it dates that one back to their last statement.
 WATCH = """
     SELECT state, EXTRACT(EPOCH FROM clock_timestamp() - xact_start),
         EXTRACT(EPOCH FROM clock_timestamp() - state_change), application_name, left(query, 200)
@@ -48,7 +54,7 @@ class Watch(threading.Thread):
                 self.looks += 1
                 self.most = max(self.most, len(rows))
                 for state, age, quiet, _name, query in rows:
-                    if age is not None:
+                    if age is not None and state != "idle":
                         self.oldest = max(self.oldest, (float(age), f"{state}: {query}"))
                     if (state or "").startswith("idle in transaction"):
                         self.idle = max(self.idle, (float(quiet), query))
