@@ -16,12 +16,11 @@ _PLACES = """
 _COLUMNS = """
     INSERT INTO llm_generation_job (
         thread_id, provider_id, model_id, user_id, company_id, name, priority, retry_count,
-        max_retries, generation_inputs, estimated_tokens, create_uid, write_uid, create_date,
-        write_date, state, turn, attempt_count, queued_at, started_at, completed_at, duration,
-        queue_duration)
+        max_retries, generation_inputs, estimated_tokens, create_date, state, turn,
+        attempt_count, queued_at, started_at, completed_at, duration, queue_duration)
     SELECT place.id, place.provider_id, place.model_id, 2, 1, 'A chair', 10, 0, 3,
         '{"prompt": "Describe the product in two sentences for the web shop.", "key": 1}', 300,
-        2, 2, now(), now(),
+        now() AT TIME ZONE 'UTC',
 """
 _FROM = "FROM generate_series(1, %(count)s) n JOIN place ON place.place = n %% place.places"
 

@@ -83,13 +83,15 @@ class LlmGenerationGuard(models.AbstractModel):
         self.thread_id.check_access("read")
         self.provider_id.check_access("read")
         self.model_id.check_access("read")
-        for job in self:
-            if job.model_id.provider_id != job.provider_id:
+        # A thousand jobs have few models, and most have no message yet.
+        for (model, provider), _jobs in self.grouped(lambda j: (j.model_id, j.provider_id)).items():
+            if model.provider_id != provider:
                 raise UserError(
-                    self.env._("The model %s does not belong to the provider.", job.model_id.name)
+                    self.env._("The model %s does not belong to the provider.", model.name)
                 )
+        for job in self.filtered("input_message_id"):
             message = job.input_message_id.sudo()
-            if message and (message.model, message.res_id) != ("llm.thread", job.thread_id.id):
+            if (message.model, message.res_id) != ("llm.thread", job.thread_id.id):
                 raise AccessError(self.env._("The input message belongs to another thread."))
 
     @api.ondelete(at_uninstall=False)

@@ -1,5 +1,6 @@
 from odoo import api, models
 from odoo.exceptions import AccessError
+from odoo.tools import ormcache
 
 from ..runner.brief import Brief
 
@@ -75,19 +76,18 @@ class LlmGenerationPreparation(models.AbstractModel):
         jobs.user_id.fetch(["active", "company_id", "name"])
         for name in READ_FIELDS:
             records = jobs[name]
-            records.fetch([field.name for field in self._kept_fields(records)])
+            records.fetch(self._kept_names(records._name))
         return jobs
 
     @api.model
-    def _kept_fields(self, records):
+    @ormcache("model")
+    def _kept_names(self, model):
         """Return the fields whose values go with a brief: what any owner of it may read."""
+        contextual = self.pool.field_depends_context
         return [
-            field
-            for field in records._fields.values()
-            if field.store
-            and field.column_type
-            and not field.groups
-            and field not in records.pool.field_depends_context
+            name
+            for name, field in self.env[model]._fields.items()
+            if field.store and field.column_type and not field.groups and field not in contextual
         ]
 
     @api.model
@@ -110,9 +110,8 @@ class LlmGenerationPreparation(models.AbstractModel):
     @api.model
     def _cached_values(self, records):
         """Return the cache values that the owner of the records may read, by model and id."""
-        caches = [
-            (field.name, field._get_cache(records.env)) for field in self._kept_fields(records)
-        ]
+        names = self._kept_names(records._name)
+        caches = [(name, records._fields[name]._get_cache(records.env)) for name in names]
         return {
             (records._name, record_id): {
                 name: cache[record_id] for name, cache in caches if record_id in cache
@@ -148,14 +147,11 @@ class LlmGenerationPreparation(models.AbstractModel):
             for name, value in values.items():
                 fields_[name]._get_cache(self.env)[record_id] = value
         call = self.env.context.get("generation_call")
-        return (
-            self
-            .env["llm.generation.job"]
-            .with_user(brief.user_id)
-            .with_context(
-                **brief.context,
-                generation_earlier_job=brief.earlier_job,
-                llm_on_response=call and call.on_response,
-            )
-            .browse(brief.claim.job_id)
-        )
+        context = {
+            **self.env.context,
+            **brief.context,
+            "generation_earlier_job": brief.earlier_job,
+            "llm_on_response": call and call.on_response,
+        }
+        env = self.env(user=brief.user_id, context=context, su=False)
+        return env["llm.generation.job"].browse(brief.claim.job_id)

@@ -6,7 +6,7 @@ from odoo import models
 from odoo.exceptions import UserError
 from odoo.tools import html2plaintext
 
-from ..runner.schema import schema_errors
+from ..runner.schema import validator
 
 #: Bytes of `generation_inputs`; files belong into attachments.
 INPUT_LIMIT = 1_000_000
@@ -25,25 +25,25 @@ class LlmGenerationRequest(models.AbstractModel):
 
         :raise UserError: with the path and the reason of each thing that is wrong
         """
-        for job in self:
-            inputs = job.generation_inputs or {}
-            if len(json.dumps(inputs)) > INPUT_LIMIT:
-                raise UserError(
-                    self.env._(
-                        "The inputs are larger than %s bytes; make them shorter.", INPUT_LIMIT
-                    )
+        for jobs in self.grouped("model_id").values():
+            check = validator(jobs[0]._input_schema())
+            for job in jobs:
+                job._check_inputs_with(check)
+
+    def _check_inputs_with(self, check):
+        inputs = self.generation_inputs or {}
+        if len(json.dumps(inputs)) > INPUT_LIMIT:
+            raise UserError(
+                self.env._("The inputs are larger than %s bytes; make them shorter.", INPUT_LIMIT)
+            )
+        if inputs and (errors := check(inputs)):
+            raise UserError(
+                self.env._(
+                    "The model %(model)s does not accept these inputs:\n%(errors)s",
+                    model=self.model_id.sudo().name,
+                    errors="\n".join(errors),
                 )
-            schema = job._input_schema()
-            if schema and inputs:
-                errors = schema_errors(schema, inputs)
-                if errors:
-                    raise UserError(
-                        self.env._(
-                            "The model %(model)s does not accept these inputs:\n%(errors)s",
-                            model=job.model_id.sudo().name,
-                            errors="\n".join(errors),
-                        )
-                    )
+            )
 
     def _input_schema(self):
         details = self.model_id.sudo().details

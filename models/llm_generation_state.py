@@ -40,27 +40,31 @@ class LlmGenerationState(models.AbstractModel):
         moved = self.filtered(lambda job: job.state in TRANSITIONS[target])
         was_running = moved.filtered(lambda job: job.state == "running")
         now = datetime.now()  # not that of `fields`: the durations want more than whole seconds
-        dates = {job.id: job._state_dates(target, now) for job in moved}
-        for jobs in moved.grouped(lambda job: str(dates[job.id])).values():
-            jobs.sudo().write({"state": target, **dates[jobs[0].id], **values})
+        if target in FINAL_STATES:
+            moved._note_durations(now)
+        # What was given back keeps its old place.
+        for dates, jobs in moved.grouped(lambda job: job._state_dates(target, now)).items():
+            jobs.sudo().write({"state": target, **dict(dates), **values})
         if moved:
             self.env["llm.generation.engine"]._moved(moved, target, was_running)
         return moved
 
+    def _note_durations(self, now):
+        """Note how long the jobs ran, of which each has its own, without a write for each."""
+        field = self._fields["duration"]
+        with self.env.protecting([field], self):
+            for job in self.sudo():
+                started = job.started_at
+                job.duration = max(0.0, (now - started).total_seconds()) if started else 0.0
+
     def _state_dates(self, target, now):
-        """Return the timestamps and durations that follow from moving to `target`."""
+        """Return the timestamps that follow from moving to `target`, as pairs of name and value."""
         if target == "queued":
-            given_back = self.state == "running"
-            queued_at = self.queued_at if given_back else now
-            return {"queued_at": queued_at, "started_at": False, "completed_at": False}
+            queued_at = self.queued_at if self.state == "running" else now
+            return (("queued_at", queued_at), ("started_at", False), ("completed_at", False))
         if target in FINAL_STATES:
-            started = self.started_at
-            return {
-                "completed_at": now,
-                "retry_at": False,
-                "duration": max(0.0, (now - started).total_seconds()) if started else 0.0,
-            }
-        return {}
+            return (("completed_at", now), ("retry_at", False))
+        return ()
 
     def _refuse_unless(self, target, sentence):
         """Raise `UserError` unless each of the jobs may move to `target`."""

@@ -67,11 +67,12 @@ class LlmGenerationTicket(models.AbstractModel):
     @api.model_create_multi
     def create(self, vals_list):
         of_thread, filled = {}, []
+        threads = self._read_threads({vals.get("thread_id") for vals in vals_list})
         for vals in vals_list:
             given = {name: vals[name] for name in GIVEN if vals.get(name)}
             key = tuple(given.items())
             if key not in of_thread:
-                of_thread[key] = self._values_from_thread(given)
+                of_thread[key] = self._values_from_thread(given, threads)
             vals = {**of_thread[key], **vals}
             state = vals.get("state", "draft")
             if state != "draft":
@@ -82,16 +83,27 @@ class LlmGenerationTicket(models.AbstractModel):
         return super().create(filled)
 
     @api.model
-    def _values_from_thread(self, given):
+    def _read_threads(self, ids):
+        """Return those of the threads that exist, read at once and not one by one."""
+        # sudo: who may use a thread is checked with each job.
+        threads = self.env["llm.thread"].sudo().with_context(active_test=False)
+        return threads.search_fetch(
+            [("id", "in", [thread_id for thread_id in ids if thread_id])],
+            ["name", "user_id", "provider_id", "model_id"],
+        )
+
+    @api.model
+    def _values_from_thread(self, given, threads):
         """Return what jobs of a thread have in common: computed once for thousands of them.
 
         Where OdooBot works for others, as scheduled actions do, a job gets the rights of the
         thread's owner, which are the lesser ones.
 
         :param dict given: the values of `GIVEN` that the caller chose
+        :param threads: the threads that exist
         """
-        thread = self.env["llm.thread"].browse(given.get("thread_id")).exists()
-        if not thread:
+        thread = threads.browse(given.get("thread_id"))
+        if thread not in threads:
             return {"user_id": self.env.uid}
         owner = self.env.user
         if owner._is_superuser():
@@ -177,10 +189,11 @@ class LlmGenerationTicket(models.AbstractModel):
         if not vals.get("identity_key"):
             return self.browse()
         given = {name: vals[name] for name in GIVEN if vals.get(name)}
+        threads = self._read_threads({given.get("thread_id")})
         live = self.sudo().search(
             [
                 ("identity_key", "=", vals["identity_key"]),
-                ("company_id", "=", self._values_from_thread(given)["company_id"]),
+                ("company_id", "=", self._values_from_thread(given, threads)["company_id"]),
                 ("state", "in", ACTIVE_STATES),
             ],
             limit=1,

@@ -71,8 +71,11 @@ class LlmGenerationVerdict(models.AbstractModel):
                 job._set_state("cancelled", **values, error_type="cancelled")
             else:
                 self._apply_failure(job, answer, values)
+        told = defaultdict(list)
         for job_id, answer in answers.items():
-            _logger.info("Job %s: attempt %s is %s", job_id, tokens[job_id], answer)
+            told[str(answer)].append(f"{job_id} (attempt {tokens[job_id]})")
+        for outcome, which in told.items():
+            _logger.info("%s: job %s", outcome.capitalize(), ", ".join(which))
         for claim, answer in late:
             if answer.external_job_id:
                 data = json.dumps(answer.provider_data) if answer.provider_data else None

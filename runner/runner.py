@@ -5,7 +5,6 @@ import os
 import socket
 import threading
 import time
-from collections import deque
 
 import psycopg2
 
@@ -18,6 +17,7 @@ from .call import Call
 from .finisher import Finisher
 from .lazy_cursor import LazyCursor
 from .listener import Listener
+from .news import News
 from .pace import Pace
 from .workers import Workers
 
@@ -40,7 +40,7 @@ class Runner(threading.Thread):
         self.workers = None
         self.pollers = Workers(limits.POLLERS, f"{self.name}.poll", self.wake)
         self.finisher = Finisher(f"{self.name}.finish", self._finish)
-        self.outbox = deque()
+        self.outbox = News()
         self.calls = {}
         self._stopping = threading.Event()
         self._ready = threading.Event()
@@ -162,7 +162,7 @@ class Runner(threading.Thread):
             self._due["claim"] = time.monotonic() + (wait or limits.HEARTBEAT)
         if now >= self._due["news"] and self.outbox:
             self._due["news"] = now + limits.NEWS
-            self._send_news()
+            self.pollers.submit(self._send_news)  # what waits for a slot does not wait for this
         if now >= self._due["clock"]:
             self._obey_the_clock()
         if now >= self._due["upkeep"]:
@@ -288,9 +288,7 @@ class Runner(threading.Thread):
         self._model("llm.generation.upkeep")._fail_overdue()
 
     def _send_news(self):
-        job_ids = {self.outbox.popleft() for _ in range(len(self.outbox))}
-        if job_ids:
-            self._model("llm.generation.upkeep")._send_news(sorted(job_ids))
+        self.outbox.send(self._model("llm.generation.upkeep")._send_news)
 
     def _retire(self):
         """End for lack of work. A job that was queued at this very moment is not forgotten."""

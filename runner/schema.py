@@ -19,16 +19,31 @@ def _validator(schema_text):
     return validator_class(schema, registry=referencing.Registry())
 
 
-def schema_errors(schema, inputs):
-    """Return one sentence for each thing that is wrong, with its path; empty when all is well.
+def validator(schema):
+    """Return a function that returns one sentence for each thing that is wrong with some inputs.
 
-    >>> schema_errors({"required": ["prompt"]}, {})
+    The sentences have the path of what they are about; there are none when all is well, or when
+    there is no schema.
+
+    >>> check = validator({"required": ["prompt"]})
+    >>> check({})
     ["inputs: 'prompt' is a required property"]
+    >>> check({"prompt": "Hello"})
+    []
     """
+    if not schema:
+        return lambda _inputs: []
     try:
-        errors = sorted(_validator(json.dumps(schema, sort_keys=True)).iter_errors(inputs), key=str)
+        checked = _validator(json.dumps(schema, sort_keys=True))
     except jsonschema.exceptions.SchemaError as error:
-        return [f"input_schema: {error.message[:200]}"]
+        sentence = f"input_schema: {error.message[:200]}"
+        return lambda _inputs: [sentence]
+    return functools.partial(_errors, checked)
+
+
+def _errors(checked, inputs):
+    try:
+        errors = sorted(checked.iter_errors(inputs), key=str)
     except referencing.exceptions.Unresolvable as error:
         return [f"input_schema: {str(error)[:200]}"]
     return [

@@ -4,6 +4,7 @@ import threading
 import time
 from unittest.mock import Mock
 
+import psycopg2
 import requests
 
 from odoo.tests import BaseCase, TransactionCase, tagged
@@ -12,6 +13,7 @@ from ..runner import thread_lock
 from ..runner.answer import Claim
 from ..runner.call import Call
 from ..runner.listener import Listener, private_connection
+from ..runner.news import News
 from ..runner.workers import Workers
 
 CHANNEL = "llm_generate_job_test"
@@ -52,6 +54,22 @@ class TestWorkers(BaseCase):
         workers.submit(done.append, 1)
         self.assertTrue(freed.acquire(timeout=5))
         self.assertEqual(done, [1])
+
+
+@tagged("post_install", "-at_install")
+class TestNews(BaseCase):
+    def test_each_job_is_told_of_once(self):
+        told, news = [], News([7, 3, 7])
+        news.send(told.append)
+        news.send(told.append)
+        self.assertEqual(told, [[3, 7]])
+
+    def test_what_a_database_that_is_away_does_not_take_is_told_later(self):
+        told, news = [], News([3])
+        news.send(Mock(side_effect=psycopg2.OperationalError))
+        news.append(4)
+        news.send(told.append)
+        self.assertEqual(told, [[3, 4]])
 
 
 @tagged("post_install", "-at_install")

@@ -1,6 +1,6 @@
 from odoo.tests import BaseCase, tagged
 
-from ..runner.schema import ERROR_LIMIT, schema_errors
+from ..runner.schema import ERROR_LIMIT, validator
 
 SCHEMA = {
     "type": "object",
@@ -16,10 +16,10 @@ SCHEMA = {
 @tagged("post_install", "-at_install")
 class TestSchema(BaseCase):
     def test_good_inputs_have_no_errors(self):
-        self.assertEqual(schema_errors(SCHEMA, {"prompt": "A cat", "size": {"width": 512}}), [])
+        self.assertEqual(validator(SCHEMA)({"prompt": "A cat", "size": {"width": 512}}), [])
 
     def test_each_error_is_told_with_its_path(self):
-        errors = schema_errors(SCHEMA, {"prompt": 7, "size": {"width": 4096}, "colour": "red"})
+        errors = validator(SCHEMA)({"prompt": 7, "size": {"width": 4096}, "colour": "red"})
         self.assertEqual(len(errors), 3)
         text = "\n".join(errors)
         self.assertIn("inputs.prompt: 7 is not of type 'string'", text)
@@ -29,15 +29,15 @@ class TestSchema(BaseCase):
     def test_a_reference_that_leads_nowhere_is_told(self):
         for address in ("#/components/schemas/Input", "http://127.0.0.1:9/schema.json"):
             with self.subTest(address=address):
-                [error] = schema_errors({"properties": {"a": {"$ref": address}}}, {"a": 1})
+                [error] = validator({"properties": {"a": {"$ref": address}}})({"a": 1})
                 self.assertIn("input_schema", error)
 
     def test_no_flood_of_errors_is_told(self):
         schema = {"type": "array", "items": {"type": "string"}}
-        self.assertEqual(len(schema_errors(schema, [1] * 100)), ERROR_LIMIT)
+        self.assertEqual(len(validator(schema)([1] * 100)), ERROR_LIMIT)
 
     def test_a_schema_that_is_none_is_an_error_too(self):
         for schema in ({"type": "objekt"}, {"properties": 7}):
             with self.subTest(schema=schema):
-                [error] = schema_errors(schema, {"prompt": "A cat"})
+                [error] = validator(schema)({"prompt": "A cat"})
                 self.assertTrue(error.startswith("input_schema: "), error)

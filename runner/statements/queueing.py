@@ -2,18 +2,20 @@
 
 from .clock import NOW
 
-#: Queues with a job that may start. The order is random, so that no queue is always last.
+#: Queues with a job that may start. The order is random, so that no queue is always last. LATERAL
+#: with LIMIT is one look into an index for each queue; from EXISTS, statistics that know of few
+#: waiting jobs make a scan of all of them, and they change faster than any statistics.
 READY_QUEUES = f"""
     SELECT q.id
     FROM llm_generation_queue q
     JOIN llm_provider p ON p.id = q.provider_id AND p.active
+    CROSS JOIN LATERAL (
+        SELECT FROM llm_generation_job j
+        WHERE j.provider_id = q.provider_id AND j.state = 'queued' AND j.is_delayed IS NOT TRUE
+        LIMIT 1) waiting
     WHERE q.enabled
       AND (q.paused_until IS NULL OR q.paused_until <= {NOW})
       AND (%(queue_ids)s::int[] IS NULL OR q.id = ANY(%(queue_ids)s))
-      AND EXISTS (
-          SELECT FROM llm_generation_job j
-          WHERE j.provider_id = q.provider_id AND j.state = 'queued'
-            AND j.is_delayed IS NOT TRUE)
     ORDER BY random()
 """
 
@@ -137,12 +139,18 @@ PROVIDERS_WORK = """
 #: draft, failed -> queued. Takes the turn of each job: one after the turn that runs now, or
 #: after the user's own last one. A user's thousand jobs take a thousand turns, another's single
 #: job the next one. `last` is materialized, or it would be looked up again for each job, among
-#: all those that were just moved.
+#: all those that were just moved. The jobs are locked first, so that the update finds each by
+#: its id alone: with their state, which the statistics take for rare, it would compare each of
+#: a thousand with all others.
 ENQUEUE = """
-    WITH wanted AS (
-        SELECT id, provider_id, priority, user_id, row_number() OVER (
-            PARTITION BY provider_id, priority, user_id ORDER BY id) AS n
+    WITH wanted AS MATERIALIZED (
+        SELECT id, provider_id, priority, user_id
         FROM llm_generation_job WHERE id = ANY(%(jobs)s) AND state = ANY(%(sources)s)
+        ORDER BY id
+        FOR NO KEY UPDATE
+    ), numbered AS (
+        SELECT *, row_number() OVER (PARTITION BY provider_id, priority, user_id ORDER BY id) AS n
+        FROM wanted
     ), last AS MATERIALIZED (
         SELECT g.*, GREATEST(
             COALESCE(
@@ -161,7 +169,7 @@ ENQUEUE = """
     )
     UPDATE llm_generation_job j
     SET state = 'queued',
-        turn = last.turn + wanted.n,
+        turn = last.turn + numbered.n,
         is_delayed = COALESCE(j.scheduled_at > %(now)s, FALSE),
         attempt_count = COALESCE(j.attempt_count, 0),
         retry_count = COALESCE(j.retry_count, 0) + (CASE WHEN j.state = 'failed' THEN 1 ELSE 0 END),
@@ -176,8 +184,8 @@ ENQUEUE = """
         started_at = NULL,
         completed_at = NULL,
         retry_at = NULL
-    FROM wanted JOIN last USING (provider_id, priority, user_id)
-    WHERE j.id = wanted.id AND j.state = ANY(%(sources)s)
+    FROM numbered JOIN last USING (provider_id, priority, user_id)
+    WHERE j.id = numbered.id
     RETURNING j.id
 """
 

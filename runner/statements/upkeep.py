@@ -21,10 +21,11 @@ NEXT_DUE = f"""
         (SELECT min(next_poll_at) FROM llm_generation_job
          WHERE state = 'running' AND external_job_id IS NOT NULL),
         (SELECT min(q.paused_until) FROM llm_generation_queue q
-         WHERE q.enabled AND q.paused_until > {NOW} AND EXISTS (
+         CROSS JOIN LATERAL (
              SELECT FROM llm_generation_job j
-             WHERE j.provider_id = q.provider_id AND j.state = 'queued')),
-        (SELECT {NOW} FROM llm_generation_job WHERE must_cancel IS TRUE LIMIT 1)
+             WHERE j.provider_id = q.provider_id AND j.state = 'queued' LIMIT 1) waiting
+         WHERE q.enabled AND q.paused_until > {NOW}),
+        (SELECT {NOW} FROM llm_generation_job WHERE must_cancel IS TRUE ORDER BY id LIMIT 1)
     ) - {NOW})
 """
 
