@@ -36,7 +36,7 @@ class LlmGenerationPreparation(models.AbstractModel):
 
     def _briefs(self, claims):
         claim_of = {claim.job_id: claim for claim in claims}
-        jobs = self._read_all(list(claim_of))
+        jobs, archived = self._read_all(list(claim_of))
         earlier = self._earlier_tries(jobs)
         briefs = []
         for (user, _company), mine in jobs.grouped(lambda j: (j.user_id, j.company_id)).items():
@@ -57,7 +57,7 @@ class LlmGenerationPreparation(models.AbstractModel):
                             (record._name, record.id): values.get((record._name, record.id), {})
                             for record in kept
                         },
-                        refusal=self._refusal(job, readable),
+                        refusal=self._refusal(job, readable, job.id in archived),
                         earlier_job=earlier.get(job.id, ""),
                     )
                 )
@@ -65,19 +65,24 @@ class LlmGenerationPreparation(models.AbstractModel):
 
     @api.model
     def _read_all(self, ids):
-        """Return those of the jobs that exist, in their order; what follows reads from the cache.
+        """Read all that follows from the jobs into the cache, by one statement for each model:
+        between a claim and its call, each costs time that somebody waits.
 
-        One statement a model: between a claim and its call each costs time that somebody waits.
+        :return: those of the jobs that exist, in their order, and the ids of those whose owner
+            was archived
         """
         Job = self.env["llm.generation.job"]
         columns = [name for name, field in Job._fields.items() if field.store and field.column_type]
-        found = set(Job.search_fetch([("id", "in", ids)], columns)._ids)
-        jobs = Job.browse(job_id for job_id in ids if job_id in found)
-        jobs.user_id.fetch(["active", "company_id", "name"])
+        found = Job.search_fetch([("id", "in", ids), ("user_id.active", "=", True)], columns).ids
+        archived = set()
+        if missing := set(ids).difference(found):
+            archived.update(Job.search_fetch([("id", "in", list(missing))], columns).ids)
+        exist = archived.union(found)
+        jobs = Job.browse(job_id for job_id in ids if job_id in exist)
         for name in READ_FIELDS:
             records = jobs[name]
             records.fetch(self._kept_names(records._name))
-        return jobs
+        return jobs, archived
 
     @api.model
     @ormcache("model")
@@ -119,13 +124,13 @@ class LlmGenerationPreparation(models.AbstractModel):
             for record_id in records.ids
         }
 
-    def _refusal(self, job, readable):
+    def _refusal(self, job, readable, is_archived):
         """Return why a job may not run in its owner's name, empty where it may."""
         user = job.user_id.sudo()
-        if user._is_superuser():
+        if user._is_superuser():  # who counts as archived, too
             if job.sudo().thread_id.tool_ids:
                 return self.env._("Tools do not run as OdooBot. Give the thread another owner.")
-        elif not user.active:
+        elif is_archived:
             return self.env._("The user %s was archived; nothing runs in their name.", user.name)
         for name, records in readable.items():
             if job[name] not in records:

@@ -5,14 +5,14 @@ import queue
 import threading
 import time
 
-from .pace import Pace
-
 _logger = logging.getLogger(__name__)
 
 #: Verdicts stored in one transaction at most.
 BATCH = 200
-#: Seconds to wait for company: calls that began together end together.
+#: Seconds to wait for the next one: calls that began together end together.
 GATHER = 0.002
+#: Seconds that the first one waits at most.
+LONGEST_GATHER = 0.02
 
 
 class Finisher(threading.Thread):
@@ -22,7 +22,6 @@ class Finisher(threading.Thread):
         super().__init__(name=name, daemon=True)
         self._store = store
         self._queue = queue.SimpleQueue()
-        self._pace = Pace()
 
     def put(self, claim, answer):
         """Have a verdict stored soon."""
@@ -36,19 +35,25 @@ class Finisher(threading.Thread):
         """Store what comes, until `stop()`."""
         is_over = False
         while not is_over:
-            pairs = [self._queue.get()]
-            time.sleep(max(self._pace.rest, GATHER))
-            while len(pairs) < BATCH and not self._queue.empty():
-                pairs.append(self._queue.get())
+            pairs = self._gather()
             is_over = None in pairs
             pairs = [pair for pair in pairs if pair]
             if not pairs:
                 continue
-            self._pace.begin()
             try:
                 self._store(pairs)
             except Exception:
                 # The thread must go on: everything that ends later passes through here.
                 _logger.exception("%s answers were lost", len(pairs))
-            finally:
-                self._pace.end()
+
+    def _gather(self):
+        """Return what comes until nothing more does: a busy stream of answers is stored in
+        batches, not in crumbs."""
+        pairs = [self._queue.get()]
+        latest = time.monotonic() + LONGEST_GATHER
+        while len(pairs) < BATCH and time.monotonic() < latest:
+            try:
+                pairs.append(self._queue.get(timeout=GATHER))
+            except queue.Empty:
+                break
+        return pairs

@@ -12,6 +12,7 @@ from odoo.tests import BaseCase, TransactionCase, tagged
 from ..runner import thread_lock
 from ..runner.answer import Claim
 from ..runner.call import Call
+from ..runner.finisher import Finisher
 from ..runner.listener import Listener, private_connection
 from ..runner.news import News
 from ..runner.workers import Workers
@@ -54,6 +55,65 @@ class TestWorkers(BaseCase):
         workers.submit(done.append, 1)
         self.assertTrue(freed.acquire(timeout=5))
         self.assertEqual(done, [1])
+
+
+@tagged("post_install", "-at_install")
+class TestFinisher(BaseCase):
+    def _finisher(self, store):
+        finisher = Finisher("test", store)
+        self.addCleanup(finisher.join, 5)
+        self.addCleanup(finisher.stop)
+        return finisher
+
+    def test_what_ends_together_is_stored_together(self):
+        stored, ended = [], threading.Event()
+
+        def store(pairs):
+            stored.append(pairs)
+            ended.set()
+
+        finisher = self._finisher(store)
+        for number in range(9):
+            finisher.put(number, "answer")
+        finisher.start()
+        self.assertTrue(ended.wait(5))
+        self.assertEqual(stored, [[(number, "answer") for number in range(9)]])
+
+    def test_what_comes_all_the_time_is_stored_all_the_same(self):
+        ended = threading.Event()
+        finisher = self._finisher(lambda _pairs: ended.set())
+        finisher.start()
+        puts = 0
+        while not ended.is_set() and puts < 20_000:
+            finisher.put(puts, "answer")
+            puts += 1
+            time.sleep(0.0005)
+        self.assertLess(puts, 5000)
+
+    def test_a_batch_that_is_lost_does_not_stop_the_next(self):
+        stored, failures = threading.Event(), iter([ValueError])
+
+        def store(_pairs):
+            for failure in failures:
+                raise failure
+            stored.set()
+
+        finisher = self._finisher(store)
+        finisher.start()
+        with self.assertLogs("odoo.addons.llm_generate_job.runner.finisher", "ERROR"):
+            finisher.put(1, "answer")
+            time.sleep(0.1)
+        finisher.put(2, "answer")
+        self.assertTrue(stored.wait(5))
+
+    def test_the_end_comes_after_everything_is_stored(self):
+        stored = []
+        finisher = Finisher("test", stored.extend)
+        finisher.put(1, "answer")
+        finisher.stop()
+        finisher.start()
+        finisher.join(5)
+        self.assertEqual(stored, [(1, "answer")])
 
 
 @tagged("post_install", "-at_install")

@@ -7,7 +7,7 @@ from ..runner.answer import Answer, Claim
 from .common import LlmGenerationCommon
 
 #: Statements between a commit that queues jobs and their calls, savepoints of the test aside.
-TAKE = 8
+TAKE = 7
 
 
 class TestStatementCounts(LlmGenerationCommon):
