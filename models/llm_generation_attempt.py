@@ -1,6 +1,7 @@
 from odoo import fields, models
 
 from ..const import ERROR_TYPES, OUTCOMES
+from ..runner.statements import storage as sql
 
 
 class LlmGenerationAttempt(models.Model):
@@ -32,4 +33,6 @@ class LlmGenerationAttempt(models.Model):
     prompt_tokens = fields.Integer(readonly=True)
     completion_tokens = fields.Integer(readonly=True)
 
-    _running_idx = models.Index("(job_id) WHERE outcome = 'running'")
+    def init(self):
+        super().init()
+        self.env["llm.generation.engine"]._change(sql.ATTEMPTS, touches=())

@@ -9,6 +9,7 @@ from ..const import (
     ERROR_TYPES,
     TRANSITIONS,
 )
+from ..runner.statements import storage as sql
 
 
 class LlmGenerationJob(models.Model):
@@ -133,6 +134,10 @@ class LlmGenerationJob(models.Model):
     _max_retries_positive = models.Constraint(
         "CHECK(max_retries >= 0)", "The number of retries cannot be negative."
     )
+
+    def init(self):
+        super().init()
+        self.env["llm.generation.engine"]._change(sql.JOBS, touches=())
 
     # === COMPUTE METHODS === #
 

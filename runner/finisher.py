@@ -18,9 +18,14 @@ LONGEST_GATHER = 0.02
 class Finisher(threading.Thread):
     """Takes `(claim, answer)` pairs from the calls' threads and hands them to `store(pairs)`."""
 
-    def __init__(self, name, store):
+    def __init__(self, name, store, calls):
+        """Make a thread.
+
+        :param calls: what is in flight, or waits here; nothing more can come than it has
+        """
         super().__init__(name=name, daemon=True)
         self._store = store
+        self._calls = calls
         self._queue = queue.SimpleQueue()
 
     def put(self, claim, answer):
@@ -51,7 +56,7 @@ class Finisher(threading.Thread):
         batches, not in crumbs."""
         pairs = [self._queue.get()]
         latest = time.monotonic() + LONGEST_GATHER
-        while len(pairs) < BATCH and time.monotonic() < latest:
+        while len(pairs) < min(BATCH, len(self._calls)) and time.monotonic() < latest:
             try:
                 pairs.append(self._queue.get(timeout=GATHER))
             except queue.Empty:

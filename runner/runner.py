@@ -39,9 +39,9 @@ class Runner(threading.Thread):
         self.listener = None
         self.workers = None
         self.pollers = Workers(limits.POLLERS, f"{self.name}.poll", self.wake)
-        self.finisher = Finisher(f"{self.name}.finish", self._finish)
         self.outbox = News()
         self.calls = {}
+        self.finisher = Finisher(f"{self.name}.finish", self._finish, self.calls)
         self._stopping = threading.Event()
         self._ready = threading.Event()
         self._claiming = threading.Lock()

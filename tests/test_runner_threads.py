@@ -2,13 +2,14 @@ import contextlib
 import socket
 import threading
 import time
-from unittest.mock import Mock
+from unittest.mock import Mock, patch
 
 import psycopg2
 import requests
 
 from odoo.tests import BaseCase, TransactionCase, tagged
 
+from ..runner import finisher as finisher_module
 from ..runner import thread_lock
 from ..runner.answer import Claim
 from ..runner.call import Call
@@ -59,8 +60,8 @@ class TestWorkers(BaseCase):
 
 @tagged("post_install", "-at_install")
 class TestFinisher(BaseCase):
-    def _finisher(self, store):
-        finisher = Finisher("test", store)
+    def _finisher(self, store, calls=range(100)):
+        finisher = Finisher("test", store, calls)
         self.addCleanup(finisher.join, 5)
         self.addCleanup(finisher.stop)
         return finisher
@@ -78,6 +79,14 @@ class TestFinisher(BaseCase):
         finisher.start()
         self.assertTrue(ended.wait(5))
         self.assertEqual(stored, [[(number, "answer") for number in range(9)]])
+
+    def test_the_last_one_in_flight_waits_for_nobody(self):
+        stored = threading.Event()
+        finisher = self._finisher(lambda _pairs: stored.set(), calls=[1])
+        with patch.object(finisher_module, "GATHER", 30):
+            finisher.start()
+            finisher.put(1, "answer")
+            self.assertTrue(stored.wait(5))
 
     def test_what_comes_all_the_time_is_stored_all_the_same(self):
         ended = threading.Event()
@@ -108,7 +117,7 @@ class TestFinisher(BaseCase):
 
     def test_the_end_comes_after_everything_is_stored(self):
         stored = []
-        finisher = Finisher("test", stored.extend)
+        finisher = Finisher("test", stored.extend, range(100))
         finisher.put(1, "answer")
         finisher.stop()
         finisher.start()

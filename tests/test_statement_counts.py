@@ -84,3 +84,12 @@ class TestStatementCounts(LlmGenerationCommon):
         self.assertIsNone(upkeep._next_due())
         job.must_cancel = True
         self.assertEqual(upkeep._next_due(), 0)
+
+    def test_tables_that_change_all_the_time_are_vacuumed_in_time(self):
+        self.env.cr.execute(
+            "SELECT relname, reloptions FROM pg_class WHERE relname = ANY(%s)",
+            [["llm_generation_job", "llm_generation_attempt"]],
+        )
+        options = dict(self.env.cr.fetchall())
+        self.assertIn("autovacuum_vacuum_scale_factor=0.01", options["llm_generation_job"])
+        self.assertIn("fillfactor=70", options["llm_generation_attempt"])

@@ -84,10 +84,9 @@ ORPHANS = """
 #: Running in the name of a runner that does not know them.
 LOST = """
     SELECT j.id
-    FROM llm_generation_attempt a
-    JOIN llm_generation_job j ON j.attempt_token = a.id
-    WHERE a.runner_id = %s AND a.outcome = 'running' AND j.state = 'running'
-      AND NOT a.id = ANY(%s)
+    FROM llm_generation_job j
+    JOIN llm_generation_attempt a ON a.id = j.attempt_token
+    WHERE j.state = 'running' AND a.runner_id = %s AND NOT a.id = ANY(%s)
     FOR NO KEY UPDATE OF j SKIP LOCKED
 """
 
