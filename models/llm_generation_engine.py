@@ -78,14 +78,15 @@ class LlmGenerationEngine(models.AbstractModel):
         if inline := self._is_inline():
             self.env.flush_all()
             cr = InlineCursor(self.env.cr)
+        elif lazy and self.env.context.get("generation_lends_cursor") and not self.env.cr.closed:
+            cr = self.env.cr  # that of a runner's thread, which needs it for nothing else
         else:
             cr = LazyCursor(self.env.registry) if lazy else self.env.registry.cursor()
         try:
             with cr:
                 read_committed(cr)
-                kept = {
-                    key: self.env.context[key] for key in KEPT_CONTEXT & self.env.context.keys()
-                }
+                context = self.env.context
+                kept = {key: context[key] for key in KEPT_CONTEXT & context.keys()}
                 yield api.Environment(cr, SUPERUSER_ID, {"tracking_disable": True, **kept})[
                     self._name
                 ]

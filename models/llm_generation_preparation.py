@@ -47,17 +47,16 @@ class LlmGenerationPreparation(models.AbstractModel):
             for records in (own, *readable.values()):
                 values |= self._cached_values(records)
             for job in own:
-                kept = [job, *(job[name] for name in READ_FIELDS)]
+                refs = [job[name] for name in READ_FIELDS]
+                refused = [ref for ref in refs if (ref._name, ref.id) not in values]
+                kept = [(record._name, record.id) for record in (job, *refs)]
                 briefs.append(
                     Brief(
                         claim=claim_of[job.id],
                         user_id=user.id,
                         context=context,
-                        values={
-                            (record._name, record.id): values.get((record._name, record.id), {})
-                            for record in kept
-                        },
-                        refusal=self._refusal(job, readable, job.id in archived),
+                        values={key: values.get(key, {}) for key in kept},
+                        refusal=self._refusal(job, refused, job.id in archived),
                         earlier_job=earlier.get(job.id, ""),
                     )
                 )
@@ -124,7 +123,7 @@ class LlmGenerationPreparation(models.AbstractModel):
             for record_id in records.ids
         }
 
-    def _refusal(self, job, readable, is_archived):
+    def _refusal(self, job, refused, is_archived):
         """Return why a job may not run in its owner's name, empty where it may."""
         user = job.user_id.sudo()
         if user._is_superuser():  # who counts as archived, too
@@ -132,12 +131,9 @@ class LlmGenerationPreparation(models.AbstractModel):
                 return self.env._("Tools do not run as OdooBot. Give the thread another owner.")
         elif is_archived:
             return self.env._("The user %s was archived; nothing runs in their name.", user.name)
-        for name, records in readable.items():
-            if job[name] not in records:
-                what = job.env[records._name]._description
-                return job.env._(
-                    "%(user)s may no longer use this %(what)s.", user=user.name, what=what
-                )
+        if refused:
+            what = refused[0]._description
+            return job.env._("%(user)s may no longer use this %(what)s.", user=user.name, what=what)
         return ""
 
     def _recall(self, brief):

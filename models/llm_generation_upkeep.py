@@ -244,6 +244,9 @@ class LlmGenerationUpkeep(models.AbstractModel):
     def _send_news(self, job_ids):
         """Tell the web clients about jobs that moved."""
         with self._transaction() as upkeep:
-            jobs = upkeep.env["llm.generation.job"].browse(job_ids).exists()
+            # Few of the columns: there may be very many jobs.
+            jobs = upkeep.env["llm.generation.job"].search_fetch(
+                [("id", "in", job_ids)], ["user_id", "provider_id"]
+            )
             if jobs:
                 upkeep._announce(jobs)

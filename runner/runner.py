@@ -256,6 +256,7 @@ class Runner(threading.Thread):
                 "llm.generation.call",
                 generation_call=self.calls.get(token),
                 generation_finish=finish,
+                generation_lends_cursor=True,
             )
             getattr(model, method)(brief)
             model.env.registry.signal_changes()
@@ -266,7 +267,7 @@ class Runner(threading.Thread):
 
     def _finish(self, pairs):
         try:
-            self._model("llm.generation.call")._finish(pairs)
+            self._model("llm.generation.call", generation_lends_cursor=True)._finish(pairs)
         finally:
             for claim, _answer in pairs:
                 self.calls.pop(claim.token, None)

@@ -190,10 +190,13 @@ ENQUEUE = """
 """
 
 #: The next of the jobs that found their thread busy: another answer in it has just ended. One a
-#: thread, as all the others would find it busy again.
+#: thread, as all the others would find it busy again. Mostly there is none at all.
 PROMOTE_BUSY = """
     UPDATE llm_generation_job SET is_delayed = FALSE
-    WHERE id IN (
+    WHERE EXISTS (
+        SELECT FROM llm_generation_job
+        WHERE state = 'queued' AND is_delayed IS TRUE AND error_type = 'busy')
+      AND id IN (
         SELECT DISTINCT ON (thread_id) id FROM llm_generation_job
         WHERE thread_id IN (SELECT thread_id FROM llm_generation_job WHERE id = ANY(%s))
           AND state = 'queued' AND is_delayed IS TRUE AND error_type = 'busy'
