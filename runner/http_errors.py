@@ -20,6 +20,7 @@ CONTENT_CODES = frozenset({
     "content_filter",
     "content_policy_violation",
     "context_length_exceeded",
+    "exceed_context_size_error",
     "moderation_blocked",
 })
 #: Anything that looks like a credential, so that no provider's error text spreads one.
@@ -110,7 +111,9 @@ def error_details(response):
     error = body.get("error", body)
     if not isinstance(error, dict):
         return "", str(error)[:500]
-    code = error.get("code") or error.get("type") or ""
+    # Some servers, llama.cpp for one, repeat the status as the code: the type tells more.
+    names = [error.get(key) for key in ("code", "type")]
+    code = next((name for name in names if name and not str(name).isdigit()), "")
     message = error.get("message") or error.get("detail") or body.get("detail") or ""
     return str(code), str(message)[:500]
 

@@ -51,10 +51,12 @@ class TestHttpErrors(BaseCase):
             (400, "billing_hard_limit_reached", exceptions.QuotaExceededError),
             (400, "context_length_exceeded", exceptions.ContentRefusedError),
             (400, "content_policy_violation", exceptions.ContentRefusedError),
+            (400, "exceed_context_size_error", exceptions.ContentRefusedError),
             (429, "rate_limit_exceeded", exceptions.RateLimitedError),
         ]
         for status, code, error_class in table:
-            for error in ({"code": code}, {"code": None, "type": code}):
+            shapes = ({"code": code}, {"code": None, "type": code}, {"code": status, "type": code})
+            for error in shapes:
                 with self.subTest(status=status, error=error):
                     answer = response(status, {"error": error})
                     self.assertIs(type(from_response(answer)), error_class)
