@@ -11,7 +11,8 @@ from lib.say import run_main, say, step
 
 def steps_for(profile):
     run = () if profile == "lint" else (*_odoo(), *_model())
-    return [*run, *(() if profile == "demo" else _linters())]
+    mock = _mock() if profile == "test" else ()
+    return [*run, *mock, *(() if profile == "demo" else _linters())]
 
 
 def _odoo():
@@ -32,6 +33,11 @@ def _odoo():
 def _model():
     build = environments.build_venv("model", dependencies=False)
     yield steps.Step("venv-model", "the local model", _venv_pins("model"), build)
+
+
+def _mock():
+    build = environments.build_venv("mock", dependencies=False)
+    yield steps.Step("venv-mock", "a server to test against", _venv_pins("mock"), build)
 
 
 def _linters():

@@ -7,6 +7,7 @@ from lib import (
     fault_scripts,
     lab,
     linters,
+    mock_server,
     model_server,
     module_cycle,
     modules,
@@ -52,8 +53,8 @@ def _test_modules(place, tally, names, tags):
         installed = _make_stack(place, tally, names)
     if not installed:
         return
-    with stage("a local model"):
-        _serve_model(place)
+    with stage("a local model, and a mock of one"):
+        _serve_models(place)
     with stage("tests in Odoo"):
         _test_in_odoo(place, tally, names, tags)
     if not tags:
@@ -73,12 +74,15 @@ def _make_stack(place, tally, names):
     return True
 
 
-def _serve_model(place):
-    """Give the tests a real model at LLM_TEST_API_BASE."""
+def _serve_models(place):
+    """Give the tests a real model at LLM_TEST_API_BASE, and a mock at LLM_TEST_MOCK_BASE."""
     server = model_server.ModelServer(place.folder).start()
     place.ledger.add("model", server.process)
     os.environ["LLM_TEST_API_BASE"] = server.endpoint["api_base"]
     os.environ["LLM_TEST_MODEL"] = server.endpoint["model"]
+    mock = mock_server.MockServer(place.folder).start()
+    place.ledger.add("mock", mock.process)
+    os.environ["LLM_TEST_MOCK_BASE"] = mock.endpoint["api_base"]
 
 
 def _test_in_odoo(place, tally, names, tags):

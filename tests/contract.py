@@ -19,7 +19,7 @@ A provider's author writes a test class from the parts that fit, on `LlmGenerati
 
 - `reset()`: forget what came, and be well; called before each test;
 - `refuse(meaning, retry_after=None)`: the next call fails as the exception of `exceptions.py`
-  with that `error_type` says; a `FakeHttpService` has it;
+  with that `error_type` says; a `FakeHttpService` has it, and what `HttpContract` wants besides;
 - `submitted`: how many jobs were taken on, or answers begun;
 - `text`: what a good answer says, a part of the message's body;
 - for direct answers, `break_off()`: the next answer ends in its middle;

@@ -196,9 +196,21 @@ class FakeHttpService:
         """Have each of the next requests meet one of these faults; None is none."""
         self.faults += faults
 
-    def refuse(self, meaning, retry_after=None):
+    def refuse(self, meaning, retry_after=None, text="It went wrong."):
         """Have the next request be refused, as the exception with that `error_type` says."""
-        self.fault(error(meaning, retry_after))
+        self.fault(error(meaning, retry_after, text))
+
+    def be_slow(self, seconds):
+        self.fault(latency(seconds))
+
+    def be_silent(self):
+        self.fault(hang)
+
+    def talk_nonsense(self):
+        self.fault(garbage)
+
+    def hang_up(self):
+        self.fault(half)
 
     def count(self, method, path=""):
         """Return how many requests of a method came whose path has `path` in it."""

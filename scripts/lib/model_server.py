@@ -22,8 +22,10 @@ def endpoint_from_environment():
 
 
 class ModelServer:
+    name = "model"
+
     def __init__(self, folder, *, port=None, parallel=2):
-        self.log = folder / "model.log"
+        self.log = folder / f"{self.name}.log"
         self.port = port or processes.free_port()
         self.parallel = parallel
         self.process = None
@@ -33,20 +35,21 @@ class ModelServer:
         base = f"http://127.0.0.1:{self.port}/v1"
         return {"api_base": base, "api_key": "local", "model": MODEL}
 
+    @property
+    def command(self):
+        return [
+            paths.venv_python("model"),
+            paths.SCRIPTS / "serve_model.py",
+            *(str(self.port), MODEL, str(self.parallel)),
+        ]
+
     def start(self):
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        self.process = processes.start(
-            [
-                paths.venv_python("model"),
-                paths.SCRIPTS / "serve_model.py",
-                *(str(self.port), MODEL, str(self.parallel)),
-            ],
-            self.log,
-        )
+        self.process = processes.start(self.command, self.log)
         commands.wait_for(lambda: self.is_ready() or not self.process.is_alive(), 60)
         if not self.is_ready():
             self.process.kill()
-            halt(f"the model server did not start: see {self.log}.")
+            halt(f"the {self.name} server did not start: see {self.log}.")
         return self
 
     def is_ready(self):
