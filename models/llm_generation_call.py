@@ -63,6 +63,8 @@ class LlmGenerationCall(models.AbstractModel):
         raw, claim, handle = False, brief.claim, self.env.context.get("generation_call")
         with self._transaction(lazy=True) as call:
             try:
+                if talk == "_submit":
+                    call._check_pause()
                 answer, raw = getattr(call, talk)(call._recall(brief), claim)
                 call.env.flush_all()  # what was written goes with the answer, or not at all
             except OvertakenError:
@@ -76,6 +78,8 @@ class LlmGenerationCall(models.AbstractModel):
                 text = scrub(answer.error_message, call._key_of(brief))
                 answer = replace(answer, error_message=text)
             answer = replace(answer, pause=getattr(handle, "pause", None))
+            if handle and (wait := answer.wished_pause):
+                handle.gate.shut(wait)
             finish = call.env.context.get("generation_finish")
             if finish and not call.env.cr.in_transaction:
                 finish(claim, answer)

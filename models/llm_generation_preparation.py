@@ -2,12 +2,14 @@ from odoo import api, models
 from odoo.exceptions import AccessError
 from odoo.tools import ormcache
 
+from .. import exceptions
 from ..runner.brief import Brief
 
 #: Errors after which nothing runs at the provider any more.
 ENDED_AT_PROVIDER = ("provider_failed", "cancelled")
 #: What a provider's code reads of a job's surroundings.
 READ_FIELDS = ("thread_id", "model_id", "provider_id")
+PAUSED = "The queue was paused before the provider was called."
 
 
 class LlmGenerationPreparation(models.AbstractModel):
@@ -135,6 +137,16 @@ class LlmGenerationPreparation(models.AbstractModel):
             what = refused[0]._description
             return job.env._("%(user)s may no longer use this %(what)s.", user=user.name, what=what)
         return ""
+
+    @api.model
+    def _check_pause(self):
+        """See to it that nobody is called who asked for a pause after the job was claimed.
+
+        :raise RateLimitedError: while the pause lasts
+        """
+        call = self.env.context.get("generation_call")
+        if call and (left := call.gate.left):
+            raise exceptions.RateLimitedError(PAUSED, retry_after=left)
 
     def _recall(self, brief):
         """Return the job of a brief in its owner's environment, without asking the database.

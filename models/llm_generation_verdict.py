@@ -194,6 +194,7 @@ class LlmGenerationVerdict(models.AbstractModel):
         values = {}
         if not queue.paused_until or queue.paused_until < until:
             values["paused_until"] = until
+            self._wake(f"pause:{queue.provider_id.id}:{seconds:.3f}")
         if error_type in backoff.REFUSALS and queue.refused_by != error_type:
             values["refused_by"] = error_type
             self._tell_managers(queue, error_type)

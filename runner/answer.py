@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from .. import exceptions
 from ..const import ERROR_TYPES
+from .backoff import RATE_LIMIT_DELAY
 from .http_errors import scrub
 
 PROVIDER_STATES = ("queued", "running", "completed", "failed", "cancelled")
@@ -81,6 +82,12 @@ class Answer:
             error_message=scrub(error),
             retry_after=_number(error.retry_after, 0, LONGEST_WAIT),
         )
+
+    @property
+    def wished_pause(self):
+        """Seconds for which the provider wants no call, 0 where it did not ask for that."""
+        is_limited = self.error_type == "rate_limited"
+        return max(self.pause or 0.0, (self.retry_after or RATE_LIMIT_DELAY) * is_limited)
 
     def tokens(self, kind):
         """Return the `prompt` or `completion` tokens that were used, 0 where unknown."""

@@ -3,15 +3,21 @@
 import contextlib
 import socket
 import threading
+from collections import defaultdict
 
+from .gate import Gate
 from .http_errors import retry_after
 
 
 class Call:
-    """What a runner knows of a job that one of its threads works on."""
+    """What a runner knows of a job that one of its threads works on.
 
-    def __init__(self, claim):
+    :param Gate gate: the one of its provider
+    """
+
+    def __init__(self, claim, gate=None):
         self.claim = claim
+        self.gate = gate or Gate()
         self._lock = threading.Lock()
         self._responses = []
         self.cancelled = False
@@ -41,6 +47,30 @@ class Call:
             responses, self._responses = self._responses, []
         for response in responses:
             hang_up(response)
+
+
+class Calls(dict):
+    """The calls of a runner, by the tokens of their claims."""
+
+    def __init__(self):
+        super().__init__()
+        self._gates = defaultdict(Gate)
+
+    def add(self, brief):
+        """Note that a thread is to work on a job."""
+        self[brief.claim.token] = Call(brief.claim, self._gates[brief.provider_id])
+
+    def hear(self, payload):
+        """Obey a notification: some jobs were cancelled, or a provider asked for a pause."""
+        what, _colon, rest = payload.partition(":")
+        if what == "cancel":
+            job_ids = set(rest.split(","))
+            for call in list(self.values()):
+                if str(call.claim.job_id) in job_ids:
+                    call.cancel()
+        elif what == "pause":
+            provider_id, seconds = rest.split(":")
+            self._gates[int(provider_id)].shut(float(seconds))
 
 
 def hang_up(response):

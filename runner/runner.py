@@ -13,7 +13,7 @@ from odoo.modules.registry import Registry
 
 from ..const import RUNNER_CHANNEL
 from . import limits, pool
-from .call import Call
+from .call import Calls
 from .finisher import Finisher
 from .lazy_cursor import LazyCursor
 from .listener import Listener
@@ -40,7 +40,7 @@ class Runner(threading.Thread):
         self.workers = None
         self.pollers = Workers(limits.POLLERS, f"{self.name}.poll", self.wake)
         self.outbox = News()
-        self.calls = {}
+        self.calls = Calls()
         self.finisher = Finisher(f"{self.name}.finish", self._finish, self.calls)
         self._stopping = threading.Event()
         self._ready = threading.Event()
@@ -182,10 +182,12 @@ class Runner(threading.Thread):
         left = min(due) - time.monotonic()
         if self._woken.is_set():
             left = min(left, 0.0)
-        payloads = self.listener.wait(min(limits.GLANCE, max(left, self._pace.rest)))
+        self._hear(min(limits.GLANCE, max(left, self._pace.rest)))
+
+    def _hear(self, timeout):
+        payloads = self.listener.wait(timeout)
         for payload in payloads:
-            if payload.startswith("cancel:"):
-                self._hang_up(set(payload.removeprefix("cancel:").split(",")))
+            self.calls.hear(payload)
         if payloads:
             self._woken.set()
         if any(payload != "slot" for payload in payloads):
@@ -229,8 +231,10 @@ class Runner(threading.Thread):
             while not self._is_over() and (free := self.workers.free):
                 model = self._model("llm.generation.preparation")
                 count, briefs, wait = model._take(free, self.runner_id, self.title, queue_ids)
+                if threading.current_thread() is self:
+                    self._hear(0.0)  # a provider may have asked for a pause meanwhile
                 for brief in briefs:
-                    self.calls[brief.claim.token] = Call(brief.claim)
+                    self.calls.add(brief)
                     self.workers.submit(self._execute, brief, "_run")
                 started += count
                 if count < free:
@@ -272,11 +276,6 @@ class Runner(threading.Thread):
             for claim, _answer in pairs:
                 self.calls.pop(claim.token, None)
             self._expect_the_clock()
-
-    def _hang_up(self, job_ids):
-        for call in list(self.calls.values()):
-            if str(call.claim.job_id) in job_ids:
-                call.cancel()
 
     def _keep_house(self):
         life = self._model("llm.generation.life")

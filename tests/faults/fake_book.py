@@ -44,6 +44,10 @@ class Book:
             for order in reversed(self.orders):
                 fits = order.get("group") in {None, call["group"]}
                 if fits and call["key"].startswith(order.get("match", "")):
+                    if "lasts" in order:
+                        ends = order.setdefault("ends", call["at"] + order["lasts"])
+                        if call["at"] > ends:
+                            continue
                     if "times" in order:
                         order["times"] -= 1
                         if order["times"] <= 0:

@@ -5,8 +5,9 @@
 PORT serves `/<group>/v1/chat/completions`, as OpenAI does, and `/<group>/jobs`, a job interface.
 DESK_PORT takes orders and tells what happened; it stays when the provider is "down". An order is
 a dict: `group` and `match` (the start of a call's key) say which calls it is for, `times` for how
-many of them; `delay` (seconds, or a range), `job_seconds`, `fault`, `status`, `retry_after`,
-`late_headers` and `pieces` say what these calls get. Newer orders go first.
+many of them, `lasts` for how many seconds from the first of them on; `delay` (seconds, or a
+range), `job_seconds`, `fault`, `status`, `retry_after`, `late_headers` and `pieces` say what
+these calls get. Newer orders go first.
 """
 
 import contextlib
