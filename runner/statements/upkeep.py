@@ -30,17 +30,20 @@ NEXT_DUE = f"""
 """
 
 #: External jobs to ask about: what the provider forgets first comes first. Nobody else asks
-#: about them for half a minute.
+#: about them for half a minute. A subquery in the place of `due` might be executed more than
+#: once, each time with other rows: the limit would not hold.
 CLAIM_POLLS = f"""
-    UPDATE llm_generation_job j
-    SET next_poll_at = {NOW} + interval '30 seconds', is_hinted = FALSE
-    FROM (
+    WITH due AS MATERIALIZED (
         SELECT id FROM llm_generation_job
         WHERE state = 'running' AND external_job_id IS NOT NULL
           AND (next_poll_at <= {NOW} OR %(now)s)
         ORDER BY result_expires_at NULLS LAST, next_poll_at
         LIMIT %(limit)s
-        FOR NO KEY UPDATE SKIP LOCKED) due
+        FOR NO KEY UPDATE SKIP LOCKED
+    )
+    UPDATE llm_generation_job j
+    SET next_poll_at = {NOW} + interval '30 seconds', is_hinted = FALSE
+    FROM due
     WHERE j.id = due.id
     RETURNING j.id, j.attempt_token
 """

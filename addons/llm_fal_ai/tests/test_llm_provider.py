@@ -1,5 +1,3 @@
-from odoo.addons.llm_generate_job.tests.fake_http import error, reset
-
 from .common import PNG, LlmFalAiCommon, Reply
 
 
@@ -161,27 +159,3 @@ class TestLlmProvider(LlmFalAiCommon):
         self._engine("upkeep")._check_due()
 
         self.assertEqual(self.remote.requests[-1].path, "/fal-ai/flux/requests/req-77/status")
-
-    def test_an_outage_loses_no_finished_job(self):
-        count = 200
-        self.env["llm.generation.queue"]._get_or_create_queue(
-            self.provider
-        ).max_concurrent_jobs = count
-        thread = self._create_thread(self.model)
-        jobs = self.env["llm.generation.job"].create([
-            {"thread_id": thread.id, "generation_inputs": {"prompt": f"{number}"}}
-            for number in range(count)
-        ])
-        jobs.action_queue()
-        self._process_queue(self.provider)
-        self.remote.state = "completed"
-        # Five minutes of outage are ten questions about each, and one is as good as ten.
-        self.remote.fault(*[error("overloaded"), reset] * (count // 2))
-
-        self._engine("upkeep")._check_due()
-        self.assertEqual(set(jobs.mapped("state")), {"running"})
-        self._engine("upkeep")._check_due()
-
-        self.assertEqual(set(jobs.mapped("state")), {"completed"})
-        self.assertEqual(len(jobs.output_message_id), count)
-        self.assertEqual(self.remote.submitted, count)
