@@ -9,12 +9,12 @@ import os
 import packages
 import report
 from lib.say import run_main, say, stage, step
-from rows import backlog, blocking, dispatch, in_flight, rate, throughput
+from rows import backlog, blocking, dispatch, first_word, in_flight, rate, throughput
 from stand import open_stand
 
 import odoo.release
 
-FAMILIES = (throughput, dispatch, blocking, in_flight, backlog, rate)
+FAMILIES = (throughput, dispatch, first_word, blocking, in_flight, backlog, rate)
 
 ROUNDS = 3
 #: Load of the machine above which its figures say little.

@@ -1,6 +1,9 @@
+import time
 from itertools import cycle
 
 from odoo import api, models
+
+from .llm_provider import WORDS, called_at
 
 PROMPT = "Describe the product in two sentences for the web shop: " + "a chair of oak, oiled. " * 6
 
@@ -64,3 +67,48 @@ class Bench(models.AbstractModel):
     def start_runner(self):
         """Have a runner in this very process."""
         return self.env["llm.generation.queue"]._process_all_queues()
+
+    @api.model
+    def first_words(self, count):
+        """Ask the same model directly and through the queue, in turn.
+
+        :return: `{"direct": […], "queue": […]}`, each a dict with the milliseconds from the
+            question to the moment when the model was `called`, and to when its first word was
+            `seen` by whoever asked
+        """
+        thread = self._chat_thread()
+        samples = {"direct": [], "queue": []}
+        for number in range(count):
+            for way in ("direct", "queue") if number % 2 else ("queue", "direct"):
+                samples[way].append(self._first_word(thread.copy(), use_queue=way == "queue"))
+                time.sleep(0.03)
+        return samples
+
+    @api.model
+    def _chat_thread(self):
+        """Return a thread of a provider that chats; made when it is first asked for."""
+        threads = self.env["llm.thread"]
+        if found := threads.search([("provider_id.service", "=", "benchchat")], limit=1):
+            return found
+        provider = self.env["llm.provider"].create({"name": "chat", "service": "benchchat"})
+        model = self.env["llm.model"].create({
+            "name": "chat model",
+            "provider_id": provider.id,
+            "model_use": "chat",
+            "default": True,
+        })
+        return threads.create({"name": "chat", "provider_id": provider.id, "model_id": model.id})
+
+    @api.model
+    def _first_word(self, thread, *, use_queue):
+        self.env.cr.commit()  # pylint: disable=invalid-commit
+        seen, begin = None, time.perf_counter()
+        for event in thread.generate_response("What is it made of?", use_queue=use_queue):
+            message = event.get("message")
+            # The message of a `job_status` is a sentence.
+            body = message["body"] if isinstance(message, dict) else ""
+            if seen is None and WORDS[0] in body:
+                seen = time.perf_counter()
+        self.env.cr.commit()  # pylint: disable=invalid-commit
+        marks = {"called": called_at.pop(thread.id), "seen": seen}
+        return {name: 1000 * (moment - begin) for name, moment in marks.items()}

@@ -1,3 +1,5 @@
+import time
+
 import requests
 
 from odoo import api, models
@@ -5,6 +7,11 @@ from odoo import api, models
 from odoo.addons.bench.models.bench import work
 
 TIMEOUT = 30
+#: Seconds that a model which chats takes for its first word, and its words.
+THINKING = 0.05
+WORDS = ("Oak", " and", " oil.")
+#: When it was called, by thread.
+called_at = {}
 
 
 class LlmProvider(models.Model):
@@ -12,7 +19,18 @@ class LlmProvider(models.Model):
 
     @api.model
     def _get_available_services(self):
-        return [*super()._get_available_services(), ("bench", "Benchmark")]
+        return [
+            *super()._get_available_services(),
+            ("bench", "Benchmark"),
+            ("benchchat", "Benchmark: Chat"),
+        ]
+
+    def benchchat_chat(self, messages, **_kwargs):
+        """Answer after a while, word by word."""
+        called_at[messages[-1:].res_id] = time.perf_counter()
+        time.sleep(THINKING)
+        for word in WORDS:
+            yield {"content": word}
 
     def bench_create_generation_job(self, job):
         """Answer in this process, or over HTTP where the provider has an address."""
