@@ -1,12 +1,14 @@
 """Run every check and test, from nothing: make test. With T only these tests of Odoo."""
 
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 from lib import (
     fault_scripts,
     lab,
     linters,
+    marks,
     mock_server,
     model_server,
     module_cycle,
@@ -14,6 +16,7 @@ from lib import (
     odoo_lint,
     odoo_log,
     odoo_tests,
+    paths,
     seed,
     unit_tests,
 )
@@ -26,7 +29,7 @@ STACK = "stack"  # the database that has all our modules
 
 def main():
     tags = os.environ.get("T")
-    tally = Tally()
+    tally, begin = Tally(), time.time()
     generated = linters.generated()
     with stage("set-up"):
         set_up("test")
@@ -41,6 +44,9 @@ def main():
         if not names:
             halt("there is no module to test: no __manifest__.py was found.")
         _test_modules(place, tally, names, tags)
+    if not tags:
+        with stage("keys and prompts"):
+            marks.check(tally, (paths.state() / "logs").glob("*/"), since=begin)
     new = linters.generated() - generated
     tally.check(not new, "nothing is generated in the repository", "\n".join(sorted(new)))
     if tally.failures:
@@ -93,6 +99,7 @@ def _test_in_odoo(place, tally, names, tags):
             tally.fail(f"no test matches T={tags}")
     else:
         odoo_tests.check_all_ran(tally, report, names)
+        marks.note(place)
     place.instance.drop_database("tests")
 
 

@@ -16,9 +16,12 @@ for group in GROUPS:
     model = env["llm.provider"].search([("name", "=", group)]).model_ids
     base = {"provider_id": model.provider_id.id, "model_id": model.id}
     thread = env["llm.thread"].create({"name": group, **base})
-    job = env["llm.generation.job"].create(
-        {"thread_id": thread.id, "generation_inputs": {"prompt": group}, "max_retries": 0, **base}
-    )
+    job = env["llm.generation.job"].create({
+        "thread_id": thread.id,
+        "generation_inputs": {"prompt": f"{group} canary-prompt-fault"},
+        "max_retries": 0,
+        **base,
+    })
     job.action_queue()
     try:
         refusal = str(job.check_status())

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 
 from evidence import EXPLAINED, check_completed, check_submissions, log_tails
+from fake_book import marked
 from fault_lab import FaultLab
 from lib.commands import wait_for
 from lib.say import run_main, step
@@ -85,7 +86,7 @@ def check_group(lab, tally, group, provider):
 def check_rpc(lab, tally, provider, server, when):
     """The threaded server runs what is queued over RPC."""
     [thread, model] = lab.add_thread(provider, when)
-    values = {"thread_id": thread, "model_id": model, "generation_inputs": {"prompt": when}}
+    values = {"thread_id": thread, "model_id": model, "generation_inputs": {"prompt": marked(when)}}
     job_ids = server.call("llm.generation.job", "create", [values])
     server.call("llm.generation.job", "action_queue", job_ids)
     tally.check(lab.wait_ended(20, provider), f"a job is run {when}", log_tails([server]))

@@ -4,6 +4,9 @@ import random
 import threading
 import time
 
+#: In every prompt and key of a fault script; `scripts/lib/marks.py` looks where they end up.
+PROMPT_MARK, KEY_MARK = "canary-prompt-fault", "canary-key-fault"
+
 
 class Book:
     """What was asked, how it went, how much went on at once, and the orders."""
@@ -67,8 +70,18 @@ def key_of(messages):
             content = message["content"]
             if isinstance(content, list):
                 content = "".join(part.get("text", "") for part in content)
-            return content.strip()
+            return unmarked(content)
     return ""
+
+
+def marked(key):
+    """Return the prompt of a job's key."""
+    return f"{key} {PROMPT_MARK}"
+
+
+def unmarked(prompt):
+    """Return the key of a job's prompt."""
+    return prompt.replace(PROMPT_MARK, "").strip()
 
 
 def seconds_of(value):

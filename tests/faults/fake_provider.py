@@ -21,7 +21,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from fake_book import Book, is_live, key_of, seconds_of
+from fake_book import Book, is_live, key_of, seconds_of, unmarked
 
 DONE = b"data: [DONE]\n\n"
 #: Seconds that a call hangs for at most.
@@ -77,7 +77,7 @@ class Provider(Handler):
         group, *path = self.path.strip("/").split("/")
         body = self.body()
         if path == ["jobs"]:
-            self.serve(group, "create", body["key"], self.submit, body)
+            self.serve(group, "create", unmarked(body["key"]), self.submit, body)
         else:
             self.serve(group, "chat", key_of(body["messages"]), self.chat, body)
 
@@ -133,7 +133,9 @@ class Provider(Handler):
             headers["Retry_After"] = str(order["retry_after"])
         self.stay(seconds_of(order.get("delay")))
         self.end(call, str(status))
-        self.answer(status, {"error": {"message": f"status {status} was ordered"}}, **headers)
+        # As some services do, it repeats the key.
+        message = f"status {status} was ordered for {self.headers.get('Authorization')}"
+        self.answer(status, {"error": {"message": message}}, **headers)
 
     def reset(self, call, _order, _body):
         self.end(call, "reset")
@@ -155,17 +157,17 @@ class Provider(Handler):
 
     # === ANSWERS === #
 
-    def submit(self, call, order, body):
+    def submit(self, call, order, _body):
         self.stay(FOREVER if order.get("fault") == "hang" else seconds_of(order.get("delay")))
         seconds = order.get("job_seconds")
         if seconds is None:  # done already
             self.end(call, "ok")
-            self.answer(200, {"state": "completed", "text": f"Answer to {body['key']}"})
+            self.answer(200, {"state": "completed", "text": f"Answer to {call['key']}"})
             return
         job = {
             "id": f"fake-{len(self.server.book.jobs)}-{random.randrange(16**6):x}",
             "group": call["group"],
-            "key": body["key"],
+            "key": call["key"],
             "ends": time.time() + seconds_of(seconds),
             "cancelled": False,
         }

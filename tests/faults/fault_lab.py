@@ -9,7 +9,8 @@ import time
 import urllib.request
 from pathlib import Path
 
-from lib import processes
+from fake_book import KEY_MARK, PROMPT_MARK, marked
+from lib import marks, processes
 from lib.commands import wait_for
 from lib.lab import Lab, environment
 from lib.say import halt, step
@@ -103,6 +104,11 @@ class FaultLab(Lab):
             raise
         return self
 
+    def __exit__(self, *exc):
+        # The check that a script made is over; its databases go now.
+        marks.note(self)
+        return super().__exit__(*exc)
+
     def add_database(self, name):
         self.stack_database(name)
         self.instance.install(name, ["llm_fault_provider"])
@@ -193,7 +199,7 @@ class FaultLab(Lab):
                 "name": group,
                 "service": service,
                 "api_base": base,
-                "api_key": "none",
+                "api_key": KEY_MARK,
             })
             env["llm.model"].create({
                 "name": f"{group}-model",
@@ -218,7 +224,12 @@ class FaultLab(Lab):
             keys = list(keys)
             threads = env["llm.thread"].create([{"name": key, **base} for key in keys])
             jobs = env["llm.generation.job"].create([
-                {"thread_id": thread.id, "generation_inputs": {"prompt": key}, **base, **values}
+                {
+                    "thread_id": thread.id,
+                    "generation_inputs": {"prompt": marked(key)},
+                    **base,
+                    **values,
+                }
                 for thread, key in zip(threads, keys, strict=True)
             ])
             jobs.action_queue()
@@ -244,7 +255,7 @@ class FaultLab(Lab):
             f"""
             SELECT j.id, j.state, j.error_type, j.error_message, j.retry_count, j.duration,
                 j.external_job_id, j.output_message_id, j.thread_id,
-                j.generation_inputs->>'prompt' AS key,
+                trim(replace(j.generation_inputs->>'prompt', '{PROMPT_MARK}', '')) AS key,
                 COALESCE((
                     SELECT array_agg(m.id) FROM mail_message m
                     WHERE m.model = 'llm.thread' AND m.res_id = j.thread_id

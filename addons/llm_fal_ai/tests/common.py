@@ -8,7 +8,7 @@ from odoo.addons.llm_generate_job.tests.signatures import FalSigner
 
 from .. import jwks
 
-API_KEY = "0b1c2d3e-aaaa:secret0123456789abcdef"
+API_KEY = "0b1c2d3e-aaaa:canary-key-fal0123456789"
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from odoo.tests import TransactionCase, tagged
 
-API_KEY = "sk-test-0123456789abcdef"
+API_KEY = "sk-canary-key-0123456789abcdef"
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -23,7 +23,9 @@ class LlmProvider(models.Model):
         ]
 
     def _fault_request(self, method, path, **options):
-        response = requests.request(method, f"{self.api_base}/{path}", timeout=TIMEOUT, **options)
+        headers = {"Authorization": f"Bearer {self.sudo().api_key}"}
+        url = f"{self.api_base}/{path}"
+        response = requests.request(method, url, headers=headers, timeout=TIMEOUT, **options)
         response.raise_for_status()
         return response
 

@@ -1,0 +1,75 @@
+import contextlib
+import io
+import tempfile
+import time
+import unittest
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import context  # noqa: F401
+from lib import marks
+from lib.tally import Tally
+
+GOOD = [
+    ("key", "llm_provider.api_key", 1),
+    ("prompt", "llm_generation_job.generation_inputs", 5),
+    ("prompt", "mail_message.body", 5),
+]
+
+
+class Cluster:
+    """Answers as psql does: a line a row, columns apart by |."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def databases(self):
+        return ["postgres", "faults"]
+
+    def sql(self, statement, _database):
+        if "pg_class" in statement:
+            return "llm_provider\nmail_message"
+        return "\n".join("|".join(map(str, row)) for row in self.rows)
+
+
+class TestMarks(unittest.TestCase):
+    def setUp(self):
+        super().setUp()
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.enterContext(contextlib.redirect_stdout(io.StringIO()))
+        self.enterContext(patch.object(marks.fault_scripts, "scripts", lambda: ["one"]))
+
+    def failures(self, rows=GOOD, log="All is well.", **kwargs):
+        """Return what a check finds of a database's rows and a log."""
+        (self.folder / "server.log").write_text(log)
+        (self.folder / "marks.log").unlink(missing_ok=True)
+        marks.note(SimpleNamespace(folder=self.folder, cluster=Cluster(rows)))
+        tally = Tally()
+        marks.check(tally, [self.folder], **kwargs)
+        return tally.failures
+
+    def test_marks_where_they_belong_are_no_leak(self):
+        self.assertEqual(self.failures(), [])
+
+    def test_a_mark_in_a_log_is_a_leak(self):
+        for mark in ("Bearer canary-key-fault", "{'prompt': 'job 1 canary-prompt-fault'}"):
+            with self.subTest(mark):
+                self.assertEqual(len(self.failures(log=f"one\nINFO {mark}\ntwo")), 1)
+
+    def test_a_mark_in_another_column_is_a_leak(self):
+        for row in (
+            ("prompt", "llm_generation_job.error_message", 1),
+            ("key", "llm_generation_job.generation_inputs", 1),
+            ("prompt", "bus_bus.message", 2),
+        ):
+            with self.subTest(row):
+                self.assertEqual(len(self.failures([*GOOD, row])), 1)
+
+    def test_without_marks_nothing_is_proven(self):
+        self.assertEqual(len(self.failures(GOOD[1:])), 1)
+
+    def test_what_was_not_searched_is_missed(self):
+        self.assertEqual(len(self.failures(since=time.time() + 60)), 2)
