@@ -106,6 +106,8 @@ def error_details(response):
         body = response.json()
     except ValueError:
         return "", (getattr(response, "text", "") or "")[:500]
+    except (RuntimeError, requests.RequestException):
+        return "", ""  # a stream that was read already, or that broke off
     if not isinstance(body, dict):
         return "", str(body)[:500]
     error = body.get("error", body)
@@ -168,7 +170,9 @@ def _classify_one(error):
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
     if isinstance(status, int) and status >= 400:
-        return from_response(response, str(error) or None)
+        # What `raise_for_status()` says is the address; the provider's own words tell more.
+        text = str(error)
+        return from_response(response, None if " for url: " in text else text)
     if isinstance(error, requests.RequestException):
         return _of_requests(error)
     if isinstance(error, ConnectionRefusedError | socket.gaierror):

@@ -119,6 +119,19 @@ class TestHttpErrors(BaseCase):
                 self.assertIn("Incorrect API key", str(error))
                 self.assertNotIn(key, str(error))
 
+    def test_what_requests_raises_says_what_the_provider_said_and_no_address(self):
+        answer = response(422, {"detail": "No such voice."})
+        answer.url = "https://example.com/tok-123/speak"
+        with self.assertRaises(requests.HTTPError) as raised:
+            answer.raise_for_status()
+
+        self.assertEqual(str(classify(raised.exception)), "HTTP 422: No such voice.")
+
+        spent = requests.Response()
+        spent.status_code, spent.reason, spent._content_consumed = 500, "Broken", True
+        error = classify(requests.HTTPError("500 for url: /tok-123", response=spent))
+        self.assertEqual((type(error), str(error)), (exceptions.TransientError, "HTTP 500: Broken"))
+
     def test_credentials_of_all_kinds_are_scrubbed(self):
         for secret in (
             "sk-abcdef123456",
