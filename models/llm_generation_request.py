@@ -31,12 +31,13 @@ class LlmGenerationRequest(models.AbstractModel):
                 job._check_inputs_with(check)
 
     def _check_inputs_with(self, check):
-        inputs = self.generation_inputs or {}
+        inputs = self._structured_inputs() or {}
         if len(json.dumps(inputs)) > INPUT_LIMIT:
             raise UserError(
                 self.env._("The inputs are larger than %s bytes; make them shorter.", INPUT_LIMIT)
             )
-        if inputs and (errors := check(inputs)):
+        is_asked = inputs or (self._is_media() and not self.input_message_id)
+        if is_asked and (errors := check(inputs)):
             raise UserError(
                 self.env._(
                     "The model %(model)s does not accept these inputs:\n%(errors)s",
@@ -44,6 +45,14 @@ class LlmGenerationRequest(models.AbstractModel):
                     errors="\n".join(errors),
                 )
             )
+
+    def _is_media(self):
+        return self.model_id.sudo().model_use in MEDIA_USES
+
+    def _structured_inputs(self):
+        """Return the inputs of the job, or those that a question to a model of media brings."""
+        question = self.input_message_id.body_json if self._is_media() else None
+        return self.generation_inputs or question
 
     def _input_schema(self):
         details = self.model_id.sudo().details
@@ -59,7 +68,7 @@ class LlmGenerationRequest(models.AbstractModel):
         self.ensure_one()
         thread = self.thread_id
         question = self._question()
-        if self.model_id.model_use not in MEDIA_USES:
+        if not self._is_media():
             yield from thread.generate_messages(question)
         elif question and not self.generation_inputs and hasattr(thread, "_generate_response"):
             yield from thread._generate_response(question)
@@ -70,17 +79,15 @@ class LlmGenerationRequest(models.AbstractModel):
         """Return the message to answer; inputs with a prompt and no message become one."""
         inputs = self.generation_inputs
         prompt = inputs.get("prompt") if isinstance(inputs, dict) else None
-        if not self.input_message_id and prompt and self.model_id.model_use not in MEDIA_USES:
+        if not self.input_message_id and prompt and not self._is_media():
             message = self.thread_id.message_post(body=str(prompt), llm_role="user")
             self.sudo().input_message_id = message
         return self.input_message_id
 
     def _media_events(self):
-        inputs = (
-            self.generation_inputs
-            or self.input_message_id.body_json
-            or {"prompt": html2plaintext(self.input_message_id.body or "")}
-        )
+        inputs = self._structured_inputs() or {
+            "prompt": html2plaintext(self.input_message_id.body or "")
+        }
         output, files = self.model_id.generate(inputs)
         body = Markup("<br/>").join(
             Markup('<a href="%s">%s</a>') % (file["url"], file.get("filename") or file["url"])

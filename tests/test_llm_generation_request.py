@@ -30,6 +30,29 @@ class TestLlmGenerationRequest(LlmGenerationCommon):
         self.assertIn("'x' was unexpected", sentence)
         self.assertEqual(job.state, "draft")
 
+    def test_what_a_question_to_a_model_of_media_brings_is_judged_too(self):
+        self.native_model.model_use = "image_generation"
+        thread = self._create_thread()
+        for inputs, reason in (
+            ({"prompt": "A cat", "size": {"width": 65}}, "inputs.size.width: 65 is greater"),
+            (None, "'prompt' is a required property"),
+            ({"prompt": "A cat"}, ""),
+        ):
+            with self.subTest(inputs):
+                question = inputs and thread.message_post(
+                    body="A cat", llm_role="user", body_json=inputs
+                )
+                job = self._create_job(
+                    thread_id=thread.id,
+                    generation_inputs=False,
+                    input_message_id=question and question.id,
+                )
+                if reason:
+                    self.assertIn(reason, self._refusal(job.action_queue))
+                else:
+                    job.action_queue()
+                self.assertEqual(job.state, "draft" if reason else "queued")
+
     def test_one_bad_job_of_many_queues_none(self):
         good = self._create_job(generation_inputs={"prompt": "A cat"})
         bad = self._create_job(generation_inputs={"size": {}})
