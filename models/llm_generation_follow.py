@@ -1,3 +1,4 @@
+import contextlib
 import json
 import time
 
@@ -70,7 +71,7 @@ class LlmGenerationFollow(models.AbstractModel):
     @api.model
     def _news(self, job, seen):
         """Yield what is new of a job since the last look, and remember it in `seen`."""
-        with self._transaction(lazy=True) as follow:
+        with self._transaction(lazy=True) as follow, follow._one_connection():
             jobs = follow.env["llm.generation.job"].with_context(lang=self.env.lang)
             current = jobs.browse(job.id).exists()
             if not current:
@@ -81,6 +82,10 @@ class LlmGenerationFollow(models.AbstractModel):
             if seen["ended"]:
                 events.append(follow._last_event(current))
         yield from events
+
+    def _one_connection(self):
+        """Return a context in which reads share one connection, where each would take its own."""
+        return getattr(self.env.cr, "hold", contextlib.nullcontext)()
 
     def _state_news(self, job, seen):
         waits_for_retry = job.state == "failed" and job._seconds_to_retry() < PATIENT_RETRY

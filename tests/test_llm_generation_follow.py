@@ -1,4 +1,7 @@
+from unittest.mock import patch
+
 from ..exceptions import BadRequestError, TransientError
+from ..runner.lazy_cursor import LazyCursor
 from .common import LlmGenerationCommon, posted
 
 LAST = {"done", "error", "cancelled"}
@@ -43,6 +46,19 @@ class TestLlmGenerationFollow(LlmGenerationCommon):
         self.assertEqual(answer["message"]["id"], job.output_message_id.id)
         self.assertEqual(done["message"]["id"], job.output_message_id.id)
         self.assertEqual({event["job_id"] for event in (queued, ended, done)}, {job.id})
+
+    def test_a_look_at_a_job_takes_one_connection(self):
+        job = self._create_job("completed")
+        job.output_message_id = job.thread_id.message_post(body="Hi", llm_role="assistant")
+        follow = self._engine("follow").with_context(generation_inline=False)
+        opened, open_one = [], LazyCursor._open
+        with (
+            self.enter_registry_test_mode(),
+            patch.object(LazyCursor, "_open", lambda cr: opened.append(1) or open_one(cr)),
+        ):
+            types = [event["type"] for event in follow._news(job, {})]
+        self.assertEqual(types, ["job_status", "message_create", "done"])
+        self.assertEqual(len(opened), 1)
 
     def test_the_place_in_the_queue_is_told(self):
         self._create_job("queued", self.direct_model)
