@@ -25,6 +25,9 @@ REACHED = {
     ("prompt", "llm_generation_job.generation_inputs"),
     ("prompt", "mail_message.body"),
 }
+#: PostgreSQL logs the row that breaks a constraint, and tests of constraints break them. No
+#: constraint is broken where servers run.
+BROKEN_ROW = "DETAIL:  Failing row contains"
 #: Templates, and what PostgreSQL has of its own.
 _NOT_OURS = {"postgres", "stack", "tpl"}
 _TABLES = """
@@ -57,7 +60,10 @@ def note(lab):
 
 def in_log(path):
     """Return the lines of a log that have a mark."""
-    return [line for line in path.read_text(errors="replace").splitlines() if MARK.search(line)]
+    lines = path.read_text(errors="replace").splitlines()
+    if path.match("test/postgresql.log"):
+        lines = [line for line in lines if BROKEN_ROW not in line]
+    return [line for line in lines if MARK.search(line)]
 
 
 def check(tally, folders, *, since=0.0):

@@ -59,6 +59,14 @@ class TestMarks(unittest.TestCase):
             with self.subTest(mark):
                 self.assertEqual(len(self.failures(log=f"one\nINFO {mark}\ntwo")), 1)
 
+    def test_a_row_that_breaks_a_constraint_is_told_by_postgresql(self):
+        line = f"{marks.BROKEN_ROW} (7, draft, {{prompt: canary-prompt-test}})"
+        for name, count in (("test/postgresql.log", 0), ("fault/postgresql.log", 1)):
+            path = self.folder / name
+            path.parent.mkdir()
+            path.write_text(f"{line}\n")
+            self.assertEqual(len(marks.in_log(path)), count)
+
     def test_a_mark_in_another_column_is_a_leak(self):
         for row in (
             ("prompt", "llm_generation_job.error_message", 1),
