@@ -8,8 +8,9 @@ from lib.tally import Tally
 JOBS, LIMIT, RETRY_AFTER = 200, 8, 20
 #: Calls that are answered before the provider has had enough.
 FIRST = 60
-#: Seconds after the first refusal in which what is on its way to the provider may arrive there.
-ON_ITS_WAY = 0.25
+#: Seconds in which the first refusal has to reach all threads of all servers, and what is on its
+#: way to the provider may arrive there; a busy machine is allowed for.
+ON_ITS_WAY = 1.0
 #: Seconds after the pause in which the next call has to come; a busy machine is allowed for.
 SOON = 8
 SERVICES = {"chats": "faultchat", "jobs": "fault"}
