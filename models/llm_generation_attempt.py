@@ -34,5 +34,5 @@ class LlmGenerationAttempt(models.Model):
     completion_tokens = fields.Integer(readonly=True)
 
     def init(self):
-        super().init()
         self.env["llm.generation.engine"]._change(sql.ATTEMPTS, touches=())
+        return super().init()

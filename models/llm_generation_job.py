@@ -136,8 +136,8 @@ class LlmGenerationJob(models.Model):
     )
 
     def init(self):
-        super().init()
         self.env["llm.generation.engine"]._change(sql.JOBS, touches=())
+        return super().init()
 
     # === COMPUTE METHODS === #
 
