@@ -14,7 +14,7 @@ from odoo.tools import config, json_default
 from ..const import JOB_CHANNEL
 from ..exceptions import GenerationError
 from ..runner.http_errors import classify
-from ..runner.listener import Listener
+from ..runner.hub import listen
 
 _logger = logging.getLogger(__name__)
 
@@ -99,12 +99,12 @@ class EventStream:
         if follow._is_inline():
             yield from follow._follow(job)
             return
-        with Listener(self.dbname, JOB_CHANNEL) as listener:
+        with listen(self.dbname, JOB_CHANNEL, str(self.job_id)) as ear:
             while not seen.get("ended"):
                 yield from follow._news(job, seen)
                 if not seen["ended"]:
                     yield None
-                    follow._await_news(listener, job, seen)
+                    follow._await_news(ear, seen)
 
     @property
     def _is_late(self):

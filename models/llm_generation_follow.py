@@ -1,11 +1,10 @@
 import contextlib
 import json
-import time
 
 from odoo import api, models
 
 from ..const import FINAL_STATES, JOB_CHANNEL
-from ..runner.listener import Listener
+from ..runner.hub import listen
 
 #: Seconds after which a job is looked at though nothing was heard of it.
 FALLBACK = 5.0
@@ -38,13 +37,13 @@ class LlmGenerationFollow(models.AbstractModel):
             yield from self._inline_news(job, seen)
             return
         self.env.cr.commit()  # pylint: disable=invalid-commit
-        with Listener(self.env.cr.dbname, JOB_CHANNEL) as listener:
+        with listen(self.env.cr.dbname, JOB_CHANNEL, str(job.id)) as ear:
             while True:
                 yield from self._news(job, seen)
                 if seen.get("ended"):
                     return
                 self.env.cr.commit()  # pylint: disable=invalid-commit
-                self._await_news(listener, job, seen)
+                self._await_news(ear, seen)
 
     @api.model
     def _inline_news(self, job, seen):
@@ -59,14 +58,10 @@ class LlmGenerationFollow(models.AbstractModel):
             yield from self._news(job, seen)
 
     @api.model
-    def _await_news(self, listener, job, seen):
+    def _await_news(self, ear, seen):
         """Return when something was heard of the job, or it is time to look anyway."""
         # A queue that moves does not tell each waiting job its new place.
-        patience = FALLBACK if seen.get("state") == "running" else POSITION_LOOK
-        deadline = time.monotonic() + patience
-        while (left := deadline - time.monotonic()) > 0:
-            if str(job.id) in listener.wait(left):
-                return
+        ear.wait(FALLBACK if seen.get("state") == "running" else POSITION_LOOK)
 
     @api.model
     def _news(self, job, seen):

@@ -8,6 +8,7 @@ from . import test_direct_generation
 from . import test_doctests
 from . import test_event_stream
 from . import test_http_errors
+from . import test_hub
 from . import test_lazy_cursor
 from . import test_llm_generation_call
 from . import test_llm_generation_engine

@@ -1,0 +1,102 @@
+import contextlib
+import threading
+import time
+from unittest.mock import patch
+
+import psycopg2
+
+from odoo.tests import TransactionCase, tagged
+
+from ..runner import hub
+from ..runner.listener import private_connection
+
+CHANNEL = "llm_generate_job_test_hub"
+LISTENING = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%%' || %s || '%%'"
+
+
+@tagged("post_install", "-at_install")
+class TestHub(TransactionCase):
+    def setUp(self):
+        super().setUp()
+        self.dbname = self.env.cr.dbname
+        self.startPatcher(patch.object(hub, "LINGER", 0.2))
+        self.startPatcher(patch.object(hub, "GLANCE", 0.05))
+        self.addCleanup(self._wait_until, lambda: not self._hubs())
+
+    def _hubs(self):
+        return [one for one in hub._hubs.values() if one.channel == CHANNEL]
+
+    def _wait_until(self, condition):
+        deadline = time.monotonic() + 10
+        while not condition():
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.02)
+
+    def _listen(self, payload):
+        return hub.listen(self.dbname, CHANNEL, payload)
+
+    def _execute(self, statement, params):
+        with contextlib.closing(private_connection(self.dbname)) as connection:
+            cursor = connection.cursor()
+            cursor.execute(statement, params)
+            return cursor.fetchall()
+
+    def _notify(self, payload):
+        self._execute("SELECT pg_notify(%s, %s)", [CHANNEL, payload])
+
+    def test_each_hears_what_concerns_it(self):
+        with self._listen("7") as seven, self._listen("8") as eight:
+            self._notify("7")
+            self.assertTrue(seven.wait(5))
+            self.assertFalse(eight.wait(0.1))
+            self.assertFalse(seven.wait(0.1))
+
+    def test_many_wait_over_one_connection(self):
+        with contextlib.ExitStack() as stack:
+            ears = [stack.enter_context(self._listen(str(number % 3))) for number in range(12)]
+            self.assertEqual(len(self._hubs()), 1)
+            self._notify("1")
+            self.assertEqual(
+                [ear.wait(1 if n % 3 == 1 else 0) for n, ear in enumerate(ears)].count(True), 4
+            )
+
+    def test_a_lost_connection_is_replaced(self):
+        with self._listen("7") as ear:
+            [(pid,)] = self._execute(LISTENING, [CHANNEL])
+            self._execute("SELECT pg_terminate_backend(%s)", [pid])
+            self.assertTrue(ear.wait(5), "something may have been missed")
+            self._notify("7")
+            self.assertTrue(ear.wait(5))
+
+    def test_it_ends_when_nobody_waits(self):
+        with self._listen("7"):
+            [thread] = self._hubs()
+            time.sleep(0.4)
+            self.assertTrue(thread.is_alive())
+        thread.join(10)
+        self.assertFalse(thread.is_alive())
+        self.assertFalse(self._hubs())
+
+    def test_a_database_that_is_away_is_told(self):
+        away = psycopg2.OperationalError("away")
+        with (
+            patch.object(hub, "Listener", side_effect=away),
+            self.assertRaises(psycopg2.OperationalError),
+        ):
+            self._listen("7")
+
+    def test_what_is_said_while_threads_come_and_go_is_heard(self):
+        missed = []
+
+        def wait(payload):
+            with self._listen(payload) as ear:
+                self._notify(payload)
+                if not ear.wait(10):
+                    missed.append(payload)
+
+        threads = [threading.Thread(target=wait, args=[str(n)]) for n in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        self.assertFalse(missed)
