@@ -1,3 +1,4 @@
+from . import llm_generation_bulk
 from . import llm_generation_guard
 from . import llm_generation_request
 from . import llm_generation_state
@@ -6,6 +7,7 @@ from . import llm_generation_job
 from . import llm_generation_runner
 from . import llm_generation_attempt
 from . import llm_generation_queue
+from . import llm_generation_queue_panel
 from . import llm_generation_bucket
 from . import llm_generation_model_limit
 from . import llm_generation_engine
@@ -18,6 +20,7 @@ from . import llm_generation_life
 from . import llm_generation_upkeep
 from . import llm_generation_webhook
 from . import llm_generation_follow
+from . import llm_generation_prioritise
 from . import llm_provider
 from . import llm_thread
 from . import res_config_settings

@@ -1,4 +1,4 @@
-from odoo import fields, models
+from odoo import api, fields, models
 
 from ..const import ERROR_TYPES, OUTCOMES
 from ..runner.statements import storage as sql
@@ -27,6 +27,9 @@ class LlmGenerationAttempt(models.Model):
     outcome = fields.Selection(OUTCOMES, required=True, readonly=True, default="running")
     started_at = fields.Datetime(required=True, readonly=True, default=fields.Datetime.now)
     ended_at = fields.Datetime(readonly=True)
+    duration = fields.Float(
+        "Run Time (s)", compute="_compute_duration", help="Seconds of processing."
+    )
     external_job_id = fields.Char("Job at the Provider", readonly=True)
     error_type = fields.Selection(ERROR_TYPES, readonly=True)
     error_message = fields.Text(readonly=True)
@@ -36,3 +39,9 @@ class LlmGenerationAttempt(models.Model):
     def init(self):
         self.env["llm.generation.engine"]._change(sql.ATTEMPTS, touches=())
         return super().init()
+
+    @api.depends("started_at", "ended_at")
+    def _compute_duration(self):
+        for attempt in self:
+            ended = attempt.ended_at or attempt.started_at
+            attempt.duration = (ended - attempt.started_at).total_seconds()

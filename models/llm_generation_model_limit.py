@@ -1,4 +1,4 @@
-from odoo import fields, models
+from odoo import api, fields, models
 
 
 class LlmGenerationModelLimit(models.Model):
@@ -27,3 +27,41 @@ class LlmGenerationModelLimit(models.Model):
     _max_concurrent_positive = models.Constraint(
         "CHECK(max_concurrent_jobs >= 1)", "A model runs at least one job at a time."
     )
+
+    # === CRUD METHODS === #
+
+    @api.model_create_multi
+    def create(self, vals_list):
+        limits = super().create(vals_list)
+        for limit in limits:
+            limit._log(limit.env._("%s jobs at once", limit.max_concurrent_jobs))
+        return limits
+
+    def write(self, vals):
+        before = {limit.id: (limit.model_id, limit.max_concurrent_jobs) for limit in self}
+        result = super().write(vals)
+        for limit in self:
+            model, number = before[limit.id]
+            if (model, number) != (limit.model_id, limit.max_concurrent_jobs):
+                limit._log(
+                    limit.env._(
+                        "%(after)s jobs at once (before: %(model)s, %(number)s)",
+                        after=limit.max_concurrent_jobs,
+                        model=model.sudo().name,
+                        number=number,
+                    )
+                )
+        return result
+
+    def unlink(self):
+        for limit in self:
+            limit._log(limit.env._("no limit of its own any more"))
+        return super().unlink()
+
+    def _log(self, what):
+        """Note in the chatter of the queue what became of the limit."""
+        if not self.env.context.get("tracking_disable"):
+            body = self.env._(
+                "Limit of the model %(model)s: %(what)s", model=self.model_id.name, what=what
+            )
+            self.queue_id._message_log(body=body)

@@ -62,12 +62,14 @@ class LlmGenerationQueue(models.Model):
     model_limit_ids = fields.One2many("llm.generation.model.limit", "queue_id")
     webhook_secret = fields.Char(
         copy=False,
+        exportable=False,
         groups="llm.group_llm_manager",
         help="With this secret the provider signs its webhooks, by the Standard Webhooks"
         " specification. Without one they are refused.",
     )
     always_queue = fields.Boolean(
-        tracking=True, help="Every generation of this provider goes through the queue."
+        tracking=True,
+        help="Every generation of this provider goes through the queue.",
     )
     paused_until = fields.Datetime(
         readonly=True, help="Nothing starts before: the provider asked for a pause."

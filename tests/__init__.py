@@ -10,6 +10,7 @@ from . import test_event_stream
 from . import test_http_errors
 from . import test_hub
 from . import test_lazy_cursor
+from . import test_llm_generation_bulk
 from . import test_llm_generation_call
 from . import test_llm_generation_engine
 from . import test_llm_generation_figures
@@ -19,6 +20,7 @@ from . import test_llm_generation_job
 from . import test_llm_generation_life
 from . import test_llm_generation_model_limit
 from . import test_llm_generation_queue
+from . import test_llm_generation_queue_panel
 from . import test_llm_generation_request
 from . import test_llm_generation_state
 from . import test_llm_generation_upkeep

@@ -58,7 +58,7 @@ tours.add("llm_generation_queue_user_tour", {
             trigger:
                 ".o_kanban_record:contains('Native'):has(button[name=action_view_jobs])" +
                 ":not(:has(button[name=action_disable], button[name=action_process_queue]," +
-                " button[name=action_retry_failed_jobs], button[name=action_clear_queue]))",
+                " button[name=action_bulk_retry_failed], button[name=action_bulk_clear]))",
         },
         { trigger: ".o_kanban_record:contains('Native') .fs-4", run: "click" },
         { trigger: ".o_form_view:not(:has(.o_statusbar_buttons button[name^=action_]))" },
@@ -78,14 +78,14 @@ tours.add("llm_generation_queue_manager_tour", {
             trigger: ".o_kanban_record:contains('Native') .o_llm_queue_waiting:contains('1')",
         },
         {
-            trigger: ".o_kanban_record:contains('Native') button[name=action_clear_queue]",
+            trigger: ".o_kanban_record:contains('Native') button[name=action_bulk_clear]",
             run: "click",
         },
         { trigger: ".modal button:contains('Clear the Queue')", run: "click" },
         {
             content: "nothing waits, so nothing can be cleared",
             trigger:
-                ".o_kanban_record:contains('Native'):not(:has(button[name=action_clear_queue]))" +
+                ".o_kanban_record:contains('Native'):not(:has(button[name=action_bulk_clear]))" +
                 " .o_llm_queue_waiting:contains('0')",
         },
     ],

@@ -1,0 +1,110 @@
+import base64
+import binascii
+import json
+from collections import defaultdict
+from datetime import timedelta
+
+from odoo import api, fields, models
+from odoo.exceptions import UserError
+
+#: Hours that the graph of a queue shows.
+GRAPH_HOURS = 24
+
+
+class LlmGenerationQueue(models.Model):
+    """What only the views of a queue need: a graph, a secret's letterbox, bulk actions."""
+
+    _inherit = "llm.generation.queue"
+
+    throughput_graph = fields.Text(
+        "Jobs Ended by Hour",
+        compute="_compute_throughput_graph",
+        help="Jobs that completed or failed in each of the last 24 hours.",
+    )
+    has_webhook_secret = fields.Boolean(
+        compute="_compute_webhook_secret", groups="llm.group_llm_manager"
+    )
+    new_webhook_secret = fields.Char(
+        "Webhook Secret",
+        compute="_compute_webhook_secret",
+        inverse="_inverse_new_webhook_secret",
+        groups="llm.group_llm_manager",
+        help="The secret that the provider shows where webhooks are set up. Once saved it is not"
+        " shown again.",
+    )
+
+    # === COMPUTE METHODS === #
+
+    def _compute_throughput_graph(self):
+        now = fields.Datetime.now().replace(minute=0, second=0, microsecond=0)
+        hours = [now - timedelta(hours=back) for back in reversed(range(GRAPH_HOURS))]
+        counts = defaultdict(int)
+        # sudo: the figures of a queue are those of all its jobs.
+        jobs = self.env["llm.generation.job"].sudo().with_context(tz="UTC")
+        for provider, hour, count in jobs._read_group(
+            [
+                ("provider_id", "in", self.provider_id.ids),
+                ("completed_at", ">=", hours[0]),
+                ("state", "in", ("completed", "failed")),
+            ],
+            ["provider_id", "completed_at:hour"],
+            ["__count"],
+        ):
+            counts[provider.id, hour.replace(tzinfo=None)] += count
+        labels = {hour: fields.Datetime.context_timestamp(self, hour) for hour in hours}
+        for queue in self:
+            values = [
+                {
+                    "label": labels[hour].strftime("%H:%M"),
+                    "value": counts[queue.provider_id.id, hour],
+                    "type": "past",
+                }
+                for hour in hours
+            ]
+            queue.throughput_graph = json.dumps([
+                {"key": self.env._("Jobs ended by hour"), "values": values}
+            ])
+
+    @api.depends("webhook_secret")
+    def _compute_webhook_secret(self):
+        for queue in self:
+            queue.has_webhook_secret = bool(queue.webhook_secret)
+            queue.new_webhook_secret = False
+
+    def _inverse_new_webhook_secret(self):
+        """Keep the secret that was typed in; an empty one changes nothing.
+
+        :raise UserError: for a secret that no signature can be made with
+        """
+        for queue in self.filtered("new_webhook_secret"):
+            secret = queue.new_webhook_secret.strip()
+            try:
+                base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+            except (binascii.Error, ValueError):
+                raise UserError(
+                    self.env._(
+                        "This is no webhook secret. Copy all of it from the provider: it is made"
+                        " of letters, digits, + and /, and may begin with whsec_."
+                    )
+                ) from None
+            queue.webhook_secret = secret
+            queue._message_log(body=self.env._("The webhook secret was changed."))
+
+    # === ACTION METHODS === #
+
+    def action_remove_webhook_secret(self):
+        """Forget the secret: webhooks of the provider are refused from now on."""
+        self.check_access("write")
+        for queue in self.filtered("has_webhook_secret"):
+            queue.webhook_secret = False
+            queue._message_log(body=self.env._("The webhook secret was removed."))
+
+    def action_bulk_retry_failed(self):
+        """Retry what failed in these queues, some at a time, and say what came of it."""
+        self.check_access("write")
+        return self._search_jobs(fields.Domain("state", "=", "failed"))._bulk_action("retry")
+
+    def action_bulk_clear(self):
+        """Cancel what waits in these queues, some at a time, and say what came of it."""
+        self.check_access("write")
+        return self._search_jobs(fields.Domain("state", "=", "queued"))._bulk_action("cancel")

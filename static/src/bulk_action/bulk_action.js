@@ -1,0 +1,62 @@
+import { _t } from "@web/core/l10n/translation";
+import { registry } from "@web/core/registry";
+
+/** Jobs of one call: it takes a moment, and holds no locks for longer. */
+export const CHUNK = 250;
+
+const DONE = {
+    retry: (count) => _t("%s retried", count),
+    cancel: (count) => _t("%s cancelled", count),
+    prioritise: (count) => _t("%s changed", count),
+};
+
+/**
+ * Say what came of it: "37 retried, 2 could not: no retry is left (2)."
+ *
+ * @param {"retry"|"cancel"|"prioritise"} what
+ * @param {number} done
+ * @param {Object<string, number>} refused numbers by reason
+ */
+export function resultText(what, done, refused) {
+    const reasons = Object.entries(refused).sort(([, one], [, other]) => other - one);
+    if (!reasons.length) {
+        return `${DONE[what](done)}.`;
+    }
+    return _t("%(done)s, %(refused)s could not: %(reasons)s.", {
+        done: DONE[what](done),
+        refused: reasons.reduce((sum, [, count]) => sum + count, 0),
+        reasons: reasons.map(([reason, count]) => `${reason} (${count})`).join(", "),
+    });
+}
+
+/** Call the server for some jobs after the other, and say how far it is, and what came of it. */
+async function applyBulk(env, { params }) {
+    const { orm, notification, ui } = env.services;
+    const { what, value, ids } = params;
+    if (!ids.length) {
+        notification.add(_t("There is no such job here."), { type: "info" });
+    }
+    let done = 0;
+    const refused = {};
+    for (let start = 0; start < ids.length; start += CHUNK) {
+        const message = _t("%(done)s of %(all)s jobs…", { done: start, all: ids.length });
+        ui.block({ message, delay: 300 });
+        try {
+            const some = ids.slice(start, start + CHUNK);
+            const result = await orm.call("llm.generation.job", "apply_bulk", [some, what, value]);
+            done += result.done;
+            for (const [reason, count] of Object.entries(result.refused)) {
+                refused[reason] = (refused[reason] || 0) + count;
+            }
+        } finally {
+            ui.unblock();
+        }
+    }
+    if (ids.length) {
+        const type = Object.keys(refused).length ? "warning" : "success";
+        notification.add(resultText(what, done, refused), { type });
+    }
+    return { type: "ir.actions.act_window_close" };
+}
+
+registry.category("actions").add("llm_generation_bulk", applyBulk);

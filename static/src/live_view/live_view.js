@@ -1,0 +1,32 @@
+import { registry } from "@web/core/registry";
+import { kanbanView } from "@web/views/kanban/kanban_view";
+import { listView } from "@web/views/list/list_view";
+
+import { useLiveReload } from "../job_updates/job_updates";
+
+/** Whether somebody selects, edits or drags here: a reload would take it from their hands. */
+function isInUse(list) {
+    return Boolean(list.selection?.length || list.isDomainSelected || list.editedRecord);
+}
+
+/** A controller whose records are read again when jobs have moved. */
+const live = (Controller) =>
+    class extends Controller {
+        setup() {
+            super.setup();
+            useLiveReload(async () => {
+                if (!isInUse(this.model.root)) {
+                    await this.model.load();
+                }
+            });
+        }
+    };
+
+registry.category("views").add("llm_live_list", {
+    ...listView,
+    Controller: live(listView.Controller),
+});
+registry.category("views").add("llm_live_kanban", {
+    ...kanbanView,
+    Controller: live(kanbanView.Controller),
+});

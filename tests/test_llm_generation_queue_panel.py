@@ -1,0 +1,161 @@
+import json
+
+from freezegun import freeze_time
+
+from odoo.exceptions import AccessError, UserError
+from odoo.tests import Form
+
+from .common import LlmGenerationCommon
+
+
+class TestLlmGenerationQueuePanel(LlmGenerationCommon):
+    def _notes(self):
+        """Return what the chatter of the queue says, tracked values included."""
+        self.env.cr.precommit.run()
+        self.queue.invalidate_recordset(["message_ids"])
+        texts = []
+        for message in self.queue.message_ids:
+            texts.append(str(message.body))
+            for value in message.sudo().tracking_value_ids:
+                texts.append(
+                    f"{value.field_id.name}: {value.old_value_integer} to {value.new_value_integer}"
+                )
+        return "\n".join(texts)
+
+    # === THE GRAPH === #
+
+    def test_the_graph_counts_what_ended_in_each_hour(self):
+        with freeze_time("2026-03-02 10:20:00"):
+            self._create_job("completed")
+            self._create_job("failed")
+            self._create_job("cancelled")
+        with freeze_time("2026-03-02 11:59:00"):
+            self._create_job("completed")
+        with freeze_time("2026-03-01 11:00:00"):
+            self._create_job("completed")  # longer ago than the graph shows
+
+        with freeze_time("2026-03-02 12:30:00"):
+            queue = self.queue.with_context(tz="Europe/Paris")
+            [graph] = json.loads(queue.throughput_graph)
+
+        counts = {value["label"]: value["value"] for value in graph["values"] if value["value"]}
+        self.assertEqual(counts, {"11:00": 2, "12:00": 1})
+        self.assertEqual(len(graph["values"]), 24)
+        self.assertEqual(graph["values"][-1]["label"], "13:00")
+
+    def test_the_graphs_of_all_queues_take_as_many_statements_as_one(self):
+        self._create_job("completed")
+        self._create_job("completed", model=self.direct_model)
+        both = (self.queue + self.direct_queue).with_user(self.manager)
+        both.mapped("throughput_graph")  # what the environment looks up once
+
+        one, _graphs = self._count(self.queue.with_user(self.manager))
+        two, graphs = self._count(both)
+
+        self.assertEqual(two, one)
+        totals = [sum(v["value"] for v in json.loads(graph)[0]["values"]) for graph in graphs]
+        self.assertEqual(totals, [1, 1])
+
+    def _count(self, queues):
+        """Return how many statements the graphs of these queues take, and the graphs."""
+        self.env.flush_all()
+        self.env.invalidate_all()
+        before = self.env.cr.sql_log_count
+        graphs = queues.mapped("throughput_graph")
+        return self.env.cr.sql_log_count - before, graphs
+
+    def test_a_user_sees_the_graph_of_everybodys_jobs(self):
+        self._create_job("completed", user=self.manager)
+        [graph] = json.loads(self.queue.with_user(self.user).throughput_graph)
+        self.assertEqual(sum(value["value"] for value in graph["values"]), 1)
+
+    # === THE SECRET === #
+
+    def test_a_secret_is_kept_and_not_shown_again(self):
+        with Form(self.queue.with_user(self.manager)) as form:
+            form.new_webhook_secret = " whsec_c2VjcmV0 "
+
+        self.assertEqual(self.queue.webhook_secret, "whsec_c2VjcmV0")
+        self.queue.invalidate_recordset()
+        shown = self.queue.with_user(self.manager).read([
+            "new_webhook_secret",
+            "has_webhook_secret",
+        ])
+        self.assertEqual(shown[0]["new_webhook_secret"], False)
+        self.assertTrue(shown[0]["has_webhook_secret"])
+        self.assertIn("The webhook secret was changed.", self._notes())
+        self.assertNotIn("c2VjcmV0", self._notes())
+
+    def test_saving_the_form_without_one_keeps_the_secret(self):
+        self.queue.webhook_secret = "c2VjcmV0"
+        with Form(self.queue.with_user(self.manager)) as form:
+            form.max_concurrent_jobs = 2
+        self.assertEqual(self.queue.webhook_secret, "c2VjcmV0")
+
+    def test_what_is_no_secret_is_refused(self):
+        with self.assertRaisesRegex(UserError, "no webhook secret"):
+            self.queue.new_webhook_secret = "not a secret!"
+        self.assertFalse(self.queue.webhook_secret)
+
+    def test_a_secret_is_removed(self):
+        self.queue.webhook_secret = "c2VjcmV0"
+        self.queue.with_user(self.manager).action_remove_webhook_secret()
+        self.assertFalse(self.queue.webhook_secret)
+        self.assertIn("The webhook secret was removed.", self._notes())
+
+    def test_no_user_comes_near_a_secret(self):
+        queue = self.queue.with_user(self.user)
+        for name in ("webhook_secret", "new_webhook_secret", "has_webhook_secret"):
+            with self.subTest(name), self.assertRaises(AccessError):
+                queue.read([name])
+        with self.assertRaises(AccessError):
+            queue.write({"new_webhook_secret": "c2VjcmV0"})
+        with self.assertRaises(AccessError):
+            queue.action_remove_webhook_secret()
+
+    def test_a_secret_is_not_exported(self):
+        exportable = self.queue.fields_get(["webhook_secret"], ["exportable"])
+        self.assertFalse(exportable["webhook_secret"]["exportable"])
+
+    # === THE CHATTER === #
+
+    def test_changes_of_limits_are_noted(self):
+        self.env.cr.precommit.run()
+        self.queue.max_concurrent_jobs = 3
+        self.assertIn("max_concurrent_jobs: 5 to 3", self._notes())
+
+    def test_changes_of_the_limits_of_models_are_noted(self):
+        limit = self.env["llm.generation.model.limit"].create({
+            "queue_id": self.queue.id,
+            "model_id": self.native_model.id,
+            "max_concurrent_jobs": 2,
+        })
+        self.assertIn("Limit of the model Native model: 2 jobs at once", self._notes())
+
+        limit.max_concurrent_jobs = 4
+        self.assertIn("4 jobs at once (before: Native model, 2)", self._notes())
+
+        limit.max_concurrent_jobs = 4
+        self.assertEqual(self._notes().count("4 jobs at once"), 1)
+
+        limit.unlink()
+        self.assertIn("Native model: no limit of its own any more", self._notes())
+
+    # === BULK === #
+
+    def test_a_manager_retries_what_failed_and_clears_what_waits(self):
+        failed, waiting = self._create_job("failed"), self._create_job("queued")
+        other = self._create_job("failed", model=self.direct_model)
+        queue = self.queue.with_user(self.manager)
+
+        retry, clear = queue.action_bulk_retry_failed(), queue.action_bulk_clear()
+
+        self.assertEqual(retry["params"]["ids"], failed.ids)
+        self.assertEqual(clear["params"], {"what": "cancel", "value": None, "ids": waiting.ids})
+        self.assertNotIn(other.id, retry["params"]["ids"])
+
+    def test_no_user_does(self):
+        queue = self.queue.with_user(self.user)
+        for method in (queue.action_bulk_retry_failed, queue.action_bulk_clear):
+            with self.subTest(method.__name__), self.assertRaises(AccessError):
+                method()
