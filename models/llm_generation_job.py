@@ -88,7 +88,12 @@ class LlmGenerationJob(models.Model):
     error_type = fields.Selection(ERROR_TYPES, readonly=True, copy=False)
     error_message = fields.Text(readonly=True, copy=False)
     retry_count = fields.Integer("Retries", readonly=True, copy=False, aggregator=None)
-    max_retries = fields.Integer(default=DEFAULT_MAX_RETRIES, aggregator=None)
+    max_retries = fields.Integer(
+        default=lambda self: self.env["llm.generation.queue"]._default_setting(
+            "max_retries", DEFAULT_MAX_RETRIES
+        ),
+        aggregator=None,
+    )
     retry_at = fields.Datetime(
         "Next Retry", readonly=True, copy=False, help="When the failed job is queued again."
     )

@@ -68,6 +68,7 @@ class LlmGenerationQueue(models.Model):
         " specification. Without one they are refused.",
     )
     always_queue = fields.Boolean(
+        default=lambda self: self._default_setting("always_queue", False),
         tracking=True,
         help="Every generation of this provider goes through the queue.",
     )

@@ -109,7 +109,7 @@ class LlmGenerationTicket(models.AbstractModel):
         if owner._is_superuser():
             owner = thread.user_id or owner
         job = self.new({"user_id": owner.id, **given})
-        names = ("user_id", "provider_id", "model_id", "company_id", "name")
+        names = ("user_id", "provider_id", "model_id", "company_id", "name", "max_retries")
         return job._convert_to_write({name: job[name] for name in names})
 
     def write(self, vals):

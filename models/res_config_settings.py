@@ -1,15 +1,17 @@
-from odoo import fields, models
+from odoo import api, fields, models
+from odoo.exceptions import ValidationError
 
 from ..const import (
     DEFAULT_JOB_TIMEOUT,
     DEFAULT_MAX_CONCURRENT,
+    DEFAULT_MAX_RETRIES,
     DEFAULT_RETENTION_DAYS,
     DEFAULT_RETRY_DELAY_MINUTES,
 )
 
 
 class ResConfigSettings(models.TransientModel):
-    """What new queues start with, and how long ended jobs are kept."""
+    """What new queues and jobs start with, and how long ended jobs are kept."""
 
     _inherit = "res.config.settings"
 
@@ -28,8 +30,52 @@ class ResConfigSettings(models.TransientModel):
         config_parameter="llm_generate_job.job_timeout",
         default=DEFAULT_JOB_TIMEOUT,
     )
+    llm_generation_max_retries = fields.Integer(
+        "Retries",
+        config_parameter="llm_generate_job.max_retries",
+        default=DEFAULT_MAX_RETRIES,
+    )
+    llm_generation_always_queue = fields.Boolean(
+        "Always Queue", config_parameter="llm_generate_job.always_queue"
+    )
     llm_generation_retention_days = fields.Integer(
         "Retention",
         config_parameter="llm_generate_job.retention_days",
         default=DEFAULT_RETENTION_DAYS,
     )
+
+    @api.constrains(
+        "llm_generation_max_concurrent_jobs",
+        "llm_generation_retry_delay_minutes",
+        "llm_generation_job_timeout",
+        "llm_generation_max_retries",
+        "llm_generation_retention_days",
+    )
+    def _check_llm_generation(self):
+        for settings in self:
+            if settings.llm_generation_max_concurrent_jobs < 1:
+                raise ValidationError(
+                    self.env._("A queue runs at least one job at a time: set Concurrent Jobs to 1.")
+                )
+            if settings.llm_generation_retention_days < 1:
+                raise ValidationError(
+                    self.env._("Ended jobs are kept for a day at least: set Retention to 1.")
+                )
+            amounts = (
+                settings.llm_generation_retry_delay_minutes,
+                settings.llm_generation_job_timeout,
+                settings.llm_generation_max_retries,
+            )
+            if min(amounts) < 0:
+                raise ValidationError(
+                    self.env._("Delays, timeouts and retries cannot be negative. Use 0 for none.")
+                )
+
+    def set_values(self):
+        result = super().set_values()
+        # Odoo forgets a number that is 0, and it would be the default again.
+        for name, field in self._fields.items():
+            key = getattr(field, "config_parameter", None) or ""
+            if key.startswith("llm_generate_job.") and self[name] == 0 and field.type != "boolean":
+                self.env["ir.config_parameter"].set_param(key, "0")
+        return result
