@@ -19,6 +19,7 @@
         "views/llm_generation_runner_views.xml",
         "views/llm_thread_views.xml",
         "views/res_config_settings_views.xml",
+        "views/res_users_views.xml",
         "views/llm_generate_job_menus.xml",
     ],
     "assets": {

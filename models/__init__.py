@@ -1,3 +1,4 @@
+from . import ir_http
 from . import llm_generation_bulk
 from . import llm_generation_guard
 from . import llm_generation_request
@@ -24,3 +25,4 @@ from . import llm_generation_prioritise
 from . import llm_provider
 from . import llm_thread
 from . import res_config_settings
+from . import res_users

@@ -166,6 +166,8 @@ class LlmGenerationTicket(models.AbstractModel):
             "state": self.state,
             "progress": self.progress,
             "output_message_id": self.output_message_id.id,
+            "name": self.name,
+            "will_retry": bool(self.retry_at),
         }
 
     def _filtered_identity_free(self):

@@ -33,6 +33,7 @@ from . import test_pause
 from . import test_ratelimit
 from . import test_readme
 from . import test_res_config_settings
+from . import test_res_users
 from . import test_runner_threads
 from . import test_schema
 from . import test_security

@@ -27,7 +27,11 @@ export class GenerationStatus extends Component {
                 this.load(this.resId);
             }
         });
-        onWillUnmount(() => browser.clearTimeout(this.timeout));
+        const stopWatching = useService("llm_job_notification").watch(() => this.resId);
+        onWillUnmount(() => {
+            stopWatching();
+            browser.clearTimeout(this.timeout);
+        });
     }
 
     async load(resId) {

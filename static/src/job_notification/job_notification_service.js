@@ -1,0 +1,94 @@
+import { browser } from "@web/core/browser/browser";
+import { _t } from "@web/core/l10n/translation";
+import { registry } from "@web/core/registry";
+import { session } from "@web/session";
+
+/** What ends within this time is told in one message. */
+export const COLLECT_MILLISECONDS = 1500;
+
+/** Tells users of answers that are ready, or failed, in threads that they do not look at. */
+export const jobNotificationService = {
+    dependencies: ["action", "bus_service", "notification"],
+
+    start(_env, { action, bus_service: bus, notification }) {
+        const watchers = new Set();
+        let ended = new Map();
+
+        const isWatched = (threadId) =>
+            !document.hidden && [...watchers].some((watched) => watched() === threadId);
+
+        const openThread = (job) =>
+            action.doAction({
+                type: "ir.actions.act_window",
+                res_model: "llm.thread",
+                res_id: job.thread_id,
+                views: [[false, "form"]],
+            });
+
+        const openJobs = (jobs) =>
+            action.doAction({
+                name: _t("Generation Jobs"),
+                type: "ir.actions.act_window",
+                res_model: "llm.generation.job",
+                domain: [["id", "in", jobs.map(({ id }) => id)]],
+                views: [
+                    [false, "list"],
+                    [false, "form"],
+                ],
+            });
+
+        const tell = () => {
+            const jobs = [...ended.values()];
+            ended = new Map();
+            const failed = jobs.filter(({ state }) => state === "failed").length;
+            const type = failed ? "warning" : "success";
+            if (jobs.length === 1) {
+                const [job] = jobs;
+                const text = failed ? _t("The generation failed.") : _t("The answer is ready.");
+                const buttons = [{ name: _t("Open"), onClick: () => openThread(job) }];
+                notification.add(text, { title: job.name, type, buttons });
+            } else if (jobs.length) {
+                const text = failed
+                    ? _t("%(count)s generations have ended, %(failed)s of them failed.", {
+                          count: jobs.length,
+                          failed,
+                      })
+                    : _t("%s answers are ready.", jobs.length);
+                const buttons = [{ name: _t("Show the Jobs"), onClick: () => openJobs(jobs) }];
+                notification.add(text, { type, buttons });
+            }
+        };
+
+        const onUpdate = (jobs) => {
+            for (const job of jobs) {
+                const isOver = ["completed", "failed"].includes(job.state) && !job.will_retry;
+                if (isOver && !isWatched(job.thread_id)) {
+                    if (!ended.size) {
+                        browser.setTimeout(tell, COLLECT_MILLISECONDS);
+                    }
+                    ended.set(job.id, job);
+                }
+            }
+        };
+
+        if (session.llm_generation_notify) {
+            bus.subscribe("llm.generation.job/update", onUpdate);
+            bus.start();
+        }
+
+        return {
+            /**
+             * Say that a thread is on the page: nothing is told about its jobs.
+             *
+             * @param {() => number|false|undefined} watched returns the id of the thread
+             * @returns {() => void} to be called when it is no longer on the page
+             */
+            watch(watched) {
+                watchers.add(watched);
+                return () => watchers.delete(watched);
+            },
+        };
+    },
+};
+
+registry.category("services").add("llm_job_notification", jobNotificationService);
