@@ -7,6 +7,7 @@ from . import test_crons
 from . import test_direct_generation
 from . import test_doctests
 from . import test_event_stream
+from . import test_hoot
 from . import test_http_errors
 from . import test_hub
 from . import test_lazy_cursor
