@@ -6,11 +6,10 @@ from ..const import DEFAULT_PRIORITY
 SELECTION_LIMIT = 20_000
 
 
-class LlmGenerationBulk(models.AbstractModel):
+class LlmGenerationJob(models.Model):
     """What is done to many jobs at once: what can be done is done, and the rest is explained."""
 
-    _name = "llm.generation.bulk"
-    _description = "LLM Generation Bulk"
+    _inherit = "llm.generation.job"
 
     # === ACTION METHODS === #
 

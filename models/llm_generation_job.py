@@ -18,7 +18,6 @@ class LlmGenerationJob(models.Model):
     _name = "llm.generation.job"
     _description = "LLM Generation Job"
     _inherit = [
-        "llm.generation.bulk",
         "llm.generation.guard",
         "llm.generation.request",
         "llm.generation.state",

@@ -31,6 +31,7 @@ from . import test_llm_thread
 from . import test_llm_thread_hook
 from . import test_pace
 from . import test_pause
+from . import test_people_tours
 from . import test_ratelimit
 from . import test_readme
 from . import test_res_config_settings

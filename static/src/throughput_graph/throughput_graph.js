@@ -1,15 +1,26 @@
 import { registry } from "@web/core/registry";
+import { useRecordObserver } from "@web/model/relational_model/utils";
 import {
     JournalDashboardGraphField,
     journalDashboardGraphField,
 } from "@web/views/fields/journal_dashboard_graph/journal_dashboard_graph_field";
 
+import { useState } from "@odoo/owl";
+
 /** Bars of jobs by hour, with their numbers; they follow the record when it is read again. */
 export class ThroughputGraphField extends JournalDashboardGraphField {
     static template = "llm_generate_job.ThroughputGraphField";
 
+    setup() {
+        this.state = useState({ text: this.props.record.data[this.props.name] });
+        super.setup();
+        useRecordObserver((record) => {
+            this.state.text = record.data[this.props.name];
+        });
+    }
+
     get data() {
-        return JSON.parse(this.props.record.data[this.props.name]);
+        return JSON.parse(this.state.text);
     }
 
     set data(_value) {
@@ -27,7 +38,8 @@ export class ThroughputGraphField extends JournalDashboardGraphField {
     get summary() {
         const [{ key, values }] = this.data;
         const busy = values.filter(({ value }) => value);
-        return `${key}: ${busy.map(({ label, value }) => `${label} ${value}`).join(", ")}`;
+        const parts = busy.map(({ label, value }) => [label, value].join(" "));
+        return [key, parts.join(", ")].join(": ");
     }
 }
 

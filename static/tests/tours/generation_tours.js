@@ -127,7 +127,8 @@ tours.add("llm_generation_json_tour", {
     steps: () => [
         { trigger: ".o_llm_json_editor .ace_content:contains('Hello')" },
         write('{"prompt": "Goodbye"'),
-        { trigger: ".o_llm_json_error:contains('not valid JSON')" },
+        { trigger: ".o_llm_json_error:contains('Line 1: a comma, or } is expected here')" },
+        { content: "its line is marked", trigger: ".ace_gutter-cell.ace_error:contains('1')" },
         { trigger: ".o_form_button_save", run: "click" },
         {
             content: "it is refused, and kept to be mended",

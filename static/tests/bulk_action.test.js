@@ -1,0 +1,81 @@
+import { describe, expect, test } from "@odoo/hoot";
+import { defineMailModels } from "@mail/../tests/mail_test_helpers";
+import { getService, makeMockEnv, mockService, onRpc } from "@web/../tests/web_test_helpers";
+
+import { CHUNK, resultText } from "@llm_generate_job/bulk_action/bulk_action";
+
+describe.current.tags("headless");
+defineMailModels();
+
+const run = (params) =>
+    getService("action").doAction({
+        type: "ir.actions.client",
+        tag: "llm_generation_bulk",
+        params: { what: "retry", value: null, ...params },
+    });
+
+const mockNotification = () =>
+    mockService("notification", {
+        add(text, { type }) {
+            expect.step(`${type}: ${text}`);
+            return () => {};
+        },
+    });
+
+test("the result counts what could not be done by its reasons", async () => {
+    await makeMockEnv();
+    expect(resultText("retry", 37, {})).toBe("37 retried.");
+    expect(resultText("cancel", 0, { "ended before": 2 })).toBe(
+        "0 cancelled, 2 could not: ended before (2).",
+    );
+    expect(resultText("prioritise", 5, { seldom: 1, often: 4 })).toBe(
+        "5 changed, 5 could not: often (4), seldom (1).",
+    );
+});
+
+test("many jobs are done some at a time, and summed up", async () => {
+    mockNotification();
+    onRpc("llm.generation.job", "apply_bulk", ({ args: [ids, what, value] }) => {
+        expect.step(`${what} ${ids.length} ${value}`);
+        return { done: ids.length - 1, refused: { "did not fail": 1 } };
+    });
+    await makeMockEnv();
+    const ids = Array.from({ length: CHUNK + 10 }, (_, index) => index + 1);
+    await run({ ids });
+    expect.verifySteps([
+        `retry ${CHUNK} null`,
+        "retry 10 null",
+        `warning: ${CHUNK + 8} retried, 2 could not: did not fail (2).`,
+    ]);
+});
+
+test("the page is told how far it is, and is free afterwards", async () => {
+    const ui = [];
+    onRpc("llm.generation.job", "apply_bulk", () => {
+        ui.push(getService("ui").isBlocked);
+        return { done: 1, refused: {} };
+    });
+    await makeMockEnv();
+    await run({ ids: [1], what: "prioritise", value: 0 });
+    expect(ui).toEqual([true]);
+    expect(getService("ui").isBlocked).toBe(false);
+});
+
+test("an error of the server leaves the page free", async () => {
+    onRpc("llm.generation.job", "apply_bulk", () => {
+        throw new Error("It broke.");
+    });
+    await makeMockEnv();
+    await expect(run({ ids: [1] })).rejects.toThrow();
+    expect(getService("ui").isBlocked).toBe(false);
+});
+
+test("nothing to do is said, and not asked of the server", async () => {
+    mockNotification();
+    onRpc("llm.generation.job", "apply_bulk", () => {
+        expect.step("asked");
+    });
+    await makeMockEnv();
+    await run({ ids: [] });
+    expect.verifySteps(["info: There is no such job here."]);
+});

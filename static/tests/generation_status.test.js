@@ -1,0 +1,154 @@
+import { beforeEach, describe, expect, test } from "@odoo/hoot";
+import { advanceTime, animationFrame } from "@odoo/hoot-mock";
+import { defineMailModels } from "@mail/../tests/mail_test_helpers";
+import {
+    MockServer,
+    contains,
+    defineModels,
+    fields,
+    mockService,
+    models,
+    mountView,
+    onRpc,
+} from "@web/../tests/web_test_helpers";
+
+describe.current.tags("desktop");
+
+class Thread extends models.Model {
+    _name = "llm.thread";
+
+    name = fields.Char();
+    last_job_state = fields.Selection({
+        selection: [
+            ["queued", "Queued"],
+            ["running", "Running"],
+            ["completed", "Completed"],
+            ["failed", "Failed"],
+        ],
+    });
+
+    _records = [
+        { id: 1, name: "Holidays", last_job_state: "queued" },
+        { id: 2, name: "Report", last_job_state: "failed" },
+        { id: 3, name: "Nothing asked yet", last_job_state: false },
+    ];
+}
+
+defineMailModels();
+defineModels([Thread]);
+
+/** Callbacks by the type of message: what the server says is heard at once. */
+let heard;
+
+beforeEach(() => {
+    heard = {};
+    mockService("bus_service", {
+        subscribe(type, callback) {
+            (heard[type] ||= new Set()).add(callback);
+        },
+        unsubscribe(type, callback) {
+            heard[type]?.delete(callback);
+        },
+    });
+});
+
+let job;
+
+beforeEach(() => {
+    job = { id: 7, state: "queued", queue_position: 3, progress: 0, can_retry: false };
+    onRpc("llm.generation.job", "search_read", ({ kwargs }) => {
+        expect(kwargs.domain[0]).toEqual(["thread_id", "=", 1]);
+        return job ? [job] : [];
+    });
+});
+
+const openForm = () =>
+    mountView({
+        resModel: "llm.thread",
+        resId: 1,
+        type: "form",
+        arch: /* xml */ `<form><field name="name"/><widget name="llm_generation_status"/></form>`,
+    });
+
+async function tell(...jobs) {
+    heard["llm.generation.job/update"].forEach((callback) => callback(jobs));
+    await animationFrame();
+}
+
+test("a waiting answer has its place in the queue", async () => {
+    await openForm();
+    expect(".o_llm_generation_status").toHaveText(/at position 3 of the queue/);
+    expect(".o_llm_generation_status .fa-spin").toHaveCount(1);
+    expect(".o_llm_generation_status button").toHaveText("Cancel");
+});
+
+test("the place is looked up again", async () => {
+    await openForm();
+    job = { ...job, queue_position: 1 };
+    await advanceTime(5000);
+    await animationFrame();
+    expect(".o_llm_generation_status").toHaveText(/at position 1 of the queue/);
+});
+
+test("a message over the bus shows that it runs, and then that it ended", async () => {
+    await openForm();
+    job = { ...job, state: "running", progress: 40 };
+    await tell({ id: 7, thread_id: 1, state: "running" });
+    expect(".o_llm_generation_status").toHaveText(/being generated: 40%/);
+
+    job = { ...job, state: "completed" };
+    await tell({ id: 7, thread_id: 1, state: "completed" });
+    expect(".o_llm_generation_status").toHaveCount(0);
+});
+
+test("news of another thread change nothing", async () => {
+    await openForm();
+    job = null;
+    await tell({ id: 8, thread_id: 2, state: "completed" });
+    expect(".o_llm_generation_status").toHaveCount(1);
+});
+
+test("a failure has its reason, and a retry where one is left", async () => {
+    onRpc("llm.thread", "action_retry_last_failed_generation", ({ args }) => {
+        expect.step(args[0]);
+        job = { ...job, state: "queued", can_retry: false };
+        return true;
+    });
+    job = { ...job, state: "failed", error_message: "It broke.", can_retry: true };
+    await openForm();
+    expect(".o_llm_generation_status.alert-danger").toHaveText(/It broke\./);
+    await contains(".o_llm_generation_status button:contains(Retry)").click();
+    expect.verifySteps([[1]]);
+    expect(".o_llm_generation_status.alert-info").toHaveCount(1);
+});
+
+test("cancel is asked of the thread", async () => {
+    onRpc("llm.thread", "action_cancel_generation", ({ args }) => {
+        expect.step(args[0]);
+        job = null;
+        return true;
+    });
+    await openForm();
+    await contains(".o_llm_generation_status button:contains(Cancel)").click();
+    expect.verifySteps([[1]]);
+    expect(".o_llm_generation_status").toHaveCount(0);
+});
+
+test("a list of threads shows what is generated, and keeps up with it", async () => {
+    await mountView({
+        resModel: "llm.thread",
+        type: "list",
+        arch: /* xml */ `
+            <list><field name="name"/><field name="last_job_state" widget="llm_job_state"/></list>`,
+    });
+    expect(".o_data_row:eq(0) .badge").toHaveText("Queued");
+    expect(".o_data_row:eq(0) .fa-spin").toHaveCount(1);
+    expect(".o_data_row:eq(1) .badge.text-bg-danger").toHaveText("Failed");
+    expect(".o_data_row:eq(1) .fa-spin").toHaveCount(0);
+    expect(".o_data_row:eq(2) .badge").toHaveCount(0);
+
+    MockServer.env["llm.thread"].write([1], { last_job_state: "completed" });
+    await tell({ id: 7, thread_id: 1, state: "completed" });
+    expect(".o_data_row:eq(0) .badge").toHaveText("Completed");
+    expect(".o_data_row:eq(0) .fa-spin").toHaveCount(0);
+});

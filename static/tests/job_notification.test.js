@@ -1,0 +1,106 @@
+import { describe, expect, test } from "@odoo/hoot";
+import { advanceTime, animationFrame } from "@odoo/hoot-mock";
+import { defineMailModels } from "@mail/../tests/mail_test_helpers";
+import {
+    contains,
+    getService,
+    mockService,
+    mountWithCleanup,
+    patchWithCleanup,
+} from "@web/../tests/web_test_helpers";
+import { session } from "@web/session";
+import { WebClient } from "@web/webclient/webclient";
+
+import {
+    COLLECT_MILLISECONDS,
+    jobNotificationService,
+} from "@llm_generate_job/job_notification/job_notification_service";
+
+describe.current.tags("desktop");
+defineMailModels();
+
+const job = (id, values = {}) => ({
+    id,
+    thread_id: 100 + id,
+    state: "completed",
+    name: `Thread ${id}`,
+    will_retry: false,
+    ...values,
+});
+
+/** Start the service on a bus of its own; return it, and a function that sends. */
+function start({ wanted = true } = {}) {
+    patchWithCleanup(session, { llm_generation_notify: wanted });
+    const callbacks = [];
+    const bus = { subscribe: (_type, callback) => callbacks.push(callback), start() {} };
+    const { action, notification } = { ...getServices() };
+    const service = jobNotificationService.start({}, { action, bus_service: bus, notification });
+    const send = async (...jobs) => {
+        callbacks.forEach((callback) => callback(jobs));
+        await advanceTime(COLLECT_MILLISECONDS);
+        await animationFrame();
+    };
+    return { service, send };
+}
+
+const getServices = () => ({
+    action: getService("action"),
+    notification: getService("notification"),
+});
+
+test("one answer is told with its thread, which can be opened", async () => {
+    mockService("action", {
+        doAction({ res_model, res_id }) {
+            expect.step([res_model, res_id]);
+        },
+    });
+    await mountWithCleanup(WebClient);
+    const { send } = start();
+    await send(job(1));
+    expect(".o_notification").toHaveCount(1);
+    expect(".o_notification_content").toHaveText("Thread 1. The answer is ready.");
+    await contains(".o_notification_buttons button:contains(Open)").click();
+    expect.verifySteps([["llm.thread", 101]]);
+});
+
+test("what ends in a moment is told in one message", async () => {
+    await mountWithCleanup(WebClient);
+    const { send } = start();
+    await send(job(1), job(2), job(3, { state: "failed" }));
+    expect(".o_notification").toHaveCount(1);
+    expect(".o_notification_content").toHaveText("3 generations have ended, 1 of them failed.");
+});
+
+test("a failure is told, and what is tried again is not", async () => {
+    await mountWithCleanup(WebClient);
+    const { send } = start();
+    await send(job(1, { state: "failed", will_retry: true }), job(2, { state: "running" }));
+    expect(".o_notification").toHaveCount(0);
+    await send(job(1, { state: "failed" }));
+    expect(".o_notification_content").toHaveText("Thread 1. The generation failed.");
+});
+
+test("what one cancelled oneself is not news", async () => {
+    await mountWithCleanup(WebClient);
+    const { send } = start();
+    await send(job(1, { state: "cancelled" }));
+    expect(".o_notification").toHaveCount(0);
+});
+
+test("nothing is told of a thread that is on the page", async () => {
+    await mountWithCleanup(WebClient);
+    const { service, send } = start();
+    const stop = service.watch(() => 101);
+    await send(job(1));
+    expect(".o_notification").toHaveCount(0);
+    stop();
+    await send(job(1));
+    expect(".o_notification").toHaveCount(1);
+});
+
+test("who does not want it is told nothing", async () => {
+    await mountWithCleanup(WebClient);
+    const { send } = start({ wanted: false });
+    await send(job(1));
+    expect(".o_notification").toHaveCount(0);
+});

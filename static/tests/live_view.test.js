@@ -1,0 +1,142 @@
+import { beforeEach, describe, expect, test } from "@odoo/hoot";
+import { advanceTime, animationFrame } from "@odoo/hoot-mock";
+import { defineMailModels } from "@mail/../tests/mail_test_helpers";
+import {
+    MockServer,
+    contains,
+    defineModels,
+    fields,
+    mockService,
+    models,
+    mountView,
+    onRpc,
+} from "@web/../tests/web_test_helpers";
+
+describe.current.tags("desktop");
+
+class Call extends models.Model {
+    _name = "llm.call";
+
+    name = fields.Char();
+    state = fields.Char();
+
+    _records = [{ id: 1, name: "One", state: "queued" }];
+}
+
+defineMailModels();
+defineModels([Call]);
+
+/** Callbacks by the type of message: what the server says is heard at once. */
+let heard;
+
+beforeEach(() => {
+    heard = {};
+    mockService("bus_service", {
+        subscribe(type, callback) {
+            (heard[type] ||= new Set()).add(callback);
+        },
+        unsubscribe(type, callback) {
+            heard[type]?.delete(callback);
+        },
+    });
+});
+
+function tell(type = "llm.generation.job/update") {
+    heard[type].forEach((callback) => callback([]));
+}
+
+const second = async () => {
+    await advanceTime(1000);
+    await animationFrame();
+};
+
+const openList = () =>
+    mountView({
+        resModel: "llm.call",
+        type: "list",
+        arch: /* xml */ `
+            <list js_class="llm_live_list"><field name="name"/><field name="state"/></list>`,
+    });
+
+const openForm = () =>
+    mountView({
+        resModel: "llm.call",
+        resId: 1,
+        type: "form",
+        arch: /* xml */ `
+            <form>
+                <widget name="llm_live_record"/><field name="name"/>
+                <field name="state" readonly="1"/>
+            </form>`,
+    });
+
+test("a list is read again when jobs have moved", async () => {
+    await openList();
+    MockServer.env["llm.call"].write([1], { state: "running" });
+    tell();
+    await second();
+    expect(".o_data_cell[name=state]").toHaveText("running");
+});
+
+test("a manager's list follows the queues of all", async () => {
+    await openList();
+    MockServer.env["llm.call"].write([1], { state: "running" });
+    tell("llm.generation.queue/update");
+    await second();
+    expect(".o_data_cell[name=state]").toHaveText("running");
+});
+
+test("a thousand moves are one reading", async () => {
+    await openList();
+    onRpc("llm.call", "web_search_read", () => {
+        expect.step("read");
+    });
+    for (let move = 0; move < 1000; move++) {
+        tell();
+    }
+    await second();
+    await second();
+    expect.verifySteps(["read"]);
+});
+
+test("a selection is left alone", async () => {
+    await openList();
+    await contains(".o_data_row .o_list_record_selector input").click();
+    MockServer.env["llm.call"].write([1], { state: "running" });
+    tell();
+    await second();
+    expect(".o_data_cell[name=state]").toHaveText("queued");
+    expect(".o_data_row_selected").toHaveCount(1);
+});
+
+test("a form is read again when jobs have moved", async () => {
+    await openForm();
+    MockServer.env["llm.call"].write([1], { state: "running" });
+    tell();
+    await second();
+    expect("[name=state]").toHaveText("running");
+});
+
+test("a form whose job waits is read again by itself", async () => {
+    await openForm();
+    MockServer.env["llm.call"].write([1], { state: "running" });
+    await advanceTime(5000);
+    await animationFrame();
+    expect("[name=state]").toHaveText("running");
+
+    onRpc("llm.call", "web_read", () => {
+        expect.step("read");
+    });
+    await advanceTime(10000);
+    expect.verifySteps([]);
+});
+
+test("what is typed into a form is kept", async () => {
+    await openForm();
+    await contains("[name=name] input").edit("Two", { confirm: false });
+    MockServer.env["llm.call"].write([1], { state: "running" });
+    tell();
+    await second();
+    expect("[name=name] input").toHaveValue("Two");
+    expect("[name=state]").toHaveText("queued");
+});
