@@ -15,6 +15,17 @@ class TestHoot(HttpCase):
     @no_retry
     def test_the_unit_tests_of_the_components_pass(self):
         with self.assertLogs(self._logger.name, "INFO") as log:
+            failure = self._run_suite()
+        if failure:
+            errors = [line for line in log.output if line.startswith("ERROR")]
+            self.fail("\n".join([str(failure), *errors]))
+        # A suite that is not found succeeds, too.
+        passed = re.search(r"Passed (\d+) tests", "\n".join(log.output))
+        self.assertTrue(passed, "The browser did not say how many tests passed.")
+        self.assertGreaterEqual(int(passed[1]), _written_tests())
+
+    def _run_suite(self):
+        try:
             self.browser_js(
                 f"/web/tests?headless&loglevel=2&preset=desktop&timeout=15000&id={_hash(SUITE)}",
                 "",
@@ -23,10 +34,9 @@ class TestHoot(HttpCase):
                 success_signal="[HOOT] Test suite succeeded",
                 error_checker=lambda message: "[HOOT]" not in message,
             )
-        # A suite that is not found succeeds, too.
-        passed = re.search(r"Passed (\d+) tests", "\n".join(log.output))
-        self.assertTrue(passed, "The browser did not say how many tests passed.")
-        self.assertGreaterEqual(int(passed[1]), _written_tests())
+        except self.failureException as failure:
+            return failure
+        return None
 
 
 def _hash(name):
