@@ -8,12 +8,15 @@ import sys
 import urllib.request
 from pathlib import Path
 
+from lib import portraits
 from lib.browser import Browser
 from lib.modules import folders
 from lib.say import halt, run_main, say
 from lib.tally import Tally
 
 USERS = (("admin", "admin"), ("demo", "demo"))
+#: Of a desk and of a phone.
+SIZES = ((1440, 900), (390, 844))
 
 
 class Client:
@@ -45,6 +48,10 @@ class Client:
         params = {"model": model, "method": method, "args": args, "kwargs": kwargs}
         return self._post(f"/web/dataset/call_kw/{model}/{method}", params)
 
+    def action(self, action_id):
+        """Return a window action as a menu opens it: only administrators read the records."""
+        return self._post("/web/action/load", {"action_id": action_id})
+
 
 def views_of(client):
     """Yield (name, address) of each view of each action that our menus open for this user."""
@@ -64,12 +71,12 @@ def _views_of_action(client, name, model, action_id):
     if model != "ir.actions.act_window":
         yield slug, address
         return
-    action = client.call("ir.actions.act_window", "read", [action_id], ["res_model", "view_mode"])
-    for mode in action[0]["view_mode"].split(","):
+    action = client.action(action_id)
+    for mode in action["view_mode"].split(","):
         if mode != "form":
             yield f"{slug}-{mode}", f"{address}?view_type={mode}"
             continue
-        records = client.call(action[0]["res_model"], "search", [], limit=1, order="id desc")
+        records = client.call(action["res_model"], "search", [], limit=1, order="id desc")
         yield f"{slug}-form", f"{address}/{records[0] if records else 'new'}"
 
 
@@ -77,20 +84,24 @@ def main():
     folder, url, database = Path(sys.argv[1]), *sys.argv[2:4]
     tally = Tally()
     browser = Browser()
+    clients = {}
     try:
         for login, password in USERS:
             try:
-                client = Client(url, database, login, password)
+                client = clients[login] = Client(url, database, login, password)
             except PermissionError:
                 halt(f"there is no user {login} yet: run 'make demo' first.")
             browser.take_session(url, client.session)
             for name, address in views_of(client):
-                errors = browser.open(address)
-                browser.save_picture(folder / f"{login}-{name}.png")
-                tally.check(not errors, f"{login}: {name}", "\n".join(errors))
+                for width, height in SIZES:
+                    browser.resize(width, height)
+                    errors = browser.open(address)
+                    browser.save_picture(folder / f"{login}-{name}-{width}.png")
+                    tally.check(not errors, f"{login}: {name}, {width}", "\n".join(errors))
+        portraits.take(browser, clients, tally)
     finally:
         browser.close()
-    say(f"the pictures are in {folder}")
+    say(f"the pictures are in {folder}, those of the description page in {portraits.FOLDER}")
     return tally.close()
 
 

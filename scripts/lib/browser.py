@@ -101,9 +101,28 @@ class Browser:
         self.evaluate("1")
         return list(self.errors)
 
-    def save_picture(self, path):
+    def resize(self, width, height):
+        """Show pages in this size; narrow ones as a phone does."""
+        self.send(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+
+    def click(self, selector):
+        """Click what a selector finds first, and give the page a moment."""
+        self.evaluate(f"document.querySelector({json.dumps(selector)})?.click()")
+        time.sleep(0.5)
+
+    def picture(self):
+        """Return the page as the bytes of a PNG."""
         picture = self.send("Page.captureScreenshot", format="png")
-        path.write_bytes(base64.b64decode(picture["data"]))
+        return base64.b64decode(picture["data"])
+
+    def save_picture(self, path):
+        path.write_bytes(self.picture())
 
     def close(self):
         self.socket.close()
