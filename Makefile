@@ -3,7 +3,7 @@ PYTHON ?= python3
 SCRIPT = PYTHONPYCACHEPREFIX="$${XDG_CACHE_HOME:-$$HOME/.cache}/llm_generate_job/pycache" \
 	exec $(PYTHON) scripts
 
-.PHONY: help setup demo serve stop test lint bench screenshots clean
+.PHONY: help setup demo serve stop test lint bench screenshots translate clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
@@ -31,6 +31,9 @@ bench: ## measure
 
 screenshots: ## take a picture of each view
 	@$(SCRIPT)/screenshots.py
+
+translate: ## bring the translation files up to the sources
+	@$(SCRIPT)/translate.py
 
 clean: ## stop everything and remove the cache
 	@$(SCRIPT)/clean.py

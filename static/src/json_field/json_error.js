@@ -1,8 +1,6 @@
 import { _t } from "@web/core/l10n/translation";
 
-/** One token after white space: a mark, a text, or another value. */
-const TOKEN =
-    /[ \t\n\r]*(?:(?<mark>[{}[\]:,])|(?<text>"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[\da-fA-F]{4}))*")|(?<value>(?:-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null)(?![\w.])))/y;
+import { TOKEN } from "./json_token";
 
 const OPENING = { "{": "nameOrEnd", "[": "valueOrEnd" };
 const CLOSING = { "}": "{", "]": "[" };
