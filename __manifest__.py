@@ -25,7 +25,10 @@
     "assets": {
         "web.assets_backend": ["llm_generate_job/static/src/**/*"],
         "web.assets_tests": ["llm_generate_job/static/tests/tours/**/*"],
-        "web.assets_unit_tests": ["llm_generate_job/static/tests/**/*.test.js"],
+        "web.assets_unit_tests": [
+            "llm_generate_job/static/tests/**/*",
+            ("remove", "llm_generate_job/static/tests/tours/**/*"),
+        ],
     },
     "post_init_hook": "post_init_hook",
     "application": True,
