@@ -23,6 +23,18 @@ class TestPeopleTours(LlmGenerationCommon, HttpCase):
         self.assertEqual(mendable.mapped("state"), ["queued"] * 2)
         self.assertEqual((spent + done).mapped("state"), ["failed", "completed"])
 
+    def test_a_manager_retries_a_whole_filter(self):
+        thread = self._create_thread(name="Many")
+        jobs = self.env["llm.generation.job"].create([
+            {"thread_id": thread.id, "state": "failed"} for _number in range(90)
+        ])
+        # Fewer than there are: the rest of the filter is meant, too.
+        self.env["ir.config_parameter"].set_param("web.active_ids_limit", "85")
+
+        self._tour("/odoo/llm-generation-jobs", "llm_generation_bulk_filter_tour", self.manager)
+
+        self.assertEqual(set(jobs.mapped("state")), {"queued"})
+
     def test_a_manager_changes_a_priority_and_cancels(self):
         job = self._job("queued", "Waiting")
 

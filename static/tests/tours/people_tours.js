@@ -36,6 +36,18 @@ tours.add("llm_generation_bulk_retry_tour", {
     ],
 });
 
+tours.add("llm_generation_bulk_filter_tour", {
+    steps: () => [
+        { content: "more than a page", trigger: ".o_pager_value:contains('1-80')" },
+        selectAll,
+        { trigger: ".o_control_panel .o_select_domain", run: "click" },
+        { trigger: ".o_control_panel button[name=action_bulk_retry]", run: "click" },
+        says("90 retried."),
+        { trigger: ".o_data_row [name=state]:contains('Queued')" },
+        { trigger: ".o_list_view:not(:has([name=state]:contains('Failed')))" },
+    ],
+});
+
 tours.add("llm_generation_bulk_priority_tour", {
     steps: () => [
         { trigger: ".o_data_row:contains('Waiting')" },
