@@ -71,6 +71,20 @@ test("what ends in a moment is told in one message", async () => {
     expect(".o_notification_content").toHaveText("3 generations have ended, 1 of them failed.");
 });
 
+test("what ends while a message is shown is added to it", async () => {
+    await mountWithCleanup(WebClient);
+    const { send } = start();
+    await send(job(1));
+    await send(job(2));
+    await send(job(2), job(3));
+    expect(".o_notification").toHaveCount(1);
+    expect(".o_notification_content").toHaveText("3 answers are ready.");
+
+    await contains(".o_notification_close").click();
+    await send(job(4));
+    expect(".o_notification_content").toHaveText("Thread 4. The answer is ready.");
+});
+
 test("a failure is told, and what is tried again is not", async () => {
     await mountWithCleanup(WebClient);
     const { send } = start();

@@ -13,6 +13,7 @@ export const jobNotificationService = {
     start(_env, { action, bus_service: bus, notification }) {
         const watchers = new Set();
         let ended = new Map();
+        let shown = null;
 
         const isWatched = (threadId) =>
             !document.hidden && [...watchers].some((watched) => watched() === threadId);
@@ -37,26 +38,35 @@ export const jobNotificationService = {
                 ],
             });
 
+        /** One message at a time: what ends while it is read is added to it. */
         const tell = () => {
-            const jobs = [...ended.values()];
+            const jobs = [...new Map([...(shown?.jobs || []), ...ended]).values()];
             ended = new Map();
+            shown?.close();
+            const mine = { jobs: jobs.map((job) => [job.id, job]) };
+            mine.close = show(jobs, () => {
+                shown = shown === mine ? null : shown;
+            });
+            shown = mine;
+        };
+
+        const show = (jobs, onClose) => {
             const failed = jobs.filter(({ state }) => state === "failed").length;
             const type = failed ? "warning" : "success";
             if (jobs.length === 1) {
                 const [job] = jobs;
                 const text = failed ? _t("The generation failed.") : _t("The answer is ready.");
                 const buttons = [{ name: _t("Open"), onClick: () => openThread(job) }];
-                notification.add(text, { title: job.name, type, buttons });
-            } else if (jobs.length) {
-                const text = failed
-                    ? _t("%(count)s generations have ended, %(failed)s of them failed.", {
-                          count: jobs.length,
-                          failed,
-                      })
-                    : _t("%s answers are ready.", jobs.length);
-                const buttons = [{ name: _t("Show the Jobs"), onClick: () => openJobs(jobs) }];
-                notification.add(text, { type, buttons });
+                return notification.add(text, { title: job.name, type, buttons, onClose });
             }
+            const text = failed
+                ? _t("%(count)s generations have ended, %(failed)s of them failed.", {
+                      count: jobs.length,
+                      failed,
+                  })
+                : _t("%s answers are ready.", jobs.length);
+            const buttons = [{ name: _t("Show the Jobs"), onClick: () => openJobs(jobs) }];
+            return notification.add(text, { type, buttons, onClose });
         };
 
         const onUpdate = (jobs) => {
