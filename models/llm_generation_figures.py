@@ -1,10 +1,13 @@
 from collections import defaultdict
-from datetime import timedelta
+from datetime import UTC, datetime
 
 from odoo import api, fields, models
 
 from ..const import ACTIVE_STATES
 from ..runner.statements import figures as sql
+
+#: What a queue has that has done nothing yet.
+NOTHING = {"last_processed_at": False, "waiting_since": None, "by_hour": None, "retriable": False}
 
 
 class LlmGenerationFigures(models.AbstractModel):
@@ -13,27 +16,59 @@ class LlmGenerationFigures(models.AbstractModel):
     _name = "llm.generation.figures"
     _description = "LLM Generation Figures"
 
+    def init(self):
+        self.env.cr.execute(sql.KEEP_SWEPT)
+        return super().init()
+
     @api.model
     def _figures(self, queues):
-        """Return the figures of queues by id, in one statement whatever their number."""
-        now = fields.Datetime.now()
+        """Return the figures of queues by id, in one statement whatever their number.
+
+        Counts are of now, of today as the user has it (`today`, `tokens_today`), of the last hour
+        (`hour_…`), and else of the last 24 hours; `by_hour` has a pair `[completed, failed]` for
+        each of these hours, the oldest first. Averages are in seconds.
+        """
+        now = datetime.now(UTC).replace(tzinfo=None)  # to the microsecond, as jobs end
+        midnight = fields.Datetime.context_timestamp(self, now).replace(
+            hour=0, minute=0, second=0, microsecond=0
+        )
         params = {
             "queues": queues.ids,
             "providers": queues.provider_id.ids,
-            "midnight": now.replace(hour=0, minute=0, second=0),
-            "hour_ago": now - timedelta(hours=1),
-            "day_ago": now - timedelta(days=1),
+            "now": now,
+            "midnight": midnight.astimezone(UTC).replace(tzinfo=None),
         }
         self.env.flush_all()
         self.env.cr.execute(sql.FIGURES, params)
-        figures = {}
-        for row in self.env.cr.dictfetchall():
-            live = dict.fromkeys(("draft", *ACTIVE_STATES), 0) | (row.pop("counts") or {})
-            last = row.pop("last_processed_at")
-            ended = {name: float(value or 0) for name, value in row.items()}
-            ended["today"] += live["queued"] + live["running"]
-            figures[row["queue_id"]] = {**ended, **live, "last_processed_at": last}
-        return defaultdict(lambda: defaultdict(float, last_processed_at=False), figures)
+        figures = {row["queue_id"]: self._row_figures(row) for row in self.env.cr.dictfetchall()}
+        return defaultdict(lambda: defaultdict(float, NOTHING), figures)
+
+    @api.model
+    def _row_figures(self, row):
+        live = dict.fromkeys(("draft", "delayed", *ACTIVE_STATES), 0) | (row.pop("counts") or {})
+        live["queued"] += live["delayed"]
+        kept = {name: row.pop(name) for name in NOTHING}
+        ended = {name: float(value or 0) for name, value in row.items()}
+        ended["today"] += live["queued"] + live["running"]
+        return {**ended, **live, **kept}
+
+    @api.model
+    def _values(self, queue, figures):
+        """Return the computed fields of a queue."""
+        finished = figures["completed"] + figures["failed"]
+        health, reason = self._judge(queue, figures)
+        return {
+            "current_running_jobs": figures["running"],
+            "queued_jobs_count": figures["queued"],
+            "total_jobs_today": figures["today"],
+            "avg_queue_time": figures["avg_queue_time"],
+            "avg_processing_time": figures["avg_processing_time"],
+            "success_rate": 100.0 * figures["completed"] / finished if finished else 0.0,
+            "throughput": finished / 24.0,
+            "last_processed_at": figures["last_processed_at"],
+            "queue_health": health,
+            "health_reason": reason,
+        }
 
     @api.model
     def _queue_positions(self, jobs):

@@ -110,7 +110,9 @@ class LlmGenerationJob(models.Model):
         " WHERE state = 'queued' AND is_delayed IS NOT TRUE"
     )
     _turn_idx = models.Index("(provider_id, priority, user_id, turn) WHERE state = 'queued'")
-    _delayed_idx = models.Index("(scheduled_at) WHERE state = 'queued' AND is_delayed IS TRUE")
+    _delayed_idx = models.Index(
+        "(scheduled_at) INCLUDE (provider_id) WHERE state = 'queued' AND is_delayed IS TRUE"
+    )
     _busy_idx = models.Index(
         "(thread_id) WHERE state = 'queued' AND is_delayed IS TRUE AND error_type = 'busy'"
     )
@@ -120,9 +122,13 @@ class LlmGenerationJob(models.Model):
         "(next_poll_at) WHERE state = 'running' AND external_job_id IS NOT NULL"
     )
     _retry_idx = models.Index("(retry_at) WHERE state = 'failed' AND retry_at IS NOT NULL")
+    _retriable_idx = models.Index(
+        "(provider_id) WHERE state = 'failed' AND retry_count < max_retries"
+    )
     _must_cancel_idx = models.Index("(id) WHERE must_cancel IS TRUE")
     _figures_idx = models.Index(
-        "(provider_id, completed_at) INCLUDE (state, duration, queue_duration)"
+        "(provider_id, completed_at) INCLUDE"
+        " (state, duration, queue_duration, prompt_tokens, completion_tokens)"
         " WHERE completed_at IS NOT NULL"
     )
     _old_idx = models.Index("(completed_at) WHERE completed_at IS NOT NULL")

@@ -115,17 +115,7 @@ class LlmGenerationQueue(models.Model):
         Figures = self.env["llm.generation.figures"]
         figures = Figures._figures(self)
         for queue in self:
-            mine = figures[queue.id]
-            queue.current_running_jobs = mine["running"]
-            queue.queued_jobs_count = mine["queued"]
-            queue.total_jobs_today = mine["today"]
-            queue.avg_queue_time = mine["avg_queue_time"]
-            queue.avg_processing_time = mine["avg_processing_time"]
-            finished = mine["completed"] + mine["failed"]
-            queue.success_rate = 100.0 * mine["completed"] / finished if finished else 0.0
-            queue.throughput = finished / 24.0
-            queue.last_processed_at = mine["last_processed_at"]
-            queue.queue_health, queue.health_reason = Figures._judge(queue, mine)
+            queue.update(Figures._values(queue, figures[queue.id]))
 
     def _compute_recent_job_ids(self):
         for queue in self:
@@ -262,6 +252,8 @@ class LlmGenerationQueue(models.Model):
 
     def _stats(self, figures):
         provider = self.provider_id.sudo()
+        values = self.env["llm.generation.figures"]._values(self, figures)
+        performance = ("avg_queue_time", "avg_processing_time", "success_rate", "throughput")
         return {
             "queue_id": self.id,
             "queue_name": self.display_name,
@@ -271,15 +263,9 @@ class LlmGenerationQueue(models.Model):
             "max_concurrent_jobs": self.max_concurrent_jobs,
             "requests_per_minute": self.requests_per_minute,
             "tokens_per_minute": self.tokens_per_minute,
-            "health": self.queue_health,
-            "health_reason": self.health_reason,
+            "health": values["queue_health"],
+            "health_reason": values["health_reason"],
             "job_counts": {state: figures[state] for state, _label in STATES},
-            "performance": {
-                "avg_queue_time": self.avg_queue_time,
-                "avg_processing_time": self.avg_processing_time,
-                "success_rate": self.success_rate,
-                "throughput": self.throughput,
-                "total_jobs_today": self.total_jobs_today,
-            },
-            "last_processed_at": self.last_processed_at,
+            "performance": {name: values[name] for name in (*performance, "total_jobs_today")},
+            "last_processed_at": values["last_processed_at"],
         }

@@ -1,4 +1,6 @@
+from contextlib import contextmanager
 from datetime import timedelta
+from unittest.mock import patch
 
 from odoo import fields
 
@@ -129,6 +131,7 @@ class TestLlmGenerationFigures(LlmGenerationCommon):
             self.assertTrue(provider)
         queues = self.env["llm.generation.queue"].search([])
         self.assertGreaterEqual(len(queues), 6)
+        self.queue.read(self.figures)  # the time zone of the user is looked up once
         one = self._statements(lambda: self.queue.read(self.figures))
         many = self._statements(lambda: queues.read(self.figures))
         self.assertEqual(many, one)
@@ -218,6 +221,24 @@ class TestLlmGenerationFigures(LlmGenerationCommon):
             (performance["avg_queue_time"], performance["avg_processing_time"]), (2, 3)
         )
         self.assertEqual(performance["success_rate"], 100)
+
+    def test_the_stats_compute_their_figures_once(self):
+        Figures = type(self.env["llm.generation.figures"])
+        with self._counted(Figures, "_figures") as calls:
+            (self.queue | self.direct_queue).get_queue_stats()
+        self.assertEqual(len(calls), 1)
+
+    @contextmanager
+    def _counted(self, model, name):
+        """Yield a list that has an entry for each call of a method."""
+        calls, method = [], getattr(model, name)
+
+        def counted(records, *args):
+            calls.append(args)
+            return method(records, *args)
+
+        with patch.object(model, name, counted):
+            yield calls
 
     def test_the_stats_of_many_queues_come_in_a_list(self):
         stats = (self.queue | self.direct_queue).get_queue_stats()

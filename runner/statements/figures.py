@@ -13,41 +13,75 @@ POSITIONS = """
     WHERE j.id = ANY(%s) AND j.state = 'queued'
 """
 
-#: All figures of all queues in one statement. Each branch fits one partial index.
+#: All figures of all queues in one statement. Each branch fits one index, and needs nothing else.
+#: What ended is counted hour by hour, each hour of each provider being one piece of `_figures_idx`.
 FIGURES = """
     WITH live AS (
-        SELECT provider_id, 'queued' AS state, count(*) AS n FROM llm_generation_job
-        WHERE state = 'queued' AND provider_id = ANY(%(providers)s) GROUP BY provider_id
+        SELECT provider_id, 'queued' AS state, count(*) AS n, min(queued_at) AS since
+        FROM llm_generation_job
+        WHERE state = 'queued' AND is_delayed IS NOT TRUE AND provider_id = ANY(%(providers)s)
+        GROUP BY provider_id
         UNION ALL
-        SELECT provider_id, 'running', count(*) FROM llm_generation_job
+        SELECT provider_id, 'delayed', count(*), NULL FROM llm_generation_job
+        WHERE state = 'queued' AND is_delayed IS TRUE AND provider_id = ANY(%(providers)s)
+        GROUP BY provider_id
+        UNION ALL
+        SELECT provider_id, 'running', count(*), NULL FROM llm_generation_job
         WHERE state = 'running' AND provider_id = ANY(%(providers)s) GROUP BY provider_id
         UNION ALL
-        SELECT provider_id, 'draft', count(*) FROM llm_generation_job
+        SELECT provider_id, 'draft', count(*), NULL FROM llm_generation_job
         WHERE state = 'draft' AND provider_id = ANY(%(providers)s) GROUP BY provider_id
     ), lived AS (
-        SELECT provider_id, json_object_agg(state, n) AS counts FROM live GROUP BY provider_id
+        SELECT provider_id, json_object_agg(state, n) AS counts, min(since) AS waiting_since
+        FROM live GROUP BY provider_id
+    ), hours AS (
+        SELECT n AS hour, %(now)s::timestamp - (n + 1) * interval '1 hour' AS begins,
+            CASE WHEN n = 0 THEN 'infinity'
+                ELSE %(now)s::timestamp - n * interval '1 hour' END AS ends
+        FROM generate_series(0, 23) n
     ), ended AS (
-        SELECT provider_id,
-            count(*) FILTER (WHERE state = 'completed') AS completed,
-            count(*) FILTER (WHERE state = 'failed') AS failed,
-            count(*) FILTER (WHERE state = 'cancelled') AS cancelled,
-            count(*) FILTER (WHERE completed_at >= %(midnight)s) AS today,
-            count(*) FILTER (WHERE completed_at >= %(hour_ago)s
-                AND state IN ('completed', 'failed')) AS hour_finished,
-            count(*) FILTER (WHERE completed_at >= %(hour_ago)s
-                AND state = 'completed') AS hour_completed,
-            avg(queue_duration) FILTER (WHERE queue_duration > 0
-                AND state IN ('completed', 'failed')) AS avg_queue_time,
-            avg(duration) FILTER (WHERE duration > 0
-                AND state IN ('completed', 'failed')) AS avg_processing_time
-        FROM llm_generation_job
-        WHERE completed_at >= %(day_ago)s AND provider_id = ANY(%(providers)s)
-        GROUP BY provider_id
+        SELECT p.provider_id,
+            sum(completed) AS completed,
+            sum(failed) AS failed,
+            sum(cancelled) AS cancelled,
+            sum(today) AS today,
+            sum(tokens_today) AS tokens_today,
+            sum(completed) FILTER (WHERE hour = 0) AS hour_completed,
+            sum(completed + failed) FILTER (WHERE hour = 0) AS hour_finished,
+            sum(waits) / NULLIF(sum(waited), 0) AS avg_queue_time,
+            sum(runs) / NULLIF(sum(ran), 0) AS avg_processing_time,
+            json_agg(json_build_array(completed, failed) ORDER BY hour DESC) AS by_hour
+        FROM unnest(%(providers)s::int[]) AS p(provider_id) CROSS JOIN hours CROSS JOIN LATERAL (
+            SELECT count(*) FILTER (WHERE state = 'completed') AS completed,
+                count(*) FILTER (WHERE state = 'failed') AS failed,
+                count(*) FILTER (WHERE state = 'cancelled') AS cancelled,
+                count(*) FILTER (WHERE completed_at >= %(midnight)s) AS today,
+                sum(COALESCE(prompt_tokens, 0) + COALESCE(completion_tokens, 0))
+                    FILTER (WHERE completed_at >= %(midnight)s) AS tokens_today,
+                sum(queue_duration) FILTER (WHERE state <> 'cancelled') AS waits,
+                count(*) FILTER (WHERE queue_duration > 0 AND state <> 'cancelled') AS waited,
+                sum(duration) FILTER (WHERE state <> 'cancelled') AS runs,
+                count(*) FILTER (WHERE duration > 0 AND state <> 'cancelled') AS ran
+            FROM llm_generation_job
+            WHERE provider_id = p.provider_id AND completed_at > begins AND completed_at <= ends
+        ) piece
+        GROUP BY p.provider_id
     )
-    SELECT q.id AS queue_id, b.processed_at AS last_processed_at, lived.counts, ended.*
+    SELECT q.id AS queue_id, b.processed_at AS last_processed_at, lived.*, ended.*,
+        EXISTS (
+            SELECT FROM llm_generation_job j
+            WHERE j.provider_id = q.provider_id AND j.state = 'failed'
+                AND j.retry_count < j.max_retries) AS retriable
     FROM llm_generation_queue q
     LEFT JOIN llm_generation_bucket b ON b.queue_id = q.id
     LEFT JOIN lived ON lived.provider_id = q.provider_id
     LEFT JOIN ended ON ended.provider_id = q.provider_id
     WHERE q.id = ANY(%(queues)s)
+"""
+
+#: `FIGURES` reads indexes alone as long as the vacuum keeps up: by default it would come by after
+#: a fifth of the table has changed, which is days of work.
+KEEP_SWEPT = """
+    ALTER TABLE llm_generation_job SET (
+        autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_insert_scale_factor = 0.01)
 """
