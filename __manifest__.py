@@ -16,6 +16,7 @@
         "views/llm_generation_job_form_views.xml",
         "views/llm_generation_queue_views.xml",
         "views/llm_generation_queue_form_views.xml",
+        "views/llm_generation_dashboard_views.xml",
         "views/llm_generation_runner_views.xml",
         "views/llm_thread_views.xml",
         "views/res_config_settings_views.xml",

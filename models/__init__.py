@@ -14,6 +14,7 @@ from . import llm_generation_model_limit
 from . import llm_generation_engine
 from . import llm_generation_claim
 from . import llm_generation_figures
+from . import llm_generation_dashboard
 from . import llm_generation_preparation
 from . import llm_generation_verdict
 from . import llm_generation_call

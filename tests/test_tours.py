@@ -29,13 +29,15 @@ class TestTours(LlmGenerationCommon, HttpCase):
         self.assertEqual(mine.state, "cancelled")
 
     def test_a_user_sees_no_buttons_of_queues(self):
-        self._tour("/odoo/llm-generation-dashboard", "llm_generation_queue_user_tour")
+        self._tour("/odoo/llm-generation-queues?view_type=kanban", "llm_generation_queue_user_tour")
 
     def test_a_manager_pauses_resumes_and_clears_a_queue(self):
         job = self._create_job("queued")
 
         self._tour(
-            "/odoo/llm-generation-dashboard", "llm_generation_queue_manager_tour", self.manager
+            "/odoo/llm-generation-queues?view_type=kanban",
+            "llm_generation_queue_manager_tour",
+            self.manager,
         )
 
         self.assertTrue(self.queue.enabled)
@@ -44,9 +46,7 @@ class TestTours(LlmGenerationCommon, HttpCase):
     def test_a_manager_reads_figures_with_their_units(self):
         self._create_job("failed", max_retries=0).sudo().duration = 75
 
-        self._tour(
-            "/odoo/llm-generation-analysis", "llm_generation_manager_views_tour", self.manager
-        )
+        self._tour("/odoo/llm-generation-analysis", "llm_generation_manager_views_tour", self.manager)
 
     def test_json_is_checked_saved_and_shown(self):
         job = self._create_job()

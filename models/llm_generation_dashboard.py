@@ -1,0 +1,177 @@
+from odoo import api, fields, models
+from odoo.exceptions import UserError
+from odoo.fields import Domain
+
+from ..const import BUS_QUEUE_UPDATE
+
+#: What to look at first.
+URGENCY = ("critical", "warning", "healthy", "disabled")
+
+#: Fields of a queue that a card shows, besides its figures.
+SHOWN = {"enabled", "max_concurrent_jobs", "paused_until", "refused_by"}
+
+
+class LlmGenerationQueue(models.Model):
+    """What the dashboard draws of the queues, and what its buttons do."""
+
+    _inherit = "llm.generation.queue"
+
+    def write(self, vals):
+        result = super().write(vals)
+        if SHOWN & vals.keys():
+            managers = self.env.ref("llm.group_llm_manager").sudo()
+            managers._bus_send(BUS_QUEUE_UPDATE, {"provider_ids": self.provider_id.ids})
+        return result
+
+    @api.model
+    @api.readonly
+    def get_dashboard(self):
+        """Return what the dashboard draws, in a number of statements that no queue adds to.
+
+        :return: dict of `cards`, one for each queue that the user may see, trouble first; `totals`
+            over them; `steps` that lead to the first job, empty once there was one
+        """
+        queues = self.search(Domain.TRUE)
+        figures = self.env["llm.generation.figures"]._figures(queues)
+        is_manager = self.has_access("write")
+        cards = [queue._dashboard_card(figures[queue.id], is_manager) for queue in queues]
+        cards.sort(key=lambda card: (URGENCY.index(card["health"]), card["name"], card["id"]))
+        return {
+            "cards": cards,
+            "totals": self._dashboard_totals(cards),
+            "steps": [] if self._was_ever_used(cards) else self._dashboard_steps(is_manager),
+        }
+
+    def _dashboard_card(self, figures, is_manager):
+        values = self.env["llm.generation.figures"]._values(self, figures)
+        labels = dict(self._fields["queue_health"]._description_selection(self.env))
+        ended = int(figures["completed"] + figures["failed"])
+        since = figures["waiting_since"]
+        now = fields.Datetime.now()
+        cooling = self.paused_until and self.paused_until > now
+        return {
+            "id": self.id,
+            "name": self.provider_id.sudo().name,
+            "health": values["queue_health"],
+            "health_label": labels[values["queue_health"]],
+            "reason": values["health_reason"],
+            "running": figures["running"],
+            "limit": self.max_concurrent_jobs,
+            "waiting": figures["queued"],
+            "delayed": figures["delayed"],
+            "oldest_wait": max(0.0, (now - since).total_seconds()) if since else 0.0,
+            "cooldown": (self.paused_until - now).total_seconds() if cooling else 0.0,
+            "ended": ended,
+            "failed": int(figures["failed"]),
+            "success_rate": values["success_rate"] if ended else False,
+            "avg_wait": values["avg_queue_time"],
+            "avg_run": values["avg_processing_time"],
+            "by_hour": figures["by_hour"] or [[0, 0]] * 24,
+            "tokens_today": int(figures["tokens_today"]),
+            "jobs_today": int(figures["today"]),
+            "buttons": self._dashboard_buttons(figures, cooling) if is_manager else [],
+        }
+
+    def _dashboard_buttons(self, figures, cooling):
+        """Return `{name, label, icon, confirm}` of each button that can do something now."""
+        env, waiting = self.env, figures["queued"]
+        name = self.provider_id.sudo().name
+        starts = self.enabled and self.provider_id.sudo().active
+        held = cooling or self.refused_by
+        clear = env._("Cancel the %(count)s jobs that wait for %(name)s? This cannot be undone.",
+                      count=waiting, name=name)  # fmt: skip
+        buttons = [
+            (starts and (waiting or held), "process", env._("Process Now"), "fa-play", False),
+            (self.enabled, "pause", env._("Pause"), "fa-pause", False),
+            (not self.enabled, "resume", env._("Resume"), "fa-play", False),
+            (figures["retriable"], "retry", env._("Retry Failed"), "fa-refresh", False),
+            (waiting, "clear", env._("Clear"), "fa-trash-o", clear),
+        ]
+        return [
+            {"name": button, "label": label, "icon": icon, "confirm": confirm}
+            for possible, button, label, icon, confirm in buttons
+            if possible
+        ]
+
+    def press_dashboard_button(self, button):
+        """Do what a button of a card says.
+
+        :param str button: its name, see `_dashboard_buttons()`
+        :return: a sentence that tells what was done
+        """
+        self.ensure_one()
+        self.check_access("write")
+        env, name = self.env, self.provider_id.sudo().name
+        match button:
+            case "process":
+                self.action_process_queue()
+                return env._("%s starts what it may start now.", name)
+            case "pause":
+                self.action_disable()
+                return env._("%s starts nothing more. What runs ends, what waits is kept.", name)
+            case "resume":
+                self.action_enable()
+                return env._("%s starts jobs again.", name)
+            case "retry":
+                count = self.action_retry_failed_jobs()
+                return env._("%(name)s: %(count)s failed jobs wait again.", name=name, count=count)
+            case "clear":
+                count = self.action_clear_queue()
+                return env._("%(name)s: %(count)s jobs were cancelled.", name=name, count=count)
+        raise UserError(env._("This button is not known any more. Reload the page."))
+
+    @api.model
+    def _dashboard_totals(self, cards):
+        """Return the figures of all queues together."""
+
+        def total(name):
+            return sum(card[name] for card in cards)
+
+        ended, failed = total("ended"), total("failed")
+        return {
+            "running": total("running"),
+            "limit": total("limit"),
+            "waiting": total("waiting"),
+            "oldest_wait": max((card["oldest_wait"] for card in cards), default=0.0),
+            "ended": ended,
+            "failed": failed,
+            "success_rate": 100.0 * (ended - failed) / ended if ended else False,
+            "tokens_today": total("tokens_today"),
+            "jobs_today": total("jobs_today"),
+            "health": [
+                {"health": health, "label": label, "count": count}
+                for health, label in self._fields["queue_health"]._description_selection(self.env)
+                if (count := sum(card["health"] == health for card in cards))
+            ],
+        }
+
+    @api.model
+    def _was_ever_used(self, cards):
+        Job = self.env["llm.generation.job"]
+        return any(card["jobs_today"] or card["ended"] for card in cards) or bool(
+            Job.search_count([], limit=1)
+        )
+
+    @api.model
+    def _dashboard_steps(self, is_manager):
+        """Return what a new administrator does before there is something to watch."""
+        env = self.env
+        has_provider = bool(env["llm.provider"].search_count([], limit=1))
+        has_model = bool(env["llm.model"].search_count([], limit=1))
+        provider = env._("Add a provider: the service that answers, with its address and key.")
+        model = env._("Give it a model: fetch those that it offers, or add one by hand.")
+        job = env._("Ask something in a thread. Its job shows up here at once.")
+        steps = [
+            ("llm.provider", env._("Provider"), provider, has_provider),
+            ("llm.model", env._("Model"), model, has_model),
+            ("llm.thread", env._("First Job"), job, False),
+        ]
+        return [
+            {
+                "opens": opens if is_manager or opens == "llm.thread" else False,
+                "title": title,
+                "text": text,
+                "done": done,
+            }
+            for opens, title, text, done in steps
+        ]

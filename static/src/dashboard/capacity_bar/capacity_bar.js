@@ -1,0 +1,16 @@
+import { Component } from "@odoo/owl";
+
+/** How many of the slots are taken, as a bar and in figures. */
+export class CapacityBar extends Component {
+    static template = "llm_generate_job.CapacityBar";
+    static props = { running: Number, limit: Number };
+
+    get percent() {
+        const { running, limit } = this.props;
+        return limit ? Math.min(100, (100 * running) / limit) : 0;
+    }
+
+    get isFull() {
+        return this.props.limit > 0 && this.props.running >= this.props.limit;
+    }
+}

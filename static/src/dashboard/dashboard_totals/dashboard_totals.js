@@ -1,0 +1,22 @@
+import { formatFloat, humanNumber } from "@web/core/utils/numbers";
+
+import { Component } from "@odoo/owl";
+
+import { CapacityBar } from "../capacity_bar/capacity_bar";
+import { HealthBadge } from "../health_badge/health_badge";
+import { TickingTime } from "../ticking_time/ticking_time";
+
+/** All queues together, in one line. */
+export class DashboardTotals extends Component {
+    static template = "llm_generate_job.DashboardTotals";
+    static components = { CapacityBar, HealthBadge, TickingTime };
+    static props = { totals: Object };
+
+    human(number) {
+        return humanNumber(number, { minDigits: 4 });
+    }
+
+    percent(number) {
+        return `${formatFloat(number, { digits: [16, 1], trailingZeros: false })} %`;
+    }
+}

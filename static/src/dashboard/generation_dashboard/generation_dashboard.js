@@ -1,0 +1,89 @@
+import { ConfirmationDialog } from "@web/core/confirmation_dialog/confirmation_dialog";
+import { registry } from "@web/core/registry";
+import { useService } from "@web/core/utils/hooks";
+import { Layout } from "@web/search/layout";
+import { standardActionServiceProps } from "@web/webclient/actions/action_service";
+
+import { Component, onWillStart, useState } from "@odoo/owl";
+
+import { useQueueUpdates } from "../../queue_updates/queue_updates";
+import { DashboardTotals } from "../dashboard_totals/dashboard_totals";
+import { FirstSteps } from "../first_steps/first_steps";
+import { QueueCard } from "../queue_card/queue_card";
+
+const MODEL = "llm.generation.queue";
+
+/** All queues at a glance, as they are now. The server says what is drawn: `get_dashboard()`. */
+export class GenerationDashboard extends Component {
+    static template = "llm_generate_job.GenerationDashboard";
+    static components = { DashboardTotals, FirstSteps, Layout, QueueCard };
+    static props = { ...standardActionServiceProps };
+
+    setup() {
+        this.orm = useService("orm");
+        this.action = useService("action");
+        this.dialog = useService("dialog");
+        this.notification = useService("notification");
+        this.loads = 0;
+        this.state = useState({ cards: [], totals: null, steps: [], busyId: false });
+        onWillStart(() => this.load());
+        this.scheduleLoad = useQueueUpdates(() => this.load());
+    }
+
+    async load() {
+        const number = ++this.loads;
+        const { cards, totals, steps } = await this.orm.silent.call(MODEL, "get_dashboard");
+        if (number === this.loads) {
+            Object.assign(this.state, { cards: this.keepPlaces(cards), totals, steps });
+        }
+    }
+
+    /** The server puts trouble first; a card that is shown stays where it is, under the mouse. */
+    keepPlaces(cards) {
+        const places = new Map(this.state.cards.map((card, index) => [card.id, index]));
+        const place = (card) => places.get(card.id) ?? places.size;
+        return cards.sort((one, other) => place(one) - place(other));
+    }
+
+    onPress(card, button) {
+        if (!button.confirm) {
+            return this.press(card, button);
+        }
+        this.dialog.add(ConfirmationDialog, {
+            title: `${card.name}: ${button.label}`,
+            body: button.confirm,
+            confirmLabel: button.label,
+            confirm: () => this.press(card, button),
+            cancel: () => {},
+        });
+    }
+
+    async press(card, button) {
+        this.state.busyId = card.id;
+        try {
+            const sentence = await this.orm.call(MODEL, "press_dashboard_button", [
+                [card.id],
+                button.name,
+            ]);
+            this.notification.add(sentence, { type: "success" });
+            await this.load();
+        } finally {
+            this.state.busyId = false;
+        }
+    }
+
+    async onOpenJobs(card) {
+        this.action.doAction(await this.orm.call(MODEL, "action_view_jobs", [[card.id]]));
+    }
+
+    onOpenQueue(card) {
+        return this.action.doAction({
+            type: "ir.actions.act_window",
+            res_model: MODEL,
+            res_id: card.id,
+            views: [[false, "form"]],
+        });
+    }
+}
+
+registry.category("actions").add("llm_generation_dashboard", GenerationDashboard);

@@ -1,0 +1,43 @@
+import { formatFloat, humanNumber } from "@web/core/utils/numbers";
+
+import { Component } from "@odoo/owl";
+
+import { formatSeconds } from "../../duration_field/duration_field";
+import { CapacityBar } from "../capacity_bar/capacity_bar";
+import { HealthBadge } from "../health_badge/health_badge";
+import { HourBars } from "../hour_bars/hour_bars";
+import { TickingTime } from "../ticking_time/ticking_time";
+
+/** One queue: how it is, why, what it does, and what can be done about it. */
+export class QueueCard extends Component {
+    static template = "llm_generate_job.QueueCard";
+    static components = { CapacityBar, HealthBadge, HourBars, TickingTime };
+    static props = {
+        card: Object,
+        isBusy: Boolean,
+        onPress: Function,
+        onOpenJobs: Function,
+        onOpenQueue: Function,
+        onCooldownEnd: Function,
+    };
+
+    get titleId() {
+        return `o_llm_queue_${this.props.card.id}`;
+    }
+
+    get successRate() {
+        const { ended, success_rate: rate } = this.props.card;
+        if (!ended) {
+            return "–";
+        }
+        return `${formatFloat(rate, { digits: [16, 1], trailingZeros: false })} %`;
+    }
+
+    human(number) {
+        return humanNumber(number, { minDigits: 4 });
+    }
+
+    time(seconds) {
+        return formatSeconds(seconds) || "–";
+    }
+}

@@ -1,0 +1,134 @@
+import { describe, expect, test } from "@odoo/hoot";
+import { click, queryAllTexts, waitFor } from "@odoo/hoot-dom";
+import { advanceTime, animationFrame } from "@odoo/hoot-mock";
+import { defineMailModels } from "@mail/../tests/mail_test_helpers";
+import {
+    contains,
+    getService,
+    mountWithCleanup,
+    onRpc,
+    patchWithCleanup,
+} from "@web/../tests/web_test_helpers";
+
+import { WebClient } from "@web/webclient/webclient";
+
+import { makeCard, makeDashboard } from "./dashboard_helpers";
+
+describe.current.tags("desktop");
+defineMailModels();
+
+const CLEAR = { name: "clear", label: "Clear", icon: "fa-trash-o", confirm: "Cancel 3 jobs?" };
+const PAUSE = { name: "pause", label: "Pause", icon: "fa-pause", confirm: false };
+
+/** Show what `server.dashboard` is; what is pressed becomes a step. */
+async function open(...dashboard) {
+    const server = { dashboard: makeDashboard(...dashboard) };
+    onRpc("llm.generation.queue", "get_dashboard", () => {
+        expect.step("load");
+        return JSON.parse(JSON.stringify(server.dashboard));
+    });
+    onRpc("llm.generation.queue", "press_dashboard_button", ({ args }) => {
+        expect.step(args);
+        return "It is done.";
+    });
+    await mountWithCleanup(WebClient);
+    await getService("action").doAction({
+        type: "ir.actions.client",
+        tag: "llm_generation_dashboard",
+    });
+    await animationFrame();
+    expect.verifySteps(["load"]);
+    return server;
+}
+
+const figure = (name) => `.o_llm_queue_card [data-figure=${name}]`;
+
+test("a card has readable units", async () => {
+    await open([makeCard()]);
+    expect(".o_llm_queue_card h3").toHaveText("Anthropic");
+    expect(".o_llm_reason").toHaveText("Every slot is busy (2).");
+    expect(figure("waiting")).toHaveText(/3\s*\(1 later\)/);
+    expect(figure("oldest_wait")).toHaveText("1 min 15 s");
+    expect(figure("success")).toHaveText("66.7 %");
+    expect(figure("avg_wait")).toHaveText("4.0 s");
+    expect(figure("avg_run")).toHaveText("1 h 1 min");
+    expect(figure("tokens")).toHaveText("1,235k");
+    expect(".o_llm_totals [data-total=ended]").toHaveText(/66.7 % succeeded/);
+});
+
+test("where nothing ended there is no rate", async () => {
+    const quiet = { ended: 0, failed: 0, success_rate: false, avg_wait: 0, oldest_wait: 0 };
+    await open([makeCard(quiet)]);
+    expect(figure("success")).toHaveText("–");
+    expect(figure("avg_wait")).toHaveText("–");
+    expect(figure("oldest_wait")).toHaveText("–");
+});
+
+test("only the buttons that the server offers are there", async () => {
+    await open([makeCard({ buttons: [PAUSE] }), makeCard({ id: 8, name: "Fal" })]);
+    expect(".o_llm_queue_card[data-queue='7'] button[data-button]").toHaveCount(1);
+    expect(".o_llm_queue_card[data-queue='8'] button[data-button]").toHaveCount(0);
+    expect(".o_llm_queue_card[data-queue='8'] .o_llm_open_jobs").toHaveCount(1);
+});
+
+test("a button tells what it did and shows what has become of it", async () => {
+    const server = await open([makeCard({ buttons: [PAUSE] })]);
+    server.dashboard = makeDashboard([makeCard({ health: "disabled", health_label: "Disabled" })]);
+    await contains("[data-button=pause]").click();
+    await waitFor(".o_notification:contains('It is done.')");
+    await animationFrame();
+    expect.verifySteps([[[7], "pause"], "load"]);
+    expect(".o_llm_queue_card .o_llm_health").toHaveText("Disabled");
+    expect("[data-button=pause]").toHaveCount(0);
+});
+
+test("what cannot be undone asks first", async () => {
+    await open([makeCard({ buttons: [CLEAR] })]);
+    await contains("[data-button=clear]").click();
+    expect(".modal-body").toHaveText("Cancel 3 jobs?");
+    await contains(".modal .btn-secondary").click();
+    expect.verifySteps([]);
+    await contains("[data-button=clear]").click();
+    await contains(".modal .btn-primary:contains('Clear')").click();
+    await animationFrame();
+    expect.verifySteps([[[7], "clear"], "load"]);
+});
+
+test("news are shown without a reload, and each card keeps its place", async () => {
+    const one = makeCard({ id: 1, name: "One" });
+    const two = makeCard({ id: 2, name: "Two" });
+    const server = await open([one, two]);
+    await advanceTime(1000);
+    server.dashboard = makeDashboard([
+        makeCard({ id: 3, name: "New" }),
+        { ...two, waiting: 9 },
+        one,
+    ]);
+    getService("bus_service").trigger("BUS:RECONNECT");
+    await advanceTime(500);
+    await animationFrame();
+    expect.verifySteps(["load"]);
+    expect(queryAllTexts(".o_llm_queue_card h3")).toEqual(["One", "Two", "New"]);
+    expect("[data-queue='2'] [data-figure=waiting]").toHaveText(/^9/);
+});
+
+test("when a pause is over the figures come anew", async () => {
+    await open([makeCard({ cooldown: 3 })]);
+    expect(".o_llm_reason .o_llm_ticking_time").toHaveText("3 s");
+    await advanceTime(5000);
+    expect.verifySteps(["load"]);
+});
+
+test("before the first job the steps to it are shown", async () => {
+    const step = (opens, done) => ({ opens, done, title: opens, text: "…" });
+    const steps = [step("llm.provider", true), step("llm.model", false), step("llm.thread", false)];
+    await open([], steps);
+    patchWithCleanup(getService("action"), {
+        doAction: (action) => expect.step(action.res_model),
+    });
+    expect(".o_llm_totals").toHaveCount(0);
+    expect(".o_llm_step button").toHaveCount(2);
+    expect(".o_llm_step .btn-primary").toHaveCount(1);
+    await click(".o_llm_step .btn-primary");
+    expect.verifySteps(["llm.model"]);
+});

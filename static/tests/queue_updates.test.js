@@ -1,0 +1,91 @@
+import { describe, expect, test } from "@odoo/hoot";
+import { manuallyDispatchProgrammaticEvent } from "@odoo/hoot-dom";
+import { advanceTime, Deferred } from "@odoo/hoot-mock";
+import { Component, xml } from "@odoo/owl";
+import { defineMailModels } from "@mail/../tests/mail_test_helpers";
+import { getService, mountWithCleanup, patchWithCleanup } from "@web/../tests/web_test_helpers";
+
+import { useQueueUpdates } from "@llm_generate_job/queue_updates/queue_updates";
+
+import { sendNews } from "./dashboard_helpers";
+
+describe.current.tags("headless");
+defineMailModels();
+
+async function watch(callback) {
+    class Watcher extends Component {
+        static template = xml`<div/>`;
+        static props = {};
+
+        setup() {
+            useQueueUpdates(callback);
+        }
+    }
+    const watcher = await mountWithCleanup(Watcher);
+    await advanceTime(1000); // the connection of the bus
+    return watcher;
+}
+
+test("much news is one call, and the next comes later", async () => {
+    await watch(async () => expect.step("load"));
+    await sendNews(20);
+    expect.verifySteps([]);
+    await advanceTime(300);
+    expect.verifySteps(["load"]);
+    await sendNews(20);
+    await advanceTime(300);
+    expect.verifySteps([]);
+    await advanceTime(2000);
+    expect.verifySteps(["load"]);
+    await advanceTime(60000);
+    expect.verifySteps([]);
+});
+
+test("a slow call is not overtaken, and what happens meanwhile is not lost", async () => {
+    const answer = new Deferred();
+    await watch(() => {
+        expect.step("load");
+        return answer;
+    });
+    await sendNews();
+    await advanceTime(300);
+    await sendNews();
+    await advanceTime(10000);
+    expect.verifySteps(["load"]);
+    answer.resolve();
+    await advanceTime(100);
+    await advanceTime(3000);
+    expect.verifySteps(["load"]);
+});
+
+test("a connection that comes back may have missed something", async () => {
+    await watch(async () => expect.step("load"));
+    getService("bus_service").trigger("BUS:RECONNECT");
+    await advanceTime(300);
+    expect.verifySteps(["load"]);
+});
+
+test("a page that nobody sees catches up when it is seen", async () => {
+    let hidden = true;
+    patchWithCleanup(document, {
+        get hidden() {
+            return hidden;
+        },
+    });
+    await watch(async () => expect.step("load"));
+    await sendNews(3);
+    await advanceTime(10000);
+    expect.verifySteps([]);
+    hidden = false;
+    await manuallyDispatchProgrammaticEvent(document, "visibilitychange");
+    await advanceTime(300);
+    expect.verifySteps(["load"]);
+});
+
+test("what is gone asks no more", async () => {
+    const watcher = await watch(async () => expect.step("load"));
+    await sendNews();
+    watcher.__owl__.app.destroy();
+    await advanceTime(10000);
+    expect.verifySteps([]);
+});

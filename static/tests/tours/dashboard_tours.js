@@ -1,0 +1,135 @@
+import { registry } from "@web/core/registry";
+import { rpc } from "@web/core/network/rpc";
+
+const tours = registry.category("web_tour.tours");
+
+const card = (name, ...rest) => [`.o_llm_queue_card:contains('${name}')`, ...rest].join("");
+const figure = (name, figure, text) => card(name, ` [data-figure=${figure}]:contains('${text}')`);
+const health = (name, label) => card(name, ` .o_llm_health:contains('${label}')`);
+const button = (name, button) => card(name, ` [data-button=${button}]`);
+
+const openMenu = (name) => [
+    {
+        trigger: ".o_menu_sections [data-menu-xmlid='llm_generate_job.llm_generation_menu']",
+        run: "click",
+    },
+    { trigger: `.o-dropdown--menu .o-dropdown-item:contains('${name}')`, run: "click" },
+];
+
+tours.add("llm_generation_first_run_tour", {
+    steps: () => [
+        ...openMenu("Dashboard"),
+        {
+            content: "nothing is there: the first step is the provider",
+            trigger: ".o_llm_step:first .btn-primary",
+            run: "click",
+        },
+        { trigger: ".o_form_view [name=name] input", run: "edit First provider" },
+        { trigger: ".o_form_view [name=service] input", run: "click" },
+        { trigger: ".o_select_menu_item:contains('Direct')", run: "click" },
+        { trigger: ".o_form_button_save", run: "click" },
+        { trigger: ".o_form_saved" },
+        { trigger: ".o_back_button a, .breadcrumb-item a:contains('Dashboard')", run: "click" },
+        { trigger: ".o_llm_step[data-done]:contains('Provider – done')" },
+        {
+            content: "then its model",
+            trigger: ".o_llm_step:contains('Model') .btn-primary",
+            run: "click",
+        },
+        { trigger: ".o_form_view [name=name] input", run: "edit First model" },
+        { trigger: ".o_form_view [name=provider_id] input", run: "edit First provider" },
+        { trigger: ".o-autocomplete--dropdown-item:contains('First provider')", run: "click" },
+        { trigger: ".o_form_button_save", run: "click" },
+        { trigger: ".o_form_saved" },
+        { trigger: ".breadcrumb-item a:contains('Dashboard')", run: "click" },
+        {
+            content: "and a thread, to ask in",
+            trigger: ".o_llm_step:contains('First Job') .btn-primary",
+            run: "click",
+        },
+        { trigger: ".o_form_view [name=name] input", run: "edit First question" },
+        { trigger: ".o_form_button_save", run: "click" },
+        { trigger: ".o_form_saved" },
+        { trigger: ".o_llm_input textarea:enabled", run: "edit How are you?" },
+        { trigger: ".o_llm_input textarea", run: "press Enter" },
+        { trigger: ".o_llm_message[data-role=assistant]:last .o_llm_bubble:contains('Hello')" },
+        { trigger: ".breadcrumb-item a:contains('Dashboard')", run: "click" },
+        {
+            content: "the first job is there, and the steps are gone",
+            trigger: card("First provider", " .o_llm_ended:contains('1')"),
+        },
+        { trigger: "body:not(:has(.o_llm_first_steps))" },
+    ],
+});
+
+tours.add("llm_generation_dashboard_live_tour", {
+    steps: () => [
+        { trigger: figure("Native", "waiting", "1") },
+        {
+            content: "mark the page: it must not be loaded again",
+            trigger: card("Native", " .o_llm_ended:contains('0')"),
+            run: ({ anchor }) => (anchor.dataset.mark = "here"),
+        },
+        {
+            content: "a runner elsewhere takes the job and ends it",
+            trigger: card("Native"),
+            run: ({ anchor }) =>
+                rpc("/web/dataset/call_kw/llm.generation.queue/action_process_queue", {
+                    model: "llm.generation.queue",
+                    method: "action_process_queue",
+                    args: [[Number(anchor.dataset.queue)]],
+                    kwargs: {},
+                }),
+        },
+        {
+            content: "the very same page shows it",
+            trigger: card("Native", " .o_llm_ended[data-mark=here]:contains('1')"),
+        },
+        { trigger: figure("Native", "waiting", "0") },
+        { trigger: figure("Native", "success", "100 %") },
+        { trigger: figure("Native", "tokens", "9") },
+    ],
+});
+
+tours.add("llm_generation_dashboard_manager_tour", {
+    steps: () => [
+        ...openMenu("Dashboard"),
+        { trigger: health("Native", "Healthy") },
+        { trigger: button("Native", "pause"), run: "click" },
+        { trigger: health("Native", "Disabled") },
+        { trigger: card("Native", " .o_llm_reason:contains('nothing starts')") },
+        { trigger: ".o_notification:contains('Native starts nothing more')" },
+        {
+            content: "what is paused cannot be paused, nor processed",
+            trigger: card("Native", ":not(:has([data-button=pause], [data-button=process]))"),
+        },
+        { trigger: button("Native", "resume"), run: "click" },
+        { trigger: health("Native", "Healthy") },
+        { trigger: button("Native", "clear"), run: "click" },
+        { trigger: ".modal-body:contains('Cancel the 1 jobs')" },
+        { trigger: ".modal .btn-secondary", run: "click" },
+        { trigger: figure("Native", "waiting", "1") },
+        { trigger: button("Native", "clear"), run: "click" },
+        { trigger: ".modal .btn-primary:contains('Clear')", run: "click" },
+        { trigger: figure("Native", "waiting", "0") },
+        { trigger: card("Native", ":not(:has([data-button=clear]))") },
+        { trigger: button("Native", "retry"), run: "click" },
+        { trigger: ".o_notification:contains('1 failed jobs wait again')" },
+        { trigger: card("Native", ":not(:has([data-button=retry]))") },
+        { trigger: card("Native", " .o_llm_open_jobs"), run: "click" },
+        { trigger: ".o_list_view .o_data_row:contains('Native model')" },
+    ],
+});
+
+tours.add("llm_generation_dashboard_user_tour", {
+    steps: () => [
+        { trigger: health("Native", "Healthy") },
+        { trigger: figure("Native", "waiting", "1") },
+        {
+            content: "a user may look, not touch",
+            trigger: ".o_llm_dashboard:not(:has([data-button]))",
+        },
+        { trigger: card("Native", " .o_llm_open_queue"), run: "click" },
+        { trigger: ".o_form_view:not(:has(.o_statusbar_buttons button[name^=action_]))" },
+    ],
+});

@@ -1,0 +1,241 @@
+from datetime import datetime, timedelta
+
+from odoo import fields
+from odoo.exceptions import AccessError, UserError
+
+from ..const import BUS_QUEUE_UPDATE
+from .common import LlmGenerationCommon
+
+
+class TestLlmGenerationDashboard(LlmGenerationCommon):
+    def _dashboard(self, user=None):
+        return self.env["llm.generation.queue"].with_user(user or self.manager).get_dashboard()
+
+    def _card(self, queue=None, user=None):
+        queue = queue or self.queue
+        return next(card for card in self._dashboard(user)["cards"] if card["id"] == queue.id)
+
+    def _buttons(self, user=None):
+        return [button["name"] for button in self._card(user=user)["buttons"]]
+
+    def _ended(self, state, ago, **values):
+        """Create a job that ended some time ago."""
+        return self.env["llm.generation.job"].create({
+            "thread_id": self._create_thread().id,
+            "user_id": self.user.id,
+            "state": state,
+            "completed_at": datetime.now() - ago,
+            **values,
+        })
+
+    # === CARDS === #
+
+    def test_a_card_tells_what_a_queue_does(self):
+        self.queue.max_concurrent_jobs = 3
+        self._create_job("running")
+        self._create_job("queued").sudo().queued_at = datetime.now() - timedelta(minutes=2)
+        self._create_job("queued", scheduled_at=datetime.now() + timedelta(hours=1))
+        card = self._card()
+        self.assertEqual((card["name"], card["running"], card["limit"]), ("Native", 1, 3))
+        self.assertEqual((card["waiting"], card["delayed"]), (2, 1))
+        self.assertAlmostEqual(card["oldest_wait"], 120, delta=5)
+        self.assertEqual((card["ended"], card["success_rate"]), (0, False))
+        self.assertEqual((card["health"], card["health_label"]), ("healthy", "Healthy"))
+        self.assertEqual(card["reason"], "Slots are free and jobs succeed.")
+
+    def test_a_job_for_later_does_not_wait_yet(self):
+        self._create_job("queued", scheduled_at=datetime.now() + timedelta(hours=1))
+        card = self._card()
+        self.assertEqual((card["waiting"], card["delayed"], card["oldest_wait"]), (1, 1, 0))
+
+    def test_the_hours_of_a_day_come_oldest_first(self):
+        self._ended("completed", timedelta(minutes=5))
+        self._ended("failed", timedelta(minutes=59))
+        self._ended("completed", timedelta(hours=1, minutes=5))
+        self._ended("cancelled", timedelta(hours=3))
+        self._ended("completed", timedelta(hours=23, minutes=50))
+        self._ended("completed", timedelta(hours=24, minutes=1))
+        hours = self._card()["by_hour"]
+        self.assertEqual(len(hours), 24)
+        self.assertEqual((hours[-1], hours[-2], hours[0]), ([1, 1], [1, 0], [1, 0]))
+        self.assertEqual(sum(map(sum, hours)), 4)
+
+    def test_a_job_that_ends_now_counts_at_once(self):
+        self._create_job("completed")
+        self.assertEqual(self._card()["by_hour"][-1], [1, 0])
+
+    def test_tokens_are_those_of_the_users_day(self):
+        """At 23:30 UTC it is half past midnight in Paris, and half past six in New York."""
+        job = self._ended("completed", timedelta())
+        now = fields.Datetime.to_datetime("2026-01-15 23:30:00")
+        job.sudo().write({
+            "completed_at": now - timedelta(hours=1),
+            "prompt_tokens": 30,
+            "completion_tokens": 12,
+        })
+        Figures = self.env["llm.generation.figures"]
+        for zone, tokens in (("Europe/Paris", 0), ("America/New_York", 42)):
+            with self.subTest(zone), self._at(now):
+                figures = Figures.with_context(tz=zone)._figures(self.queue)[self.queue.id]
+                self.assertEqual(figures["tokens_today"], tokens)
+
+    def _at(self, now):
+        class Clock(datetime):
+            @classmethod
+            def now(cls, tz=None):
+                return now.replace(tzinfo=tz)
+
+        return self._patched(
+            "odoo.addons.llm_generate_job.models.llm_generation_figures.datetime", Clock
+        )
+
+    def test_a_pause_is_counted_down(self):
+        self.queue.paused_until = fields.Datetime.now() + timedelta(seconds=90)
+        self.assertAlmostEqual(self._card()["cooldown"], 90, delta=2)
+        self.queue.paused_until = fields.Datetime.now() - timedelta(seconds=90)
+        self.assertEqual(self._card()["cooldown"], 0)
+
+    def test_trouble_comes_first(self):
+        self.direct_queue.refused_by = "quota"
+        self.queue.enabled = False
+        cards = self._dashboard()["cards"]
+        self.assertEqual((cards[0]["id"], cards[-1]["id"]), (self.direct_queue.id, self.queue.id))
+
+    def test_totals_are_those_of_all_queues(self):
+        before = self._dashboard()["totals"]
+        self._create_job("running")
+        self._create_job("running", self.direct_model)
+        self._ended("completed", timedelta(minutes=1), prompt_tokens=10)
+        self._ended("failed", timedelta(hours=2))
+        totals = self._dashboard()["totals"]
+        grown = {name: totals[name] - before[name] for name in ("running", "ended", "failed")}
+        self.assertEqual(grown, {"running": 2, "ended": 2, "failed": 1})
+        self.assertEqual(totals["success_rate"], 100 * (1 - totals["failed"] / totals["ended"]))
+        counted = sum(part["count"] for part in totals["health"])
+        self.assertEqual(counted, len(self._dashboard()["cards"]))
+
+    def test_queues_of_other_companies_are_not_shown(self):
+        company = self.env["res.company"].create({"name": "Elsewhere"})
+        self.native.company_id = company
+        names = [card["name"] for card in self._dashboard()["cards"]]
+        self.assertIn("Direct", names)
+        self.assertNotIn("Native", names)
+
+    def test_no_queue_adds_a_statement(self):
+        def statements():
+            self.env.flush_all()
+            self.env.invalidate_all()
+            before = self.env.cr.sql_log_count
+            self._dashboard()
+            return self.env.cr.sql_log_count - before
+
+        self._create_job("queued")
+        statements()
+        few = statements()
+        for number in range(5):
+            provider, _model = self._create_provider(f"More {number}", "fakedirect")
+            self.env["llm.generation.queue"]._get_or_create_queue(provider)
+        self.assertEqual(statements(), few)
+
+    # === BUTTONS === #
+
+    def test_only_buttons_that_can_do_something_are_there(self):
+        self.assertEqual(self._buttons(), ["pause"])
+        job = self._create_job("queued")
+        self.assertEqual(self._buttons(), ["process", "pause", "clear"])
+        self.queue.enabled = False
+        self.assertEqual(self._buttons(), ["resume", "clear"])
+        job.action_cancel()
+        self._create_job("failed", max_retries=0)
+        self.assertEqual(self._buttons(), ["resume"])
+        self._create_job("failed")
+        self.assertEqual(self._buttons(), ["resume", "retry"])
+
+    def test_what_starts_nothing_cannot_be_processed(self):
+        self._create_job("queued")
+        self.native.active = False
+        self.assertEqual(self._buttons(), ["pause", "clear"])
+
+    def test_a_pause_can_be_ended(self):
+        self.queue.paused_until = fields.Datetime.now() + timedelta(hours=1)
+        self.assertEqual(self._buttons(), ["process", "pause"])
+        self._press("process")
+        self.assertFalse(self.queue.paused_until)
+
+    def _press(self, button, user=None):
+        queue = self.queue.with_user(user or self.manager)
+        return queue.press_dashboard_button(button)
+
+    def test_buttons_do_what_they_say(self):
+        failed = self._create_job("failed")
+        self.assertIn("starts nothing more", self._press("pause"))
+        self.assertFalse(self.queue.enabled)
+        self.assertEqual(self._press("retry"), "Native: 1 failed jobs wait again.")
+        self.assertEqual(failed.state, "queued")
+        self.assertEqual(self._press("clear"), "Native: 1 jobs were cancelled.")
+        self.assertEqual(failed.state, "cancelled")
+        self.assertIn("starts jobs again", self._press("resume"))
+        self.assertTrue(self.queue.enabled)
+
+    def test_an_unknown_button_is_refused(self):
+        with self.assertRaisesRegex(UserError, "Reload the page"):
+            self._press("unlink")
+
+    def test_a_user_sees_no_button_and_presses_none(self):
+        self._create_job("queued")
+        self.assertEqual(self._buttons(self.user), [])
+        for button in ("process", "pause", "resume", "retry", "clear", "unlink"):
+            with self.subTest(button), self.assertRaises(AccessError):
+                self._press(button, self.user)
+
+    # === FIRST STEPS === #
+
+    def _steps(self, user=None):
+        return self._dashboard(user)["steps"]
+
+    def test_a_new_administrator_is_led_to_the_first_job(self):
+        self.env["llm.generation.job"].search([]).unlink()
+        steps = self._steps()
+        self.assertEqual(
+            [(step["opens"], step["done"]) for step in steps],
+            [("llm.provider", True), ("llm.model", True), ("llm.thread", False)],
+        )
+        self.env["llm.model"].search([]).active = False
+        self.assertEqual([step["done"] for step in self._steps()], [True, False, False])
+        self.env["llm.provider"].search([]).active = False
+        self.assertEqual([step["done"] for step in self._steps()], [False, False, False])
+
+    def test_a_user_is_not_led_to_what_managers_do(self):
+        self.env["llm.generation.job"].search([]).unlink()
+        self.assertEqual(
+            [step["opens"] for step in self._steps(self.user)], [False, False, "llm.thread"]
+        )
+
+    def test_the_steps_go_with_the_first_job(self):
+        self._create_job("draft")
+        self.assertEqual(self._steps(), [])
+
+    # === NEWS === #
+
+    def _news(self, function):
+        self.env.cr.precommit.run()
+        self.env["bus.bus"].search([]).unlink()
+        function()
+        self.env.cr.precommit.run()
+        return [
+            message
+            for message in self.env["bus.bus"].search([]).mapped("message")
+            if BUS_QUEUE_UPDATE in message
+        ]
+
+    def test_other_managers_hear_of_a_changed_queue(self):
+        self.assertTrue(self._news(self.queue.action_disable))
+        self.assertTrue(self._news(lambda: self.queue.write({"max_concurrent_jobs": 9})))
+        self.assertFalse(self._news(lambda: self.queue.write({"job_timeout": 9})))
+
+    # === ASSETS === #
+
+    def test_the_styles_can_be_compiled(self):
+        bundle = self.env["ir.qweb"]._get_asset_bundle("web.assets_backend", css=True, js=False)
+        bundle.preprocess_css()
+        self.assertEqual(bundle.css_errors, [])
