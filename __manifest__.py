@@ -18,6 +18,8 @@
         "views/llm_generation_queue_form_views.xml",
         "views/llm_generation_dashboard_views.xml",
         "views/llm_generation_runner_views.xml",
+        "report/llm_generation_report_views.xml",
+        "data/ir_filters_data.xml",
         "views/llm_thread_views.xml",
         "views/res_config_settings_views.xml",
         "views/res_users_views.xml",

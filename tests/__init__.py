@@ -24,6 +24,7 @@ from . import test_llm_generation_life
 from . import test_llm_generation_model_limit
 from . import test_llm_generation_queue
 from . import test_llm_generation_queue_panel
+from . import test_llm_generation_report
 from . import test_llm_generation_request
 from . import test_llm_generation_state
 from . import test_llm_generation_upkeep

@@ -46,7 +46,7 @@ class TestTours(LlmGenerationCommon, HttpCase):
     def test_a_manager_reads_figures_with_their_units(self):
         self._create_job("failed", max_retries=0).sudo().duration = 75
 
-        self._tour("/odoo/llm-generation-analysis", "llm_generation_manager_views_tour", self.manager)
+        self._tour("/odoo/llm-analysis", "llm_generation_manager_views_tour", self.manager)
 
     def test_json_is_checked_saved_and_shown(self):
         job = self._create_job()

@@ -10,6 +10,7 @@ import backlog_data
 import packages
 from lib.lab import environment
 from lib.say import step
+
 from report import quantile, row
 
 NAMES = ("claim", "figures")

@@ -2,8 +2,9 @@
 
 import time
 
-from report import row
 from stand import resident
+
+from report import row
 
 from .order import interleave
 

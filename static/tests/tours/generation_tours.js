@@ -103,7 +103,7 @@ tours.add("llm_generation_manager_views_tour", {
         },
         {
             trigger:
-                ".o_data_row:has(td[name=duration]:contains('1 min 15 s')) .o_data_cell[name=name]",
+                ".o_data_row:has(td[name=duration]:contains('1 min 15 s')) .o_data_cell[name=state]",
             run: "click",
         },
         currentState("Failed"),

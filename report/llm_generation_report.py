@@ -1,0 +1,116 @@
+from odoo import fields, models
+from odoo.tools import SQL
+
+from ..const import ERROR_TYPES, FINAL_STATES, STATES
+
+#: field -> (column, share): the value below which this share of a group lies.
+PERCENTILES = {
+    "wait_p50": ("wait", 0.5),
+    "wait_p95": ("wait", 0.95),
+    "duration_p50": ("duration", 0.5),
+    "duration_p95": ("duration", 0.95),
+}
+
+
+class LlmGenerationReport(models.Model):
+    """The jobs that ended, one row each, with what can be counted and compared of them."""
+
+    _name = "llm.generation.report"
+    _description = "LLM Generation Analysis"
+    _auto = False
+    _order = "completed_at desc, id desc"
+    _rec_name = "job_id"
+
+    job_id = fields.Many2one("llm.generation.job", readonly=True)
+    completed_at = fields.Datetime("Ended On", readonly=True)
+    hour = fields.Selection(
+        [(f"{hour:02}", f"{hour:02}:00") for hour in range(24)],
+        "Hour of the Day",
+        readonly=True,
+        help="The hour in which the jobs ended, in your time zone.",
+    )
+    state = fields.Selection(
+        [(state, label) for state, label in STATES if state in FINAL_STATES], readonly=True
+    )
+    error_type = fields.Selection(ERROR_TYPES, readonly=True)
+    provider_id = fields.Many2one("llm.provider", readonly=True)
+    model_id = fields.Many2one("llm.model", readonly=True)
+    user_id = fields.Many2one("res.users", readonly=True)
+    company_id = fields.Many2one("res.company", readonly=True)
+    completed = fields.Integer("Completed Jobs", readonly=True)
+    failed = fields.Integer("Failed Jobs", readonly=True)
+    success_rate = fields.Float(
+        readonly=True, aggregator="avg", help="Completed jobs among those that completed or failed."
+    )
+    retry_count = fields.Integer("Retries", readonly=True)
+    wait = fields.Float("Average Wait", readonly=True, aggregator="avg")
+    wait_p50 = fields.Float("Median Wait", readonly=True, aggregator="avg")
+    wait_p95 = fields.Float("Wait of 95 %", readonly=True, aggregator="avg")
+    duration = fields.Float("Average Run Time", readonly=True, aggregator="avg")
+    duration_p50 = fields.Float("Median Run Time", readonly=True, aggregator="avg")
+    duration_p95 = fields.Float("Run Time of 95 %", readonly=True, aggregator="avg")
+    prompt_tokens = fields.Integer(readonly=True)
+    completion_tokens = fields.Integer(readonly=True)
+    tokens = fields.Integer("All Tokens", readonly=True)
+
+    _depends = {
+        "llm.generation.job": [
+            "completed_at",
+            "completion_tokens",
+            "company_id",
+            "duration",
+            "error_type",
+            "model_id",
+            "prompt_tokens",
+            "provider_id",
+            "queue_duration",
+            "retry_count",
+            "state",
+            "user_id",
+        ]
+    }
+
+    @property
+    def _table_query(self):
+        # No join and no aggregate: PostgreSQL dissolves it in what is asked of it.
+        return SQL(
+            """
+            SELECT id, id AS job_id, completed_at, state, provider_id, model_id, user_id,
+                company_id, retry_count, prompt_tokens, completion_tokens,
+                CASE state WHEN 'failed' THEN error_type END AS error_type,
+                to_char(completed_at AT TIME ZONE 'UTC' AT TIME ZONE %(zone)s, 'HH24') AS hour,
+                CASE state WHEN 'completed' THEN 1 ELSE 0 END AS completed,
+                CASE state WHEN 'failed' THEN 1 ELSE 0 END AS failed,
+                CASE state WHEN 'completed' THEN 1.0 WHEN 'failed' THEN 0.0 END AS success_rate,
+                COALESCE(prompt_tokens, 0) + COALESCE(completion_tokens, 0) AS tokens,
+                %(waited)s AS wait, %(waited)s AS wait_p50, %(waited)s AS wait_p95,
+                %(ran)s AS duration, %(ran)s AS duration_p50, %(ran)s AS duration_p95
+            FROM llm_generation_job
+            WHERE completed_at IS NOT NULL
+            """,
+            zone=str(self.env.tz),
+            # As in the figures of queues: what neither waited nor ran says nothing.
+            waited=SQL("CASE WHEN state <> 'cancelled' THEN NULLIF(queue_duration, 0) END"),
+            ran=SQL("CASE WHEN state <> 'cancelled' THEN NULLIF(duration, 0) END"),
+        )
+
+    def _read_group_select(self, aggregate_spec, query):
+        name, _colon, function = aggregate_spec.partition(":")
+        if name not in PERCENTILES or function != "avg":
+            return super()._read_group_select(aggregate_spec, query)
+        column, share = PERCENTILES[name]
+        return SQL(
+            "percentile_cont(%s) WITHIN GROUP (ORDER BY %s)",
+            share,
+            self._field_to_sql(self._table, column, query),
+        )
+
+    def action_open_job(self):
+        """Open the job that a row is about."""
+        self.ensure_one()
+        return {
+            "type": "ir.actions.act_window",
+            "res_model": "llm.generation.job",
+            "res_id": self.job_id.id,
+            "views": [(False, "form")],
+        }
