@@ -23,6 +23,8 @@ class LlmGenerationReport(models.Model):
 
     job_id = fields.Many2one("llm.generation.job", readonly=True)
     completed_at = fields.Datetime("Ended On", readonly=True)
+    # Odoo's own groups by hour write 1 for both one in the morning and one in the afternoon.
+    clock_hour = fields.Char("Hour", readonly=True, help="Date and hour, in your time zone.")
     hour = fields.Selection(
         [(f"{hour:02}", f"{hour:02}:00") for hour in range(24)],
         "Hour of the Day",
@@ -45,10 +47,14 @@ class LlmGenerationReport(models.Model):
     retry_count = fields.Integer("Retries", readonly=True)
     wait = fields.Float("Average Wait", readonly=True, aggregator="avg")
     wait_p50 = fields.Float("Median Wait", readonly=True, aggregator="avg")
-    wait_p95 = fields.Float("Wait of 95 %", readonly=True, aggregator="avg")
+    wait_p95 = fields.Float(
+        "Wait (p95)", readonly=True, aggregator="avg", help="95 of 100 jobs waited no longer."
+    )
     duration = fields.Float("Average Run Time", readonly=True, aggregator="avg")
     duration_p50 = fields.Float("Median Run Time", readonly=True, aggregator="avg")
-    duration_p95 = fields.Float("Run Time of 95 %", readonly=True, aggregator="avg")
+    duration_p95 = fields.Float(
+        "Run Time (p95)", readonly=True, aggregator="avg", help="95 of 100 jobs ran no longer."
+    )
     prompt_tokens = fields.Integer(readonly=True)
     completion_tokens = fields.Integer(readonly=True)
     tokens = fields.Integer("All Tokens", readonly=True)
@@ -78,7 +84,8 @@ class LlmGenerationReport(models.Model):
             SELECT id, id AS job_id, completed_at, state, provider_id, model_id, user_id,
                 company_id, retry_count, prompt_tokens, completion_tokens,
                 CASE state WHEN 'failed' THEN error_type END AS error_type,
-                to_char(completed_at AT TIME ZONE 'UTC' AT TIME ZONE %(zone)s, 'HH24') AS hour,
+                to_char(%(local)s, 'YYYY-MM-DD HH24:00') AS clock_hour,
+                to_char(%(local)s, 'HH24') AS hour,
                 CASE state WHEN 'completed' THEN 1 ELSE 0 END AS completed,
                 CASE state WHEN 'failed' THEN 1 ELSE 0 END AS failed,
                 CASE state WHEN 'completed' THEN 1.0 WHEN 'failed' THEN 0.0 END AS success_rate,
@@ -88,7 +95,7 @@ class LlmGenerationReport(models.Model):
             FROM llm_generation_job
             WHERE completed_at IS NOT NULL
             """,
-            zone=str(self.env.tz),
+            local=SQL("completed_at AT TIME ZONE 'UTC' AT TIME ZONE %s", str(self.env.tz)),
             # As in the figures of queues: what neither waited nor ran says nothing.
             waited=SQL("CASE WHEN state <> 'cancelled' THEN NULLIF(queue_duration, 0) END"),
             ran=SQL("CASE WHEN state <> 'cancelled' THEN NULLIF(duration, 0) END"),

@@ -1,3 +1,4 @@
+from . import test_analysis_tours
 from . import test_answer
 from . import test_backoff
 from . import test_brief_examples

@@ -76,14 +76,18 @@ class TestLlmGenerationReport(LlmGenerationCommon):
 
     def test_hours_are_those_of_the_user(self):
         self._ended("completed", ended=datetime(2026, 1, 15, 23, 30))
-        for zone, hour in (("UTC", "23"), ("Europe/Paris", "00"), ("Asia/Kolkata", "05")):
+        for zone, local in (
+            ("UTC", "2026-01-15 23:00"),
+            ("Europe/Paris", "2026-01-16 00:00"),
+            ("Asia/Kolkata", "2026-01-16 05:00"),
+        ):
             with self.subTest(zone):
                 self.env["llm.generation.report"].invalidate_model()
                 report = self.env["llm.generation.report"].with_context(tz=zone)
                 groups = report._read_group(
-                    [("provider_id", "=", self.native.id)], ["hour"], ["__count"]
+                    [("provider_id", "=", self.native.id)], ["clock_hour", "hour"], ["__count"]
                 )
-                self.assertEqual(groups, [(hour, 1)])
+                self.assertEqual(groups, [(local, local[11:13], 1)])
 
     def test_days_and_measures_come_as_the_views_ask_for_them(self):
         self._ended("completed", duration=4)
