@@ -34,6 +34,8 @@ class LlmGenerationQueue(models.Model):
         queues = self.search(Domain.TRUE)
         figures = self.env["llm.generation.figures"]._figures(queues)
         is_manager = self.has_access("write")
+        # Who may see a queue may see the name of its provider, too.
+        queues = queues.sudo()
         cards = [queue._dashboard_card(figures[queue.id], is_manager) for queue in queues]
         cards.sort(key=lambda card: (URGENCY.index(card["health"]), card["name"], card["id"]))
         return {
@@ -48,10 +50,10 @@ class LlmGenerationQueue(models.Model):
         ended = int(figures["completed"] + figures["failed"])
         since = figures["waiting_since"]
         now = fields.Datetime.now()
-        cooling = self.paused_until and self.paused_until > now
+        cooling = self.enabled and self.paused_until and self.paused_until > now
         return {
             "id": self.id,
-            "name": self.provider_id.sudo().name,
+            "name": self.provider_id.name,
             "health": values["queue_health"],
             "health_label": labels[values["queue_health"]],
             "reason": values["health_reason"],
@@ -75,8 +77,8 @@ class LlmGenerationQueue(models.Model):
     def _dashboard_buttons(self, figures, cooling):
         """Return `{name, label, icon, confirm}` of each button that can do something now."""
         env, waiting = self.env, figures["queued"]
-        name = self.provider_id.sudo().name
-        starts = self.enabled and self.provider_id.sudo().active
+        name = self.provider_id.name
+        starts = self.enabled and self.provider_id.active
         held = cooling or self.refused_by
         clear = env._("Cancel the %(count)s jobs that wait for %(name)s? This cannot be undone.",
                       count=waiting, name=name)  # fmt: skip

@@ -92,6 +92,9 @@ class TestLlmGenerationDashboard(LlmGenerationCommon):
     def test_a_pause_is_counted_down(self):
         self.queue.paused_until = fields.Datetime.now() + timedelta(seconds=90)
         self.assertAlmostEqual(self._card()["cooldown"], 90, delta=2)
+        self.queue.enabled = False  # it would not go on then
+        self.assertEqual(self._card()["cooldown"], 0)
+        self.queue.enabled = True
         self.queue.paused_until = fields.Datetime.now() - timedelta(seconds=90)
         self.assertEqual(self._card()["cooldown"], 0)
 
