@@ -17,18 +17,24 @@ _COLUMNS = """
     INSERT INTO llm_generation_job (
         thread_id, provider_id, model_id, user_id, company_id, name, priority, retry_count,
         max_retries, generation_inputs, estimated_tokens, create_date, state, turn,
-        attempt_count, queued_at, started_at, completed_at, duration, queue_duration)
+        attempt_count, queued_at, started_at, completed_at, duration, queue_duration,
+        error_type, prompt_tokens, completion_tokens)
     SELECT place.id, place.provider_id, place.model_id, 2, 1, 'A chair', 10, 0, 3,
         '{"prompt": "Describe the product in two sentences for the web shop.", "key": 1}', 300,
-        now() AT TIME ZONE 'UTC',
 """
 _FROM = "FROM generate_series(1, %(count)s) n JOIN place ON place.place = n %% place.places"
 
-_QUEUED = f"{_PLACES} {_COLUMNS} 'queued', n / 10, 0, now(), NULL, NULL, NULL, NULL {_FROM}"
+_QUEUED = f"""
+    {_PLACES} {_COLUMNS}
+        now() AT TIME ZONE 'UTC', 'queued', n / 10, 0, now() AT TIME ZONE 'UTC',
+        NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    {_FROM}
+"""
 _FINISHED = f"""
     {_PLACES} {_COLUMNS}
-        CASE WHEN n %% 50 = 0 THEN 'failed' ELSE 'completed' END, n / 10, 1,
-        ended - interval '9 s', ended - interval '5 s', ended, 5, 4
+        ended - interval '9 s', CASE WHEN n %% 50 = 0 THEN 'failed' ELSE 'completed' END,
+        n / 10, 1, ended - interval '9 s', ended - interval '5 s', ended, 5, 4,
+        CASE WHEN n %% 50 = 0 THEN 'timeout' END, 80, 40
     {_FROM}
     CROSS JOIN LATERAL (
         SELECT (now() AT TIME ZONE 'UTC')
@@ -44,9 +50,9 @@ _ATTEMPTS = """
 """
 
 
-def prepare(env):
+def prepare(env, more=MORE_QUEUES):
     """Have more queues than the lanes."""
-    for number in range(MORE_QUEUES):
+    for number in range(more):
         env["bench"]._prepare(f"queue {number}", 5)
 
 

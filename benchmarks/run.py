@@ -7,14 +7,15 @@ import argparse
 import os
 
 import packages
-import report
 from lib.say import run_main, say, stage, step
-from rows import backlog, blocking, dispatch, first_word, in_flight, rate, throughput
+from rows import backlog, blocking, dispatch, first_word, in_flight, rate, screens, throughput
 from stand import open_stand
 
 import odoo.release
 
-FAMILIES = (throughput, dispatch, first_word, blocking, in_flight, backlog, rate)
+import report
+
+FAMILIES = (throughput, dispatch, first_word, blocking, in_flight, backlog, screens, rate)
 
 ROUNDS = 3
 #: Load of the machine above which its figures say little.
