@@ -132,7 +132,7 @@ class LlmGenerationQueue(models.Model):
         ended, failed = total("ended"), total("failed")
         return {
             "running": total("running"),
-            "limit": total("limit"),
+            "limit": sum(card["limit"] for card in cards if card["health"] != "disabled"),
             "waiting": total("waiting"),
             "oldest_wait": max((card["oldest_wait"] for card in cards), default=0.0),
             "ended": ended,

@@ -114,6 +114,9 @@ class TestLlmGenerationDashboard(LlmGenerationCommon):
         grown = {name: totals[name] - before[name] for name in ("running", "ended", "failed")}
         self.assertEqual(grown, {"running": 2, "ended": 2, "failed": 1})
         self.assertEqual(totals["success_rate"], 100 * (1 - totals["failed"] / totals["ended"]))
+        self.queue.write({"enabled": False, "max_concurrent_jobs": 7})
+        slots = self._dashboard()["totals"]["limit"]
+        self.assertEqual(totals["limit"] - slots, 5)  # a disabled queue offers none
         counted = sum(part["count"] for part in totals["health"])
         self.assertEqual(counted, len(self._dashboard()["cards"]))
 
@@ -138,6 +141,7 @@ class TestLlmGenerationDashboard(LlmGenerationCommon):
         for number in range(5):
             provider, _model = self._create_provider(f"More {number}", "fakedirect")
             self.env["llm.generation.queue"]._get_or_create_queue(provider)
+        statements()  # new providers may empty Odoo's own caches
         self.assertEqual(statements(), few)
 
     # === BUTTONS === #
