@@ -16,10 +16,6 @@ class LlmGenerationFigures(models.AbstractModel):
     _name = "llm.generation.figures"
     _description = "LLM Generation Figures"
 
-    def init(self):
-        self.env.cr.execute(sql.KEEP_SWEPT)
-        return super().init()
-
     @api.model
     def _figures(self, queues):
         """Return the figures of queues by id, in one statement whatever their number.

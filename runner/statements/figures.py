@@ -78,10 +78,3 @@ FIGURES = """
     LEFT JOIN ended ON ended.provider_id = q.provider_id
     WHERE q.id = ANY(%(queues)s)
 """
-
-#: `FIGURES` reads indexes alone as long as the vacuum keeps up: by default it would come by after
-#: a fifth of the table has changed, which is days of work.
-KEEP_SWEPT = """
-    ALTER TABLE llm_generation_job SET (
-        autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_insert_scale_factor = 0.01)
-"""
