@@ -80,7 +80,7 @@ class LlmGenerationQueue(models.Model):
         name = self.provider_id.name
         starts = self.enabled and self.provider_id.active
         held = cooling or self.refused_by
-        clear = env._("Cancel the %(count)s jobs that wait for %(name)s? This cannot be undone.",
+        clear = env._("Cancel what waits for %(name)s (%(count)s)? This cannot be undone.",
                       count=waiting, name=name)  # fmt: skip
         buttons = [
             (starts and (waiting or held), "process", env._("Process Now"), "fa-play", False),
@@ -116,10 +116,12 @@ class LlmGenerationQueue(models.Model):
                 return env._("%s starts jobs again.", name)
             case "retry":
                 count = self.action_retry_failed_jobs()
-                return env._("%(name)s: %(count)s failed jobs wait again.", name=name, count=count)
+                return env._(
+                    "%(name)s: %(count)s of the failed wait again.", name=name, count=count
+                )
             case "clear":
                 count = self.action_clear_queue()
-                return env._("%(name)s: %(count)s jobs were cancelled.", name=name, count=count)
+                return env._("%(name)s: cancelled what waited (%(count)s).", name=name, count=count)
         raise UserError(env._("This button is not known any more. Reload the page."))
 
     @api.model

@@ -25,11 +25,8 @@ class LlmGenerationReport(models.Model):
     completed_at = fields.Datetime("Ended On", readonly=True)
     # Odoo's own groups by hour write 1 for both one in the morning and one in the afternoon.
     clock_hour = fields.Char("Hour", readonly=True, help="Date and hour, in your time zone.")
-    hour = fields.Selection(
-        [(f"{hour:02}", f"{hour:02}:00") for hour in range(24)],
-        "Hour of the Day",
-        readonly=True,
-        help="The hour in which the jobs ended, in your time zone.",
+    hour = fields.Char(
+        "Hour of the Day", readonly=True, help="In which the jobs ended, in your time zone."
     )
     state = fields.Selection(
         [(state, label) for state, label in STATES if state in FINAL_STATES], readonly=True
@@ -85,7 +82,7 @@ class LlmGenerationReport(models.Model):
                 company_id, retry_count, prompt_tokens, completion_tokens,
                 CASE state WHEN 'failed' THEN error_type END AS error_type,
                 to_char(%(local)s, 'YYYY-MM-DD HH24:00') AS clock_hour,
-                to_char(%(local)s, 'HH24') AS hour,
+                to_char(%(local)s, 'HH24:00') AS hour,
                 CASE state WHEN 'completed' THEN 1 ELSE 0 END AS completed,
                 CASE state WHEN 'failed' THEN 1 ELSE 0 END AS failed,
                 CASE state WHEN 'completed' THEN 1.0 WHEN 'failed' THEN 0.0 END AS success_rate,

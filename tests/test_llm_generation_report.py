@@ -87,7 +87,7 @@ class TestLlmGenerationReport(LlmGenerationCommon):
                 groups = report._read_group(
                     [("provider_id", "=", self.native.id)], ["clock_hour", "hour"], ["__count"]
                 )
-                self.assertEqual(groups, [(local, local[11:13], 1)])
+                self.assertEqual(groups, [(local, local[11:], 1)])
 
     def test_days_and_measures_come_as_the_views_ask_for_them(self):
         self._ended("completed", duration=4)

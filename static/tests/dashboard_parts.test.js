@@ -17,7 +17,7 @@ const attribute = (target, name) => Number(queryOne(target).getAttribute(name));
 test("a time that has begun goes on", async () => {
     await mountWithCleanup(TickingTime, { props: { seconds: 58, direction: "up" } });
     expect(".o_llm_ticking_time").toHaveText("58 s");
-    await advanceTime(5000);
+    await advanceTime(5500);
     await animationFrame();
     expect(".o_llm_ticking_time").toHaveText("1 min 3 s");
 });
@@ -25,7 +25,7 @@ test("a time that has begun goes on", async () => {
 test("a countdown ends once, at nothing", async () => {
     const onEnd = () => expect.step("end");
     await mountWithCleanup(TickingTime, { props: { seconds: 3, direction: "down", onEnd } });
-    await advanceTime(1000);
+    await advanceTime(1500);
     await animationFrame();
     expect(".o_llm_ticking_time").toHaveText("2 s");
     expect.verifySteps([]);

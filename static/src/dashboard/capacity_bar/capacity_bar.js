@@ -1,3 +1,5 @@
+import { _t } from "@web/core/l10n/translation";
+
 import { Component } from "@odoo/owl";
 
 /** How many of the slots are taken, as a bar and in figures. */
@@ -8,6 +10,13 @@ export class CapacityBar extends Component {
     get percent() {
         const { running, limit } = this.props;
         return limit ? Math.min(100, (100 * running) / limit) : 0;
+    }
+
+    get text() {
+        const { running, limit } = this.props;
+        return this.isFull
+            ? _t("%(running)s of %(limit)s (full)", { running, limit })
+            : _t("%(running)s of %(limit)s", { running, limit });
     }
 
     get isFull() {

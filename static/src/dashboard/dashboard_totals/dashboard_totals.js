@@ -1,3 +1,4 @@
+import { _t } from "@web/core/l10n/translation";
 import { formatFloat, humanNumber } from "@web/core/utils/numbers";
 
 import { Component } from "@odoo/owl";
@@ -16,7 +17,15 @@ export class DashboardTotals extends Component {
         return humanNumber(number, { minDigits: 4 });
     }
 
-    percent(number) {
-        return `${formatFloat(number, { digits: [16, 1], trailingZeros: false })} %`;
+    get outcome() {
+        const { success_rate: rate, failed } = this.props.totals;
+        return _t("%(rate)s succeeded, %(failed)s failed", {
+            rate: `${formatFloat(rate, { digits: [16, 1], trailingZeros: false })} %`,
+            failed: this.human(failed),
+        });
+    }
+
+    get jobsToday() {
+        return _t("%s jobs today", this.human(this.props.totals.jobs_today));
     }
 }

@@ -1,3 +1,4 @@
+import { _t } from "@web/core/l10n/translation";
 import { formatFloat, humanNumber } from "@web/core/utils/numbers";
 
 import { Component } from "@odoo/owl";
@@ -31,6 +32,26 @@ export class QueueCard extends Component {
             return "–";
         }
         return `${formatFloat(rate, { digits: [16, 1], trailingZeros: false })} %`;
+    }
+
+    get waiting() {
+        const { waiting, delayed } = this.props.card;
+        return delayed
+            ? _t("%(waiting)s (%(delayed)s later)", {
+                  waiting: this.human(waiting),
+                  delayed: this.human(delayed),
+              })
+            : this.human(waiting);
+    }
+
+    get ended() {
+        const { ended, failed } = this.props.card;
+        return failed
+            ? _t("%(ended)s ended in 24 hours, %(failed)s of them failed (hatched)", {
+                  ended: this.human(ended),
+                  failed: this.human(failed),
+              })
+            : _t("%s ended in 24 hours", this.human(ended));
     }
 
     human(number) {
