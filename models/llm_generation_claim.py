@@ -33,7 +33,11 @@ class LlmGenerationClaim(models.AbstractModel):
     def _claim_here(self, slots, runner_id, runner_name, queue_ids):
         """Claim in this very transaction, which commits after each queue."""
         claims, waits = [], []
-        for (queue_id,) in self._select(sql.READY_QUEUES, {"queue_ids": queue_ids}):
+        # A single queue needs no search for those that have something.
+        if not queue_ids or len(queue_ids) > 1:
+            rows = self._select(sql.READY_QUEUES, {"queue_ids": queue_ids})
+            queue_ids = [row[0] for row in rows]
+        for queue_id in queue_ids:
             some, wait = self._claim_from(queue_id, slots - len(claims), runner_id, runner_name)
             self.env.cr.commit()  # pylint: disable=invalid-commit
             claims += some
@@ -67,10 +71,11 @@ class LlmGenerationClaim(models.AbstractModel):
                 "request_level": levels["requests"],
                 "token_level": levels["tokens"],
             },
+            touches=(),  # nothing of them was read here
         )
         levels["requests"] -= len(rows)
-        levels["tokens"] -= sum(row[2] or 0 for row in rows)
-        claims = [Claim(job_id, token) for job_id, token, _estimate in rows]
+        levels["tokens"] -= sum(row[3] or 0 for row in rows)
+        claims = [Claim(*row[:3]) for row in rows]
         return claims, self._bucket_wait(levels, *per_minute)
 
     @api.model

@@ -122,8 +122,8 @@ class LlmGenerationEngine(models.AbstractModel):
 
         :return: the jobs that moved
         """
-        for provider in jobs.sudo().provider_id:
-            self.env["llm.generation.queue"]._get_or_create_queue(provider)
+        get_queue = self.env["llm.generation.queue"]._get_or_create_queue
+        queue_ids = [get_queue(provider).id for provider in jobs.sudo().provider_id]
         rows = self._change(
             sql.ENQUEUE,
             {
@@ -135,7 +135,7 @@ class LlmGenerationEngine(models.AbstractModel):
         )
         queued = jobs.browse(row[0] for row in rows)
         if queued:
-            self._moved(queued, "queued", queued.browse())
+            self._moved(queued, "queued", queued.browse(), queue_ids)
         return queued
 
     @api.model
@@ -207,7 +207,7 @@ class LlmGenerationEngine(models.AbstractModel):
     # === AFTER A MOVE === #
 
     @api.model
-    def _moved(self, jobs, target, was_running):
+    def _moved(self, jobs, target, was_running, queue_ids=()):
         """Tell the runners, those who wait, the owners and the thread what became of jobs."""
         jobs = jobs.sudo()
         if was_running:
@@ -220,7 +220,7 @@ class LlmGenerationEngine(models.AbstractModel):
             self._change(sql.PROMOTE_BUSY, [ended.ids], touches=())
             self._wake("slot")
         if target == "queued":
-            self._wake()
+            self._wake("queued:" + ",".join(map(str, queue_ids if len(queue_ids) < 100 else ())))
         if target == "cancelled" and was_running:
             # A provider that cancelled a job itself need not be told.
             external = was_running.filtered("external_job_id")

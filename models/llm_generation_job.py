@@ -28,9 +28,7 @@ class LlmGenerationJob(models.Model):
     # its own dates; who wrote it last would always be the engine.
     _log_access = False
 
-    create_date = fields.Datetime(
-        "Created on", default=fields.Datetime.now, readonly=True, copy=False
-    )
+    create_date = fields.Datetime("Created", default=fields.Datetime.now, readonly=True, copy=False)
     # Not `readonly`: the ORM would compute these one by one for thousands of jobs, though
     # `create()` knows them. Nobody writes them by hand: see `llm.generation.guard`.
     name = fields.Char(compute="_compute_name", store=True, precompute=True, readonly=False)

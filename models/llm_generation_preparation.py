@@ -4,11 +4,19 @@ from odoo.tools import ormcache
 
 from .. import exceptions
 from ..runner.brief import Brief
+from ..runner.statements import queueing as sql
 
 #: Errors after which nothing runs at the provider any more.
 ENDED_AT_PROVIDER = ("provider_failed", "cancelled")
 #: What a provider's code reads of a job's surroundings.
 READ_FIELDS = ("thread_id", "model_id", "provider_id")
+#: The same with the job itself, and how a statement calls them.
+READ_MODELS = {
+    "llm.generation.job": "j",
+    "llm.thread": "t",
+    "llm.model": "m",
+    "llm.provider": "p",
+}
 PAUSED = "The queue was paused before the provider was called."
 
 
@@ -38,7 +46,7 @@ class LlmGenerationPreparation(models.AbstractModel):
 
     def _briefs(self, claims):
         claim_of = {claim.job_id: claim for claim in claims}
-        jobs, archived = self._read_all(list(claim_of))
+        jobs = self._read_all(list(claim_of))
         earlier = self._earlier_tries(jobs)
         briefs = []
         for (user, _company), mine in jobs.grouped(lambda j: (j.user_id, j.company_id)).items():
@@ -58,7 +66,7 @@ class LlmGenerationPreparation(models.AbstractModel):
                         user_id=user.id,
                         context=context,
                         values={key: values.get(key, {}) for key in kept},
-                        refusal=self._refusal(job, refused, job.id in archived),
+                        refusal=self._refusal(job, refused, claim_of[job.id].owner_is_active),
                         earlier_job=earlier.get(job.id, ""),
                     )
                 )
@@ -66,34 +74,60 @@ class LlmGenerationPreparation(models.AbstractModel):
 
     @api.model
     def _read_all(self, ids):
-        """Read all that follows from the jobs into the cache, by one statement for each model:
-        between a claim and its call, each costs time that somebody waits.
+        """Return those of the jobs that exist, in their order; what follows reads from the cache.
 
-        :return: those of the jobs that exist, in their order, and the ids of those whose owner
-            was archived
+        One statement a model, and one in all for a single job: between a claim and its call, each
+        costs time that somebody waits.
         """
-        Job = self.env["llm.generation.job"]
-        columns = [name for name, field in Job._fields.items() if field.store and field.column_type]
-        found = Job.search_fetch([("id", "in", ids), ("user_id.active", "=", True)], columns).ids
-        archived = set()
-        if missing := set(ids).difference(found):
-            archived.update(Job.search_fetch([("id", "in", list(missing))], columns).ids)
-        exist = archived.union(found)
-        jobs = Job.browse(job_id for job_id in ids if job_id in exist)
+        jobs = self.env["llm.generation.job"].browse(ids)
+        if len(ids) == 1:
+            self._read_one(ids)
+        jobs.fetch(self._columns(jobs._name))
+        exist = jobs._fields["state"]._get_cache(jobs.env)
+        jobs = jobs.browse(job_id for job_id in ids if job_id in exist)
         for name in READ_FIELDS:
             records = jobs[name]
             records.fetch(self._kept_names(records._name))
-        return jobs, archived
+        return jobs
+
+    def _read_one(self, ids):
+        """Fill the cache with a job, its thread, model and provider."""
+        statement, columns = self._read_one_statement()
+        for row in self._select(statement, ids):
+            id_of = dict(zip(READ_MODELS, row, strict=False))
+            for (model, name), value in zip(columns, row[len(READ_MODELS) :], strict=True):
+                records = self.env[model].browse(id_of[model])
+                records._fields[name]._insert_cache(records, [value])
+
+    @api.model
+    @ormcache()
+    def _read_one_statement(self):
+        columns = [
+            (model, name)
+            for model in READ_MODELS
+            for name in self._columns(model)
+            if name != "id"
+            and self.env[model]._fields[name] not in self.pool.field_depends_context
+            and (model == "llm.generation.job" or not self.env[model]._fields[name].groups)
+        ]
+        names = (f'{READ_MODELS[model]}."{name}"' for model, name in columns)
+        return sql.READ_ONE.format(columns=", ".join(names)), columns
+
+    @api.model
+    @ormcache("model")
+    def _columns(self, model):
+        fields_ = self.env[model]._fields.items()
+        return [name for name, field in fields_ if field.store and field.column_type]
 
     @api.model
     @ormcache("model")
     def _kept_names(self, model):
         """Return the fields whose values go with a brief: what any owner of it may read."""
-        contextual = self.pool.field_depends_context
+        contextual, fields_ = self.pool.field_depends_context, self.env[model]._fields
         return [
             name
-            for name, field in self.env[model]._fields.items()
-            if field.store and field.column_type and not field.groups and field not in contextual
+            for name in self._columns(model)
+            if not fields_[name].groups and fields_[name] not in contextual
         ]
 
     @api.model
@@ -125,13 +159,13 @@ class LlmGenerationPreparation(models.AbstractModel):
             for record_id in records.ids
         }
 
-    def _refusal(self, job, refused, is_archived):
+    def _refusal(self, job, refused, owner_is_active):
         """Return why a job may not run in its owner's name, empty where it may."""
         user = job.user_id.sudo()
         if user._is_superuser():  # who counts as archived, too
             if job.sudo().thread_id.tool_ids:
                 return self.env._("Tools do not run as OdooBot. Give the thread another owner.")
-        elif is_archived:
+        elif owner_is_active is False or (owner_is_active is None and not user.active):
             return self.env._("The user %s was archived; nothing runs in their name.", user.name)
         if refused:
             what = refused[0]._description

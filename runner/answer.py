@@ -20,6 +20,8 @@ class Claim:
 
     job_id: int
     token: int
+    #: Whether the job's owner was not archived at the claim; None where nobody looked.
+    owner_is_active: bool | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from .lazy_cursor import LazyCursor
 from .listener import Listener
 from .news import News
 from .pace import Pace
+from .wakeup import Wakeup
 from .workers import Workers
 
 _logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class Runner(threading.Thread):
         self._ready = threading.Event()
         self._claiming = threading.Lock()
         self._due = dict.fromkeys(("upkeep", "news", "clock", "claim"), 0.0)
-        self._woken = threading.Event()
+        self._woken = Wakeup()
         self._last_work = time.monotonic()
         self._registry = None
         self._checked_at = 0.0
@@ -154,15 +155,13 @@ class Runner(threading.Thread):
 
     def _tick(self):
         now = time.monotonic()
-        if (self._woken.is_set() or now >= self._due["claim"]) and not self._pace.rest:
-            self._woken.clear()
+        if (self._woken.is_set or now >= self._due["claim"]) and not self._pace.rest:
             self._pace.begin()
-            wait = self._claim()[1]
+            self._look(now)
             self._pace.end()
-            self._due["claim"] = time.monotonic() + (wait or limits.HEARTBEAT)
-        if now >= self._due["news"] and self.outbox:
+        if now >= self._due["news"] and self.outbox:  # what waits for a slot waits not for this
             self._due["news"] = now + limits.NEWS
-            self.pollers.submit(self._send_news)  # what waits for a slot does not wait for this
+            self.pollers.submit(self._send_news)
         if now >= self._due["clock"]:
             self._obey_the_clock()
         if now >= self._due["upkeep"]:
@@ -175,21 +174,26 @@ class Runner(threading.Thread):
             return
         self._wait()
 
+    def _look(self, now):
+        """Claim from the queues where something happened, and note when to look at all of them."""
+        due, queue_ids = self._due["claim"], self._woken.take()
+        queue_ids = queue_ids if now < due else None
+        wait = self._claim(queue_ids)[1]
+        then = time.monotonic() + (wait or limits.HEARTBEAT)
+        self._due["claim"] = then if queue_ids is None else min(due, then)
+
     def _wait(self):
         """Wait until something is heard or due."""
         due = [self._due[what] for what in ("upkeep", "clock", "claim")]
         due += [self._due["news"]] if self.outbox else []
-        left = min(due) - time.monotonic()
-        if self._woken.is_set():
-            left = min(left, 0.0)
+        left = 0.0 if self._woken.is_set else min(due) - time.monotonic()
         self._hear(min(limits.GLANCE, max(left, self._pace.rest)))
 
     def _hear(self, timeout):
         payloads = self.listener.wait(timeout)
         for payload in payloads:
             self.calls.hear(payload)
-        if payloads:
-            self._woken.set()
+            self._woken.hear(payload)
         if any(payload != "slot" for payload in payloads):
             self._expect_the_clock()
 
@@ -218,10 +222,7 @@ class Runner(threading.Thread):
         self._woken.set()  # perhaps a queue's pause is over
 
     def claim(self, queue_ids=None):
-        """Start jobs of these queues (None: of all) now.
-
-        :return: how many were started
-        """
+        """Start jobs of these queues (None: of all) now; return how many."""
         return self._claim(queue_ids)[0] if self._ready.wait(timeout=10.0) else 0
 
     def _claim(self, queue_ids=None):

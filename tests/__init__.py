@@ -46,5 +46,6 @@ from . import test_security
 from . import test_statement_counts
 from . import test_tours
 from . import test_translations
+from . import test_wakeup
 from . import test_webhook
 from . import test_webhook_signatures

@@ -24,8 +24,9 @@ LOCK_QUEUE = f"""
     SELECT q.provider_id, q.max_concurrent_jobs, COALESCE(q.requests_per_minute, 0),
         COALESCE(q.tokens_per_minute, 0)
     FROM llm_generation_queue q
+    JOIN llm_provider p ON p.id = q.provider_id AND p.active
     WHERE q.id = %s AND q.enabled AND (q.paused_until IS NULL OR q.paused_until <= {NOW})
-    FOR NO KEY UPDATE SKIP LOCKED
+    FOR NO KEY UPDATE OF q SKIP LOCKED
 """
 
 READ_BUCKET = f"""
@@ -106,7 +107,18 @@ CLAIM = f"""
         is_hinted = FALSE
     FROM attempt
     WHERE j.id = attempt.job_id
-    RETURNING j.id, attempt.id, j.estimated_tokens
+    RETURNING j.id, attempt.id, (SELECT active FROM res_users u WHERE u.id = j.user_id),
+        j.estimated_tokens
+"""
+
+#: A job and what it refers to. For many jobs this would read the same model again and again.
+READ_ONE = """
+    SELECT j.id, t.id, m.id, p.id, {columns}
+    FROM llm_generation_job j
+    JOIN llm_thread t ON t.id = j.thread_id
+    JOIN llm_model m ON m.id = j.model_id
+    JOIN llm_provider p ON p.id = j.provider_id
+    WHERE j.id = %s
 """
 
 #: The jobs whose attempts may still end them. Waits for whoever is changing one just now; in
