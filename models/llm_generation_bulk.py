@@ -32,9 +32,11 @@ class LlmGenerationJob(models.Model):
             self.env["ir.config_parameter"].sudo().get_param("web.active_ids_limit")
             or SELECTION_LIMIT
         )
-        domain = self.env.context.get("active_domain")
-        if domain and len(self) >= limit:
-            return self.search(domain)
+        context = self.env.context
+        # From the list of queues comes the filter of queues.
+        is_ours = context.get("active_model", self._name) == self._name
+        if is_ours and context.get("active_domain") and len(self) >= limit:
+            return self.search(context["active_domain"])
         return self
 
     def apply_bulk(self, what, value=None):

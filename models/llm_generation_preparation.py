@@ -107,6 +107,7 @@ class LlmGenerationPreparation(models.AbstractModel):
             for model in READ_MODELS
             for name in self._columns(model)
             if name != "id"
+            and not self.env[model]._fields[name].translate  # a column of all languages
             and self.env[model]._fields[name] not in self.pool.field_depends_context
             and (model == "llm.generation.job" or not self.env[model]._fields[name].groups)
         ]
@@ -127,7 +128,8 @@ class LlmGenerationPreparation(models.AbstractModel):
         return [
             name
             for name in self._columns(model)
-            if not fields_[name].groups and fields_[name] not in contextual
+            if not (fields_[name].groups or fields_[name].translate)
+            and fields_[name] not in contextual
         ]
 
     @api.model

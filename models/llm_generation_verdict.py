@@ -56,7 +56,6 @@ class LlmGenerationVerdict(models.AbstractModel):
         late = [pair for pair in pairs if tokens.get(pair[0].job_id) != pair[0].token]
         answers = {claim.job_id: answer for claim, answer in pairs if (claim, answer) not in late}
         answers = self._with_known_messages(jobs, answers)
-        self._settle_tokens(jobs, answers)
         for job in jobs:
             if pause := answers[job.id].pause:
                 self._pause(self._queue_of(job), pause)
@@ -71,6 +70,7 @@ class LlmGenerationVerdict(models.AbstractModel):
                 job._set_state("cancelled", **values, error_type="cancelled")
             else:
                 self._apply_failure(job, answer, values)
+        self._settle_tokens(jobs, answers)  # after the queue's row, in the order of a claim
         told = defaultdict(list)
         for job_id, answer in answers.items():
             told[str(answer)].append(f"{job_id} (attempt {tokens[job_id]})")

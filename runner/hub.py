@@ -130,8 +130,9 @@ def _join(dbname, channel, ear):
     with _guard:
         hub = _hubs.get(key)
         if hub is None:
-            hub = _hubs[key] = Hub(dbname, channel)
-            hub.start()
+            hub = Hub(dbname, channel)
+            hub.start()  # which may fail for lack of memory
+            _hubs[key] = hub
         hub.join_in(ear)
     if not hub.ready.wait(PATIENCE) or hub.error:
         hub.leave(ear)

@@ -1,5 +1,6 @@
 """What the web clients still have to be told."""
 
+import contextlib
 import logging
 from collections import deque
 
@@ -16,7 +17,10 @@ class News(deque):
 
         What cannot be told as the database is away is told the next time.
         """
-        job_ids = {self.popleft() for _news in range(len(self))}
+        job_ids = set()
+        with contextlib.suppress(IndexError):  # nothing is left, or another thread has it
+            while True:
+                job_ids.add(self.popleft())
         try:
             if job_ids:
                 tell(sorted(job_ids))

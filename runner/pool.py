@@ -36,8 +36,9 @@ def ensure(dbname):
         runner = _runners.get(key)
         if runner is None:
             _spare_address_space()
-            runner = _runners[key] = Runner(dbname)
-            runner.start()
+            runner = Runner(dbname)
+            runner.start()  # which may fail for lack of memory
+            _runners[key] = runner
         return runner
 
 

@@ -14,6 +14,8 @@ from ..runner.answer import Answer, Claim
 
 #: Its last word must be in no log: see `scripts/lib/marks.py`.
 PROMPT = "Hello, says a canary-prompt-test"
+#: Seconds; a minute, which is the default, is little on a machine that has other work.
+TOUR_TIMEOUT = 180
 
 
 class FakeService:

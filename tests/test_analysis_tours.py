@@ -1,6 +1,6 @@
 from odoo.tests import HttpCase, tagged
 
-from .common import LlmGenerationCommon
+from .common import TOUR_TIMEOUT, LlmGenerationCommon
 
 
 @tagged("post_install", "-at_install")
@@ -10,7 +10,10 @@ class TestAnalysisTours(LlmGenerationCommon, HttpCase):
         self._create_job("failed").sudo().error_type = "timeout"
 
         self.start_tour(
-            "/odoo/llm-threads", "llm_generation_analysis_tour", login=self.manager.login
+            "/odoo/llm-threads",
+            "llm_generation_analysis_tour",
+            login=self.manager.login,
+            timeout=TOUR_TIMEOUT,
         )
 
     def test_a_user_analyses_their_own_jobs(self):
@@ -18,5 +21,8 @@ class TestAnalysisTours(LlmGenerationCommon, HttpCase):
         self._create_job("completed", self.direct_model, user=self.manager)
 
         self.start_tour(
-            "/odoo/llm-analysis", "llm_generation_analysis_user_tour", login=self.user.login
+            "/odoo/llm-analysis",
+            "llm_generation_analysis_user_tour",
+            login=self.user.login,
+            timeout=TOUR_TIMEOUT,
         )

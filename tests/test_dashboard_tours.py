@@ -1,6 +1,6 @@
 from odoo.tests import HttpCase, tagged
 
-from .common import LlmGenerationCommon, posted
+from .common import TOUR_TIMEOUT, LlmGenerationCommon, posted
 
 
 @tagged("post_install", "-at_install")
@@ -8,7 +8,7 @@ class TestDashboardTours(LlmGenerationCommon, HttpCase):
     """The dashboard in the browser. Jobs run inline, in the request that follows."""
 
     def _tour(self, name, user, path="/odoo/llm-dashboard"):
-        self.start_tour(path, name, login=user.login)
+        self.start_tour(path, name, login=user.login, timeout=TOUR_TIMEOUT)
 
     def test_a_new_administrator_gets_to_the_first_job(self):
         self.env["llm.generation.job"].search([]).unlink()

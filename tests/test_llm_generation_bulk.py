@@ -87,6 +87,13 @@ class TestLlmGenerationBulk(LlmGenerationCommon):
         self.assertEqual(sorted(action["params"]["ids"]), sorted(jobs.ids))
         self.assertEqual(SELECTION_LIMIT, 20_000)
 
+    def test_the_filter_of_another_list_is_none_of_jobs(self):
+        jobs = self._create_job("failed") + self._create_job("failed")
+        self.env["ir.config_parameter"].set_param("web.active_ids_limit", "1")
+        context = {"active_domain": [("enabled", "=", True)], "active_model": self.queue._name}
+        action = jobs.with_context(**context).action_bulk_retry()
+        self.assertEqual(sorted(action["params"]["ids"]), sorted(jobs.ids))
+
     @users("generation_manager")
     def test_the_dialog_asks_for_the_priority_of_the_selection(self):
         job = self._create_job("queued")

@@ -1,6 +1,6 @@
 from odoo.tests import HttpCase, tagged
 
-from .common import LlmGenerationCommon
+from .common import TOUR_TIMEOUT, LlmGenerationCommon
 
 
 @tagged("post_install", "-at_install")
@@ -8,7 +8,7 @@ class TestPeopleTours(LlmGenerationCommon, HttpCase):
     """Bulk actions, live views, notifications, settings: as user and as manager, in a browser."""
 
     def _tour(self, path, name, user=None):
-        self.start_tour(path, name, login=(user or self.user).login)
+        self.start_tour(path, name, login=(user or self.user).login, timeout=TOUR_TIMEOUT)
 
     def _job(self, state, name, **values):
         return self._create_job(state, thread_id=self._create_thread(name=name).id, **values)

@@ -65,6 +65,17 @@ class TestStatementCounts(LlmGenerationCommon):
         model = self.native_model
         self.assertEqual(alone.values["llm.model", model.id]["details"], model.details or None)
 
+    def test_a_translated_text_is_read_in_the_owners_language(self):
+        field = self.env["llm.model"]._fields["name"]
+        self.env.registry.clear_cache()
+        self.addCleanup(self.env.registry.clear_cache)
+        with patch.object(field, "translate", new=True):
+            _statement, columns = self.env["llm.generation.preparation"]._read_one_statement()
+            kept = self.env["llm.generation.preparation"]._kept_names("llm.model")
+        self.assertNotIn(("llm.model", "name"), columns)
+        self.assertNotIn("name", kept)
+        self.assertIn(("llm.thread", "name"), columns)
+
     def test_many_answers_are_stored_with_the_statements_of_one(self):
         counts = []
         for number in (1, 1, 9):

@@ -1,7 +1,7 @@
 from odoo.tests import HttpCase, tagged
 
 from ..exceptions import BadRequestError
-from .common import LlmGenerationCommon
+from .common import TOUR_TIMEOUT, LlmGenerationCommon
 
 
 @tagged("post_install", "-at_install")
@@ -9,7 +9,7 @@ class TestTours(LlmGenerationCommon, HttpCase):
     """What users and managers do in the browser. Jobs run inline, in the request that follows."""
 
     def _tour(self, path, name, user=None):
-        self.start_tour(path, name, login=(user or self.user).login)
+        self.start_tour(path, name, login=(user or self.user).login, timeout=TOUR_TIMEOUT)
 
     def _open_thread(self, tour, **values):
         thread = self._create_thread(self.direct_model, **values)
