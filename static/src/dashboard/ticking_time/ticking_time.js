@@ -49,8 +49,9 @@ export class TickingTime extends Component {
     }
 
     get text() {
-        const round = this.props.direction === "up" ? Math.floor : Math.ceil;
-        const whole = round(this.seconds);
+        // A timer fires a millisecond early or late: to the next lower or higher second, the same
+        // one would be shown twice.
+        const whole = Math.round(this.seconds);
         return whole < 10 ? _t("%s s", whole) : formatSeconds(whole);
     }
 }
