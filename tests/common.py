@@ -4,6 +4,7 @@ In tests jobs run inline: `_process_queue()` runs what waits to its end, in the 
 and transaction, by the same code as in a server.
 """
 
+import gc
 from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
@@ -172,6 +173,22 @@ class LlmGenerationCommon(TransactionCase):
     def _engine(cls, part="engine"):
         """Return a part of the engine: `engine`, `verdict`, `call`, `upkeep`, `follow`."""
         return cls.env[f"llm.generation.{part}"]
+
+    @contextmanager
+    def _knowing_nothing(self):
+        """Forget what was read, so that the statements of a call can be counted.
+
+        An environment keeps the company and the time zone of its user until Python's collector
+        comes by: before a count it always does, during one never.
+        """
+        self.env.flush_all()
+        self.env.invalidate_all()
+        gc.collect()
+        gc.disable()
+        try:
+            yield
+        finally:
+            gc.enable()
 
     def _refusal(self, function, *args, error=UserError, **kwargs):
         """Return the sentence with which a call is refused.

@@ -129,11 +129,10 @@ class TestLlmGenerationDashboard(LlmGenerationCommon):
 
     def test_no_queue_adds_a_statement(self):
         def statements():
-            self.env.flush_all()
-            self.env.invalidate_all()
-            before = self.env.cr.sql_log_count
-            self._dashboard()
-            return self.env.cr.sql_log_count - before
+            with self._knowing_nothing():
+                before = self.env.cr.sql_log_count
+                self._dashboard()
+                return self.env.cr.sql_log_count - before
 
         self._create_job("queued")
         statements()

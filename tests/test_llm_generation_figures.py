@@ -54,11 +54,10 @@ class TestLlmGenerationFigures(LlmGenerationCommon):
         self.assertRegex(self.queue.health_reason, reason)
 
     def _statements(self, function):
-        self.env.flush_all()
-        self.env.invalidate_all()
-        before = self.env.cr.sql_log_count
-        function()
-        return self.env.cr.sql_log_count - before
+        with self._knowing_nothing():
+            before = self.env.cr.sql_log_count
+            function()
+            return self.env.cr.sql_log_count - before
 
     def test_a_new_queue_has_nothing_to_tell(self):
         self.assertRecordValues(
