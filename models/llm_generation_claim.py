@@ -50,7 +50,7 @@ class LlmGenerationClaim(models.AbstractModel):
         locked = self._select(sql.LOCK_QUEUE, [queue_id])
         if not locked:  # another claimer, or business code that changes the queue, holds it
             return [], LOOK_AGAIN
-        provider_id, limit, *per_minute = locked[0]
+        provider_id, limit, has_model_limits, *per_minute = locked[0]
         levels, tokens = {"requests": 0.0, "tokens": 0.0}, None
         if any(per_minute):
             levels, wait = self._fill_bucket(queue_id, *per_minute)
@@ -58,24 +58,29 @@ class LlmGenerationClaim(models.AbstractModel):
                 return [], wait
             slots = min(slots, int(levels["requests"])) if per_minute[0] else slots
             tokens = levels["tokens"] if per_minute[1] else None
-        rows = self._change(
-            sql.CLAIM,
-            {
-                "queue": queue_id,
-                "provider": provider_id,
-                "limit": limit,
-                "slots": slots,
-                "runner": runner_id,
-                "runner_name": runner_name,
+        params = {
+            "queue": queue_id,
+            "provider": provider_id,
+            "limit": limit,
+            "runner": runner_id,
+            "runner_name": runner_name,
+        }
+        claims, rows = [], True
+        # Behind the jobs of a model that has just reached its limit, others may wait that can
+        # start: each turn leaves out the models that are full by now.
+        while rows and len(claims) < slots and (has_model_limits or not claims):
+            params |= {
+                "slots": slots - len(claims),
                 "tokens": tokens,
                 "request_level": levels["requests"],
                 "token_level": levels["tokens"],
-            },
-            touches=(),  # nothing of them was read here
-        )
-        levels["requests"] -= len(rows)
-        levels["tokens"] -= sum(row[3] or 0 for row in rows)
-        claims = [Claim(*row[:3]) for row in rows]
+            }
+            rows = self._change(sql.CLAIM, params, touches=())  # nothing of them was read here
+            spent = sum(row[3] or 0 for row in rows)
+            levels["requests"] -= len(rows)
+            levels["tokens"] -= spent
+            tokens = None if tokens is None else tokens - spent
+            claims += [Claim(*row[:3]) for row in rows]
         return claims, self._bucket_wait(levels, *per_minute)
 
     @api.model

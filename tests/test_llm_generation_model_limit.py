@@ -12,10 +12,10 @@ class TestLlmGenerationModelLimit(LlmGenerationCommon):
         cls.other_model = cls.native_model.copy({"name": "Other model"})
         cls.thread = cls._create_thread()
 
-    def _limit(self, number=1):
+    def _limit(self, number=1, model=None):
         return self.env["llm.generation.model.limit"].create({
             "queue_id": self.queue.id,
-            "model_id": self.native_model.id,
+            "model_id": (model or self.native_model).id,
             "max_concurrent_jobs": number,
         })
 
@@ -38,8 +38,23 @@ class TestLlmGenerationModelLimit(LlmGenerationCommon):
         self._limit(1)
         mine = [self._queued(self.native_model) for _job in range(3)]
         others = [self._queued(self.other_model) for _job in range(2)]
-        claimed = self._claim_many() | self._claim_many()
-        self.assertEqual(claimed.ids, [mine[0].id, others[0].id, others[1].id])
+        self.assertEqual(self._claim_many().ids, [mine[0].id, others[0].id, others[1].id])
+
+    def test_one_look_fills_the_slots_behind_several_models_that_are_full(self):
+        self._limit(1)
+        self._limit(2, self.other_model)
+        third = self.native_model.copy({"name": "Third model"})
+        self.queue.max_concurrent_jobs = 4
+        models = [self.native_model] * 5 + [self.other_model] * 5 + [third] * 5
+        jobs = [self._queued(model) for model in models]
+        self.assertEqual(self._claim_many().ids, [jobs[at].id for at in (0, 5, 6, 10)])
+
+    def test_the_allowance_a_minute_holds_behind_a_full_model(self):
+        self._limit(1)
+        self.queue.write({"requests_per_minute": 130, "max_concurrent_jobs": 9})
+        jobs = [self._queued(self.native_model) for _job in range(5)]
+        jobs += [self._queued(self.other_model) for _job in range(5)]
+        self.assertEqual(self._claim_many().ids, [jobs[0].id, jobs[5].id])
 
     def test_the_limit_of_the_queue_holds_besides(self):
         self.queue.max_concurrent_jobs = 2

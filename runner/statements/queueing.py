@@ -21,8 +21,9 @@ READY_QUEUES = f"""
 
 #: One claimer at a time and queue. It comes before, and apart from, the counting in CLAIM.
 LOCK_QUEUE = f"""
-    SELECT q.provider_id, q.max_concurrent_jobs, COALESCE(q.requests_per_minute, 0),
-        COALESCE(q.tokens_per_minute, 0)
+    SELECT q.provider_id, q.max_concurrent_jobs,
+        EXISTS (SELECT FROM llm_generation_model_limit l WHERE l.queue_id = q.id),
+        COALESCE(q.requests_per_minute, 0), COALESCE(q.tokens_per_minute, 0)
     FROM llm_generation_queue q
     JOIN llm_provider p ON p.id = q.provider_id AND p.active
     WHERE q.id = %s AND q.enabled AND (q.paused_until IS NULL OR q.paused_until <= {NOW})
