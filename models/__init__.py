@@ -11,12 +11,14 @@ from . import llm_generation_queue
 from . import llm_generation_queue_panel
 from . import llm_generation_bucket
 from . import llm_generation_model_limit
+from . import llm_generation_news
 from . import llm_generation_engine
 from . import llm_generation_claim
 from . import llm_generation_figures
 from . import llm_generation_dashboard
 from . import llm_generation_preparation
 from . import llm_generation_verdict
+from . import llm_generation_conclusion
 from . import llm_generation_call
 from . import llm_generation_life
 from . import llm_generation_upkeep

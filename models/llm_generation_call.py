@@ -1,6 +1,5 @@
 import contextlib
 import logging
-import time
 from dataclasses import replace
 
 import psycopg2
@@ -17,12 +16,11 @@ from ..runner.watch import Watch
 
 _logger = logging.getLogger(__name__)
 
+PAUSED = "The queue was paused before the provider was called."
 NO_ID = "The provider accepted the job without an id."
 #: Seconds until a job is tried again whose thread is busy with an answer that no job writes;
 #: the end of one that a job writes is noticed at once.
 BUSY_DELAY = 5.0
-#: Seconds between the tries to store an answer while the database is away: ten minutes.
-PATIENCE = (0.2, 0.5, 1, 2, 5, *[10] * 59)
 
 
 class OvertakenError(Exception):
@@ -38,7 +36,7 @@ class LlmGenerationCall(models.AbstractModel):
 
     _name = "llm.generation.call"
     _description = "LLM Generation Call"
-    _inherit = ["llm.generation.verdict", "llm.generation.preparation"]
+    _inherit = ["llm.generation.conclusion", "llm.generation.preparation"]
 
     @api.model
     def _run(self, brief):
@@ -61,10 +59,11 @@ class LlmGenerationCall(models.AbstractModel):
         :return: what the provider said, False on an error
         """
         raw, claim, handle = False, brief.claim, self.env.context.get("generation_call")
+        # The provider may have asked for a pause after the job was claimed.
+        left = handle.gate.left if handle and talk == "_submit" else 0.0
         with self._transaction(lazy=True) as call:
             try:
-                if talk == "_submit":
-                    call._check_pause()
+                call._check_pause(left)
                 answer, raw = getattr(call, talk)(call._recall(brief), claim)
                 call.env.flush_all()  # what was written goes with the answer, or not at all
             except OvertakenError:
@@ -78,7 +77,7 @@ class LlmGenerationCall(models.AbstractModel):
                 text = scrub(answer.error_message, call._key_of(brief))
                 answer = replace(answer, error_message=text)
             answer = replace(answer, pause=getattr(handle, "pause", None))
-            if handle and (wait := answer.wished_pause):
+            if handle and not left and (wait := answer.wished_pause):
                 handle.gate.shut(wait)
             finish = call.env.context.get("generation_finish")
             if finish and not call.env.cr.in_transaction:
@@ -87,61 +86,12 @@ class LlmGenerationCall(models.AbstractModel):
                 call._conclude_or_fail(claim, answer, polling=talk == "_ask")
         return raw
 
-    def _conclude_or_fail(self, claim, answer, *, polling):
-        """Apply an answer; fail the job when it, or what the provider wrote, cannot be stored."""
-        try:
-            self._conclude([(claim, answer)], polling=polling)
-        except Exception as error:
-            if is_away(error):
-                raise
-            self.env.cr.rollback()
-            _logger.exception("The answer of job %s cannot be stored", claim.job_id)
-            self._conclude([(claim, Answer("failed", error_type="internal"))])
-
-    def _conclude(self, pairs, *, polling=False):
-        """Apply answers and commit; wait for a database that is away: the answers are paid for.
-
-        :param pairs: `(claim, answer)` tuples
-        :param bool polling: the provider can be asked for these answers again
-        """
-        for pause in (*PATIENCE, None):
-            has_writes = self.env.cr.in_transaction
-            try:
-                if not self._apply(pairs) and has_writes:
-                    # What an overtaken attempt wrote must not be seen.
-                    self.env.cr.rollback()
-                    self._apply(pairs)
-                self.env.cr.commit()  # pylint: disable=invalid-commit
-                return
-            except psycopg2.Error as error:
-                if pause is None or not is_away(error):
-                    raise
-                with contextlib.suppress(psycopg2.Error):
-                    self.env.cr.rollback()
-                _logger.warning("The database is away (%s), answers wait", type(error).__name__)
-                if has_writes:  # what the provider's code wrote is gone with the transaction
-                    lost = exceptions.UnknownOutcomeError("The database went away with the answer.")
-                    lost = Answer("running") if polling else Answer.from_error(lost)
-                    pairs = [(claim, lost) for claim, _answer in pairs]
-                time.sleep(pause)
+    # === TALK === #
 
     @api.model
-    def _finish(self, pairs):
-        """Store the verdicts of many jobs; one that cannot be stored does not hold up the rest."""
-        try:
-            with self._transaction(lazy=True) as call:
-                call._conclude(pairs)
-        except Exception:
-            if len(pairs) > 1:
-                for pair in pairs:
-                    self._finish([pair])
-                return
-            [(claim, answer)] = pairs
-            _logger.exception("The answer of job %s cannot be stored", claim.job_id)
-            if answer.error_type != "internal":
-                self._finish([(claim, Answer("failed", error_type="internal"))])
-
-    # === TALK === #
+    def _check_pause(self, left):
+        if left:
+            raise exceptions.RateLimitedError(PAUSED, retry_after=left)
 
     @api.model
     def _submit(self, job, claim):

@@ -1,15 +1,11 @@
 import contextlib
-import logging
 
 from odoo import SUPERUSER_ID, api, fields, models, modules
 from odoo.tools import split_every
 
 from ..const import (
-    BUS_JOB_UPDATE,
-    BUS_QUEUE_UPDATE,
     DEFAULT_ANSWER_TOKENS,
     FINAL_STATES,
-    JOB_CHANNEL,
     RUNNER_CHANNEL,
     TRANSITIONS,
 )
@@ -17,12 +13,8 @@ from ..runner import pool
 from ..runner.lazy_cursor import InlineCursor, LazyCursor, read_committed
 from ..runner.statements import queueing as sql
 
-_logger = logging.getLogger(__name__)
-
 #: Jobs that one call of the inline mode runs at most, so that a job which queues itself ends.
 INLINE_LIMIT = 1000
-#: Jobs of one user that one message on the bus tells about at most.
-ANNOUNCED = 50
 #: What computes figures that follow from the states of jobs, by model.
 FIGURES = {
     "llm.generation.queue": "_compute_figures",
@@ -38,7 +30,7 @@ KEPT_CONTEXT = frozenset({
 
 
 class LlmGenerationEngine(models.AbstractModel):
-    """Lets jobs enter their queue, has them processed, and tells whom it concerns.
+    """Lets jobs enter their queue, has them processed, and sees to what follows from a move.
 
     How jobs are claimed is in `llm.generation.claim`, what a claimed job does in
     `llm.generation.call`, how it ends in `llm.generation.verdict`, what time brings in
@@ -48,6 +40,7 @@ class LlmGenerationEngine(models.AbstractModel):
 
     _name = "llm.generation.engine"
     _description = "LLM Generation Engine"
+    _inherit = ["llm.generation.news"]
 
     def _register_hook(self):
         # What was left behind when this server ended need not wait for the first scheduled
@@ -248,53 +241,3 @@ class LlmGenerationEngine(models.AbstractModel):
         """Tell the runners to hang up on jobs that no longer run."""
         for some in split_every(500, jobs.ids):  # a notification holds 8000 bytes
             self._wake("cancel:" + ",".join(map(str, some)))
-
-    @api.model
-    def _notify(self, jobs):
-        """Tell those who wait for jobs, at commit, that something happened to them."""
-        self.env.cr.execute(
-            "SELECT pg_notify(%s, id::text) FROM unnest(%s) AS id", [JOB_CHANNEL, jobs.ids]
-        )
-        # Telling the web clients opens a connection: the runner, where there is one, does it.
-        outbox = self.env.context.get("generation_outbox", pool.outbox(self.env.cr.dbname))
-        if outbox is None:
-            self._announce(jobs)
-        else:
-            ids = jobs.ids
-            self.env.cr.postcommit.add(lambda: outbox.extend(ids))
-
-    @api.model
-    def _announce(self, jobs):
-        """Send the owners of jobs, and the managers, their news over the bus."""
-        for user, mine in jobs.sudo().grouped("user_id").items():
-            payload = [job._bus_payload() for job in mine[:ANNOUNCED]]
-            user._bus_send(BUS_JOB_UPDATE, payload)
-        managers = self.env.ref("llm.group_llm_manager").sudo()
-        managers._bus_send(BUS_QUEUE_UPDATE, {"provider_ids": jobs.provider_id.ids})
-
-    @api.model
-    def _call_hooks(self, jobs):
-        """Tell the threads of jobs that these have ended."""
-        if self.env["llm.thread"]._has_done_hook():
-            for job in jobs:
-                self._call_hook(job)
-
-    @api.model
-    def _owner_context(self, job):
-        user = job.user_id
-        own = user.with_user(user).context_get()
-        of_job = job.company_id.id in user._get_company_ids()
-        companies = (job if of_job else user).company_id.ids
-        return {"lang": own["lang"], "tz": own["tz"], "allowed_company_ids": companies}
-
-    @api.model
-    def _call_hook(self, job):
-        thread = job.thread_id.with_user(job.user_id).with_context(
-            tracking_disable=False, **self._owner_context(job)
-        )
-        try:
-            with self.env.cr.savepoint():
-                thread._on_generation_job_done(job.with_env(thread.env))
-        except Exception:
-            # The answer is paid for: another addon's bug must not undo it.
-            _logger.exception("The hook of thread %s failed on job %s", thread.id, job.id)

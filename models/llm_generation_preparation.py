@@ -2,7 +2,6 @@ from odoo import api, models
 from odoo.exceptions import AccessError
 from odoo.tools import ormcache
 
-from .. import exceptions
 from ..runner.brief import Brief
 from ..runner.statements import queueing as sql
 
@@ -17,7 +16,6 @@ READ_MODELS = {
     "llm.model": "m",
     "llm.provider": "p",
 }
-PAUSED = "The queue was paused before the provider was called."
 
 
 class LlmGenerationPreparation(models.AbstractModel):
@@ -175,15 +173,6 @@ class LlmGenerationPreparation(models.AbstractModel):
         return ""
 
     @api.model
-    def _check_pause(self):
-        """See to it that nobody is called who asked for a pause after the job was claimed.
-
-        :raise RateLimitedError: while the pause lasts
-        """
-        call = self.env.context.get("generation_call")
-        if call and (left := call.gate.left):
-            raise exceptions.RateLimitedError(PAUSED, retry_after=left)
-
     def _recall(self, brief):
         """Return the job of a brief in its owner's environment, without asking the database.
 

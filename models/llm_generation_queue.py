@@ -152,7 +152,8 @@ class LlmGenerationQueue(models.Model):
     def _resume(self):
         self.check_access("write")
         self.sudo().write({"paused_until": False, "refused_by": False})
-        self.env["llm.generation.engine"]._wake()
+        for provider in self.sudo().provider_id:
+            self.env["llm.generation.engine"]._wake(f"go:{provider.id}")
 
     def action_clear_queue(self):
         """Cancel every job that waits.

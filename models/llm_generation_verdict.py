@@ -30,28 +30,38 @@ class LlmGenerationVerdict(models.AbstractModel):
     _inherit = ["llm.generation.engine"]
 
     @api.model
-    def _fence(self, claims):
+    def _fence(self, claims, held=None):
         """Return the jobs, locked, of those claims whose attempt may still end its job.
 
         An attempt that was rescued, cancelled or timed out meanwhile has been overtaken: what it
         brings is thrown away.
+
+        :param list held: gets the claims on jobs that somebody else is changing just now; None
+            waits for them, as long as that takes
         """
-        ids = [claim.job_id for claim in claims]
-        rows = self._select(sql.FENCE, [ids, [claim.token for claim in claims]])
+        params = [[claim.job_id for claim in claims], [claim.token for claim in claims]]
+        rows = self._select(sql.FENCE if held is None else sql.FENCE_FREE, params)
+        found = {row[0] for row in rows}
+        late = [claim for claim in claims if claim.job_id not in found]
+        if late and held is not None:
+            busy = {row[0] for row in self._select(sql.STILL_COUNT, params)} - found
+            held += [claim for claim in late if claim.job_id in busy]
+            late = [claim for claim in late if claim.job_id not in busy]
+        for claim in late:
+            _logger.info("Job %s: the attempt was overtaken", claim.job_id)
         jobs = self.env["llm.generation.job"].sudo().browse(row[0] for row in rows)
         jobs.invalidate_recordset()
-        for job_id in set(ids) - set(jobs._ids):
-            _logger.info("Job %s: the attempt was overtaken", job_id)
         return jobs
 
     @api.model
-    def _apply(self, pairs):
+    def _apply(self, pairs, held=None):
         """Apply answers within the current transaction.
 
         :param pairs: `(claim, answer)` tuples
+        :param list held: see `_fence()`; what is held is left alone
         :return: how many of them still counted
         """
-        jobs = self._fence([claim for claim, _answer in pairs])
+        jobs = self._fence([claim for claim, _answer in pairs], held)
         tokens = {job.id: job.attempt_token for job in jobs}
         late = [pair for pair in pairs if tokens.get(pair[0].job_id) != pair[0].token]
         answers = {claim.job_id: answer for claim, answer in pairs if (claim, answer) not in late}
@@ -77,13 +87,18 @@ class LlmGenerationVerdict(models.AbstractModel):
         for outcome, which in told.items():
             _logger.info("%s: job %s", outcome.capitalize(), ", ".join(which))
         for claim, answer in late:
-            if answer.external_job_id:
-                data = json.dumps(answer.provider_data) if answer.provider_data else None
-                params = {"external": answer.external_job_id, "data": data}
-                params |= {"job": claim.job_id, "token": claim.token}
-                touches = ["llm.generation.job", "llm.generation.attempt"]
-                self._change(sql.LATE_EXTERNAL, params, touches=touches)
+            if answer.external_job_id and claim not in (held or ()):
+                self._note_late(claim, answer)
         return len(jobs)
+
+    @api.model
+    def _note_late(self, claim, answer):
+        """Keep the id of an external job whose attempt was overtaken, so that it can be ended."""
+        data = json.dumps(answer.provider_data) if answer.provider_data else None
+        params = {"external": answer.external_job_id, "data": data}
+        params |= {"job": claim.job_id, "token": claim.token}
+        touches = ["llm.generation.job", "llm.generation.attempt"]
+        self._change(sql.LATE_EXTERNAL, params, touches=touches)
 
     @api.model
     def _with_known_messages(self, jobs, answers):

@@ -61,7 +61,7 @@ class Calls(dict):
         self[brief.claim.token] = Call(brief.claim, self._gates[brief.provider_id])
 
     def hear(self, payload):
-        """Obey a notification: some jobs were cancelled, or a provider asked for a pause."""
+        """Obey a notification: some jobs were cancelled, or a provider's pause begins or ends."""
         what, _colon, rest = payload.partition(":")
         if what == "cancel":
             job_ids = set(rest.split(","))
@@ -71,6 +71,8 @@ class Calls(dict):
         elif what == "pause":
             provider_id, seconds = rest.split(":")
             self._gates[int(provider_id)].shut(float(seconds))
+        elif what == "go":
+            self._gates[int(rest)].open()
 
 
 def hang_up(response):

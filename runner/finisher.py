@@ -13,10 +13,16 @@ BATCH = 200
 GATHER = 0.002
 #: Seconds that the first one waits at most.
 LONGEST_GATHER = 0.02
+#: Seconds until a verdict is tried again whose job somebody is changing.
+HELD = 0.05
 
 
 class Finisher(threading.Thread):
-    """Takes `(claim, answer)` pairs from the calls' threads and hands them to `store(pairs)`."""
+    """Takes `(claim, answer)` pairs from the calls' threads and hands them to `store(pairs)`.
+
+    That returns the pairs to try again: a business transaction that holds one job for minutes
+    does not hold up the verdicts of all others.
+    """
 
     def __init__(self, name, store, calls):
         """Make a thread.
@@ -38,23 +44,27 @@ class Finisher(threading.Thread):
 
     def run(self):
         """Store what comes, until `stop()`."""
-        is_over = False
+        held, is_over = [], False
         while not is_over:
-            pairs = self._gather()
+            pairs = self._gather(HELD if held else None)
             is_over = None in pairs
-            pairs = [pair for pair in pairs if pair]
+            pairs = held + [pair for pair in pairs if pair]
+            held = []
             if not pairs:
                 continue
             try:
-                self._store(pairs)
+                held = self._store(pairs) or []
             except Exception:
                 # The thread must go on: everything that ends later passes through here.
                 _logger.exception("%s answers were lost", len(pairs))
 
-    def _gather(self):
+    def _gather(self, timeout):
         """Return what comes until nothing more does: a busy stream of answers is stored in
-        batches, not in crumbs."""
-        pairs = [self._queue.get()]
+        batches, not in crumbs. Nothing comes of it when the first is not there in time."""
+        try:
+            pairs = [self._queue.get(timeout=timeout)]
+        except queue.Empty:
+            return []
         latest = time.monotonic() + LONGEST_GATHER
         while len(pairs) < min(BATCH, len(self._calls)) and time.monotonic() < latest:
             try:

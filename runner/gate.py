@@ -15,6 +15,10 @@ class Gate:
 
     def __init__(self, clock=time.monotonic):
         self._clock = clock
+        self.open()
+
+    def open(self):
+        """Forget the pause: somebody has ended it."""
         self._shut_at = self._until = float("-inf")
 
     def shut(self, seconds):

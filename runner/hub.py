@@ -38,6 +38,9 @@ class Ear:
         heard = self._heard.wait(timeout)
         self._heard.clear()
         if self._hub.is_over:
+            if not threading.main_thread().is_alive():  # no hub would live for long
+                time.sleep(min(timeout, GLANCE))
+                return True
             self._hub = _join(self._hub.dbname, self._hub.channel, self)
             return True
         return heard

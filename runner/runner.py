@@ -8,17 +8,17 @@ import time
 
 import psycopg2
 
-from odoo import SUPERUSER_ID, api
-from odoo.modules.registry import Registry
+from odoo import SUPERUSER_ID
 
 from ..const import RUNNER_CHANNEL
 from . import limits, pool
 from .call import Calls
+from .deadlines import Deadlines
 from .finisher import Finisher
-from .lazy_cursor import LazyCursor
 from .listener import Listener
 from .news import News
 from .pace import Pace
+from .short_use import Models
 from .wakeup import Wakeup
 from .workers import Workers
 
@@ -40,17 +40,17 @@ class Runner(threading.Thread):
         self.listener = None
         self.workers = None
         self.pollers = Workers(limits.POLLERS, f"{self.name}.poll", self.wake)
+        self.messenger = Workers(1, f"{self.name}.news", lambda: None)
         self.outbox = News()
+        self._models = Models(dbname, generation_outbox=self.outbox)
         self.calls = Calls()
         self.finisher = Finisher(f"{self.name}.finish", self._finish, self.calls)
         self._stopping = threading.Event()
         self._ready = threading.Event()
         self._claiming = threading.Lock()
-        self._due = dict.fromkeys(("upkeep", "news", "clock", "claim"), 0.0)
+        self._due = Deadlines("upkeep", "news", "clock", "claim")
         self._woken = Wakeup()
         self._last_work = time.monotonic()
-        self._registry = None
-        self._checked_at = 0.0
         self._is_full = False
         self._pace = Pace()
         self._may_retire = True
@@ -103,19 +103,19 @@ class Runner(threading.Thread):
 
     def _is_over(self):
         # A worker process of Odoo says its end only by letting its main thread return.
-        if self._registry is not None and "llm.generation.engine" not in self._registry:
-            return True  # uninstalled
+        if not self._models.are_installed:
+            return True
         return self._stopping.is_set() or not threading.main_thread().is_alive()
 
     def _register(self):
-        life = self._model("llm.generation.life")
+        life = self._models.get("llm.generation.life")
         slots = life._runner_slots(limits.SLOTS)
         if self.workers is None:
             self.workers = Workers(slots, f"{self.name}.call", self._worker_is_free)
         self.runner_id = life._register_runner(self.title, slots, self.runner_id)
         while not self._take_life_lock():  # a dead connection of ours still holds it
             self.runner_id = life._register_runner(self.title, slots)
-        self._due = dict.fromkeys(self._due, 0.0)
+        self._due.reset()
         self._ready.set()
 
     def _take_life_lock(self):
@@ -128,44 +128,30 @@ class Runner(threading.Thread):
             deadline = time.monotonic() + limits.GRACE
         while self.calls and time.monotonic() < deadline:
             self.listener.wait(0.1)
-        calls, life = list(self.calls.values()), self._model("llm.generation.life")
+        calls, life = list(self.calls.values()), self._models.get("llm.generation.life")
         life._give_back_claims([call.claim for call in calls])
         for call in calls:
             call.cancel()
+        self.outbox.close()
         self._send_news()
         life._sign_off(self.runner_id)
 
     # === WORK === #
 
-    def _model(self, name, **context):
-        """Return a model for short use; it holds no connection between its statements."""
-        now = time.monotonic()
-        if self._registry is None or now > self._checked_at + limits.REGISTRY_CHECK:
-            # Another process may have installed a module.
-            self._checked_at = now
-            try:
-                self._registry = Registry(self.dbname).check_signaling()
-            except psycopg2.Error:
-                if self._registry is None:
-                    raise
-                # What must wait for the database waits where its answer is not lost meanwhile.
-                _logger.info("Runner %s cannot look for new modules now", self.title)
-        context = {"generation_outbox": self.outbox, **context}
-        return api.Environment(LazyCursor(self._registry), SUPERUSER_ID, context)[name]
-
     def _tick(self):
-        now = time.monotonic()
-        if (self._woken.is_set or now >= self._due["claim"]) and not self._pace.rest:
+        if (self._woken.is_set or self._due.has_come("claim")) and not self._pace.rest:
             self._pace.begin()
-            self._look(now)
+            self._look()
             self._pace.end()
-        if now >= self._due["news"] and self.outbox:  # what waits for a slot waits not for this
-            self._due["news"] = now + limits.NEWS
-            self.pollers.submit(self._send_news)
-        if now >= self._due["clock"]:
+        # What waits for a slot, or for a provider's answer, does not hold this up.
+        if self.outbox and self._due.has_come("news"):
+            self._due.put_off("news", limits.NEWS)
+            if self.messenger.free:
+                self.messenger.submit(self._send_news)
+        if self._due.has_come("clock"):
             self._obey_the_clock()
-        if now >= self._due["upkeep"]:
-            self._due["upkeep"] = now + limits.HEARTBEAT
+        if self._due.has_come("upkeep"):
+            self._due.put_off("upkeep", limits.HEARTBEAT)
             self._keep_house()
         if self.calls:
             self._last_work = time.monotonic()
@@ -174,19 +160,21 @@ class Runner(threading.Thread):
             return
         self._wait()
 
-    def _look(self, now):
+    def _look(self):
         """Claim from the queues where something happened, and note when to look at all of them."""
-        due, queue_ids = self._due["claim"], self._woken.take()
-        queue_ids = queue_ids if now < due else None
+        queue_ids = self._woken.take()
+        if self._due.has_come("claim"):
+            queue_ids = None
+        if queue_ids is None:
+            self._due.put_off("claim", limits.HEARTBEAT)
         wait = self._claim(queue_ids)[1]
-        then = time.monotonic() + (wait or limits.HEARTBEAT)
-        self._due["claim"] = then if queue_ids is None else min(due, then)
+        if wait:
+            self._due.bring_forward("claim", wait)
 
     def _wait(self):
         """Wait until something is heard or due."""
-        due = [self._due[what] for what in ("upkeep", "clock", "claim")]
-        due += [self._due["news"]] if self.outbox else []
-        left = 0.0 if self._woken.is_set else min(due) - time.monotonic()
+        what = ("upkeep", "clock", "claim", *(["news"] if self.outbox else []))
+        left = 0.0 if self._woken.is_set else self._due.left(*what)
         self._hear(min(limits.GLANCE, max(left, self._pace.rest)))
 
     def _hear(self, timeout):
@@ -199,26 +187,27 @@ class Runner(threading.Thread):
 
     def _expect_the_clock(self):
         """Something may be due earlier than was known."""
-        self._due["clock"] = min(self._due["clock"], time.monotonic() + limits.CLOCK_DELAY)
+        self._due.bring_forward("clock", limits.CLOCK_DELAY)
 
     def _obey_the_clock(self):
         """Do what is due by time, and note when to look again."""
-        upkeep = self._model("llm.generation.upkeep")
+        upkeep = self._models.get("llm.generation.upkeep")
+        self._due.put_off("clock", limits.HEARTBEAT)
         seconds = upkeep._next_due()
         if seconds == 0:
             upkeep._promote()
             upkeep._retry_due()
             if (free := self.pollers.free) and (claims := upkeep._claim_polls(free)):
-                for brief in self._model("llm.generation.preparation")._prepare(claims):
+                for brief in self._models.get("llm.generation.preparation")._prepare(claims):
                     self.pollers.submit(self._execute, brief, "_poll")
             for job_id in upkeep._claim_cancellations():
                 self.pollers.submit(upkeep._cancel_at_provider, job_id)
             seconds = upkeep._next_due()
         # What is due and cannot be done now, as all pollers are at it, must not make this spin.
-        pause = limits.HEARTBEAT if seconds is None else max(seconds, limits.CLOCK_DELAY)
-        self._due["clock"] = time.monotonic() + min(pause, limits.HEARTBEAT)
-        if seconds is not None and seconds < limits.LINGER:
-            self._last_work = time.monotonic()  # crons would be late for external jobs
+        if seconds is not None:
+            self._due.bring_forward("clock", max(seconds, limits.CLOCK_DELAY))
+            if seconds < limits.LINGER:
+                self._last_work = time.monotonic()  # crons would be late for external jobs
         self._woken.set()  # perhaps a queue's pause is over
 
     def claim(self, queue_ids=None):
@@ -230,19 +219,27 @@ class Runner(threading.Thread):
         with self._claiming:
             # A runner that leaves would sign off with what another thread claims for it.
             while not self._is_over() and (free := self.workers.free):
-                model = self._model("llm.generation.preparation")
+                model = self._models.get("llm.generation.preparation")
                 count, briefs, wait = model._take(free, self.runner_id, self.title, queue_ids)
                 if threading.current_thread() is self:
                     self._hear(0.0)  # a provider may have asked for a pause meanwhile
                 for brief in briefs:
-                    self.calls.add(brief)
-                    self.workers.submit(self._execute, brief, "_run")
+                    self._start(brief)
                 started += count
                 if count < free:
                     break
             self._is_full = not self.workers.free
         self._last_work = time.monotonic() if started else self._last_work
         return started, wait
+
+    def _start(self, brief):
+        self.calls.add(brief)
+        try:
+            self.workers.submit(self._execute, brief, "_run")
+        except RuntimeError:
+            # No thread is to be had: whoever keeps house gives back what is not in `calls`.
+            self.calls.pop(brief.claim.token, None)
+            raise
 
     def _execute(self, brief, method):
         """Run or poll one job; the work of a worker thread."""
@@ -257,7 +254,7 @@ class Runner(threading.Thread):
             self.finisher.put(claim, answer)
 
         try:
-            model = self._model(
+            model = self._models.get(
                 "llm.generation.call",
                 generation_call=self.calls.get(token),
                 generation_finish=finish,
@@ -271,29 +268,32 @@ class Runner(threading.Thread):
                 self._expect_the_clock()
 
     def _finish(self, pairs):
+        held = []
         try:
-            self._model("llm.generation.call", generation_lends_cursor=True)._finish(pairs)
+            call = self._models.get("llm.generation.call", generation_lends_cursor=True)
+            held = call._finish(pairs)
         finally:
-            for claim, _answer in pairs:
+            for claim in {claim for claim, _answer in pairs} - {claim for claim, _answer in held}:
                 self.calls.pop(claim.token, None)
             self._expect_the_clock()
+        return held
 
     def _keep_house(self):
-        life = self._model("llm.generation.life")
+        life = self._models.get("llm.generation.life")
         if not life._heartbeat(self.runner_id):
             _logger.warning("Runner %s was taken for dead, and signs on again", self.title)
             self._register()
         with self._claiming:  # what is claimed just now is not lost
             life._give_back_lost(self.runner_id, list(self.calls))
         life._rescue(limits.LIFE_SIGN, limits.LIFE_LOCK)
-        self._model("llm.generation.upkeep")._fail_overdue()
+        self._models.get("llm.generation.upkeep")._fail_overdue()
 
     def _send_news(self):
-        self.outbox.send(self._model("llm.generation.upkeep")._send_news)
+        self.outbox.send(self._models.get("llm.generation.upkeep")._send_news)
 
     def _retire(self):
         """End for lack of work. A job that was queued at this very moment is not forgotten."""
         pool.retire(self)
         self._stopping.set()
-        if self._model("llm.generation.upkeep")._has_work():
+        if self._models.get("llm.generation.upkeep")._has_work():
             pool.ensure(self.dbname)

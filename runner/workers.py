@@ -34,14 +34,28 @@ class Workers:
         return max(0, self.size - self._busy)
 
     def submit(self, function, *args):
-        """Run `function(*args)` in one of the threads."""
+        """Run `function(*args)` in one of the threads.
+
+        :raise RuntimeError: when the system gives no thread, and there is none yet
+        """
         with self._lock:
+            if self._threads < min(self._busy + 1, self.size):
+                self._add_thread()
             self._busy += 1
-            if self._threads < min(self._busy, self.size):
-                self._threads += 1
-                threading.Thread(target=self._loop, name=self.name, daemon=True).start()
             # Within the lock: a thread that ends for lack of work looks here once more.
             self._work.put((function, args))
+
+    def _add_thread(self):
+        try:
+            threading.Thread(target=self._loop, name=self.name, daemon=True).start()
+        except RuntimeError:  # no memory, or a limit of the system
+            if not self._threads:
+                raise
+            _logger.warning(
+                "%s goes on with %s threads: no more are to be had", self.name, self._threads
+            )
+        else:
+            self._threads += 1
 
     def _loop(self):
         while True:

@@ -5,6 +5,7 @@ from . import test_brief_examples
 from . import test_concurrency
 from . import test_contract
 from . import test_crons
+from . import test_deadlines
 from . import test_dashboard_tours
 from . import test_direct_generation
 from . import test_doctests
@@ -15,6 +16,7 @@ from . import test_hub
 from . import test_lazy_cursor
 from . import test_llm_generation_bulk
 from . import test_llm_generation_call
+from . import test_llm_generation_conclusion
 from . import test_llm_generation_dashboard
 from . import test_llm_generation_engine
 from . import test_llm_generation_figures

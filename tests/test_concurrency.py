@@ -150,6 +150,44 @@ class TestConcurrency(BaseCase):
             self.assertIs(job.check_status(), False)
             self.assertEqual((job.state, job.prompt_tokens, job.is_active), ("completed", 3, False))
 
+    def test_who_holds_a_job_holds_up_no_other_verdict(self):
+        with self._env() as env:
+            jobs = env["llm.generation.job"].create([
+                {"thread_id": self.thread_id, "generation_inputs": {"prompt": str(number)}}
+                for number in range(3)
+            ])
+            jobs.action_queue()
+            queue = env["llm.generation.queue"]._get_or_create_queue(self.provider_id)
+            queue_id, ids = queue.id, jobs.ids
+        with self._env() as env:
+            claims, _wait = env["llm.generation.claim"]._claim(3, queue_ids=[queue_id])
+            pairs = [(claim, Answer("completed")) for claim in claims]
+        with self._env() as holder, self._env() as env:
+            holder.cr.execute(
+                "SELECT FROM llm_generation_job WHERE id = %s FOR NO KEY UPDATE", [ids[1]]
+            )
+            held = env["llm.generation.call"]._finish(pairs)
+            self.assertEqual([claim.job_id for claim, _answer in held], [ids[1]])
+            self.assertEqual(self._count("completed"), 2)
+            self.assertEqual(env["llm.generation.call"]._finish(held), held)
+        with self._env() as env:
+            self.assertEqual(env["llm.generation.call"]._finish(held), [])
+        self.assertEqual(self._count("completed"), 3)
+
+    def test_a_verdict_on_a_job_that_moved_is_not_kept(self):
+        with self._env() as env:
+            job = env["llm.generation.job"].create({"thread_id": self.thread_id})
+            job.action_queue()
+            queue = env["llm.generation.queue"]._get_or_create_queue(self.provider_id)
+            queue_id = queue.id
+        with self._env() as env:
+            claims, _wait = env["llm.generation.claim"]._claim(3, queue_ids=[queue_id])
+        with self._env() as env:
+            env["llm.generation.job"].browse(claims[0].job_id).action_cancel()
+        with self._env() as env:
+            held = env["llm.generation.call"]._finish([(claims[0], Answer("completed"))])
+        self.assertEqual((held, self._count("cancelled")), ([], 1))
+
     def _running(self):
         return self._count("running")
 

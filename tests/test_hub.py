@@ -1,7 +1,7 @@
 import contextlib
 import threading
 import time
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import psycopg2
 
@@ -76,6 +76,18 @@ class TestHub(TransactionCase):
         thread.join(10)
         self.assertFalse(thread.is_alive())
         self.assertFalse(self._hubs())
+
+    def test_nobody_looks_for_another_while_the_server_goes_down(self):
+        with self._listen("7") as ear:
+            [thread] = self._hubs()
+            with patch.object(
+                hub.threading, "main_thread", lambda: Mock(**{"is_alive.return_value": False})
+            ):
+                thread.join(10)
+                begin = time.monotonic()
+                self.assertTrue(ear.wait(5))
+                self.assertGreaterEqual(time.monotonic() - begin, hub.GLANCE)
+                self.assertFalse(self._hubs())
 
     def test_a_database_that_is_away_is_told(self):
         away = psycopg2.OperationalError("away")

@@ -1,4 +1,5 @@
 from datetime import timedelta
+from unittest.mock import patch
 
 from odoo import fields
 from odoo.tests import BaseCase, tagged
@@ -43,12 +44,14 @@ class TestGate(BaseCase):
         for brief in (mine, other):
             calls.add(brief)
 
-        for payload in ("pause:7:20.000", "cancel:8,9", "queued", "slot"):
+        for payload in ("pause:7:20.000", "cancel:8,9", "queued", "slot", "go:8"):
             calls.hear(payload)
 
         self.assertGreater(calls[7].gate.left, 19)
         self.assertEqual(calls[8].gate.left, 0)
         self.assertEqual((calls[7].cancelled, calls[8].cancelled), (False, True))
+        calls.hear("go:7")
+        self.assertEqual(calls[7].gate.left, 0)
 
     def test_only_who_is_limited_wants_a_pause(self):
         cases = [
@@ -94,6 +97,28 @@ class TestPause(LlmGenerationCommon):
         self._assert_waits(job)
         left = (self.queue.paused_until - fields.Datetime.now()).total_seconds()
         self.assertAlmostEqual(left, 20, delta=2)
+
+    def test_who_is_held_back_here_does_not_keep_the_gate_shut(self):
+        _job, claim = self._claimed()
+        now = [100.0]
+        gate = Gate(clock=lambda: now[0])
+        gate.shut(20)
+        now[0] += LASTS - 0.1
+
+        self._call(claim, self._brief(claim), gate)
+
+        self.assertTrue(gate.left)
+        now[0] += 0.2
+        self.assertEqual(gate.left, 0)
+
+    def test_who_ends_the_pause_opens_the_gates(self):
+        self.queue.paused_until = fields.Datetime.now() + timedelta(seconds=20)
+        engine = type(self.env["llm.generation.engine"])
+        with patch.object(engine, "_wake") as wake:
+            self.queue.action_process_queue()
+        self.assertIn(
+            f"go:{self.queue.provider_id.id}", [call.args[0] for call in wake.call_args_list]
+        )
 
     def test_who_is_refused_shuts_the_gate_at_once(self):
         self.service.answers["create"] = [RateLimitedError("Slowly.", retry_after=20)]

@@ -57,6 +57,33 @@ class TestWorkers(BaseCase):
         self.assertTrue(freed.acquire(timeout=5))
         self.assertEqual(done, [1])
 
+    def test_work_is_done_by_the_threads_there_are(self):
+        started, go_on = threading.Event(), threading.Event()
+        workers = Workers(3, "test", lambda: None)
+        self.addCleanup(go_on.set)
+        workers.submit(lambda: started.set() or go_on.wait(5))
+        self.assertTrue(started.wait(5))
+        done = threading.Event()
+        logger = "odoo.addons.llm_generate_job.runner.workers"
+        with patch.object(threading.Thread, "start", side_effect=RuntimeError):
+            with self.assertLogs(logger, "WARNING"):
+                workers.submit(done.set)
+            with self.assertRaises(RuntimeError):
+                Workers(1, "test", None).submit(done.set)
+        self.assertEqual(workers.free, 1)
+        go_on.set()
+        self.assertTrue(done.wait(5))
+
+    def test_work_that_found_no_thread_takes_no_place(self):
+        workers = Workers(2, "test", lambda: None)
+        no_thread = patch.object(threading.Thread, "start", side_effect=RuntimeError)
+        with no_thread, self.assertRaises(RuntimeError):
+            workers.submit(print)
+        self.assertEqual(workers.free, 2)
+        done = threading.Event()
+        workers.submit(done.set)
+        self.assertTrue(done.wait(5))
+
 
 @tagged("post_install", "-at_install")
 class TestFinisher(BaseCase):
@@ -115,6 +142,25 @@ class TestFinisher(BaseCase):
         finisher.put(2, "answer")
         self.assertTrue(stored.wait(5))
 
+    def test_what_is_held_is_tried_again_and_holds_up_nothing(self):
+        stored, tries, ended = [], [], threading.Event()
+
+        def store(pairs):
+            held = [pair for pair in pairs if pair[0] == 1 and len(tries) < 3]
+            tries.extend(held)
+            stored.extend(pair for pair in pairs if pair not in held)
+            if len(stored) == 2:
+                ended.set()
+            return held
+
+        finisher = self._finisher(store, calls=[1])
+        finisher.put(1, "held")
+        finisher.start()
+        time.sleep(0.01)
+        finisher.put(2, "free")
+        self.assertTrue(ended.wait(5))
+        self.assertEqual(stored, [(2, "free"), (1, "held")])
+
     def test_the_end_comes_after_everything_is_stored(self):
         stored = []
         finisher = Finisher("test", stored.extend, range(100))
@@ -128,17 +174,27 @@ class TestFinisher(BaseCase):
 @tagged("post_install", "-at_install")
 class TestNews(BaseCase):
     def test_each_job_is_told_of_once(self):
-        told, news = [], News([7, 3, 7])
+        told, news = [], News()
+        news.add([7, 3, 7])
         news.send(told.append)
         news.send(told.append)
         self.assertEqual(told, [[3, 7]])
 
     def test_what_a_database_that_is_away_does_not_take_is_told_later(self):
-        told, news = [], News([3])
+        told, news = [], News()
+        news.add([3])
         news.send(Mock(side_effect=psycopg2.OperationalError))
-        news.append(4)
+        news.add([4])
         news.send(told.append)
         self.assertEqual(told, [[3, 4]])
+
+    def test_who_comes_after_the_end_is_told_so(self):
+        told, news = [], News()
+        self.assertTrue(news.add([1]))
+        news.close()
+        self.assertFalse(news.add([2]))
+        news.send(told.append)
+        self.assertEqual(told, [[1]])
 
 
 @tagged("post_install", "-at_install")

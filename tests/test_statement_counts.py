@@ -4,6 +4,7 @@ from unittest.mock import patch
 
 from ..runner import pool
 from ..runner.answer import Answer, Claim
+from ..runner.news import News
 from .common import LlmGenerationCommon
 
 #: Statements between a commit that queues a job, or many, and the call, savepoints of the test
@@ -98,11 +99,11 @@ class TestStatementCounts(LlmGenerationCommon):
 
     def test_the_runner_of_this_process_tells_the_web_clients(self):
         job = self._create_job()
-        with patch.object(pool, "outbox", return_value=[]) as outbox:
+        with patch.object(pool, "outbox", return_value=News()) as outbox:
             job.action_queue()
-            self.assertEqual(outbox.return_value, [])
+            self.assertFalse(outbox.return_value)
             self.env.cr.postcommit.run()
-            self.assertEqual(outbox.return_value, [job.id])
+            outbox.return_value.send(lambda ids: self.assertEqual(ids, [job.id]))
 
     def test_a_cancellation_that_the_provider_has_to_hear_of_is_due_now(self):
         upkeep = self.env["llm.generation.upkeep"]

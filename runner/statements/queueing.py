@@ -122,16 +122,21 @@ READ_ONE = """
     WHERE j.id = %s
 """
 
-#: The jobs whose attempts may still end them. Waits for whoever is changing one just now; in
-#: the order of the ids, so that two that wait for each other's jobs cannot be.
-FENCE = """
+#: The jobs whose attempts may still end them.
+STILL_COUNT = """
     SELECT j.id FROM llm_generation_job j
     JOIN unnest(%s::int[], %s::int[]) AS claim (job_id, token)
       ON claim.job_id = j.id AND claim.token = COALESCE(j.attempt_token, 0)
     WHERE j.state = 'running'
     ORDER BY j.id
-    FOR NO KEY UPDATE OF j
 """
+
+#: The same, locked. Waits for whoever is changing one just now; in the order of the ids, so that
+#: two that wait for each other's jobs cannot be.
+FENCE = f"{STILL_COUNT} FOR NO KEY UPDATE OF j"
+
+#: The same without those that somebody is changing just now.
+FENCE_FREE = f"{FENCE} SKIP LOCKED"
 
 #: The provider accepted a job whose attempt had been overtaken: it has to be told, now or
 #: before the next attempt.
