@@ -51,3 +51,4 @@ from . import test_translations
 from . import test_wakeup
 from . import test_webhook
 from . import test_webhook_signatures
+from . import test_workers
