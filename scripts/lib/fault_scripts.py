@@ -3,7 +3,7 @@
 import os
 import re
 
-from . import paths, processes
+from . import fault_table, paths, processes
 from .odoo_tests import tail
 from .say import step
 
@@ -15,6 +15,7 @@ def scripts():
 
 
 def run(lab, tally, seed_folder):
+    table = lab.folder / "fault_table.log"
     for script in scripts():
         step(f"{script.stem} …")
         log = lab.folder / f"{script.stem}.log"
@@ -22,6 +23,7 @@ def run(lab, tally, seed_folder):
             **lab.instance.environment,
             "LLM_SEED": str(seed_folder),
             "PYTHONDONTWRITEBYTECODE": "1",
+            fault_table.VARIABLE: str(table),
             **{key: value for key, value in os.environ.items() if key.startswith("LLM_TEST_")},
         }
         with log.open("ab") as file:
@@ -35,6 +37,7 @@ def run(lab, tally, seed_folder):
             f"{script.stem}: {passed} passed, {failed} failed, status {status}",
             tail(log, 60),
         )
+    fault_table.check(tally, fault_table.read(table), [script.stem for script in scripts()])
 
 
 def _closing_line(log):

@@ -7,6 +7,7 @@ from fault_lab import FaultLab
 from lib.commands import wait_for
 from lib.say import run_main, step
 from lib.tally import Tally
+from weather_table import report
 
 LIMIT = 2.0
 #: group: (service, order). All of them take long enough to be cancelled.
@@ -59,6 +60,9 @@ def check_mode(lab, tally, mode, server, providers):
             f"{took:.2f} s: {fake.calls(group)}\n{log_tails([server])}",
         )
         step(f"{mode}, {group}: the call ended {took:.2f} s after the cancelling began")
+    since = min(cancelled_at.values())
+    report(lab, tally, f"cancelled in the call, {mode}", providers, since=since,
+           ends={"cancelled"}, explained=())  # fmt: skip
     answered = wait_for(lambda: all(is_answered(fake, group) for group in LATE), 20)
     tally.check(answered, f"{mode}: the late answers did come")
     time.sleep(1)

@@ -1,9 +1,12 @@
 """`while job.state in …: job.check_status()` ends with the job, even in one long transaction."""
 
+import time
+
 from evidence import check_completed, log_tails
 from fault_lab import FaultLab
 from lib.say import run_main, step
 from lib.tally import Tally
+from weather_table import report
 
 #: What runs in Odoo's shell: another process than the server, and no transaction but its own.
 LOOP = """
@@ -62,6 +65,7 @@ def main():
         for group, (service, order, _state, _seconds) in CALLS.items():
             lab.fake.order(group=group, **order)
             providers[group] = lab.add_provider(group, service)
+        since = time.time()
         for mode in ("threaded", "prefork"):
             [server] = lab.start_servers(**{mode: 1})
             lab.start_runners([server])
@@ -69,6 +73,9 @@ def main():
             for group, one in found.items():
                 check_loop(tally, mode, group, one, server)
             server.stop()
+        ends = {state for _service, _order, state, _seconds in CALLS.values()}
+        fault = "asked within one long transaction"
+        report(lab, tally, fault, providers, since=since, ends=ends, explained=())
         for group in ("jobs", "sync", "chat"):
             check_completed(lab, tally, lab.jobs(providers[group]), f"{group}: all are completed")
     return tally.close()

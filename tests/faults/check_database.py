@@ -10,6 +10,7 @@ from fault_lab import FaultLab
 from lib.commands import wait_for
 from lib.say import run_main, step
 from lib.tally import Tally
+from weather_table import report
 
 #: group: (service, jobs before each restart, limit)
 LOADS = {"chats": ("faultchat", 60, 4), "sync": ("fault", 60, 4), "jobs": ("fault", 20, 20)}
@@ -41,8 +42,10 @@ def main():
             lab.restart_postgres(signum)
             step(f"PostgreSQL is back after {signum.name}")
             serve_again(tally, prefork)
+        since = time.time()
         ended = lab.wait_ended(150, *providers.values())
         tally.check(ended, "nothing is stuck after the last restart", log_tails(lab.servers))
+        report(lab, tally, "PostgreSQL restarted and crashed", providers, since=since)
         for group, provider in providers.items():
             check_group(lab, tally, group, provider)
         tally.check(threaded.process.is_alive() and threaded.process.pid == pid,

@@ -10,6 +10,7 @@ from evidence import check_completed, check_logs, check_submissions
 from fault_lab import FaultLab
 from lib.say import run_main, step
 from lib.tally import Tally
+from weather_table import report
 
 #: Kills, and seconds between them.
 KILLS, PAUSE = 7, 3
@@ -32,8 +33,11 @@ def main():
         lab.start_servers(threaded=2, prefork=2)
         lab.start_runners(lab.servers)
         kill_servers(lab, providers)
+        since = time.time()
         ended = lab.wait_ended(STUCK + 30, *providers.values())
         tally.check(ended, "nothing is stuck after the last kill")
+        fault = f"{KILLS} kills of servers and workers"
+        report(lab, tally, fault, providers, since=since, explained={"worker_died"})
         for group, provider in providers.items():
             check_group(lab, tally, group, provider)
         check_logs(tally, lab.servers)

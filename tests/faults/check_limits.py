@@ -1,9 +1,12 @@
 """Four servers, one limit a provider: never exceeded, no job lost, no job submitted twice."""
 
+import time
+
 from evidence import check_completed, check_logs, check_submissions
 from fault_lab import FaultLab
 from lib.say import run_main, step
 from lib.tally import Tally
+from weather_table import report
 
 #: group: (service, jobs, limit)
 LOADS = {"jobs": ("fault", 2000, 5), "chats": ("faultchat", 300, 3)}
@@ -22,7 +25,10 @@ def main():
         for group, (_service, count, _limit) in LOADS.items():
             lab.add_jobs(providers[group], (f"job {number}" for number in range(count)))
         step("the jobs are queued")
+        since = time.time()
         tally.check(lab.wait_ended(300, *providers.values()), "the jobs end in time")
+        fault = "four servers, one limit"
+        report(lab, tally, fault, providers, since=since, explained=())
         for group in LOADS:
             check_group(lab, tally, group, providers[group])
         check_logs(tally, servers)

@@ -9,6 +9,7 @@ from lib.commands import wait_for
 from lib.lab import environment
 from lib.say import run_main, step
 from lib.tally import Tally
+from weather_table import report
 
 RETRY_AFTER, DOWN = 8, 30
 #: Ends of an attempt that a provider which is away brings about.
@@ -40,6 +41,8 @@ def check_rate_limit(lab, tally):
     tally.check(not early, f"no call within {RETRY_AFTER} s after the 429", f"{refusal} {early}")
     late = later[0]["at"] - refusal["until"] - RETRY_AFTER if later else 99
     tally.check(late < 5, "the next call follows the pause at once", f"it came {late:.1f} s later")
+    end = refusal["until"] + RETRY_AFTER
+    report(lab, tally, f"429 for {RETRY_AFTER} s", {"limited": provider}, since=end, explained=())
     jobs = lab.jobs(provider)
     check_completed(lab, tally, jobs, "limited: all are completed")
     tally.check(not any(job["retry_count"] for job in jobs), "it costs no retry", describe(jobs))
@@ -68,11 +71,13 @@ def start_late(lab):
     lab.add_jobs(providers["late-chat"], ["never 1", "never 2"], max_retries=0)
     lab.add_jobs(providers["late-sync"], ["sync 1", "sync 2"], max_retries=0)
     lab.add_jobs(providers["late-job"], ["job 1", "job 2"], max_retries=0)
-    begin = time.monotonic()
+    begin = time.time()
 
     def check(tally):
         ended = lab.wait_ended(40, *providers.values())
         tally.check(ended, "what takes too long is ended", log_tails(lab.servers))
+        report(lab, tally, "answers later than the timeout", providers, since=begin,
+               ends={"completed", "failed"}, explained={"timeout"})  # fmt: skip
         found = {job["key"]: job for group in providers for job in lab.jobs(providers[group])}
         check_completed(lab, tally, [found.pop("once 1")], "timed out once, then answered")
         calls = fake.calls("late-chat", "chat")
@@ -81,7 +86,7 @@ def start_late(lab):
         told = {call["key"] for call in fake.calls("late-job", "cancel")}
         tally.check(told == {"job 1", "job 2"}, "late jobs are cancelled there", str(told))
         # By now the answers are there that nobody waits for any more.
-        time.sleep(max(0, begin + 25 - time.monotonic()))
+        time.sleep(max(0, begin + 25 - time.time()))
         answered = [call["outcome"] for call in fake.calls("late-sync", "create")]
         tally.check(answered == ["ok", "ok"], "the late answers did come", str(answered))
         late = [job for group in providers for job in lab.jobs(providers[group])]
@@ -113,11 +118,14 @@ def check_down(lab, tally):
     step("the provider is down")
     time.sleep(DOWN)
     lab.fake.up()
+    since = time.time()
     step("the provider is back")
     if not lab.wait_ended(20, *providers.values()):
         retry_now(lab, tally, providers)
     ended = lab.wait_ended(60, *providers.values())
     tally.check(ended, "everything ends after the provider is back", log_tails(lab.servers))
+    report(lab, tally, f"the provider down for {DOWN} s", providers, since=since,
+           explained={"unknown_outcome"})  # fmt: skip
     for group, provider in providers.items():
         jobs = lab.jobs(provider)
         check_completed(lab, tally, jobs, f"{group}: all are completed")

@@ -1,9 +1,12 @@
 """Two providers say 429 for a while, amid 200 jobs each: nobody calls meanwhile, no job fails."""
 
+import time
+
 from evidence import check_completed, check_logs, check_submissions, log_tails
 from fault_lab import FaultLab
 from lib.say import run_main, step
 from lib.tally import Tally
+from weather_table import report
 
 JOBS, LIMIT, RETRY_AFTER = 200, 8, 20
 #: Calls that are answered before the provider has had enough.
@@ -28,11 +31,14 @@ def main():
             lab.fake.order(group=group, times=FIRST, delay=[0.02, 0.1])
         servers = lab.start_servers(threaded=2)
         lab.start_runners(servers)
+        since = time.time()
         for group in SERVICES:
             keys = (f"job {number}" for number in range(JOBS))
             lab.add_jobs(providers[group], keys, max_retries=0)
         ended = lab.wait_ended(RETRY_AFTER + 60, *providers.values())
         tally.check(ended, "the pause ends", log_tails(servers))
+        fault = f"a rate limit for {RETRY_AFTER} s"
+        report(lab, tally, fault, providers, since=since + RETRY_AFTER, explained=())
         for group, provider in providers.items():
             check_group(lab, tally, group, provider)
         check_logs(tally, servers)

@@ -9,6 +9,7 @@ from fault_lab import FaultLab
 from lib.commands import wait_for
 from lib.say import run_main, step
 from lib.tally import Tally
+from weather_table import report
 
 #: Seconds that a server may take to end: Odoo's own service files wait longer.
 END = 30
@@ -90,8 +91,11 @@ def check_stopped(lab, tally, mode, database, providers):
 
 
 def check_after(lab, tally, mode, database, providers):
+    since = time.time()
     ended = lab.wait_ended(90, *providers.values(), database=database)
     tally.check(ended, f"{mode}: the rest ends after the restart", log_tails(lab.servers))
+    report(lab, tally, f"SIGTERM in the call, {mode}", providers, since=since,
+           explained={None}, database=database)  # fmt: skip
     for group, provider in providers.items():
         jobs = lab.jobs(provider, database)
         check_completed(lab, tally, jobs, f"{group}: all are completed")

@@ -1,6 +1,7 @@
 """Sixty calls in flight hold no transaction open, and few connections."""
 
 import threading
+import time
 
 import psycopg2
 from evidence import check_completed, log_tails
@@ -9,6 +10,7 @@ from lib import postgres
 from lib.commands import wait_for
 from lib.say import run_main, step
 from lib.tally import Tally
+from weather_table import report
 
 #: Seconds that each call takes.
 CALL = 10
@@ -71,6 +73,7 @@ def main():
         lab.start_runners([server])
         watch = Watch(lab, server)
         watch.start()
+        since = time.time()
         for number in range(2):
             for group, (_service, count, _order) in CALLS.items():
                 lab.add_jobs(providers[group], (f"{number}.{one}" for one in range(count)))
@@ -79,9 +82,10 @@ def main():
             tally.check(lab.wait_ended(60, *providers.values()), "they end", log_tails([server]))
         watch.over.set()
         watch.join()
+        report(lab, tally, f"{TOTAL} slow calls at once", providers, since=since, explained=())
         for group, provider in providers.items():
             check_completed(lab, tally, lab.jobs(provider), f"{group}: all are completed")
-        report(tally, watch)
+        check_watch(tally, watch)
     return tally.close()
 
 
@@ -89,7 +93,7 @@ def in_flight(lab):
     return sum(call["outcome"] == "open" for call in lab.fake.calls())
 
 
-def report(tally, watch):
+def check_watch(tally, watch):
     seconds, query = watch.idle
     tally.check(seconds < IDLE, f"no transaction was idle for {IDLE} s", f"{seconds:.2f} s {query}")
     seconds, query = watch.oldest

@@ -16,6 +16,7 @@ from lib.commands import wait_for
 from lib.lab import environment
 from lib.say import run_main, step
 from lib.tally import Tally
+from weather_table import report
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
@@ -38,7 +39,10 @@ def main():
         answers = Counter()
         for _batch in range(RACES // BATCH):
             answers += run_batch(lab, provider, servers, secret)
+        since = time.time()
         tally.check(lab.wait_ended(120, provider), "the jobs end in time")
+        report(lab, tally, "webhooks, polls and cancellations at once", {"races": provider},
+               since=since, ends={"completed", "cancelled"}, explained=())  # fmt: skip
         check_jobs(lab, tally, provider)
         told = {status for kind, status in answers if kind == "webhook"}
         tally.check(told <= {200, 409}, "each webhook is answered, and soon", str(dict(answers)))

@@ -254,7 +254,8 @@ class FaultLab(Lab):
         return self.rows(
             f"""
             SELECT j.id, j.state, j.error_type, j.error_message, j.retry_count, j.duration,
-                j.external_job_id, j.output_message_id, j.thread_id,
+                j.external_job_id, j.output_message_id, j.thread_id, j.retry_at,
+                EXTRACT(EPOCH FROM j.completed_at) AS ended,
                 trim(replace(j.generation_inputs->>'prompt', '{PROMPT_MARK}', '')) AS key,
                 COALESCE((
                     SELECT array_agg(m.id) FROM mail_message m
