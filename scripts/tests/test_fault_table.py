@@ -19,6 +19,7 @@ GOOD = fault_table.Row(
 
 class TestFaultTable(unittest.TestCase):
     def setUp(self):
+        super().setUp()
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.path = Path(folder.name) / "table.log"

@@ -22,6 +22,8 @@ LATE = {
     "late-answer": ("fault", {"delay": 12}),
     "late-headers": ("openai", {"delay": 12, "late_headers": True}),
 }
+#: Holds something to a bar in seconds.
+ALONE = True
 
 
 def main():

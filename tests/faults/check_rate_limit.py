@@ -17,6 +17,8 @@ ON_ITS_WAY = 1.0
 #: Seconds after the pause in which the next call has to come; a busy machine is allowed for.
 SOON = 8
 SERVICES = {"chats": "faultchat", "jobs": "fault"}
+#: Holds something to a bar in seconds.
+ALONE = True
 
 
 def main():

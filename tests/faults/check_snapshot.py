@@ -25,6 +25,8 @@ TOTAL = sum(count for _service, count, _order in CALLS.values())
 #: for a whole call; a quarter of that is more than any thread waits for its turn on a busy
 #: machine. Connections that the calls may take.
 IDLE, CONNECTIONS = CALL / 4, 28
+#: Holds something to a bar in seconds.
+ALONE = True
 #: Sessions that are `idle` have no transaction but, for a moment, that in which PostgreSQL itself
 #: hands them a notification; it dates that one back to their last statement.
 WATCH = """

@@ -25,6 +25,8 @@ from signatures import new_secret, sign_standard
 RACES, BATCH = 1000, 100
 #: Seconds that a webhook's answer may take; a busy machine is allowed for.
 SOON = 5.0
+#: Holds something to a bar in seconds.
+ALONE = True
 
 
 def main():
