@@ -10,6 +10,7 @@ from odoo.exceptions import AccessError, MissingError, UserError
 from .. import exceptions
 from ..runner import thread_lock
 from ..runner.answer import Answer, total
+from ..runner.handover import received
 from ..runner.database import is_away
 from ..runner.http_errors import classify, scrub, traceback_of
 from ..runner.watch import Watch
@@ -58,7 +59,7 @@ class LlmGenerationCall(models.AbstractModel):
         :param str talk: the method that speaks, `_submit` or `_ask`
         :return: what the provider said, False on an error
         """
-        raw, claim, handle = False, brief.claim, self.env.context.get("generation_call")
+        raw, claim, handle = False, brief.claim, received(self.env, "generation_call")
         # The provider may have asked for a pause after the job was claimed.
         left = handle.gate.left if handle and talk == "_submit" else 0.0
         with self._transaction(lazy=True) as call:
@@ -79,7 +80,7 @@ class LlmGenerationCall(models.AbstractModel):
             answer = replace(answer, pause=getattr(handle, "pause", None))
             if handle and not left and (wait := answer.wished_pause):
                 handle.gate.shut(wait)
-            finish = call.env.context.get("generation_finish")
+            finish = received(call.env, "generation_finish")
             if finish and not call.env.cr.in_transaction:
                 finish(claim, answer)
             else:

@@ -9,7 +9,7 @@ from ..const import (
     RUNNER_CHANNEL,
     TRANSITIONS,
 )
-from ..runner import pool
+from ..runner import handover, pool
 from ..runner.lazy_cursor import InlineCursor, LazyCursor, read_committed
 from ..runner.statements import queueing as sql
 
@@ -55,9 +55,9 @@ class LlmGenerationEngine(models.AbstractModel):
     def _is_inline(self):
         """Whether jobs run in the caller's thread and transaction, as in tests.
 
-        A test keeps its data in one transaction that no other thread sees.
+        A test's data is in one transaction that no other thread sees. Nobody else may choose it.
         """
-        return self.env.context.get("generation_inline", bool(modules.module.current_test))
+        return bool(modules.module.current_test) and self.env.context.get("generation_inline", True)
 
     @api.model
     @contextlib.contextmanager
@@ -71,7 +71,7 @@ class LlmGenerationEngine(models.AbstractModel):
         if inline := self._is_inline():
             self.env.flush_all()
             cr = InlineCursor(self.env.cr)
-        elif lazy and self.env.context.get("generation_lends_cursor") and not self.env.cr.closed:
+        elif lazy and handover.received(self.env, "generation_lent") and not self.env.cr.closed:
             cr = self.env.cr  # that of a runner's thread, which needs it for nothing else
         else:
             cr = LazyCursor(self.env.registry) if lazy else self.env.registry.cursor()

@@ -4,7 +4,7 @@ import logging
 from odoo import api, models
 
 from ..const import BUS_JOB_UPDATE, BUS_QUEUE_UPDATE, JOB_CHANNEL
-from ..runner import pool
+from ..runner import handover, pool
 
 _logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class LlmGenerationNews(models.AbstractModel):
             "SELECT pg_notify(%s, id::text) FROM unnest(%s) AS id", [JOB_CHANNEL, jobs.ids]
         )
         # Telling the web clients opens a connection: the runner, where there is one, does it.
-        outbox = self.env.context.get("generation_outbox", pool.outbox(self.env.cr.dbname))
+        outbox = handover.received(self.env, "generation_outbox", pool.outbox(self.env.cr.dbname))
         if outbox is None:
             self._announce(jobs)
         else:

@@ -3,6 +3,7 @@ from odoo.exceptions import AccessError
 from odoo.tools import ormcache
 
 from ..runner.brief import Brief
+from ..runner.handover import received
 from ..runner.statements import queueing as sql
 
 #: Errors after which nothing runs at the provider any more.
@@ -184,7 +185,7 @@ class LlmGenerationPreparation(models.AbstractModel):
             fields_ = self.env.registry[model]._fields
             for name, value in values.items():
                 fields_[name]._get_cache(self.env)[record_id] = value
-        call = self.env.context.get("generation_call")
+        call = received(self.env, "generation_call")
         context = {
             **self.env.context,
             **brief.context,

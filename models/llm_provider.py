@@ -1,6 +1,7 @@
 from odoo import api, models
 
 from ..exceptions import NoJobInterfaceError
+from ..runner.handover import received
 from ..runner.webhook_signatures import verify_standard
 
 
@@ -38,7 +39,7 @@ class LlmProvider(models.Model):
         return self._watched(super().generate, *args, **kwargs)
 
     def _watched(self, method, *args, **kwargs):
-        watch = self.env.context.get("generation_watch")
+        watch = received(self.env, "generation_watch")
         return watch.ask(method, *args, **kwargs) if watch else method(*args, **kwargs)
 
     @api.private

@@ -15,6 +15,7 @@ from . import limits, pool
 from .call import Calls
 from .deadlines import Deadlines
 from .finisher import Finisher
+from .handover import LENT
 from .listener import Listener
 from .news import News
 from .pace import Pace
@@ -258,7 +259,7 @@ class Runner(threading.Thread):
                 "llm.generation.call",
                 generation_call=self.calls.get(token),
                 generation_finish=finish,
-                generation_lends_cursor=True,
+                generation_lent=LENT,
             )
             getattr(model, method)(brief)
             model.env.registry.signal_changes()
@@ -270,7 +271,7 @@ class Runner(threading.Thread):
     def _finish(self, pairs):
         held = []
         try:
-            call = self._models.get("llm.generation.call", generation_lends_cursor=True)
+            call = self._models.get("llm.generation.call", generation_lent=LENT)
             held = call._finish(pairs)
         finally:
             for claim in {claim for claim, _answer in pairs} - {claim for claim, _answer in held}:
