@@ -8,6 +8,7 @@ from . import llm_generation_bulk
 from . import llm_generation_runner
 from . import llm_generation_attempt
 from . import llm_generation_queue
+from . import llm_generation_queue_guard
 from . import llm_generation_queue_panel
 from . import llm_generation_bucket
 from . import llm_generation_model_limit
