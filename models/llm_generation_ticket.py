@@ -49,7 +49,8 @@ class LlmGenerationTicket(models.AbstractModel):
         default=lambda self: secrets.token_urlsafe(),
         readonly=True,
         copy=False,
-        groups="base.group_system",
+        exportable=False,
+        groups=fields.NO_ACCESS,
     )
     webhook_deliveries = fields.Json(
         readonly=True,
