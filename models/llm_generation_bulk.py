@@ -1,4 +1,5 @@
 from odoo import api, models
+from odoo.exceptions import UserError
 
 from ..const import DEFAULT_PRIORITY
 
@@ -23,6 +24,7 @@ class LlmGenerationJob(models.Model):
 
     def _bulk_action(self, what, value=None):
         """Return the action that calls `apply_bulk()` for some jobs after the other."""
+        self.check_access("read")
         params = {"what": what, "value": value, "ids": self._bulk_selection().ids}
         return {"type": "ir.actions.client", "tag": "llm_generation_bulk", "params": params}
 
@@ -45,9 +47,12 @@ class LlmGenerationJob(models.Model):
         :param str what: `retry`, `cancel` or `prioritise`
         :param int value: the new priority
         :return: `{"done": number, "refused": {reason: number}}`; the reasons are sentences' ends
+        :raise UserError: for anything else to do
         """
         jobs = self.exists()
         jobs.check_access("read")
+        if what not in self._bulk_methods():
+            raise UserError(self.env._("This action is not known any more. Reload the page."))
         able, refused = self.browse(), {}
         for job, reason in jobs._bulk_reasons(what).items():
             if reason:

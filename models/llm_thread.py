@@ -196,6 +196,7 @@ class LlmThread(models.Model):
 
     def action_view_generation_jobs(self):
         """Open the jobs of this thread."""
+        self.check_access("read")
         action = self.env["ir.actions.act_window"]._for_xml_id(
             "llm_generate_job.llm_generation_job_action"
         )
@@ -206,6 +207,7 @@ class LlmThread(models.Model):
     def get_generation_history(self):
         """Return the newest jobs of the thread, newest first, as dicts of plain values."""
         self.ensure_one()
+        self.check_access("read")
         jobs = self.env["llm.generation.job"].search(
             [("thread_id", "=", self.id)], limit=HISTORY_LIMIT
         )
@@ -219,6 +221,7 @@ class LlmThread(models.Model):
     def get_generation_stats(self):
         """Return the figures of the thread's jobs as a dict."""
         self.ensure_one()
+        self.check_access("read")
         counts = dict(
             self.env["llm.generation.job"]._read_group(
                 [("thread_id", "=", self.id)], ["state"], ["__count"]
