@@ -42,6 +42,8 @@ from . import test_ratelimit
 from . import test_readme
 from . import test_res_config_settings
 from . import test_res_users
+from . import test_rights_fields
+from . import test_rights_matrix
 from . import test_runner_threads
 from . import test_schema
 from . import test_security
