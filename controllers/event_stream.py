@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 
+import psycopg2
 import requests
 
 from odoo import api
@@ -13,7 +14,7 @@ from odoo.tools import config, json_default
 
 from ..const import JOB_CHANNEL
 from ..exceptions import GenerationError
-from ..runner.http_errors import classify
+from ..runner.http_errors import classify, scrub, traceback_of
 from ..runner.hub import listen
 
 _logger = logging.getLogger(__name__)
@@ -55,9 +56,10 @@ class EventStream:
         except (UserError, GenerationError, requests.RequestException) as error:
             _logger.info("Thread %s got no answer: %s", self.thread_id, type(error).__name__)
             known = error if isinstance(error, UserError) else classify(error)
-            yield self._fail(env, str(known))
-        except Exception:
-            _logger.warning("Thread %s got no answer", self.thread_id, exc_info=True)
+            yield self._fail(env, scrub(known, self._key(env)))
+        except Exception as error:  # noqa: BLE001 it is logged without the key
+            trace = traceback_of(error, self._key(env))
+            _logger.warning("Thread %s got no answer\n%s", self.thread_id, trace)
             yield self._fail(env)
         finally:
             # Also when the client is gone: what came of a direct answer is kept.
@@ -131,6 +133,12 @@ class EventStream:
             " so, tell an administrator."
         )
         return self._encode({"type": "error", "error": text})
+
+    def _key(self, env):
+        """Return the key that the answer was asked with, which nobody is told."""
+        with contextlib.suppress(psycopg2.Error):  # of a transaction that is broken already
+            return env["llm.thread"].browse(self.thread_id or ()).provider_id._told_key()
+        return ""
 
     def _keep(self, response):
         self.open_response = response

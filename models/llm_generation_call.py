@@ -9,10 +9,11 @@ from odoo.exceptions import AccessError, MissingError, UserError
 
 from .. import exceptions
 from ..runner import thread_lock
-from ..runner.answer import Answer, total
-from ..runner.handover import received
+from ..runner.answer import Answer, job_id_of, total
 from ..runner.database import is_away
-from ..runner.http_errors import classify, scrub, traceback_of
+from ..runner.handover import received
+from ..runner.http_errors import classify, traceback_of
+from ..runner.untrusted import scrub, storable
 from ..runner.watch import Watch
 
 _logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class LlmGenerationCall(models.AbstractModel):
         with self._transaction(lazy=True) as call:
             try:
                 call._check_pause(left)
-                answer, raw = getattr(call, talk)(call._recall(brief), claim)
+                answer, raw = call._heard(brief, talk)
                 call.env.flush_all()  # what was written goes with the answer, or not at all
             except OvertakenError:
                 call.env.cr.rollback()
@@ -74,9 +75,7 @@ class LlmGenerationCall(models.AbstractModel):
                 call.env.cr.rollback()
                 key = call._key_of(brief)
                 answer = call._answer_of(error, claim, polling=talk == "_ask", key=key)
-            if answer.error_message:
-                text = scrub(answer.error_message, call._key_of(brief))
-                answer = replace(answer, error_message=text)
+                answer = answer.without(key)
             answer = replace(answer, pause=getattr(handle, "pause", None))
             if handle and not left and (wait := answer.wished_pause):
                 handle.gate.shut(wait)
@@ -88,6 +87,14 @@ class LlmGenerationCall(models.AbstractModel):
         return raw
 
     # === TALK === #
+
+    @api.model
+    def _heard(self, brief, talk):
+        """Return the answer, and what the provider said, without its key."""
+        job = self._recall(brief)
+        answer, raw = getattr(self, talk)(job, brief.claim)
+        key = job.provider_id._told_key() or (answer.error_message and self._key_of(brief))
+        return answer.without(key), storable(raw, key, hides_names=True)
 
     @api.model
     def _check_pause(self, left):
@@ -109,7 +116,7 @@ class LlmGenerationCall(models.AbstractModel):
             return answer, result
         if not result:
             raise exceptions.ProviderFailedError(NO_ID)
-        return Answer("running", external_job_id=str(result)), result
+        return Answer("running", external_job_id=job_id_of(result)), result
 
     @api.model
     def _end_earlier_try(self, job):
@@ -122,10 +129,9 @@ class LlmGenerationCall(models.AbstractModel):
         try:
             job.provider_id.cancel_generation_job(job)
         except Exception as error:  # noqa: BLE001 what it was worth trying for comes anyway
+            trace = traceback_of(error, job.provider_id._told_key())
             self.env.cr.rollback()
-            _logger.warning(
-                "Job %s: its earlier try was not cancelled\n%s", job.id, traceback_of(error)
-            )
+            _logger.warning("Job %s: its earlier try was not cancelled\n%s", job.id, trace)
         field._update_cache(job, None)
 
     @api.model
@@ -197,7 +203,7 @@ class LlmGenerationCall(models.AbstractModel):
     @api.model
     def _forget_partial_answer(self, job, claim):
         """Remove what an attempt left behind that broke in the middle of its answer."""
-        partial = job.sudo().output_message_id  # the answer's author is nobody
+        partial = job.sudo().output_message_id  # sudo: the answer's author is nobody
         if partial and self._fence([claim]):
             partial.unlink()
             self.env.cr.commit()  # pylint: disable=invalid-commit

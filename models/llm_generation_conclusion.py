@@ -9,9 +9,11 @@ from odoo import api, models
 from .. import exceptions
 from ..runner.answer import Answer
 from ..runner.database import is_away
+from ..runner.http_errors import traceback_of
 
 _logger = logging.getLogger(__name__)
 
+UNSTORED = "The answer of job %s cannot be stored\n%s"
 #: Seconds between the tries to store an answer while the database is away: ten minutes.
 PATIENCE = (0.2, 0.5, 1, 2, 5, *[10] * 59)
 
@@ -38,7 +40,7 @@ class LlmGenerationConclusion(models.AbstractModel):
             if is_away(error):
                 raise
             self.env.cr.rollback()
-            _logger.exception("The answer of job %s cannot be stored", claim.job_id)
+            _logger.error(UNSTORED, claim.job_id, traceback_of(error))  # noqa: TRY400 it is scrubbed
             self._conclude([(claim, Answer("failed", error_type="internal"))])
 
     def _conclude(self, pairs, *, polling=False, held=None):
@@ -92,11 +94,11 @@ class LlmGenerationConclusion(models.AbstractModel):
         try:
             with self._transaction(lazy=True) as call:
                 call._conclude(pairs, held=held)
-        except Exception:
+        except Exception as error:  # noqa: BLE001 whatever it is, the rest goes on
             if len(pairs) > 1:
                 return [late for pair in pairs for late in self._finish([pair])]
             [(claim, answer)] = pairs
-            _logger.exception("The answer of job %s cannot be stored", claim.job_id)
+            _logger.error(UNSTORED, claim.job_id, traceback_of(error))  # noqa: TRY400 it is scrubbed
             if answer.error_type == "internal":
                 return []
             return self._finish([(claim, Answer("failed", error_type="internal"))])

@@ -2,14 +2,17 @@ import json
 
 from markupsafe import Markup
 
-from odoo import models
+from odoo import api, models
 from odoo.exceptions import UserError
 from odoo.tools import html2plaintext
 
 from ..runner.schema import validator
+from ..runner.untrusted import is_storable
 
 #: Bytes of `generation_inputs`; files belong into attachments.
 INPUT_LIMIT = 1_000_000
+#: What a job is asked with, and comes from anywhere.
+KEPT = frozenset({"generation_inputs", "identity_key", "name"})
 #: Uses of a model that answer with files.
 MEDIA_USES = ("generation", "image_generation")
 
@@ -19,6 +22,32 @@ class LlmGenerationRequest(models.AbstractModel):
 
     _name = "llm.generation.request"
     _description = "LLM Generation Request"
+
+    @api.model_create_multi
+    def create(self, vals_list):
+        self._check_storable(vals_list)
+        return super().create(vals_list)
+
+    def write(self, vals):
+        self._check_storable([vals])
+        return super().write(vals)
+
+    @api.model
+    def _check_storable(self, vals_list):
+        """Refuse what a person or an addon asks for and PostgreSQL cannot hold.
+
+        :raise UserError: for inputs that are nested too deeply, or have impossible values
+        """
+        for vals in vals_list:
+            for name in KEPT & vals.keys():
+                if not is_storable(vals[name]):
+                    raise UserError(
+                        self.env._(
+                            "%s cannot be kept: it is nested too deeply, or has a number or a"
+                            " character that JSON does not allow.",
+                            self._fields[name]._description_string(self.env),
+                        )
+                    )
 
     def _check_inputs(self):
         """Validate the inputs against the model's `input_schema`, where it has one.
@@ -41,12 +70,14 @@ class LlmGenerationRequest(models.AbstractModel):
             raise UserError(
                 self.env._(
                     "The model %(model)s does not accept these inputs:\n%(errors)s",
+                    # sudo: the job names its model.
                     model=self.model_id.sudo().name,
                     errors="\n".join(errors),
                 )
             )
 
     def _is_media(self):
+        # sudo: what the job does depends on its model, not on who looks.
         return self.model_id.sudo().model_use in MEDIA_USES
 
     def _structured_inputs(self):
@@ -55,6 +86,7 @@ class LlmGenerationRequest(models.AbstractModel):
         return self.generation_inputs or question
 
     def _input_schema(self):
+        # sudo: as for its use.
         details = self.model_id.sudo().details
         schema = details.get("input_schema") if isinstance(details, dict) else None
         return json.loads(schema) if isinstance(schema, str) else schema
@@ -81,6 +113,7 @@ class LlmGenerationRequest(models.AbstractModel):
         prompt = inputs.get("prompt") if isinstance(inputs, dict) else None
         if not self.input_message_id and prompt and not self._is_media():
             message = self.thread_id.message_post(body=str(prompt), llm_role="user")
+            # sudo: its owner changes nothing of a job that runs.
             self.sudo().input_message_id = message
         return self.input_message_id
 

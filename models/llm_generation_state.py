@@ -3,7 +3,8 @@ from datetime import datetime
 from odoo import fields, models
 from odoo.exceptions import UserError
 
-from ..const import FINAL_STATES, STATES, TRANSITIONS
+from ..const import ERROR_MESSAGE_LIMIT, FINAL_STATES, STATES, TRANSITIONS
+from ..runner.untrusted import scrub
 
 
 class LlmGenerationState(models.AbstractModel):
@@ -37,6 +38,8 @@ class LlmGenerationState(models.AbstractModel):
         :param values: further values to write with the state
         :return: the jobs that moved
         """
+        if told := values.get("error_message"):  # maybe by another addon
+            values["error_message"] = scrub(told)[:ERROR_MESSAGE_LIMIT]
         moved = self.filtered(lambda job: job.state in TRANSITIONS[target])
         was_running = moved.filtered(lambda job: job.state == "running")
         now = datetime.now()  # not that of `fields`: the durations want more than whole seconds

@@ -122,11 +122,13 @@ class LlmGenerationUpkeep(models.AbstractModel):
 
         :return: whether one runs
         """
+        # sudo: the scheduled action looks after everybody's jobs.
         Job = self.env["llm.generation.job"].sudo()
         running = [("state", "=", "running"), ("external_job_id", "!=", False)]
         if not Job.search_count(running, limit=1):
             return False
         at = fields.Datetime.now() + timedelta(seconds=30)
+        # sudo: scheduled actions are the administrators'.
         self.env.ref("llm_generate_job.ir_cron_check_jobs").sudo()._trigger(at=at)
         return True
 
@@ -211,7 +213,9 @@ class LlmGenerationUpkeep(models.AbstractModel):
                 _logger.info("Job %s: cancelled at the provider: %s", job_id, bool(done))
             except Exception as error:  # noqa: BLE001 the job has ended, whatever it says
                 _logger.warning(
-                    "Job %s: the provider did not cancel it\n%s", job_id, traceback_of(error)
+                    "Job %s: the provider did not cancel it\n%s",
+                    job_id,
+                    traceback_of(error, job.provider_id._told_key()),
                 )
 
     # === OLD JOBS AND NEWS === #
@@ -223,6 +227,7 @@ class LlmGenerationUpkeep(models.AbstractModel):
         :return: how many were removed
         """
         if days is None:
+            # sudo: parameters are the administrators'.
             param = self.env["ir.config_parameter"].sudo()
             kept = param.get_param("llm_generate_job.retention_days")
             days = int(kept) if kept else DEFAULT_RETENTION_DAYS

@@ -1,6 +1,7 @@
 from odoo import api, models
 
 from ..exceptions import NoJobInterfaceError
+from ..runner.guarded import disarm, guard
 from ..runner.handover import received
 from ..runner.webhook_signatures import verify_standard
 
@@ -26,21 +27,38 @@ class LlmProvider(models.Model):
     @api.model_create_multi
     def create(self, vals_list):
         providers = super().create(vals_list)
+        # sudo: whoever may make a provider gets its queue with it.
         queues = self.env["llm.generation.queue"].sudo()
         queues.create([{"provider_id": provider.id} for provider in providers])
         return providers
 
     @api.private
     def chat(self, *args, **kwargs):
-        return self._watched(super().chat, *args, **kwargs)
+        return self._watched(self._guarded, super().chat, *args, **kwargs)
 
     @api.private
     def generate(self, *args, **kwargs):
-        return self._watched(super().generate, *args, **kwargs)
+        return self._watched(self._guarded, super().generate, *args, **kwargs)
 
     def _watched(self, method, *args, **kwargs):
         watch = received(self.env, "generation_watch")
         return watch.ask(method, *args, **kwargs) if watch else method(*args, **kwargs)
+
+    def _guarded(self, method, *args, **kwargs):
+        """Call a method of a service; what it says, and raises, is made fit to be kept."""
+        try:
+            answer = method(*args, **kwargs)
+        except Exception as error:
+            disarm(error, self._told_key())
+            raise
+        return guard(answer, self._told_key)
+
+    def _told_key(self):
+        """Return the API key where it was read in this transaction, without a statement.
+
+        A service that did not read it cannot have told it.
+        """
+        return self._fields["api_key"]._get_cache(self.env).get(self.id) or ""
 
     @api.private
     def create_generation_job(self, job_record):
@@ -99,6 +117,7 @@ class LlmProvider(models.Model):
         if hasattr(self, f"{self.service}_verify_generation_webhook"):
             return self._dispatch("verify_generation_webhook", job_record, headers, body)
         queue = self.env["llm.generation.queue"]._get_or_create_queue(self)
+        # sudo: a webhook comes from nobody who logged in.
         return verify_standard(headers, body, queue.sudo().webhook_secret)
 
     def get_generation_queue_info(self):
@@ -110,6 +129,7 @@ class LlmProvider(models.Model):
         self.ensure_one()
         if hasattr(self, f"{self.service}_get_generation_queue_info"):
             return self._dispatch("get_generation_queue_info")
+        # sudo: figures over all users' jobs, and no job of them.
         queue = self.env["llm.generation.queue"]._get_or_create_queue(self).sudo()
         waiting, limit = queue.queued_jobs_count, queue.max_concurrent_jobs
         rounds = -(-waiting // limit)

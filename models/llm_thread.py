@@ -3,6 +3,7 @@ from odoo.exceptions import UserError
 from odoo.fields import Domain
 
 from ..const import ACTIVE_STATES, STATES
+from ..runner.guarded import said, said_json
 
 #: `generate_response()` queues by itself when this many jobs of the provider wait or run.
 BUSY_SLOTS = 3
@@ -64,6 +65,16 @@ class LlmThread(models.Model):
         generating = Domain("generation_job_ids", "in", jobs)
         return generating if True in value else ~generating
 
+    # === MESSAGES === #
+
+    def message_post(self, *, llm_role=None, body_json=None, **kwargs):
+        """Post a message; what a provider says in it is made fit to be kept and shown."""
+        if llm_role and llm_role != "user":
+            key = self.provider_id._told_key()
+            kwargs["body"] = said(kwargs.get("body"), key)
+            body_json = said_json(body_json, key, bounded=llm_role == "assistant")
+        return super().message_post(llm_role=llm_role, body_json=body_json, **kwargs)
+
     # === GENERATION === #
 
     @api.private
@@ -103,6 +114,7 @@ class LlmThread(models.Model):
         info = provider.get_generation_queue_info()
         if info.get("supports_jobs", provider._implements("create_generation_job")):
             return True
+        # sudo: figures over all users' jobs decide, and no job is told.
         queue = self.env["llm.generation.queue"]._get_or_create_queue(provider).sudo()
         if queue.always_queue:
             return True

@@ -2,16 +2,20 @@
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .. import exceptions
 from ..const import ERROR_TYPES
 from .backoff import RATE_LIMIT_DELAY
-from .http_errors import scrub
+from .guarded import DATA_LIMIT
+from .untrusted import printable, scrub, storable, text_of, without
 
 PROVIDER_STATES = ("queued", "running", "completed", "failed", "cancelled")
 #: Seconds; a provider may ask for any wait, but a date has to come of it.
 LONGEST_WAIT = 366 * 86400
+NO_ID = "The provider gave the job an id that is none."
+#: Characters of a provider's id of a job.
+LONGEST_ID = 1000
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Answer:
         if not isinstance(values, dict) or values.get("state") not in PROVIDER_STATES:
             state = values.get("state") if isinstance(values, dict) else type(values).__name__
             raise exceptions.ProviderFailedError(
-                f"The provider answered with an unknown state: {str(state)[:80]}"
+                f"The provider answered with an unknown state: {text_of(state)[:80]}"
             )
         message = values.get("output_message_id")
         message_id = getattr(message, "id", message)
@@ -64,7 +68,7 @@ class Answer:
         return cls(
             state=values["state"],
             output_message_id=message_id if is_id else None,
-            external_job_id=str(values.get("external_job_id") or "") or None,
+            external_job_id=job_id_of(values.get("external_job_id")),
             error_type=error_type,
             error_message=scrub(error) if error else None,
             retry_after=_number(values.get("retry_after"), 0, LONGEST_WAIT),
@@ -83,6 +87,20 @@ class Answer:
             error_type=error.error_type,
             error_message=scrub(error),
             retry_after=_number(error.retry_after, 0, LONGEST_WAIT),
+        )
+
+    def without(self, key):
+        """Return the answer without a credential, wherever the provider put it.
+
+        :param str key: empty for none
+        """
+        if not key:
+            return self
+        return replace(
+            self,
+            error_message=self.error_message and scrub(self.error_message, key),
+            external_job_id=self.external_job_id and without(self.external_job_id, key),
+            provider_data=storable(self.provider_data, key, hides_names=True),
         )
 
     @property
@@ -121,12 +139,24 @@ def _number(value, low, high):
     return min(high, max(low, value))
 
 
+def job_id_of(value):
+    """Return a provider's id of a job as text, None where there is none.
+
+    :raise ProviderFailedError: when it cannot be one
+    """
+    text = text_of(value or "")
+    if len(text) > LONGEST_ID or printable(text, one_way=True) != text:
+        raise exceptions.ProviderFailedError(NO_ID)
+    return text or None
+
+
 def _storable(data):
     """Return a dict as JSON in PostgreSQL can hold it, None for anything else."""
     if not data or not isinstance(data, dict):
         return None
+    data = storable(data, hides_names=True)
     try:
-        text = json.dumps(data, allow_nan=False, ensure_ascii=False)
-        return json.loads(text.encode("utf-8", "replace").replace(b"\\u0000", b""))
-    except (TypeError, ValueError, RecursionError):
+        text = json.dumps(data, allow_nan=False)
+    except (TypeError, ValueError):
         return None
+    return json.loads(text) if len(text) <= DATA_LIMIT else None

@@ -12,6 +12,7 @@ import traceback
 import requests
 
 from .. import exceptions
+from .untrusted import LONGEST_ERROR, scrub
 
 #: Providers' codes that mean "pay first", whatever the status.
 QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
@@ -23,33 +24,22 @@ CONTENT_CODES = frozenset({
     "exceed_context_size_error",
     "moderation_blocked",
 })
-#: Anything that looks like a credential, so that no provider's error text spreads one.
-SECRET_RE = re.compile(
-    r"(?i)\b(?:sk|pk|rk|r8|fal|key|ghp|whsec)[-_][\w*.-]{6,}|bearer\s+\S+|(?<=key=)[^&\s]+|(?<=token=)[^&\s]+"
-)
-#: Characters of a key at least: replacing a shorter one would garble the sentence.
-SHORTEST_KEY = 6
+#: What PostgreSQL adds to the sentence of an error, up to the next exception of a traceback.
+ROW_RE = re.compile(r"\n(?:DETAIL|CONTEXT):.*?(?=\n\n|\Z)", re.DOTALL)
 DURATION_RE = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-def scrub(text, key=""):
-    """Return `text` without what looks like a credential, as PostgreSQL can store it.
-
-    :param str key: a credential that looks like none, hidden if it is long enough to be one
-
-    >>> scrub("Incorrect API key provided: sk-abcdefgh12345678.")
-    'Incorrect API key provided: [hidden]'
-    """
-    text = str(text).replace("\x00", "").encode("utf-8", "replace").decode()
-    if key and len(key) >= SHORTEST_KEY:
-        text = text.replace(key, "[hidden]")
-    return SECRET_RE.sub("[hidden]", text)
-
-
 def traceback_of(error, key=""):
-    """Return the traceback of an exception for the log, without what looks like a credential."""
-    return scrub("".join(traceback.format_exception(error)), key)
+    """Return the traceback of an exception for the log, without credentials and contents of rows.
+
+    PostgreSQL tells the row that it refuses, and that has the prompt.
+    """
+    text = ROW_RE.sub("", "".join(traceback.format_exception(error)))
+    half = LONGEST_ERROR // 2
+    if len(text) > LONGEST_ERROR:
+        text = f"{text[: half - 9]}\n […]\n{text[9 - half :]}"
+    return scrub(text, key)
 
 
 def parse_duration(text):

@@ -143,7 +143,7 @@ def _job_of(body):
     """Return the id of the job in a body of OpenAI (`data.id`) or Replicate (`id`)."""
     try:
         payload = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(payload, dict):
         return None

@@ -46,10 +46,14 @@ from . import test_rights_fields
 from . import test_rights_matrix
 from . import test_runner_threads
 from . import test_schema
+from . import test_scrub
+from . import test_secrets
 from . import test_security
 from . import test_statement_counts
 from . import test_tours
 from . import test_translations
+from . import test_untrusted
+from . import test_untrusted_text
 from . import test_wakeup
 from . import test_webhook
 from . import test_webhook_signatures

@@ -176,7 +176,9 @@ class TestRightsFields(LlmGenerationCommon):
                     self.assertIsInstance(result, AccessError)
         self.assertEqual(self._values(self.queue), before)
         provider = self._create_provider("New", "fakenative")[0]
-        self.env.cr.execute("DELETE FROM llm_generation_queue WHERE provider_id = %s", [provider.id])
+        self.env.cr.execute(
+            "DELETE FROM llm_generation_queue WHERE provider_id = %s", [provider.id]
+        )
         for name in ENGINE_FIELDS:
             given = {"provider_id": provider.id, name: forged[name]}
             with self.subTest(field=name, method="create"):
@@ -185,7 +187,11 @@ class TestRightsFields(LlmGenerationCommon):
                 )
                 context = {f"default_{name}": forged[name]}
                 result = self._rpc(
-                    self.manager, self.queue, "create", {"provider_id": provider.id}, context=context
+                    self.manager,
+                    self.queue,
+                    "create",
+                    {"provider_id": provider.id},
+                    context=context,
                 )
                 self.assertIsInstance(result, AccessError)
 

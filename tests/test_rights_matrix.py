@@ -87,7 +87,7 @@ class TestRightsMatrix(LlmGenerationCommon):
 
     # === RECORDS === #
 
-    def _sample(self, name):
+    def _sample(self, name):  # noqa: C901 a line for each model
         """Return a record of the owner's, values to create one, and values to write."""
         limit = {"queue_id": self.queue.id, "model_id": self.native_model.id}
         match name:
@@ -111,7 +111,11 @@ class TestRightsMatrix(LlmGenerationCommon):
                 return record, limit, {"max_concurrent_jobs": 2}
             case "llm.generation.runner":
                 now = {"started_at": "2026-01-01 00:00:00", "heartbeat_at": "2026-01-01 00:00:00"}
-                return self.env[name].create({"name": "r", **now}), {"name": "s", **now}, {"slots": 1}
+                return (
+                    self.env[name].create({"name": "r", **now}),
+                    {"name": "s", **now},
+                    {"slots": 1},
+                )
             case "llm.generation.bucket":
                 bucket = self.env[name].search([("queue_id", "=", self.direct_queue.id)])
                 bucket.unlink()
@@ -150,7 +154,12 @@ class TestRightsMatrix(LlmGenerationCommon):
         for name, cells in rows.items():
             record, new, changed = self._sample(name)
             self.env.invalidate_all()
-            calls = {"c": (new,), "r": (record.ids,), "w": (record.ids, changed), "u": (record.ids,)}
+            calls = {
+                "c": (new,),
+                "r": (record.ids,),
+                "w": (record.ids, changed),
+                "u": (record.ids,),
+            }
             for role, cell in cells.items():
                 done = {
                     letter: self._rpc(role, name, OPERATIONS[letter], *arguments)

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from odoo.tools.mimetypes import guess_mimetype
 
 from odoo.addons.llm_generate_job.exceptions import AuthenticationError, BadRequestError
+from odoo.addons.llm_generate_job.runner.untrusted import printable
 
 from .client import TooLargeError
 
@@ -109,7 +110,8 @@ def _name(entry, mimetype, number):
     """Return a file name without a path, whose extension fits its type."""
     url = str(entry.get("url") or "")
     path = "" if url.startswith("data:") else unquote(urlsplit(url).path)
-    name = os.path.basename(str(entry.get("file_name") or path).replace("\\", "/"))
+    name = printable(str(entry.get("file_name") or path), one_way=True)
+    name = os.path.basename(name.replace("\\", "/"))
     stem, extension = os.path.splitext(name)
     right = mimetypes.guess_extension(mimetype) if mimetype else ""
     if not right or mimetypes.guess_type(name)[0] == mimetype:

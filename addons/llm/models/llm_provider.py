@@ -26,7 +26,9 @@ class LlmProvider(models.Model):
         index=True,
         help="Leave empty to share the provider between all companies.",
     )
-    api_key = fields.Char(string="API Key", copy=False, groups="llm.group_llm_manager")
+    api_key = fields.Char(
+        string="API Key", copy=False, exportable=False, groups="llm.group_llm_manager"
+    )
     api_base = fields.Char(
         string="API Base URL",
         help="Address of the service's API. Leave empty for the usual address of the service.",
