@@ -31,6 +31,7 @@ class LlmGenerationJob(models.Model):
     def _bulk_selection(self):
         """Return the jobs that are meant: all of the filter where its first ones were sent."""
         limit = int(
+            # sudo: parameters are the administrators'.
             self.env["ir.config_parameter"].sudo().get_param("web.active_ids_limit")
             or SELECTION_LIMIT
         )

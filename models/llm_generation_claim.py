@@ -105,6 +105,7 @@ class LlmGenerationClaim(models.AbstractModel):
     @api.model
     def _create_queue(self, provider_id):
         """Make the queue of a provider, or find the one that another process just made."""
+        # sudo: a user's first job makes the queue, which only managers may.
         queues = self.env["llm.generation.queue"].sudo()
         with self._transaction() as engine:
             env = engine.env

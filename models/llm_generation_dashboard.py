@@ -19,6 +19,7 @@ class LlmGenerationQueue(models.Model):
     def write(self, vals):
         result = super().write(vals)
         if SHOWN & vals.keys():
+            # sudo: a channel of the bus, which only members of the group hear.
             managers = self.env.ref("llm.group_llm_manager").sudo()
             managers._bus_send(BUS_QUEUE_UPDATE, {"provider_ids": self.provider_id.ids})
         return result
@@ -34,7 +35,7 @@ class LlmGenerationQueue(models.Model):
         queues = self.search(Domain.TRUE)
         figures = self.env["llm.generation.figures"]._figures(queues)
         is_manager = self.has_access("write")
-        # Who may see a queue may see the name of its provider, too.
+        # sudo: who may see a queue may see the name of its provider, too.
         queues = queues.sudo()
         cards = [queue._dashboard_card(figures[queue.id], is_manager) for queue in queues]
         cards.sort(key=lambda card: (URGENCY.index(card["health"]), card["name"], card["id"]))
@@ -103,6 +104,7 @@ class LlmGenerationQueue(models.Model):
         """
         self.ensure_one()
         self.check_access("write")
+        # sudo: who may see a queue may see the name of its provider, too.
         env, name = self.env, self.provider_id.sudo().name
         match button:
             case "process":

@@ -116,7 +116,8 @@ class LlmGenerationEngine(models.AbstractModel):
         :return: the jobs that moved
         """
         get_queue = self.env["llm.generation.queue"]._get_or_create_queue
-        queue_ids = [get_queue(provider).id for provider in jobs.sudo().provider_id]
+        providers = jobs.sudo().provider_id  # sudo: one may queue what one may not configure
+        queue_ids = [get_queue(provider).id for provider in providers]
         rows = self._change(
             sql.ENQUEUE,
             {
@@ -137,7 +138,7 @@ class LlmGenerationEngine(models.AbstractModel):
         values = {"scheduled_at": False, "is_delayed": False}
         if self.env.user.has_group("llm.group_llm_manager"):
             values |= {"turn": -1, "priority": min([0, *jobs.mapped("priority")])}
-        jobs.sudo().write(values)
+        jobs.sudo().write(values)  # sudo: its place is the engine's; who asks was checked before
         self._wake()
 
     @api.model
@@ -157,7 +158,7 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     def _pump_cron(self):
-        return self.env.ref("llm_generate_job.ir_cron_process_queues").sudo()
+        return self.env.ref("llm_generate_job.ir_cron_process_queues").sudo()  # sudo: admins' only
 
     def _ensure_runner(self):
         # The runner of this process may have ended between the look and the commit; whichever
@@ -202,9 +203,9 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _moved(self, jobs, target, was_running, queue_ids=()):
         """Tell the runners, those who wait, the owners and the thread what became of jobs."""
-        jobs = jobs.sudo()
+        jobs = jobs.sudo()  # sudo: what follows from a move concerns others, too
         if was_running:
-            was_running = was_running.sudo()
+            was_running = was_running.sudo()  # sudo: as above
             outcome = "given_back" if target == "queued" else target
             params = {"outcome": outcome, "jobs": was_running.ids}
             self._change(sql.CLOSE_ATTEMPTS, params, touches=["llm.generation.attempt"])

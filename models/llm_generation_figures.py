@@ -85,6 +85,7 @@ class LlmGenerationFigures(models.AbstractModel):
         busy = running >= limit
         if not queue.enabled:
             return "disabled", env._("The queue is disabled: nothing starts.")
+        # sudo: who may see a queue may see whether it can start anything.
         if not queue.provider_id.sudo().active:
             return "disabled", env._("The provider is archived: nothing starts.")
         if queue.refused_by:

@@ -90,6 +90,7 @@ class LlmGenerationGuard(models.AbstractModel):
                     self.env._("The model %s does not belong to the provider.", model.name)
                 )
         for job in self.filtered("input_message_id"):
+            # sudo: where a message is may be asked of one that cannot be read.
             message = job.input_message_id.sudo()
             if (message.model, message.res_id) != ("llm.thread", job.thread_id.id):
                 raise AccessError(self.env._("The input message belongs to another thread."))

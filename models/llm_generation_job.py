@@ -153,7 +153,7 @@ class LlmGenerationJob(models.Model):
     @api.depends("thread_id", "model_id")
     def _compute_name(self):
         for job in self:
-            parts = (job.thread_id.sudo().name, job.model_id.sudo().name)
+            parts = (job.thread_id.sudo().name, job.model_id.sudo().name)  # sudo: one name for all
             job.name = " · ".join(part for part in parts if part)
 
     @api.depends("thread_id")
@@ -165,6 +165,7 @@ class LlmGenerationJob(models.Model):
     @api.depends("provider_id", "user_id")
     def _compute_company_id(self):
         for job in self:
+            # sudo: a job's company is no choice of who makes it.
             job.company_id = job.provider_id.sudo().company_id or job.user_id.company_id
 
     @api.depends("state", "retry_count", "max_retries")

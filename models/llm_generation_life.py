@@ -17,6 +17,7 @@ class LlmGenerationLife(models.AbstractModel):
 
     @api.model
     def _runner_slots(self, default):
+        # sudo: parameters are the administrators'.
         param = self.env["ir.config_parameter"].sudo()
         return int(param.get_param("llm_generate_job.runner_slots") or default)
 

@@ -47,6 +47,7 @@ class LlmGenerationModelLimit(models.Model):
                     limit.env._(
                         "%(after)s jobs at once (before: %(model)s, %(number)s)",
                         after=limit.max_concurrent_jobs,
+                        # sudo: the model may be of a company that the manager has left.
                         model=model.sudo().name,
                         number=number,
                     )

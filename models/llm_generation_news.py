@@ -40,10 +40,10 @@ class LlmGenerationNews(models.AbstractModel):
     @api.model
     def _announce(self, jobs):
         """Send the owners of jobs, and the managers, their news over the bus."""
-        for user, mine in jobs.sudo().grouped("user_id").items():
+        for user, mine in jobs.sudo().grouped("user_id").items():  # sudo: each hears of their own
             payload = [job._bus_payload() for job in mine[:ANNOUNCED]]
             user._bus_send(BUS_JOB_UPDATE, payload)
-        managers = self.env.ref("llm.group_llm_manager").sudo()
+        managers = self.env.ref("llm.group_llm_manager").sudo()  # sudo: a channel of the bus
         managers._bus_send(BUS_QUEUE_UPDATE, {"provider_ids": jobs.provider_id.ids})
 
     @api.model

@@ -162,6 +162,7 @@ class LlmGenerationPreparation(models.AbstractModel):
 
     def _refusal(self, job, refused, owner_is_active):
         """Return why a job may not run in its owner's name, empty where it may."""
+        # sudo: a user may not read whether they were archived.
         user = job.user_id.sudo()
         if user._is_superuser():  # who counts as archived, too
             if job.sudo().thread_id.tool_ids:

@@ -105,6 +105,7 @@ class LlmGenerationQueue(models.Model):
 
     @api.model
     def _default_setting(self, name, default):
+        # sudo: parameters are the administrators'.
         value = self.env["ir.config_parameter"].sudo().get_param(f"llm_generate_job.{name}")
         return type(default)(value) if value else default
 
@@ -151,6 +152,7 @@ class LlmGenerationQueue(models.Model):
 
     def _resume(self):
         self.check_access("write")
+        # sudo: these are the engine's, and managers end a pause by this way only.
         self.sudo().write({"paused_until": False, "refused_by": False})
         for provider in self.sudo().provider_id:
             self.env["llm.generation.engine"]._wake(f"go:{provider.id}")
@@ -200,6 +202,7 @@ class LlmGenerationQueue(models.Model):
         provider = getattr(provider_id, "id", provider_id)
         if not provider:
             raise UserError(self.env._("Choose a provider: each one has its own queue."))
+        # sudo: each provider has one queue, also where the user may not see it.
         queue = self.sudo().search([("provider_id", "=", provider)], limit=1)
         if not queue:
             queue = self.env["llm.generation.claim"]._create_queue(provider)
@@ -222,6 +225,7 @@ class LlmGenerationQueue(models.Model):
         :return: how many jobs were started in this call
         """
         return self.env["llm.generation.engine"]._process(
+            # sudo: the scheduled action works for everybody.
             self.sudo().search([("enabled", "=", True)])
         )
 
@@ -252,6 +256,7 @@ class LlmGenerationQueue(models.Model):
         return stats[0] if len(stats) == 1 else stats
 
     def _stats(self, figures):
+        # sudo: who may see a queue may see the name of its provider, too.
         provider = self.provider_id.sudo()
         values = self.env["llm.generation.figures"]._values(self, figures)
         performance = ("avg_queue_time", "avg_processing_time", "success_rate", "throughput")

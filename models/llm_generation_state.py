@@ -47,6 +47,7 @@ class LlmGenerationState(models.AbstractModel):
             moved._note_durations(now)
         # What was given back keeps its old place.
         for dates, jobs in moved.grouped(lambda job: job._state_dates(target, now)).items():
+            # sudo: the state is the engine's; who may move a job was asked before.
             jobs.sudo().write({"state": target, **dict(dates), **values})
         if moved:
             self.env["llm.generation.engine"]._moved(moved, target, was_running)
@@ -56,6 +57,7 @@ class LlmGenerationState(models.AbstractModel):
         """Note how long the jobs ran, of which each has its own, without a write for each."""
         field = self._fields["duration"]
         with self.env.protecting([field], self):
+            # sudo: as for the state.
             for job in self.sudo():
                 started = job.started_at
                 job.duration = max(0.0, (now - started).total_seconds()) if started else 0.0

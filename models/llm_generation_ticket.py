@@ -117,6 +117,7 @@ class LlmGenerationTicket(models.AbstractModel):
         result = super().write(vals)
         if "scheduled_at" in vals and "is_delayed" not in vals:
             now = fields.Datetime.now()
+            # sudo: the engine's note; who may write the date was asked before.
             for job in self.sudo().filtered(lambda job: job.state == "queued"):
                 job.is_delayed = bool(job.scheduled_at and job.scheduled_at > now)
             self.env["llm.generation.engine"]._wake()
@@ -173,6 +174,7 @@ class LlmGenerationTicket(models.AbstractModel):
 
     def _filtered_identity_free(self):
         """Leave out the jobs whose identity key a live job has taken meanwhile."""
+        # sudo: a key is taken, whoever took it.
         taken = self.sudo().search([
             ("identity_key", "in", [key for key in self.mapped("identity_key") if key]),
             ("state", "in", ACTIVE_STATES),
@@ -193,6 +195,7 @@ class LlmGenerationTicket(models.AbstractModel):
             return self.browse()
         given = {name: vals[name] for name in GIVEN if vals.get(name)}
         threads = self._read_threads({given.get("thread_id")})
+        # sudo: a key is taken, whoever took it; who asked gets it with their own rights.
         live = self.sudo().search(
             [
                 ("identity_key", "=", vals["identity_key"]),

@@ -49,6 +49,7 @@ class LlmGenerationVerdict(models.AbstractModel):
             late = [claim for claim in late if claim.job_id not in busy]
         for claim in late:
             _logger.info("Job %s: the attempt was overtaken", claim.job_id)
+        # sudo: the engine ends jobs, whoever owns them.
         jobs = self.env["llm.generation.job"].sudo().browse(row[0] for row in rows)
         jobs.invalidate_recordset()
         return jobs
@@ -106,6 +107,7 @@ class LlmGenerationVerdict(models.AbstractModel):
         ids = {answer.output_message_id for answer in answers.values() if answer.output_message_id}
         if not ids:
             return answers
+        # sudo: a provider may name any message, and only its place is looked at.
         messages = self.env["mail.message"].sudo().browse(ids).exists()
         places = {message.id: (message.model, message.res_id) for message in messages}
         return {
@@ -214,6 +216,7 @@ class LlmGenerationVerdict(models.AbstractModel):
             values["refused_by"] = error_type
             self._tell_managers(queue, error_type)
         if values:
+            # sudo: what a provider brings about is written by no user.
             queue.sudo().write(values)
 
     @api.model

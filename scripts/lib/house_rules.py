@@ -11,6 +11,8 @@ from . import paths
 LINES = 300
 _CODE = (".py", ".js", ".xml", ".scss")
 _NOT_OURS = re.compile(r"(^|/)static/(lib|description)/")
+#: Where nobody has rights to get around.
+_NO_ADDON = re.compile(r"(^|/)(tests|scripts|benchmarks)/")
 _HOST = re.compile(r"\b[a-z0-9-]+(?:\.[a-z0-9-]+)+\b")
 _INDEX = "from pip._internal.models.index import PyPI; print(PyPI.url, PyPI.file_storage_domain)"
 # Each of these tells from which servers this machine takes packages: no name is written here.
@@ -26,6 +28,7 @@ def checks(files):
     texts = {name: _read(paths.ROOT / name) for name in files}
     yield "files are short", lambda: _too_long(texts)
     yield "no package server is named", lambda: _find(texts, registry_hosts())
+    yield "each sudo() has its reason beside it", lambda: _bare_sudo(texts)
     yield "no path of this machine is named", lambda: _find(texts, _machine_paths())
 
 
@@ -42,6 +45,18 @@ def _too_long(texts):
         for name, text in texts.items()
         if name.endswith(_CODE) and not _NOT_OURS.search(name)
         if (lines := text.count("\n")) > LINES
+    )
+
+
+def _bare_sudo(texts):
+    return "\n".join(
+        f"{name}:{number}: {line.strip()[:120]}"
+        for name, text in texts.items()
+        if name.endswith(".py") and not _NO_ADDON.search(name)
+        for lines in [text.splitlines()]
+        for number, line in enumerate(lines, 1)
+        if ".sudo()" in line
+        if not any("# sudo: " in near for near in lines[max(0, number - 4) : number])
     )
 
 

@@ -18,6 +18,14 @@ class TestHouseRules(unittest.TestCase):
         self.assertEqual(house_rules._find(texts, {"example.org"}), "")
         self.assertEqual(house_rules._find(texts, set()), "")
 
+    def test_a_sudo_without_a_reason_is_found(self):
+        bare, said = "x = self.sudo()\n", "# sudo: figures only.\nx = self.sudo()\n"
+        texts = {"a.py": bare, "b.py": said, "tests/c.py": bare, "d.py": said + "\n" * 3 + bare}
+        self.assertEqual(
+            house_rules._bare_sudo(texts), "a.py:1: x = self.sudo()\nd.py:6: x = self.sudo()"
+        )
+        self.assertEqual(house_rules._bare_sudo({"e.py": bare.replace("\n", "  # sudo: why")}), "")
+
     def test_the_servers_of_this_machine_are_known(self):
         self.assertTrue(house_rules.registry_hosts())
 

@@ -46,7 +46,7 @@ class MailMessage(models.Model):
             "llm_role": self.llm_role,
             "body_json": self.body_json,
             "is_error": self.is_error,
-            # Whoever may read the message sees its author's name, as in the chatter.
+            # sudo: whoever may read the message sees its author's name, as in the chatter.
             "author_name": self.author_id.sudo().name or self.email_from or False,
             "date": fields.Datetime.to_string(self.date),
             "attachments": [

@@ -262,6 +262,6 @@ class LlmTool(models.Model):
 
     @api.private
     def server_action_execute(self, parameters):
-        # The allow list is configuration: plain users may not read the action records on it.
+        # sudo: the allow list is configuration: plain users may not read the action records on it.
         allowed = self.sudo().server_action_ids
         return server_action_runner.run(self.env, allowed, **parameters)
