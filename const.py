@@ -70,6 +70,9 @@ DEFAULT_ANSWER_TOKENS = 256
 #: Characters of an error kept on a job: enough to diagnose, too little to fill a table.
 ERROR_MESSAGE_LIMIT = 2000
 
+#: No id is larger: the database refuses to look for a larger number, and says so in the log.
+LAST_ID = 2**31 - 1
+
 #: Where providers send webhooks; the job's id and its token follow.
 WEBHOOK_PATH = "/llm_generate_job/webhook"
 

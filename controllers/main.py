@@ -1,6 +1,7 @@
 from odoo import http
 from odoo.http import request
 
+from ..const import LAST_ID
 from .event_stream import EventStream
 
 
@@ -27,7 +28,9 @@ class LlmGenerationController(http.Controller):
         return self._stream(job_id=job.id)
 
     def _find(self, model, record_id):
-        record = request.env[model].browse(int(record_id) if record_id.isdecimal() else 0).exists()
+        is_number = record_id.isascii() and record_id.isdecimal() and len(record_id) < 11
+        number = int(record_id) if is_number else 0
+        record = request.env[model].browse(number if number <= LAST_ID else 0).exists()
         if not record:
             raise request.not_found()
         return record

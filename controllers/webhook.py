@@ -4,7 +4,7 @@ import re
 from odoo import http
 from odoo.http import Response, request
 
-from ..const import WEBHOOK_PATH
+from ..const import LAST_ID, WEBHOOK_PATH
 
 #: Bytes; providers send a state and addresses, and what is larger is found out by a poll.
 BODY_LIMIT = 1_000_000
@@ -29,7 +29,7 @@ logging.getLogger("werkzeug").addFilter(TokenFilter())
 
 class LlmGenerationWebhook(http.Controller):
     @http.route(
-        f"{WEBHOOK_PATH}/<int:job_id>/<string:token>",
+        f"{WEBHOOK_PATH}/<int(max={LAST_ID}):job_id>/<string:token>",
         type="http",
         auth="none",
         methods=["POST"],

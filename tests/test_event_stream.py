@@ -125,7 +125,8 @@ class TestEventStream(LlmGenerationCommon, HttpCase):
         with mute_logger("odoo.http"):
             self.assertEqual(self._ask(thread_id=other.id).status_code, 403)
             self.assertEqual(self._ask(thread_id=other.id + 1000).status_code, 404)
-            self.assertEqual(self._ask(thread_id="x").status_code, 404)
+            for odd in ("x", "", "-1", "²", "٣", 2**31, "9" * 5000):
+                self.assertEqual(self._ask(thread_id=odd).status_code, 404, odd)
 
         self.assertFalse(other.get_conversation())
 
@@ -153,6 +154,7 @@ class TestEventStream(LlmGenerationCommon, HttpCase):
         with mute_logger("odoo.http"):
             self.assertEqual(self._follow(other.id).status_code, 403)
             self.assertEqual(self._follow(other.id + 1000).status_code, 404)
+            self.assertEqual(self._follow(10**12).status_code, 404)
 
         self.assertEqual(other.state, "queued")
 

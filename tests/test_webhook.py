@@ -139,6 +139,9 @@ class TestWebhook(LlmGenerationCommon, HttpCase):
         job.unlink()
 
         self.assertEqual(self._send(job=job, token=token), 404)
+        for number in (0, 2**31, 10**400):
+            response = self.url_open(f"{WEBHOOK_PATH}/{number}/{token}", data=b"{}")
+            self.assertEqual(response.status_code, 404)
 
     def test_a_webhook_that_is_faster_than_our_commit_is_remembered(self):
         job = self._create_job("running")

@@ -23,7 +23,9 @@ class LlmThreadController(http.Controller):
     @http.route("/llm/thread/generate", type="http", auth="user", methods=["POST"])
     def generate(self, thread_id, message=None):
         """Answer with the events of `generate()`, then one of type `done` or `error`."""
-        thread = request.env["llm.thread"].browse(int(thread_id)).exists()
+        # The database refuses to look for a number of more than nine or ten digits.
+        is_id = thread_id.isascii() and thread_id.isdecimal() and len(thread_id) < 10
+        thread = request.env["llm.thread"].browse(int(thread_id) if is_id else 0).exists()
         if not thread:
             raise request.not_found()
         thread.check_access("write")

@@ -133,6 +133,7 @@ class TestController(FakeChatMixin, HttpCase):
         other = self.env["llm.thread"].create({"name": "X", "provider_id": self.provider.id})
         with mute_logger("odoo.http"):
             self.assertEqual(self._post(thread_id=other.id).status_code, 403)
-            self.assertEqual(self._post(thread_id=other.id + 1000).status_code, 404)
+            for odd in (other.id + 1000, "x", "-1", "²", 2**31, "9" * 5000):
+                self.assertEqual(self._post(thread_id=odd).status_code, 404, odd)
 
         self.assertFalse(self.asked)
