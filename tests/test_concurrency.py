@@ -6,7 +6,9 @@ from odoo.exceptions import UserError
 from odoo.modules.registry import DummyRLock, Registry
 from odoo.tests import BaseCase, get_db_name, tagged
 
+from ..models.llm_generation_claim import LOOK_AGAIN
 from ..runner.answer import Answer
+from ..runner.lazy_cursor import read_committed
 
 THREADS = 6
 LIMIT = 3
@@ -101,17 +103,50 @@ class TestConcurrency(BaseCase):
             queues = env["llm.generation.queue"].search([("provider_id", "=", self.provider_id)])
             self.assertEqual(queues.ids, made[:1])
 
-    def test_many_claimers_keep_the_limit_and_claim_nothing_twice(self):
+    def _queue_jobs(self, count):
+        """Queue jobs; return the ids of their queue and of them, as they will be claimed."""
         with self._env() as env:
             queue = env["llm.generation.queue"]._get_or_create_queue(self.provider_id)
             queue.max_concurrent_jobs = LIMIT
             jobs = env["llm.generation.job"].create([
                 {"thread_id": self.thread_id, "generation_inputs": {"prompt": str(number)}}
-                for number in range(JOBS)
+                for number in range(count)
             ])
             jobs.action_queue()
-            queue_id = queue.id
+            return queue.id, jobs.sorted("turn").ids
 
+    def _claim_impatiently(self, queue_id):
+        """Claim a job of a queue, and fail instead of waiting for a lock."""
+        with self._env() as env:
+            read_committed(env.cr)
+            env.cr.execute("SET LOCAL lock_timeout = '1s'")
+            return env["llm.generation.claim"]._claim_from(queue_id, 1, None, "impatient")
+
+    def test_a_claim_counts_what_others_have_committed_meanwhile(self):
+        queue_id, _jobs = self._queue_jobs(2 * LIMIT)
+        with self._env() as env, env["llm.generation.claim"]._transaction() as claim:
+            claim._select("SELECT 1")  # here an ordinary cursor would take its snapshot
+            with self._env() as other:
+                taken, _wait = other["llm.generation.claim"]._claim(LIMIT, queue_ids=[queue_id])
+            late, _wait = claim._claim_from(queue_id, 1, None, "late")
+        self.assertEqual((len(taken), late), (LIMIT, []))
+
+    def test_a_claim_waits_for_nobody_who_holds_the_queue(self):
+        queue_id, _jobs = self._queue_jobs(1)
+        with self._env() as env:
+            env["llm.generation.queue"].browse(queue_id).lock_for_update()
+            claims, wait = self._claim_impatiently(queue_id)
+        self.assertEqual((claims, wait), ([], LOOK_AGAIN))
+
+    def test_a_claim_passes_a_job_that_somebody_holds(self):
+        queue_id, (first, second) = self._queue_jobs(2)
+        with self._env() as env:
+            env["llm.generation.job"].browse(first).lock_for_update()
+            claims, _wait = self._claim_impatiently(queue_id)
+        self.assertEqual([claim.job_id for claim in claims], [second])
+
+    def test_many_claimers_keep_the_limit_and_claim_nothing_twice(self):
+        queue_id, _jobs = self._queue_jobs(JOBS)
         claimed, most = [], []
 
         def claim_until_empty(env):

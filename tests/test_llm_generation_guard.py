@@ -174,6 +174,11 @@ class TestLlmGenerationGuard(LlmGenerationCommon):
         }
         with self.assertRaises(AccessError):
             self._rpc_create(self.user, values)
+        # The rule of jobs refuses that, too; once there is a job, it is of its old company.
+        draft = self._create_job("draft", thread_id=thread.id)
+        with self.assertRaises(AccessError):
+            self._rpc(self.user, draft, "write", values)
+        self.assertEqual(draft.provider_id, self.native)
 
     def test_a_model_belongs_to_its_provider(self):
         thread = self._create_thread()

@@ -85,6 +85,23 @@ class TestLlmGenerationLife(LlmGenerationCommon):
         job.check_status()
         self.assertEqual(job.state, "completed")
 
+    def test_an_external_job_that_is_still_in_a_dead_process_name_is_adopted(self):
+        job = self._running()
+        job.external_job_id = "ext-1"  # its provider's code noted it before it answered
+        self._kill()
+        self._rescue_noisily()
+        self.assertRecordValues(
+            job, [{"state": "running", "retry_count": 0, "external_job_id": "ext-1"}]
+        )
+        self.assertFalse(job.attempt_ids.runner_id)
+        self.assertLessEqual(job.next_poll_at, fields.Datetime.now())
+
+    def test_what_runs_at_the_provider_is_not_lost_by_its_process(self):
+        job = self._running()
+        self._accepted(job)
+        self.assertEqual(self._engine("life")._give_back_lost(self.runner.id, []), 0)
+        self.assertEqual(job.state, "running")
+
     def test_a_process_that_gives_signs_of_life_keeps_its_jobs(self):
         job = self._running()
         self.assertEqual(self._rescue(), 0)

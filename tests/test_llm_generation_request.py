@@ -121,6 +121,7 @@ class TestLlmGenerationRequest(LlmGenerationCommon):
         self.assertEqual(asked, [{"prompt": "Cat"}])
         self.assertIn('href="https://example.com/cat.png"', job.output_message_id.body)
         self.assertNotIn("javascript", job.output_message_id.body)
+        self.assertNotIn("evil", job.output_message_id.body)  # not left to the sanitiser alone
         self.assertEqual(job.output_message_id.body_json, {"seed": 7})
 
     def test_a_question_in_words_is_the_prompt_of_a_model_of_media(self):

@@ -1,3 +1,5 @@
+from unittest.mock import patch
+
 from odoo.tests import BaseCase, tagged
 
 from ..runner.schema import ERROR_LIMIT, validator
@@ -31,6 +33,12 @@ class TestSchema(BaseCase):
             with self.subTest(address=address):
                 [error] = validator({"properties": {"a": {"$ref": address}}})({"a": 1})
                 self.assertIn("input_schema", error)
+
+    def test_a_schema_has_no_address_looked_up(self):
+        with patch("urllib.request.urlopen", side_effect=OSError) as urlopen:
+            check = validator({"properties": {"a": {"$ref": "http://127.0.0.1:9/a.json"}}})
+            check({"a": 1})
+        urlopen.assert_not_called()
 
     def test_no_flood_of_errors_is_told(self):
         schema = {"type": "array", "items": {"type": "string"}}
