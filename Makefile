@@ -3,7 +3,7 @@ PYTHON ?= python3
 SCRIPT = PYTHONPYCACHEPREFIX="$${XDG_CACHE_HOME:-$$HOME/.cache}/llm_generate_job/pycache" \
 	exec $(PYTHON) scripts
 
-.PHONY: help setup demo serve stop test lint bench screenshots translate clean
+.PHONY: help setup demo serve stop test mutate lint bench screenshots translate clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
@@ -22,6 +22,9 @@ stop: ## stop what demo and serve started
 
 test: ## run all checks and tests (T=/llm_thread: only these, in the syntax of --test-tags)
 	@T="$(T)" $(SCRIPT)/test.py
+
+mutate: ## break each guard, and require a red test (M=name,name: only these)
+	@M="$(M)" $(SCRIPT)/mutate.py
 
 lint: ## check style and conventions
 	@$(SCRIPT)/lint.py

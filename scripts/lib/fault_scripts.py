@@ -65,3 +65,11 @@ def _closing_line(log):
     lines = log.read_text(errors="replace").strip().splitlines() or [""]
     match = re.fullmatch(r"(\d+) passed, (\d+) failed", lines[-1].strip())
     return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def result(log):
+    """Return how many checks passed in the log of a script, and the titles of those that failed."""
+    lines = log.read_text(errors="replace").splitlines()
+    passed, failed = _closing_line(log)
+    titles = [line.removeprefix("FAILED ") for line in lines if line.startswith("FAILED ")]
+    return passed, titles if failed else []
