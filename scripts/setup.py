@@ -44,6 +44,8 @@ def _linters():
     lock = (paths.SCRIPTS / "package-lock.json").read_text()
     build = environments.build_venv("lint")
     yield steps.Step("venv-lint", "linters for Python", _venv_pins("lint"), build)
+    build = environments.build_venv("audit")
+    yield steps.Step("venv-audit", "what looks for weaknesses", _venv_pins("audit"), build)
     yield steps.Step("node", "linters for JavaScript and XML", [lock], environments.build_node)
 
 

@@ -3,7 +3,7 @@
 import os
 import subprocess
 
-from . import house_rules, modules, paths
+from . import house_rules, modules, paths, weaknesses
 
 _IGNORED_BY_PRETTIER = ("i18n/", "static/lib/", "static/description/")
 
@@ -79,6 +79,7 @@ def checks():
             *("--disable=manifest-required-author", *sources),
         ),
     )
+    yield from weaknesses.checks(sources)
     for name, folder in modules.folders().items():
         yield f"oca checks of {name}", lambda folder=folder: _oca(python, folder)
     pretty = [
