@@ -68,7 +68,8 @@ class LlmGenerationQueue(models.Model):
     @api.depends("webhook_secret")
     def _compute_webhook_secret(self):
         for queue in self:
-            queue.has_webhook_secret = bool(queue.webhook_secret)
+            # sudo: whether there is a secret may be known, the secret not.
+            queue.has_webhook_secret = bool(queue.sudo().webhook_secret)
             queue.new_webhook_secret = False
 
     def _inverse_new_webhook_secret(self):
@@ -78,17 +79,23 @@ class LlmGenerationQueue(models.Model):
         """
         for queue in self.filtered("new_webhook_secret"):
             secret = queue.new_webhook_secret.strip()
-            try:
-                base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-            except (binascii.Error, ValueError):
+            if not self._is_webhook_secret(secret):
                 raise UserError(
                     self.env._(
                         "This is no webhook secret. Copy all of it from the provider: it is made"
                         " of letters, digits, + and /, and may begin with whsec_."
                     )
-                ) from None
-            queue.webhook_secret = secret
+                )
+            # sudo: the field is closed to all; who may write this one was checked.
+            queue.sudo().webhook_secret = secret
             queue._message_log(body=self.env._("The webhook secret was changed."))
+
+    @api.model
+    def _is_webhook_secret(self, text):
+        try:
+            return bool(base64.b64decode(text.removeprefix("whsec_"), validate=True))
+        except (binascii.Error, ValueError):
+            return False
 
     # === ACTION METHODS === #
 
@@ -96,7 +103,8 @@ class LlmGenerationQueue(models.Model):
         """Forget the secret: webhooks of the provider are refused from now on."""
         self.check_access("write")
         for queue in self.filtered("has_webhook_secret"):
-            queue.webhook_secret = False
+            # sudo: the field is closed to all; the right to write was checked.
+            queue.sudo().webhook_secret = False
             queue._message_log(body=self.env._("The webhook secret was removed."))
 
     def action_bulk_retry_failed(self):

@@ -92,9 +92,10 @@ class TestLlmGenerationQueuePanel(LlmGenerationCommon):
         self.assertEqual(self.queue.webhook_secret, "c2VjcmV0")
 
     def test_what_is_no_secret_is_refused(self):
-        with self.assertRaisesRegex(UserError, "no webhook secret"):
-            self.queue.new_webhook_secret = "not a secret!"
-        self.assertFalse(self.queue.webhook_secret)
+        for text in ("not a secret!", "whsec_", "whsec_ü", " whsec_ "):
+            with self.subTest(text), self.assertRaisesRegex(UserError, "no webhook secret"):
+                self.queue.with_user(self.manager).new_webhook_secret = text
+            self.assertFalse(self.queue.sudo().webhook_secret)
 
     def test_a_secret_is_removed(self):
         self.queue.webhook_secret = "c2VjcmV0"
@@ -112,9 +113,20 @@ class TestLlmGenerationQueuePanel(LlmGenerationCommon):
         with self.assertRaises(AccessError):
             queue.action_remove_webhook_secret()
 
-    def test_a_secret_is_not_exported(self):
-        exportable = self.queue.fields_get(["webhook_secret"], ["exportable"])
-        self.assertFalse(exportable["webhook_secret"]["exportable"])
+    def test_no_manager_reads_a_secret_or_writes_it_unchecked(self):
+        self.queue.sudo().webhook_secret = "c2VjcmV0"
+        queue = self.queue.with_user(self.manager)
+        calls = {
+            "read": lambda: queue.read(["webhook_secret"]),
+            "write": lambda: queue.write({"webhook_secret": "not a secret!"}),
+            "search": lambda: queue.search([("webhook_secret", "=like", "c%")]),
+            "group": lambda: queue.formatted_read_group([], ["webhook_secret"]),
+        }
+        for name, call in calls.items():
+            with self.subTest(name), self.assertRaises(AccessError):
+                call()
+        self.assertNotIn("webhook_secret", queue.fields_get())
+        self.assertEqual(self.queue.sudo().webhook_secret, "c2VjcmV0")
 
     # === THE CHATTER === #
 
