@@ -4,6 +4,7 @@ import { defineMailModels } from "@mail/../tests/mail_test_helpers";
 import {
     contains,
     getService,
+    makeMockEnv,
     mockService,
     mountWithCleanup,
     patchWithCleanup,
@@ -34,7 +35,10 @@ function start({ wanted = true } = {}) {
     const callbacks = [];
     const bus = { subscribe: (_type, callback) => callbacks.push(callback), start() {} };
     const { action, notification } = { ...getServices() };
-    const service = jobNotificationService.start({}, { action, bus_service: bus, notification });
+    const service = jobNotificationService.start(
+        {},
+        { action, bus_service: bus, multi_tab: { isOnMainTab: async () => true }, notification },
+    );
     const send = async (...jobs) => {
         callbacks.forEach((callback) => callback(jobs));
         await advanceTime(COLLECT_MILLISECONDS);
@@ -110,6 +114,81 @@ test("nothing is told of a thread that is on the page", async () => {
     stop();
     await send(job(1));
     expect(".o_notification").toHaveCount(1);
+});
+
+/** Start the service in tabs of one browser; what a tab tells becomes a step with its name. */
+async function startTabs(tabs) {
+    await makeMockEnv(); // loads the translations
+    patchWithCleanup(session, { llm_generation_notify: true });
+    const channels = [];
+    for (const tab of tabs) {
+        const bus = { subscribe: (_type, callback) => (tab.hear = callback), start() {} };
+        const add = (text) => {
+            expect.step(`${tab.name}: ${text}`);
+            return () => {};
+        };
+        const multiTab = { isOnMainTab: async () => Boolean(tab.isMain) };
+        const channel = {
+            postMessage(data) {
+                const others = channels.filter((other) => other !== channel);
+                others.forEach((other) => other.onmessage({ data }));
+            },
+        };
+        channels.push(channel);
+        const service = jobNotificationService.start(
+            {},
+            { action: {}, bus_service: bus, multi_tab: multiTab, notification: { add } },
+            { page: { hidden: Boolean(tab.isHidden) }, channel },
+        );
+        if (tab.watches) {
+            service.watch(() => tab.watches);
+        }
+    }
+    return async (...jobs) => {
+        tabs.forEach((tab) => tab.hear(jobs));
+        for (let turn = 0; turn < 8; turn++) {
+            await advanceTime(COLLECT_MILLISECONDS / 2);
+        }
+    };
+}
+
+test("of many tabs the main one tells", async () => {
+    const send = await startTabs([{ name: "a" }, { name: "b", isMain: true }, { name: "c" }]);
+    await send(job(1));
+    expect.verifySteps(["b: The answer is ready."]);
+    await send(job(1));
+    expect.verifySteps(["b: The answer is ready."]);
+});
+
+test("a tab that is seen tells before a hidden main one", async () => {
+    const send = await startTabs([
+        { name: "main", isMain: true, isHidden: true },
+        { name: "hidden", isHidden: true },
+        { name: "seen" },
+    ]);
+    await send(job(1), job(2));
+    expect.verifySteps(["seen: 2 answers are ready."]);
+});
+
+test("where no tab is seen the main one tells", async () => {
+    const send = await startTabs([
+        { name: "other", isHidden: true },
+        { name: "main", isMain: true, isHidden: true },
+    ]);
+    await send(job(1));
+    expect.verifySteps(["main: The answer is ready."]);
+});
+
+test("no tab tells of a thread that another tab shows", async () => {
+    const send = await startTabs([
+        { name: "main", isMain: true },
+        { name: "thread", watches: 101 },
+        { name: "hidden", isHidden: true, watches: 102 },
+    ]);
+    await send(job(1));
+    expect.verifySteps([]);
+    await send(job(1), job(2));
+    expect.verifySteps(["main: The answer is ready."]);
 });
 
 test("who does not want it is told nothing", async () => {

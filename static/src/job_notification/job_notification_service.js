@@ -6,17 +6,29 @@ import { session } from "@web/session";
 /** What ends within this time is told in one message. */
 export const COLLECT_MILLISECONDS = 1500;
 
-/** Tells users of answers that are ready, or failed, in threads that they do not look at. */
-export const jobNotificationService = {
-    dependencies: ["action", "bus_service", "notification"],
+const CHANNEL = "llm_generate_job.told";
 
-    start(_env, { action, bus_service: bus, notification }) {
+/**
+ * Tells users of answers that are ready, or failed, in threads that they do not look at.
+ *
+ * Of the tabs of a user one tells: the main one if it is seen, else another that is seen, else the
+ * hidden main one. Each waits for the ones before it, and leaves out what it hears from them. A
+ * tab that shows the thread is before all.
+ */
+export const jobNotificationService = {
+    dependencies: ["action", "bus_service", "multi_tab", "notification"],
+
+    start(
+        _env,
+        { action, bus_service: bus, multi_tab: multiTab, notification },
+        { page = document, channel = new browser.BroadcastChannel(CHANNEL) } = {},
+    ) {
         const watchers = new Set();
         let ended = new Map();
         let shown = null;
 
         const isWatched = (threadId) =>
-            !document.hidden && [...watchers].some((watched) => watched() === threadId);
+            !page.hidden && [...watchers].some((watched) => watched() === threadId);
 
         const openThread = (job) =>
             action.doAction({
@@ -38,8 +50,25 @@ export const jobNotificationService = {
                 ],
             });
 
+        /** Tell what no tab has told that comes before this one. */
+        const tellInTurn = async () => {
+            const isSeen = !page.hidden;
+            const isMain = await multiTab.isOnMainTab();
+            if (isMain && isSeen) {
+                tell();
+            } else if (isMain || isSeen) {
+                browser.setTimeout(tell, COLLECT_MILLISECONDS * (isSeen ? 1 : 2));
+            } else {
+                ended = new Map();
+            }
+        };
+
         /** One message at a time: what ends while it is read is added to it. */
         const tell = () => {
+            if (!ended.size) {
+                return;
+            }
+            channel.postMessage([...ended.keys()]);
             const jobs = [...new Map([...(shown?.jobs || []), ...ended]).values()];
             ended = new Map();
             shown?.close();
@@ -72,9 +101,15 @@ export const jobNotificationService = {
         const onUpdate = (jobs) => {
             for (const job of jobs) {
                 const isOver = ["completed", "failed"].includes(job.state) && !job.will_retry;
-                if (isOver && !isWatched(job.thread_id)) {
+                if (isOver && isWatched(job.thread_id)) {
+                    // Later: the other tabs may not have heard of its end yet.
+                    browser.setTimeout(
+                        () => channel.postMessage([job.id]),
+                        COLLECT_MILLISECONDS / 2,
+                    );
+                } else if (isOver) {
                     if (!ended.size) {
-                        browser.setTimeout(tell, COLLECT_MILLISECONDS);
+                        browser.setTimeout(tellInTurn, COLLECT_MILLISECONDS);
                     }
                     ended.set(job.id, job);
                 }
@@ -82,6 +117,7 @@ export const jobNotificationService = {
         };
 
         if (session.llm_generation_notify) {
+            channel.onmessage = ({ data }) => data.forEach((id) => ended.delete(id));
             bus.subscribe("llm.generation.job/update", onUpdate);
             bus.start();
         }
