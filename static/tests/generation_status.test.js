@@ -152,3 +152,19 @@ test("a list of threads shows what is generated, and keeps up with it", async ()
     expect(".o_data_row:eq(0) .badge").toHaveText("Completed");
     expect(".o_data_row:eq(0) .fa-spin").toHaveCount(0);
 });
+
+test("the rest of the form follows the jobs of its thread, and no other", async () => {
+    onRpc("llm.thread", "web_read", () => expect.step("read"));
+    await openForm();
+    expect.verifySteps(["read"]);
+    await tell({ id: 8, thread_id: 2, state: "completed" });
+    expect.verifySteps([]);
+    await tell({ id: 7, thread_id: 1, state: "running" });
+    await animationFrame();
+    expect.verifySteps(["read"]);
+    await contains("[name=name] input").edit("Weather", { confirm: false });
+    await tell({ id: 7, thread_id: 1, state: "completed" });
+    await animationFrame();
+    expect.verifySteps([]);
+    expect("[name=name] input").toHaveValue("Weather");
+});

@@ -8,6 +8,7 @@ import { standardWidgetProps } from "@web/views/widgets/standard_widget_props";
 import { Component, onWillUnmount, useState } from "@odoo/owl";
 
 import { useJobUpdates } from "../job_updates/job_updates";
+import { reloadRecord } from "../live_record/live_record";
 
 const FIELDS = ["state", "queue_position", "progress", "error_message", "retry_at", "can_retry"];
 /** A place in the queue changes without a message about it. */
@@ -25,6 +26,7 @@ export class GenerationStatus extends Component {
         useJobUpdates((jobs) => {
             if (jobs.some((job) => job.thread_id === this.resId)) {
                 this.load(this.resId);
+                reloadRecord(this.props.record);
             }
         });
         const stopWatching = useService("llm_job_notification").watch(() => this.resId);

@@ -9,6 +9,20 @@ import { useLiveReload } from "../job_updates/job_updates";
 /** A place in the queue changes without a message about it. */
 const POLL_MILLISECONDS = 5000;
 
+/** Whether somebody types: what is not given to the record yet would be lost. */
+function isTyping() {
+    const typing = document.activeElement?.matches("input, textarea, [contenteditable=true]");
+    const where = ".o_form_view :is(.o_field_widget, .o-mail-Composer)";
+    return Boolean(typing && document.activeElement.closest(where));
+}
+
+/** Read a record of a form again, unless somebody edits it. */
+export async function reloadRecord(record) {
+    if (record.resId && !isTyping() && !(await record.isDirty())) {
+        await record.load();
+    }
+}
+
 /** Draws nothing; keeps the form that it is in up to date while nobody edits it. */
 export class LiveRecord extends Component {
     static template = xml``;
@@ -31,16 +45,9 @@ export class LiveRecord extends Component {
     }
 
     async reload() {
-        const { record } = this.props;
-        if (record.resId && !this.isInUse && !(await record.isDirty())) {
-            await record.load();
+        if (!this.isLeaving) {
+            await reloadRecord(this.props.record);
         }
-    }
-
-    /** Whether somebody types here: what is not given to the record yet would be lost. */
-    get isInUse() {
-        const typing = document.activeElement?.matches("input, textarea, [contenteditable=true]");
-        return this.isLeaving || (typing && document.activeElement.closest(".o_form_view"));
     }
 
     get isWaiting() {
