@@ -100,7 +100,7 @@ class LlmGenerationQueue(models.Model):
         """Do what a button of a card says.
 
         :param str button: its name, see `_dashboard_buttons()`
-        :return: a sentence that tells what was done
+        :return: a sentence that tells what was done, or the action that does it to many jobs
         """
         self.ensure_one()
         self.check_access("write")
@@ -117,13 +117,9 @@ class LlmGenerationQueue(models.Model):
                 self.action_enable()
                 return env._("%s starts jobs again.", name)
             case "retry":
-                count = self.action_retry_failed_jobs()
-                return env._(
-                    "%(name)s: %(count)s of the failed wait again.", name=name, count=count
-                )
+                return self.action_bulk_retry_failed()
             case "clear":
-                count = self.action_clear_queue()
-                return env._("%(name)s: cancelled what waited (%(count)s).", name=name, count=count)
+                return self.action_bulk_clear()
         raise UserError(env._("This button is not known any more. Reload the page."))
 
     @api.model

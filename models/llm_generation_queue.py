@@ -88,6 +88,7 @@ class LlmGenerationQueue(models.Model):
     avg_processing_time = fields.Float("Average Run Time (s)", compute="_compute_figures")
     success_rate = fields.Float("Success Rate (%)", compute="_compute_figures")
     throughput = fields.Float("Jobs per Hour", compute="_compute_figures")
+    has_retriable_jobs = fields.Boolean(compute="_compute_figures")
     queue_health = fields.Selection(HEALTH, compute="_compute_figures")
     health_reason = fields.Char(compute="_compute_figures")
     recent_job_ids = fields.Many2many("llm.generation.job", compute="_compute_recent_job_ids")
@@ -177,12 +178,22 @@ class LlmGenerationQueue(models.Model):
         return len(failed)
 
     def action_view_jobs(self):
-        """Open the jobs of these queues."""
+        """Open what these queues count: what waits, runs, or has ended within 24 hours."""
+        return self._open_jobs("lately")
+
+    def action_view_jobs_of_today(self):
+        """Open what `total_jobs_today` counts."""
+        return self._open_jobs("counted_today")
+
+    def _open_jobs(self, search_filter):
         action = self.env["ir.actions.act_window"]._for_xml_id(
             "llm_generate_job.llm_generation_job_action"
         )
-        action["domain"] = [("provider_id", "in", self.provider_id.ids)]
-        return action
+        return {
+            **action,
+            "domain": [("provider_id", "in", self.provider_id.ids)],
+            "context": {f"search_default_{search_filter}": 1},
+        }
 
     def _search_jobs(self, domain):
         domain &= Domain("provider_id", "in", self.provider_id.ids)

@@ -1,7 +1,11 @@
+from ast import literal_eval
 from datetime import datetime, timedelta
+
+from lxml import etree
 
 from odoo import fields
 from odoo.exceptions import AccessError, UserError
+from odoo.fields import Domain
 
 from ..const import BUS_QUEUE_UPDATE
 from .common import LlmGenerationCommon
@@ -173,15 +177,31 @@ class TestLlmGenerationDashboard(LlmGenerationCommon):
         return queue.press_dashboard_button(button)
 
     def test_buttons_do_what_they_say(self):
-        failed = self._create_job("failed")
         self.assertIn("starts nothing more", self._press("pause"))
         self.assertFalse(self.queue.enabled)
-        self.assertEqual(self._press("retry"), "Native: 1 of the failed wait again.")
-        self.assertEqual(failed.state, "queued")
-        self.assertEqual(self._press("clear"), "Native: cancelled what waited (1).")
-        self.assertEqual(failed.state, "cancelled")
         self.assertIn("starts jobs again", self._press("resume"))
         self.assertTrue(self.queue.enabled)
+
+    def test_buttons_for_many_jobs_leave_them_to_the_bulk_action(self):
+        failed, waiting = self._create_job("failed"), self._create_job("queued")
+        for button, what, jobs in (("retry", "retry", failed), ("clear", "cancel", waiting)):
+            with self.subTest(button):
+                action = self._press(button)
+                self.assertEqual(action["tag"], "llm_generation_bulk")
+                params = {"what": what, "value": None, "ids": jobs.ids}
+                self.assertEqual(action["params"], params)
+        self.assertEqual((failed.state, waiting.state), ("failed", "queued"))
+
+    def test_what_waits_or_runs_under_the_key_of_a_failed_job_hides_retry(self):
+        self._create_job("failed", identity_key="key")
+        self.assertIn("retry", self._buttons())
+        self.assertTrue(self.queue.has_retriable_jobs)
+        live = self._create_job("queued", identity_key="key")
+        self.queue.invalidate_recordset()
+        self.assertNotIn("retry", self._buttons())
+        self.assertFalse(self.queue.has_retriable_jobs)
+        live.action_cancel()
+        self.assertIn("retry", self._buttons())
 
     def test_an_unknown_button_is_refused(self):
         with self.assertRaisesRegex(UserError, "Reload the page"):
@@ -193,6 +213,39 @@ class TestLlmGenerationDashboard(LlmGenerationCommon):
         for button in ("process", "pause", "resume", "retry", "clear", "unlink"):
             with self.subTest(button), self.assertRaises(AccessError):
                 self._press(button, self.user)
+
+    # === OPEN JOBS === #
+
+    def _opened(self, action):
+        """Return the jobs that an action shows, with the filters that it begins with."""
+        arch = etree.fromstring(self.env["llm.generation.job"].get_view(view_type="search")["arch"])
+        domain = Domain(action["domain"])
+        for key in action["context"]:
+            name = key.removeprefix("search_default_")
+            [found] = arch.xpath(f"//filter[@name='{name}']")
+            domain &= Domain(literal_eval(found.get("domain")))
+        return self.env["llm.generation.job"].with_user(self.manager).search(domain)
+
+    def test_what_a_card_counts_is_what_it_opens(self):
+        running, waiting = self._create_job("running"), self._create_job("queued")
+        lately = self._ended("failed", timedelta(hours=23))
+        lately += self._ended("completed", timedelta(minutes=1))
+        self._ended("cancelled", timedelta(hours=1))
+        self._ended("failed", timedelta(hours=25))
+        self._create_job("running", self.direct_model)
+        card = self._card()
+        opened = self._opened(self.queue.action_view_jobs())
+        self.assertEqual(opened, (running + waiting + lately).sorted("id", reverse=True))
+        self.assertEqual(len(opened), card["running"] + card["waiting"] + card["ended"])
+
+    def test_jobs_of_today_are_those_that_are_counted(self):
+        self._create_job("running")
+        self._ended("completed", timedelta())
+        self._ended("cancelled", timedelta())
+        self._ended("failed", timedelta(days=2))
+        opened = self._opened(self.queue.action_view_jobs_of_today())
+        self.assertEqual(len(opened), 3)
+        self.assertEqual(len(opened), self.queue.total_jobs_today)
 
     # === FIRST STEPS === #
 

@@ -71,7 +71,13 @@ FIGURES = """
         EXISTS (
             SELECT FROM llm_generation_job j
             WHERE j.provider_id = q.provider_id AND j.state = 'failed'
-                AND j.retry_count < j.max_retries) AS retriable
+                AND j.retry_count < j.max_retries
+                AND (j.identity_key IS NULL OR NOT EXISTS (
+                    SELECT FROM llm_generation_job o
+                    WHERE COALESCE(o.company_id, 0) = COALESCE(j.company_id, 0)
+                        AND o.identity_key = j.identity_key
+                        AND o.identity_key IS NOT NULL
+                        AND o.state IN ('queued', 'running')))) AS retriable
     FROM llm_generation_queue q
     LEFT JOIN llm_generation_bucket b ON b.queue_id = q.id
     LEFT JOIN lived ON lived.provider_id = q.provider_id

@@ -12,6 +12,8 @@ import {
 
 import { WebClient } from "@web/webclient/webclient";
 
+import { CHUNK } from "@llm_generate_job/bulk_action/bulk_action";
+
 import { makeCard, makeDashboard } from "./dashboard_helpers";
 
 describe.current.tags("desktop");
@@ -80,6 +82,26 @@ test("a button tells what it did and shows what has become of it", async () => {
     expect.verifySteps([[[7], "pause"], "load"]);
     expect(".o_llm_queue_card .o_llm_health").toHaveText("Disabled");
     expect("[data-button=pause]").toHaveCount(0);
+});
+
+test("what is done to many jobs is done some at a time, and told", async () => {
+    const ids = Array.from({ length: CHUNK + 2 }, (_, index) => index + 1);
+    const server = await open([makeCard({ buttons: [PAUSE] })]);
+    onRpc("llm.generation.queue", "press_dashboard_button", () => ({
+        type: "ir.actions.client",
+        tag: "llm_generation_bulk",
+        params: { what: "retry", value: null, ids },
+    }));
+    onRpc("llm.generation.job", "apply_bulk", ({ args: [some] }) => {
+        expect.step(some.length);
+        return { done: some.length - 1, refused: { "no retry is left": 1 } };
+    });
+    server.dashboard = makeDashboard([makeCard({ waiting: 9 })]);
+    await contains("[data-button=pause]").click();
+    await waitFor(`.o_notification:contains('${CHUNK} retried, 2 could not')`);
+    await animationFrame();
+    expect.verifySteps([CHUNK, 2, "load"]);
+    expect(figure("waiting")).toHaveText(/^9/);
 });
 
 test("what cannot be undone asks first", async () => {

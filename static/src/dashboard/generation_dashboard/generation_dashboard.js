@@ -61,11 +61,15 @@ export class GenerationDashboard extends Component {
     async press(card, button) {
         this.state.busyId = card.id;
         try {
-            const sentence = await this.orm.call(MODEL, "press_dashboard_button", [
+            const result = await this.orm.call(MODEL, "press_dashboard_button", [
                 [card.id],
                 button.name,
             ]);
-            this.notification.add(sentence, { type: "success" });
+            if (typeof result === "string") {
+                this.notification.add(result, { type: "success" });
+            } else {
+                await this.action.doAction(result);
+            }
             await this.load();
         } finally {
             this.state.busyId = false;
