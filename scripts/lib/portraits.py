@@ -10,6 +10,8 @@ FOLDER = paths.ROOT / "static" / "description"
 COLORS = 64
 DESK = (1440, 810)
 PHONE = (390, 720)
+#: The queues of the demo fill no more.
+WIDE = (1440, 560)
 
 
 def take(browser, clients, tally):
@@ -45,7 +47,7 @@ def _pictures(clients):
         [["user_id.login", "=", "demo"], ["state", "=", "completed"]],
         "thread_id",
     )
-    yield "dashboard", "admin", "/odoo/llm-generation-dashboard", DESK, ""
+    yield "dashboard", "admin", "/odoo/llm-dashboard", WIDE, ""
     yield "jobs", "admin", "/odoo/llm-generation-jobs", DESK, ""
     yield "queue", "admin", f"/odoo/llm-generation-queues/{queue}", DESK, ""
     yield "attempts", "admin", f"/odoo/llm-generation-jobs/{job}", DESK, "attempts"
