@@ -4,7 +4,7 @@ import { standardWidgetProps } from "@web/views/widgets/standard_widget_props";
 
 import { Component, onWillUnmount, useEffect, xml } from "@odoo/owl";
 
-import { useLiveReload } from "../job_updates/job_updates";
+import { useQueueUpdates } from "../queue_updates/queue_updates";
 
 /** A place in the queue changes without a message about it. */
 const POLL_MILLISECONDS = 5000;
@@ -29,7 +29,7 @@ export class LiveRecord extends Component {
     static props = { ...standardWidgetProps };
 
     setup() {
-        useLiveReload(() => this.reload());
+        useQueueUpdates(() => this.reload());
         useEffect(
             (isWaiting) => {
                 if (isWaiting) {

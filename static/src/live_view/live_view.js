@@ -2,7 +2,7 @@ import { registry } from "@web/core/registry";
 import { kanbanView } from "@web/views/kanban/kanban_view";
 import { listView } from "@web/views/list/list_view";
 
-import { useLiveReload } from "../job_updates/job_updates";
+import { useQueueUpdates } from "../queue_updates/queue_updates";
 
 /** Whether somebody selects, edits or drags here: a reload would take it from their hands. */
 function isInUse(list) {
@@ -14,7 +14,7 @@ const live = (Controller) =>
     class extends Controller {
         setup() {
             super.setup();
-            useLiveReload(async () => {
+            useQueueUpdates(async () => {
                 if (!isInUse(this.model.root)) {
                     await this.model.load();
                 }

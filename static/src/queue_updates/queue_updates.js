@@ -10,7 +10,8 @@ const SOON_MILLISECONDS = 200;
 const PAUSE_MILLISECONDS = 1500;
 
 /**
- * Call back when something happened in a queue, or may have while the connection was lost.
+ * Call back when jobs of the user have moved, for managers those of all, when something else
+ * happened in a queue, or when it may have while the connection was lost.
  *
  * However much happens, the callback is not called before its last call has ended, and never
  * while nobody looks: a hidden page catches up when it is shown.
