@@ -122,7 +122,7 @@ class FaultLab(Lab):
 
     # === SERVERS === #
 
-    def start_servers(self, threaded=0, prefork=0, *, database=None, cron=None, args=()):
+    def start_servers(self, threaded=0, prefork=0, *, database=None, cron=None, args=(), env=None):
         """Start servers together; cron threads: one each, two where it is prefork."""
         database = database or self.database
         new = []
@@ -135,6 +135,7 @@ class FaultLab(Lab):
                     workers=workers,
                     cron_threads=cron or (2 if workers else 1),
                     args=(*SERVER_ARGS, *args),
+                    env=env,
                 )
                 server.name = name
                 self.servers.append(server.start(wait=False))

@@ -1,1 +1,1 @@
-from . import llm_provider
+from . import crash_points, ir_attachment, llm_provider

@@ -4,8 +4,11 @@ import requests
 
 from odoo import api, models
 
+from ..crash_points import crash, is_armed
+
 #: Seconds to connect, and between two bytes.
 TIMEOUT = (5, 120)
+IN_CALL = "in the call"
 BROKEN_OFF = "The answer broke off."
 
 
@@ -25,7 +28,12 @@ class LlmProvider(models.Model):
     def _fault_request(self, method, path, **options):
         headers = {"Authorization": f"Bearer {self.sudo().api_key}"}
         url = f"{self.api_base}/{path}"
+        crashes = is_armed(IN_CALL, self.name, polling=method == "GET") and "stream" not in options
+        if crashes:  # when the provider has answered, and the answer is not read
+            options["stream"] = True
         response = requests.request(method, url, headers=headers, timeout=TIMEOUT, **options)
+        if crashes:
+            crash(IN_CALL, self.name, polling=method == "GET")
         response.raise_for_status()
         return response
 
@@ -48,7 +56,12 @@ class LlmProvider(models.Model):
         if answer["state"] != "completed":
             return {"state": answer["state"]}
         message = job.thread_id.message_post(
-            body=answer["text"], llm_role="assistant", author_id=False
+            body=answer["text"],
+            llm_role="assistant",
+            author_id=False,
+            attachments=[("answer.txt", f"{answer['text']} in {self.name}".encode())]
+            if answer["text"].startswith("Answer to file")
+            else [],
         )
         return {"state": "completed", "output_message_id": message.id}
 
@@ -75,4 +88,5 @@ class LlmProvider(models.Model):
                     return
                 if data:
                     yield json.loads(data)["choices"][0]["delta"]
+                    crash(IN_CALL, self.name)
         raise requests.exceptions.ChunkedEncodingError(BROKEN_OFF)
