@@ -3,6 +3,7 @@ import logging
 from odoo import api, fields, models
 
 from ..runner import backoff
+from ..runner.statements import clock_jump
 from ..runner.statements import upkeep as sql
 
 _logger = logging.getLogger(__name__)
@@ -34,9 +35,17 @@ class LlmGenerationLife(models.AbstractModel):
             return runner.id
 
     @api.model
-    def _heartbeat(self, runner_id):
-        """Say that a runner lives; returns whether it still counts as alive."""
+    def _heartbeat(self, runner_id, clock=None):
+        """Say that a runner lives; returns whether it still counts as alive.
+
+        :param ClockWatch clock: what notices that the database's clock was set; the times in the
+            tables are put right then, before anybody goes by them
+        """
         with self._transaction() as life:
+            if clock and (jump := clock.look(float(life._select(clock_jump.EPOCH)[0][0]))):
+                _logger.warning("The database's clock was set by %.0f seconds", jump)
+                for statement in clock_jump.ALL:
+                    life._change(statement, touches=("llm.generation.job", "llm.generation.queue"))
             return bool(life._change(sql.HEARTBEAT, [runner_id], touches=()))
 
     @api.model
@@ -75,7 +84,7 @@ class LlmGenerationLife(models.AbstractModel):
         """
         with self._transaction() as life:
             dead = []
-            for (runner_id,) in life._select(sql.SILENT_RUNNERS, [life_sign]):
+            for (runner_id,) in life._select(sql.SILENT_RUNNERS, {"silence": life_sign}):
                 if life._select("SELECT pg_try_advisory_xact_lock(%s, %s)", [life_lock, runner_id])[
                     0
                 ][0]:

@@ -2,9 +2,9 @@ import json
 import logging
 from collections import defaultdict
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from odoo import api, fields, models
+from odoo import api, models
 
 from ..const import ERROR_MESSAGE_LIMIT
 from ..runner import backoff
@@ -15,11 +15,6 @@ _logger = logging.getLogger(__name__)
 
 #: Seconds until an external job is asked about for the first time, and at most.
 FIRST_POLL, LAST_POLL = 1.0, 30.0
-
-
-def _after(seconds):
-    """Return the moment after a wait; to the full second it would come too early."""
-    return datetime.now() + timedelta(seconds=seconds)
 
 
 class LlmGenerationVerdict(models.AbstractModel):
@@ -150,7 +145,7 @@ class LlmGenerationVerdict(models.AbstractModel):
         wait = answer.poll_after or min(LAST_POLL, FIRST_POLL * 1.5 ** min(polls, 50))
         if job.is_hinted:  # a webhook came while we asked, or before the job had its id
             wait = 0.0
-        now = fields.Datetime.now()
+        now = self.env.cr.now().replace(microsecond=0)  # what is due now must not come too late
         values |= {"next_poll_at": now + timedelta(seconds=wait), "poll_count": polls}
         values.pop("error_message", None)
         if answer.expires_in:
@@ -190,15 +185,23 @@ class LlmGenerationVerdict(models.AbstractModel):
     def _retry_values(self, decision):
         if decision.action != "retry":
             return {}
-        return {"retry_at": _after(decision.delay)}
+        return {"retry_at": self._after(decision.delay)}
 
     @api.model
     def _give_back(self, job, delay=0.0, **values):
         """Let a running job wait again, in its old place, for at least `delay` seconds."""
-        until = _after(delay) if delay else False
+        until = self._after(delay) if delay else False
         job._set_state(
             "queued", external_job_id=False, scheduled_at=until, is_delayed=bool(until), **values
         )
+
+    @api.model
+    def _after(self, seconds):
+        """Return the moment after a wait, by the clock that decides when it is over.
+
+        To the full second it would come too early.
+        """
+        return self.env.cr.now() + timedelta(seconds=seconds)
 
     @api.model
     def _queue_of(self, job):
@@ -207,7 +210,7 @@ class LlmGenerationVerdict(models.AbstractModel):
     @api.model
     def _pause(self, queue, seconds, error_type=None):
         """Start nothing of the queue for a while; a longer pause is never shortened."""
-        until = _after(min(seconds, LONGEST_WAIT))
+        until = self._after(min(seconds, LONGEST_WAIT))
         values = {}
         if not queue.paused_until or queue.paused_until < until:
             values["paused_until"] = until

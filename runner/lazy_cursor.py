@@ -10,6 +10,7 @@ import contextlib
 import re
 import threading
 from collections import deque
+from datetime import datetime
 
 from psycopg2.extensions import ISOLATION_LEVEL_READ_COMMITTED
 
@@ -256,6 +257,10 @@ class InlineCursor(BaseCursor):
         savepoint, self._savepoint = self._savepoint, None
         if savepoint is not None:
             savepoint.close(rollback=rollback)
+
+    def now(self):
+        """Return the time, not that at which the caller's transaction began."""
+        return datetime.now()
 
     def commit(self):
         """Keep what was written, as far as the caller commits."""

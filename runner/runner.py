@@ -13,6 +13,7 @@ from odoo import SUPERUSER_ID
 from ..const import RUNNER_CHANNEL
 from . import limits, pool
 from .call import Calls
+from .clock_watch import ClockWatch
 from .deadlines import Deadlines
 from .finisher import Finisher
 from .handover import LENT
@@ -53,7 +54,7 @@ class Runner(threading.Thread):
         self._woken = Wakeup()
         self._last_work = time.monotonic()
         self._is_full = False
-        self._pace = Pace()
+        self._pace, self._clock = Pace(), ClockWatch()
         self._may_retire = True
 
     # === LIFE === #
@@ -281,7 +282,7 @@ class Runner(threading.Thread):
 
     def _keep_house(self):
         life = self._models.get("llm.generation.life")
-        if not life._heartbeat(self.runner_id):
+        if not life._heartbeat(self.runner_id, self._clock):
             _logger.warning("Runner %s was taken for dead, and signs on again", self.title)
             self._register()
         with self._claiming:  # what is claimed just now is not lost

@@ -2,11 +2,12 @@ from . import test_analysis_tours
 from . import test_answer
 from . import test_backoff
 from . import test_brief_examples
+from . import test_clock_jump
 from . import test_concurrency
 from . import test_contract
 from . import test_crons
-from . import test_deadlines
 from . import test_dashboard_tours
+from . import test_deadlines
 from . import test_direct_generation
 from . import test_doctests
 from . import test_event_stream

@@ -1,6 +1,6 @@
 """What is due by the clock, and what becomes of jobs whose process is gone."""
 
-from .clock import NOW
+from .clock import AHEAD, NOW
 
 #: Scheduled jobs whose time has come join the line.
 PROMOTE = f"""
@@ -94,10 +94,13 @@ LOST = """
 """
 
 #: After a longer absence of the database everybody was silent: who lives gets time to say so.
+#: A sign of life from the future is older than the clock, which was set back since; a start from
+#: the future, too.
 SILENT_RUNNERS = f"""
     SELECT id FROM llm_generation_runner
-    WHERE GREATEST(heartbeat_at, pg_postmaster_start_time() AT TIME ZONE 'UTC')
-        < {NOW} - make_interval(secs => %s)
+    WHERE (heartbeat_at < {NOW} - make_interval(secs => %(silence)s) OR heartbeat_at > {AHEAD})
+      AND NOT pg_postmaster_start_time() AT TIME ZONE 'UTC'
+          BETWEEN {NOW} - make_interval(secs => %(silence)s) AND {NOW}
     FOR UPDATE SKIP LOCKED
 """
 
