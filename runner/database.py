@@ -3,7 +3,13 @@
 import psycopg2
 from psycopg2.pool import PoolError
 
-AWAY = (psycopg2.OperationalError, psycopg2.InterfaceError, PoolError)
+AWAY = (
+    psycopg2.OperationalError,
+    psycopg2.InterfaceError,
+    PoolError,
+    # A statement was cancelled, and whoever tidied up after it tried one more.
+    psycopg2.errors.InFailedSqlTransaction,
+)
 
 
 def is_away(error):

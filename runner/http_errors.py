@@ -4,6 +4,7 @@ Facts: the public documentation of OpenAI, Azure OpenAI, Anthropic, Replicate an
 """
 
 import email.utils
+import errno
 import re
 import socket
 import time
@@ -14,6 +15,8 @@ import requests
 from .. import exceptions
 from .untrusted import LONGEST_ERROR, scrub
 
+#: An answer came with a file, and there was no room for it: that passes.
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 #: Providers' codes that mean "pay first", whatever the status.
 QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 #: Providers' codes that no repetition changes.
@@ -165,6 +168,8 @@ def _classify_one(error):
         return from_response(response, None if " for url: " in text else text)
     if isinstance(error, requests.RequestException):
         return _of_requests(error)
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return exceptions.UnknownOutcomeError("The server's disk is full: the answer is lost.")
     if isinstance(error, ConnectionRefusedError | socket.gaierror):
         return exceptions.TransientError(scrub(error))
     if isinstance(error, ConnectionError | TimeoutError):

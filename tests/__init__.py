@@ -7,6 +7,7 @@ from . import test_concurrency
 from . import test_contract
 from . import test_crons
 from . import test_dashboard_tours
+from . import test_database
 from . import test_deadlines
 from . import test_direct_generation
 from . import test_doctests

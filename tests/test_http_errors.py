@@ -1,3 +1,4 @@
+import errno
 import json
 from email.utils import formatdate
 
@@ -162,6 +163,8 @@ class TestHttpErrors(BaseCase):
             (ConnectionRefusedError("refused"), exceptions.TransientError),
             (ConnectionResetError("reset"), exceptions.UnknownOutcomeError),
             (TimeoutError("timed out"), exceptions.UnknownOutcomeError),
+            (OSError(errno.ENOSPC, "No space left"), exceptions.UnknownOutcomeError),
+            (OSError(errno.EDQUOT, "Quota exceeded"), exceptions.UnknownOutcomeError),
         ]
         for error, error_class in table:
             with self.subTest(error=error):
