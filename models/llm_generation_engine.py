@@ -43,10 +43,10 @@ class LlmGenerationEngine(models.AbstractModel):
     _inherit = ["llm.generation.news"]
 
     def _register_hook(self):
-        # What was left behind when this server ended need not wait for the first scheduled
-        # action, which comes a minute after the start.
         super()._register_hook()
-        if pool.starts_by_itself():
+        # What this server left behind need not wait a minute for the first scheduled action.
+        # Of a copy Odoo makes the registry before it neutralizes it: nothing starts there yet.
+        if pool.starts_by_itself() and not self.env["llm.generation.origin"]._has_moved():
             pool.ensure(self.env.cr.dbname)
 
     # === TRANSACTIONS === #

@@ -24,7 +24,11 @@ class LlmGenerationLife(models.AbstractModel):
 
     @api.model
     def _register_runner(self, name, slots, runner_id=None):
-        """Sign a runner on, or on again if nobody took it for dead; returns its id."""
+        """Sign a runner on, or on again if nobody took it for dead; returns its id.
+
+        Before it is the first in a restored or copied database, the jobs there are settled.
+        """
+        self.env["llm.generation.origin"]._settle_if_moved()
         with self._transaction() as life:
             runner = life.env["llm.generation.runner"].browse(runner_id or 0).exists()
             now = fields.Datetime.now()

@@ -217,7 +217,7 @@ class LlmGenerationVerdict(models.AbstractModel):
             self._wake(f"pause:{queue.provider_id.id}:{seconds:.3f}")
         if error_type in backoff.REFUSALS and queue.refused_by != error_type:
             values["refused_by"] = error_type
-            self._tell_managers(queue, error_type)
+            self._tell_of_refusal(queue, error_type)
         if values:
             # sudo: what a provider brings about is written by no user.
             queue.sudo().write(values)
@@ -235,20 +235,25 @@ class LlmGenerationVerdict(models.AbstractModel):
             self._change(sql.SETTLE_BUCKET, params, touches=())
 
     @api.model
-    def _tell_managers(self, queue, refusal):
-        """Give each manager of the queue one activity: the account needs a human."""
+    def _tell_of_refusal(self, queue, refusal):
         what = dict(queue._fields["refused_by"]._description_selection(self.env))[refusal]
+        self._tell_managers(
+            queue,
+            self.env._("The provider refuses our account: %s", what),
+            self.env._(
+                "The queue waits and keeps its jobs. Check the API key and the credit of the"
+                " account, then press Process Now."
+            ),
+        )
+
+    @api.model
+    def _tell_managers(self, queue, summary, note):
+        """Give each manager of the queue one activity: it needs a human."""
         for manager in self.env.ref("llm.group_llm_manager").user_ids.filtered("active"):
             companies = {"allowed_company_ids": manager.company_ids.ids}
             seen = queue.with_user(manager).with_context(**companies)
             if manager._is_superuser() or not seen.has_access("read"):
                 continue
             queue.activity_schedule(
-                "mail.mail_activity_data_todo",
-                user_id=manager.id,
-                summary=self.env._("The provider refuses our account: %s", what),
-                note=self.env._(
-                    "The queue waits and keeps its jobs. Check the API key and the credit of the"
-                    " account, then press Process Now."
-                ),
+                "mail.mail_activity_data_todo", user_id=manager.id, summary=summary, note=note
             )

@@ -27,6 +27,7 @@ from . import test_llm_generation_guard
 from . import test_llm_generation_job
 from . import test_llm_generation_life
 from . import test_llm_generation_model_limit
+from . import test_llm_generation_origin
 from . import test_llm_generation_queue
 from . import test_llm_generation_queue_panel
 from . import test_llm_generation_report

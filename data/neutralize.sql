@@ -1,0 +1,27 @@
+-- a copy for tests does not do again what the original does and pays for
+UPDATE llm_generation_queue
+   SET enabled = false;
+
+UPDATE llm_generation_job
+   SET state = 'failed',
+       error_type = 'unknown_outcome',
+       error_message = 'The database was neutralized while the job ran.',
+       completed_at = now() AT TIME ZONE 'UTC'
+ WHERE state = 'running';
+
+UPDATE llm_generation_attempt
+   SET outcome = 'failed',
+       error_type = 'unknown_outcome',
+       ended_at = now() AT TIME ZONE 'UTC'
+ WHERE outcome = 'running';
+
+UPDATE llm_generation_job
+   SET retry_at = NULL
+ WHERE retry_at IS NOT NULL;
+
+-- nor does it cancel what the original has its providers do
+UPDATE llm_generation_job
+   SET must_cancel = false
+ WHERE must_cancel;
+
+DELETE FROM llm_generation_runner;
