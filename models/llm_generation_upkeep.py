@@ -190,26 +190,33 @@ class LlmGenerationUpkeep(models.AbstractModel):
 
     @api.model
     def _claim_cancellations(self):
-        """Return the ids of cancelled jobs whose provider has to be told, once each."""
+        """Return what providers have to be told of, once each: arguments of the next method."""
         with self._transaction() as upkeep:
-            return [row[0] for row in upkeep._change(sql.CANCELLED_AT_PROVIDER)]
+            jobs = [(row[0],) for row in upkeep._change(sql.CANCELLED_AT_PROVIDER)]
+            gone = upkeep._change(sql.FAREWELLS, touches=["llm.generation.farewell"])
+            return jobs + [(row[0], row[1:]) for row in gone]
 
     @api.model
     def _cancel_at_providers(self):
-        for job_id in self._claim_cancellations():
-            self._cancel_at_provider(job_id)
+        for what in self._claim_cancellations():
+            self._cancel_at_provider(*what)
 
     @api.model
-    def _cancel_at_provider(self, job_id):
-        """Tell the provider that a job was given up; it may refuse."""
+    def _cancel_at_provider(self, job_id, farewell=None):
+        """Tell the provider that a job was given up; it may refuse.
+
+        :param farewell: what is left of a job that is no more
+        """
         with self._transaction(lazy=True) as upkeep:
             job = upkeep.env["llm.generation.job"].browse(job_id).exists()
+            if farewell:
+                names = ("provider_id", "model_id", "external_job_id", "provider_data")
+                job = job.new(dict(zip(names, farewell, strict=True)))
             if not job.external_job_id or job.state == "running":
                 return  # it was tried again meanwhile, which ended the earlier try
             try:
-                done = job.with_user(job.user_id).provider_id.cancel_generation_job(
-                    job.with_user(job.user_id)
-                )
+                owned = job.with_user(job.user_id)
+                done = owned.provider_id.cancel_generation_job(owned)
                 _logger.info("Job %s: cancelled at the provider: %s", job_id, bool(done))
             except Exception as error:  # noqa: BLE001 the job has ended, whatever it says
                 _logger.warning(

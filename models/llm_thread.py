@@ -183,6 +183,12 @@ class LlmThread(models.Model):
         """Return whether somebody overrides the hook: calling it costs a savepoint a job."""
         return type(self)._on_generation_job_done is not LlmThread._on_generation_job_done
 
+    def unlink(self):
+        # Not by `@api.ondelete`: `mail.thread` removes the messages before that is called.
+        self.check_access("unlink")
+        self.env["llm.generation.farewell"]._take_leave(self)
+        return super().unlink()
+
     # === ACTION METHODS === #
 
     def action_cancel_generation(self):

@@ -202,8 +202,8 @@ class Runner(threading.Thread):
             if (free := self.pollers.free) and (claims := upkeep._claim_polls(free)):
                 for brief in self._models.get("llm.generation.preparation")._prepare(claims):
                     self.pollers.submit(self._execute, brief, "_poll")
-            for job_id in upkeep._claim_cancellations():
-                self.pollers.submit(upkeep._cancel_at_provider, job_id)
+            for what in upkeep._claim_cancellations():
+                self.pollers.submit(upkeep._cancel_at_provider, *what)
             seconds = upkeep._next_due()
         # What is due and cannot be done now, as all pollers are at it, must not make this spin.
         if seconds is not None:

@@ -21,6 +21,7 @@ from . import test_llm_generation_call
 from . import test_llm_generation_conclusion
 from . import test_llm_generation_dashboard
 from . import test_llm_generation_engine
+from . import test_llm_generation_farewell
 from . import test_llm_generation_figures
 from . import test_llm_generation_follow
 from . import test_llm_generation_guard

@@ -25,7 +25,8 @@ NEXT_DUE = f"""
              SELECT FROM llm_generation_job j
              WHERE j.provider_id = q.provider_id AND j.state = 'queued' LIMIT 1) waiting
          WHERE q.enabled AND q.paused_until > {NOW}),
-        (SELECT {NOW} FROM llm_generation_job WHERE must_cancel IS TRUE ORDER BY id LIMIT 1)
+        (SELECT {NOW} FROM llm_generation_job WHERE must_cancel IS TRUE ORDER BY id LIMIT 1),
+        (SELECT {NOW} FROM llm_generation_farewell ORDER BY id LIMIT 1)
     ) - {NOW})
 """
 
@@ -71,6 +72,14 @@ CANCELLED_AT_PROVIDER = """
         SELECT id FROM llm_generation_job WHERE must_cancel IS TRUE
         ORDER BY id LIMIT 50 FOR NO KEY UPDATE SKIP LOCKED)
     RETURNING id
+"""
+
+#: The same of jobs that are no more.
+FAREWELLS = """
+    DELETE FROM llm_generation_farewell
+    WHERE id IN (
+        SELECT id FROM llm_generation_farewell ORDER BY id LIMIT 50 FOR UPDATE SKIP LOCKED)
+    RETURNING job_number, provider_id, model_id, external_job_id, provider_data
 """
 
 #: Running attempts whose process is gone: its heartbeat stopped and its session lock is free,
