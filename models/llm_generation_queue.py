@@ -163,8 +163,7 @@ class LlmGenerationQueue(models.Model):
         :return: how many were cancelled
         """
         self.check_access("write")
-        waiting = self._search_jobs(Domain("state", "=", "queued"))
-        return len(waiting._set_state("cancelled", is_delayed=False))
+        return self.env["llm.generation.upkeep"]._cancel_waiting(self.provider_id)
 
     def action_retry_failed_jobs(self):
         """Queue again every failed job that has a retry left.

@@ -17,6 +17,8 @@ _logger = logging.getLogger(__name__)
 CLEAN_UP_BATCH = 1000
 #: External jobs that one call of the scheduled action asks about.
 CHECK_BATCH = 200
+#: Waiting jobs cancelled in one transaction, which keeps claims waiting for a moment only.
+CANCEL_BATCH = 2000
 
 
 class LlmGenerationUpkeep(models.AbstractModel):
@@ -224,6 +226,26 @@ class LlmGenerationUpkeep(models.AbstractModel):
                     job_id,
                     traceback_of(error, job.provider_id._told_key()),
                 )
+
+    # === MANY JOBS === #
+
+    @api.model
+    def _cancel_waiting(self, providers):
+        """Cancel all that waits for these providers, in batches that are committed one by one.
+
+        In one transaction, a hundred thousand jobs would collide with the first that starts.
+
+        :return: how many were cancelled
+        """
+        cancelled, batch = 0, CANCEL_BATCH
+        while batch == CANCEL_BATCH:
+            with self._transaction() as upkeep:
+                rows = upkeep._select(sql.WAITING, [providers.ids, CANCEL_BATCH])
+                jobs = upkeep.env["llm.generation.job"].browse(row[0] for row in rows)
+                jobs._set_state("cancelled", is_delayed=False)
+                batch = len(jobs)
+            cancelled += batch
+        return cancelled
 
     # === OLD JOBS AND NEWS === #
 

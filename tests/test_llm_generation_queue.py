@@ -8,6 +8,7 @@ from odoo.exceptions import AccessError
 from odoo.tools import mute_logger
 
 from ..hooks import post_init_hook
+from ..models import llm_generation_upkeep as upkeep_module
 from .common import LlmGenerationCommon
 
 
@@ -122,6 +123,12 @@ class TestLlmGenerationQueue(LlmGenerationCommon):
         self.assertEqual(waiting.mapped("state"), ["cancelled", "cancelled"])
         self.assertEqual(others.mapped("state"), states)
         self.assertEqual(self.queue.with_user(self.manager).action_clear_queue(), 0)
+
+    def test_clearing_a_long_queue_goes_on_until_nothing_waits(self):
+        jobs = [self._create_job("queued") for _job in range(5)]
+        with patch.object(upkeep_module, "CANCEL_BATCH", 2):
+            self.assertEqual(self.queue.action_clear_queue(), 5)
+        self.assertEqual({job.state for job in jobs}, {"cancelled"})
 
     def test_retrying_takes_what_can_be_retried_and_says_how_many(self):
         failed = self._create_job("failed") | self._create_job("failed", user=self.manager)

@@ -74,6 +74,14 @@ CANCELLED_AT_PROVIDER = """
     RETURNING id
 """
 
+#: The last ones first: claims begin at the head.
+WAITING = """
+    SELECT id FROM llm_generation_job
+    WHERE provider_id = ANY(%s) AND state = 'queued'
+    ORDER BY priority DESC, turn DESC LIMIT %s
+    FOR NO KEY UPDATE SKIP LOCKED
+"""
+
 #: The same of jobs that are no more.
 FAREWELLS = """
     DELETE FROM llm_generation_farewell
