@@ -217,7 +217,8 @@ class LlmGenerationUpkeep(models.AbstractModel):
             if not job.external_job_id or job.state == "running":
                 return  # it was tried again meanwhile, which ended the earlier try
             try:
-                owned = job.with_user(job.user_id)
+                # Who lost the right to the provider cannot be the one who tells it.
+                owned = job if job.error_type == "access" else job.with_user(job.user_id)
                 done = owned.provider_id.cancel_generation_job(owned)
                 _logger.info("Job %s: cancelled at the provider: %s", job_id, bool(done))
             except Exception as error:  # noqa: BLE001 the job has ended, whatever it says

@@ -167,6 +167,8 @@ class LlmGenerationVerdict(models.AbstractModel):
         if decision.action == "give_back":
             self._give_back(job, decision.delay, **values)  # a pause of the queue holds it, too
             return
+        if answer.error_type == "access" and job.external_job_id:
+            values["must_cancel"] = True  # nobody may have what the provider still works on
         job._set_state("failed", **values, **self._retry_values(decision))
 
     @api.model

@@ -44,6 +44,15 @@ class TestLlmGenerationFarewell(LlmGenerationCommon):
         self.assertEqual(told, [("ext-1", {"url": "there"}, self.native_model)])
         self.assertFalse(self.env["llm.generation.farewell"].search([]))
 
+    def test_a_job_whose_owner_was_archived_is_given_up_at_the_provider(self):
+        job = self._accepted()
+        self.user.active = False
+        self._engine("upkeep")._check_due()
+        self.assertEqual((job.state, job.error_type), ("failed", "access"))
+        self.assertIn("archived", job.error_message)
+        self.assertEqual(self.service.calls["cancel"], [job.id])
+        self.assertFalse(self.service.calls["check"])
+
     def test_a_request_that_stopped_an_answer_is_repeated(self):
         job = self._create_job("running")
         farewell = self.env["llm.generation.farewell"]
