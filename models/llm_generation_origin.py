@@ -57,7 +57,8 @@ class LlmGenerationOrigin(models.AbstractModel):
         self.env["ir.config_parameter"].sudo().set_param(PARAMETER, self._here())
 
     def _settle(self):
-        self.env["llm.generation.runner"].search([]).unlink()  # they are of there
+        touches = ["llm.generation.runner", "llm.generation.attempt"]
+        self._change(sql.FORGET_RUNNERS, touches=touches)
         counts = {True: 0, False: 0}
         for job_id, external in self._select(sql.RUNNING):
             counts[external] += 1

@@ -10,6 +10,9 @@ HERE = """
     WHERE d.datname = current_database()
 """
 
+#: They are processes of there.
+FORGET_RUNNERS = "DELETE FROM llm_generation_runner"
+
 #: What the database that this one comes from was doing at that moment.
 RUNNING = """
     SELECT id, external_job_id IS NOT NULL FROM llm_generation_job
