@@ -21,7 +21,8 @@ COUNT, LIMIT = 20, 5
 UPGRADE = (*("-d", FaultLab.database, "-u", "llm_generate_job"), "--stop-after-init", "--no-http")
 #: What an upgrade costs at most: its tables are locked for a while, so attempts may be repeated.
 EXPLAINED = {"worker_died", "unknown_outcome", "transient", None}
-#: A newer version: a further column, and a default that the old code does not know.
+#: A newer version has a further column. No default: Odoo fills one by an update of all rows, which
+#: fails where jobs move at the same time.
 NEWER = """
 from odoo import fields, models
 
@@ -29,7 +30,7 @@ from odoo import fields, models
 class LlmGenerationJob(models.Model):
     _inherit = "llm.generation.job"
 
-    newer_note = fields.Char(default="newer", index=True)
+    newer_note = fields.Char(index=True)
 """
 
 
