@@ -5,6 +5,7 @@ from . import llm_generation_state
 from . import llm_generation_ticket
 from . import llm_generation_job
 from . import llm_generation_bulk
+from . import llm_generation_job_budget
 from . import llm_generation_runner
 from . import llm_generation_attempt
 from . import llm_generation_queue
@@ -15,6 +16,9 @@ from . import llm_generation_farewell
 from . import llm_generation_model_limit
 from . import llm_generation_news
 from . import llm_generation_engine
+from . import llm_generation_spending
+from . import llm_generation_budget
+from . import llm_generation_reservation
 from . import llm_generation_claim
 from . import llm_generation_figures
 from . import llm_generation_dashboard
@@ -29,5 +33,6 @@ from . import llm_generation_webhook
 from . import llm_generation_follow
 from . import llm_provider
 from . import llm_thread
+from . import res_company
 from . import res_config_settings
 from . import res_users

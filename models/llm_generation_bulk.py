@@ -83,6 +83,9 @@ class LlmGenerationJob(models.Model):
             able = self.filtered(lambda job: not reasons[job])
             for job in able - able._filtered_identity_free():
                 reasons[job] = self.env._("a job with the same key waits or runs")
+            able = self.filtered(lambda job: not reasons[job])
+            for job in able - self.env["llm.generation.reservation"]._affordable(able):
+                reasons[job] = self.env._("the budget of the day is used up")
         return reasons
 
     def _bulk_reason(self, what):

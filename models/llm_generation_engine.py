@@ -114,7 +114,9 @@ class LlmGenerationEngine(models.AbstractModel):
         """Move drafts, or failed jobs, to the end of the queue; the latter costs a retry each.
 
         :return: the jobs that moved
+        :raise UserError: where a budget of the day does not allow for them
         """
+        self.env["llm.generation.reservation"]._reserve(jobs, sources)
         get_queue = self.env["llm.generation.queue"]._get_or_create_queue
         providers = jobs.sudo().provider_id  # sudo: one may queue what one may not configure
         queue_ids = [get_queue(provider).id for provider in providers]
@@ -227,6 +229,7 @@ class LlmGenerationEngine(models.AbstractModel):
         self._notify(jobs)
         self._forget_figures()
         if target in FINAL_STATES:
+            self.env["llm.generation.reservation"]._settle(jobs)
             self._call_hooks(jobs.filtered(lambda job: not job.retry_at))
 
     @api.model

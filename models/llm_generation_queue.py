@@ -166,13 +166,14 @@ class LlmGenerationQueue(models.Model):
         return self.env["llm.generation.upkeep"]._cancel_waiting(self.provider_id)
 
     def action_retry_failed_jobs(self):
-        """Queue again every failed job that has a retry left.
+        """Queue again every failed job that has a retry left, as far as budgets allow.
 
         :return: how many were queued
         """
         self.check_access("write")
         failed = self._search_jobs(Domain("state", "=", "failed")).filtered("can_retry")
         failed = failed._filtered_identity_free()
+        failed = self.env["llm.generation.reservation"]._affordable(failed)
         failed.action_retry()
         return len(failed)
 

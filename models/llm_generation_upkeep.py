@@ -63,6 +63,7 @@ class LlmGenerationUpkeep(models.AbstractModel):
             live = jobs._filtered_identity_free()
             (jobs - live).write({"retry_at": False})
             upkeep._call_hooks(jobs - live)
+            live = upkeep.env["llm.generation.reservation"]._retriable(live)
             if live:
                 upkeep._enqueue(live, sources=("failed",))
         return len(live)

@@ -105,12 +105,16 @@ class LlmThread(models.Model):
     def _should_queue_generation(self):
         """Return whether an answer is better queued than given directly.
 
-        It is when the provider runs jobs of its own, when its queue is marked "Always queue",
-        or when the queue is enabled and at least `BUSY_SLOTS` jobs wait or run there already.
+        It is when a budget has to be kept, when the provider runs jobs of its own, when its queue
+        is marked "Always queue", or when the queue is enabled and at least `BUSY_SLOTS` jobs wait
+        or run there already.
         Override it to choose otherwise.
         """
         self.ensure_one()
         provider = self.provider_id
+        company = provider.sudo().company_id or self.env.user.company_id
+        if self.env["llm.generation.budget"]._limits(self.env.user, company):
+            return True
         info = provider.get_generation_queue_info()
         if info.get("supports_jobs", provider._implements("create_generation_job")):
             return True

@@ -20,3 +20,6 @@ CLOCK_DELAY = 0.1
 NEWS = 0.3
 #: First key of the session lock that says "this runner lives"; the second is its id.
 LIFE_LOCK = 1_819_110_253
+#: First keys of the locks under which the budgets of a user and of a company are reserved; the
+#: second is the record's id.
+BUDGET_LOCKS = {"company": 1_819_110_254, "user": 1_819_110_255}

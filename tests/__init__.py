@@ -16,6 +16,8 @@ from . import test_hoot
 from . import test_http_errors
 from . import test_hub
 from . import test_lazy_cursor
+from . import test_llm_generation_budget
+from . import test_llm_generation_budget_limits
 from . import test_llm_generation_bulk
 from . import test_llm_generation_call
 from . import test_llm_generation_conclusion

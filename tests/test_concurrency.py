@@ -164,6 +164,29 @@ class TestConcurrency(BaseCase):
         self.assertEqual(len(claimed), JOBS)
         self.assertLessEqual(max(most), LIMIT)
 
+    def test_many_who_queue_at_once_keep_the_budget(self):
+        self.addCleanup(self._set_budget, 0)
+        self._set_budget(LIMIT)
+        with self._env() as env:
+            ids = env["llm.generation.job"].create([{"thread_id": self.thread_id}] * THREADS).ids
+
+        def queue(env):  # each has a snapshot older than what the others reserve
+            try:
+                env["llm.generation.job"].browse(ids.pop()).action_queue()
+            except UserError:
+                return False
+            return True
+
+        queued = self._at_once(queue)
+        self.assertEqual(queued.count(True), LIMIT)
+        self.assertEqual(self._waiting(), LIMIT)
+
+    def _set_budget(self, jobs):
+        with self._env() as env:
+            env.company.llm_daily_jobs = jobs
+            env.flush_all()
+            env["llm.generation.spending"].search([]).unlink()
+
     def test_a_long_transaction_sees_the_end_of_its_job(self):
         with self._env() as env:
             job = env["llm.generation.job"].create({

@@ -154,13 +154,24 @@ PROVIDERS_WORK = """
     WHERE provider_id = ANY(%s) AND refused_by IS NOT NULL
 """
 
+#: What a job may cost until its answer tells: the length of the answer that was asked for, and a
+#: token for four characters of the question.
+ESTIMATED_TOKENS = """
+            (COALESCE(
+                CASE jsonb_typeof(j.generation_inputs -> 'max_tokens') WHEN 'number' THEN
+                    LEAST(GREATEST((j.generation_inputs ->> 'max_tokens')::numeric, 1), 1000000)
+                END, %(answer_tokens)s)
+            + COALESCE(length(j.generation_inputs::text), 0) / 4
+            + COALESCE((SELECT length(m.body) FROM mail_message m
+                        WHERE m.id = j.input_message_id), 0) / 4)"""
+
 #: draft, failed -> queued. Takes the turn of each job: one after the turn that runs now, or
 #: after the user's own last one. A user's thousand jobs take a thousand turns, another's single
 #: job the next one. `last` is materialized, or it would be looked up again for each job, among
 #: all those that were just moved. The jobs are locked first, so that the update finds each by
 #: its id alone: with their state, which the statistics take for rare, it would compare each of
 #: a thousand with all others.
-ENQUEUE = """
+ENQUEUE = f"""
     WITH wanted AS MATERIALIZED (
         SELECT id, provider_id, priority, user_id
         FROM llm_generation_job WHERE id = ANY(%(jobs)s) AND state = ANY(%(sources)s)
@@ -191,13 +202,7 @@ ENQUEUE = """
         is_delayed = COALESCE(j.scheduled_at > %(now)s, FALSE),
         attempt_count = COALESCE(j.attempt_count, 0),
         retry_count = COALESCE(j.retry_count, 0) + (CASE WHEN j.state = 'failed' THEN 1 ELSE 0 END),
-        estimated_tokens = COALESCE(
-                CASE jsonb_typeof(j.generation_inputs -> 'max_tokens') WHEN 'number' THEN
-                    LEAST(GREATEST((j.generation_inputs ->> 'max_tokens')::numeric, 1), 1000000)
-                END, %(answer_tokens)s)
-            + COALESCE(length(j.generation_inputs::text), 0) / 4
-            + COALESCE((SELECT length(m.body) FROM mail_message m
-                        WHERE m.id = j.input_message_id), 0) / 4,
+        estimated_tokens = {ESTIMATED_TOKENS},
         queued_at = %(now)s,
         started_at = NULL,
         completed_at = NULL,

@@ -1,0 +1,40 @@
+from datetime import timedelta
+
+from odoo import api, fields, models
+
+from ..const import SPENDING_DAYS
+
+#: Rows removed at a time.
+BATCH = 10_000
+
+
+class LlmGenerationSpending(models.Model):
+    """What one queueing of a job costs: reserved first, and what was really used in the end.
+
+    Apart from the jobs, so that what was spent is not forgotten when a thread is deleted.
+    """
+
+    _name = "llm.generation.spending"
+    _description = "LLM Generation Spending"
+    _log_access = False
+
+    job_id = fields.Integer(required=True)
+    day = fields.Date(required=True)
+    user_id = fields.Many2one("res.users", ondelete="cascade")
+    company_id = fields.Many2one("res.company", ondelete="cascade")
+    jobs = fields.Integer(required=True)
+    tokens = fields.Integer(required=True)
+    attempts = fields.Integer(required=True, help="Attempts of the job before it was queued.")
+    is_open = fields.Boolean(help="The job waits or runs: its cost is an estimate.")
+    xid = fields.Char(required=True, help="The database transaction that queued the job.")
+
+    _user_idx = models.Index("(user_id, day) INCLUDE (jobs, tokens)")
+    _company_idx = models.Index("(company_id, day) INCLUDE (jobs, tokens)")
+    _open_idx = models.Index("(job_id) WHERE is_open")
+
+    @api.autovacuum
+    def _gc_spending(self):
+        oldest = fields.Datetime.now().date() - timedelta(days=SPENDING_DAYS)
+        old = self.search([("day", "<", oldest)], limit=BATCH)
+        old.unlink()
+        return len(old), len(old) == BATCH
