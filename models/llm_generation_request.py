@@ -1,4 +1,5 @@
 import json
+import re
 
 from markupsafe import Markup
 
@@ -88,8 +89,7 @@ class LlmGenerationRequest(models.AbstractModel):
     def _input_schema(self):
         # sudo: as for its use.
         details = self.model_id.sudo().details
-        schema = details.get("input_schema") if isinstance(details, dict) else None
-        return json.loads(schema) if isinstance(schema, str) else schema
+        return details.get("input_schema") if isinstance(details, dict) else None
 
     def _direct_events(self):
         """Yield the events of generating directly in the thread, as its user would.

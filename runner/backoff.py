@@ -1,6 +1,7 @@
 """What to do with an attempt that failed: one pure function."""
 
 import random
+import sys
 from dataclasses import dataclass
 
 #: Seconds. A longer wait is no longer a retry; only a provider's own Retry-After exceeds it.
@@ -67,6 +68,8 @@ def decide(
     :param rng: returns a float in [0, 1)
     :rtype: Decision
     """
+    if not (retry_after and 0 < retry_after <= sys.float_info.max):
+        retry_after = None
     if error_type in FINAL_ERRORS:
         return Decision("fail")
     if error_type in REFUSALS:

@@ -5,6 +5,7 @@ Facts: the public documentation of OpenAI, Azure OpenAI, Anthropic, Replicate an
 
 import email.utils
 import errno
+import math
 import re
 import socket
 import time
@@ -52,10 +53,13 @@ def parse_duration(text):
     (360.0, 0.25, 7.0, None)
     """
     try:
-        return float(text)
+        seconds = float(text)
     except (TypeError, ValueError):
         parts = DURATION_RE.findall(str(text or ""))
-        return sum(float(number) * UNIT_SECONDS[unit] for number, unit in parts) if parts else None
+        if not parts:
+            return None
+        seconds = sum(float(number) * UNIT_SECONDS[unit] for number, unit in parts)
+    return seconds if math.isfinite(seconds) else None
 
 
 def retry_after(headers, now=None):
@@ -88,9 +92,10 @@ def retry_after(headers, now=None):
 def _seconds_until(http_date, now=None):
     try:
         when = email.utils.parsedate_to_datetime(http_date)
-    except (TypeError, ValueError):
+        moment = when.timestamp()
+    except (TypeError, ValueError, OverflowError, LookupError):
         return None
-    return when.timestamp() - (time.time() if now is None else now)
+    return moment - (time.time() if now is None else now)
 
 
 def error_details(response):

@@ -1,29 +1,161 @@
-"""Validation of a job's inputs against a JSON Schema."""
+"""Validation of a job's inputs against a JSON Schema, which comes from a provider."""
 
+import contextlib
+import contextvars
 import functools
 import json
+import re
+import time
 
 import jsonschema
+import referencing
 import referencing.exceptions
+
+from . import patterns
 
 #: Errors told at once.
 ERROR_LIMIT = 10
+#: Seconds that a check may take: a schema of references can ask for the same again and again.
+TIME_LIMIT = 5.0
+#: Steps of regular expressions in one check, about as many as fit into a second.
+STEP_LIMIT = 20_000_000
+#: Items that are compared with each other; of more, their texts are.
+COMPARED = 300
+#: What libraries raise on schemas that are none, or have no end.
+BROKEN = (
+    jsonschema.exceptions.SchemaError,
+    jsonschema.exceptions.UnknownType,
+    referencing.exceptions.Unresolvable,
+    referencing.exceptions.NoSuchAnchor,
+    re.error,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+#: What is left of a check: its end and the steps of regular expressions.
+_budget = contextvars.ContextVar("budget")
+
+
+class _TooLongError(Exception):
+    """A check takes more time than anybody would wait."""
+
+
+def _guarded(keyword):
+    def check(checker, value, instance, schema):
+        if time.monotonic() > _budget.get()["end"]:
+            raise _TooLongError
+        yield from keyword(checker, value, instance, schema) or ()
+
+    return check
+
+
+def _search(pattern, text):
+    """Return whether a pattern is found; None where it would take too long to tell."""
+    budget = _budget.get()
+    needed = patterns.steps(pattern, len(text))
+    if needed > budget["steps"]:
+        return None
+    budget["steps"] -= needed
+    return re.search(pattern, text) is not None
+
+
+def _pattern(checker, pattern, instance, _schema):
+    # What cannot be told in time is left to the provider, who checks it anyway.
+    if checker.is_type(instance, "string") and _search(pattern, instance) is False:
+        yield jsonschema.ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+def _pattern_properties(checker, properties, instance, _schema):
+    if not checker.is_type(instance, "object"):
+        return
+    for pattern, subschema in properties.items():
+        for name, value in instance.items():
+            if _search(pattern, name):
+                yield from checker.descend(value, subschema, path=name, schema_path=pattern)
+
+
+def _additional_properties(checker, allowed, instance, schema):
+    if not checker.is_type(instance, "object"):
+        return
+    known = schema.get("properties", {})
+    named = schema.get("patternProperties", {})
+    # A name of which nobody can tell in time whether it is known counts as known.
+    extra = [
+        name
+        for name in instance
+        if name not in known and all(_search(pattern, name) is False for pattern in named)
+    ]
+    if checker.is_type(allowed, "object"):
+        for name in extra:
+            yield from checker.descend(instance[name], allowed, path=name)
+    elif allowed is False and extra:
+        names = ", ".join(map(repr, sorted(extra)))
+        verb = "was" if len(extra) == 1 else "were"
+        yield jsonschema.ValidationError(
+            f"Additional properties are not allowed ({names} {verb} unexpected)"
+        )
+
+
+def _unique_items(original):
+    def check(checker, wanted, instance, schema):
+        if not (checker.is_type(instance, "array") and len(instance) > COMPARED):
+            yield from original(checker, wanted, instance, schema) or ()
+        elif wanted and len({json.dumps(one, sort_keys=True) for one in instance}) < len(instance):
+            yield jsonschema.ValidationError("the items are not unique")
+
+    return check
+
+
+@functools.cache
+def _guarded_class(validator_class):
+    """Return a class of validators that no schema keeps busy for ever."""
+    keywords = dict(validator_class.VALIDATORS)
+    keywords |= {
+        "pattern": _pattern,
+        "patternProperties": _pattern_properties,
+        "additionalProperties": _additional_properties,
+        "uniqueItems": _unique_items(keywords["uniqueItems"]),
+    }
+    guarded = {name: _guarded(keyword) for name, keyword in keywords.items()}
+    return jsonschema.validators.extend(validator_class, guarded)
+
+
+def _without_dialects(schema):
+    """Return a schema whose parts all are of one dialect: another would bring its own class."""
+    if isinstance(schema, list):
+        return [_without_dialects(part) for part in schema]
+    if isinstance(schema, dict):
+        return {
+            name: _without_dialects(part)
+            for name, part in schema.items()
+            if not (name == "$schema" and isinstance(part, str))
+        }
+    return schema
 
 
 @functools.lru_cache(maxsize=128)
 def _validator(schema_text):
     schema = json.loads(schema_text)
-    validator_class = jsonschema.validators.validator_for(schema)
+    dialect = schema.get("$schema") if isinstance(schema, dict) else None
+    latest = jsonschema.validators.Draft202012Validator
+    validator_class = jsonschema.validators.validator_for({"$schema": dialect}, default=latest)
     validator_class.check_schema(schema)
     # A registry of its own: without one, the schema may have any address looked up.
-    return validator_class(schema, registry=referencing.Registry())
+    guarded = _guarded_class(validator_class)
+    return guarded(_without_dialects(schema), registry=referencing.Registry())
 
 
 def validator(schema):
     """Return a function that returns one sentence for each thing that is wrong with some inputs.
 
     The sentences have the path of what they are about; there are none when all is well, or when
-    there is no schema.
+    there is no schema. A schema that is none is wrong, too, and so is one that takes too long.
+
+    :param schema: a JSON Schema, or its text
 
     >>> check = validator({"required": ["prompt"]})
     >>> check({})
@@ -34,18 +166,35 @@ def validator(schema):
     if not schema:
         return lambda _inputs: []
     try:
-        checked = _validator(json.dumps(schema, sort_keys=True))
-    except jsonschema.exceptions.SchemaError as error:
-        sentence = f"input_schema: {error.message[:200]}"
+        text = schema if isinstance(schema, str) else json.dumps(schema, sort_keys=True)
+        checked = _validator(text)
+    except BROKEN as error:
+        sentence = f"input_schema: {_reason(error)}"
         return lambda _inputs: [sentence]
     return functools.partial(_errors, checked)
 
 
+def _reason(error):
+    return (getattr(error, "message", "") or str(error) or type(error).__name__)[:200]
+
+
+@contextlib.contextmanager
+def _limited():
+    token = _budget.set({"end": time.monotonic() + TIME_LIMIT, "steps": STEP_LIMIT})
+    try:
+        yield
+    finally:
+        _budget.reset(token)
+
+
 def _errors(checked, inputs):
     try:
-        errors = sorted(checked.iter_errors(inputs), key=str)
-    except referencing.exceptions.Unresolvable as error:
-        return [f"input_schema: {str(error)[:200]}"]
+        with _limited():
+            errors = sorted(checked.iter_errors(inputs), key=str)
+    except _TooLongError:
+        return [f"input_schema: checking the inputs takes longer than {TIME_LIMIT:.0f} seconds"]
+    except BROKEN as error:
+        return [f"input_schema: {_reason(error)}"]
     return [
         f"inputs{error.json_path.removeprefix('$')}: {error.message[:200]}"
         for error in errors[:ERROR_LIMIT]

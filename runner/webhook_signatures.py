@@ -5,6 +5,7 @@ Facts: the Standard Webhooks specification, and the public documentation of fal.
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import hmac
 import json
@@ -106,10 +107,12 @@ def read_jwks(document):
     [b'\\x01\\x02']
     """
     keys = []
-    for key in document.get("keys") or () if isinstance(document, dict) else ():
+    given = document.get("keys") if isinstance(document, dict) else None
+    for key in given if isinstance(given, list) else ():
         if isinstance(key, dict) and key.get("crv") == "Ed25519" and isinstance(key.get("x"), str):
             text = key["x"]
-            keys.append(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+            with contextlib.suppress(ValueError):  # no base64: no key of ours
+                keys.append(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     return keys
 
 

@@ -83,3 +83,9 @@ class TestBackoff(BaseCase):
     def test_jitter_stays_below_its_cap_however_often_it_doubles(self):
         self.assertEqual(full_jitter(300, 5000, rng=highest), backoff.MAX_DELAY)
         self.assertEqual(full_jitter(300, 0, rng=lowest), 0.0)
+
+    def test_a_wait_that_is_none_counts_as_not_told(self):
+        for wait in (float("nan"), float("inf"), -5.0, 0.0):
+            with self.subTest(wait):
+                decision = decide("rate_limited", retry_after=wait)
+                self.assertEqual(decision.pause, backoff.RATE_LIMIT_DELAY)

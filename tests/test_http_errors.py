@@ -193,3 +193,16 @@ class TestHttpErrors(BaseCase):
         self.assertIsNone(classify(ValueError("boom")))
         quota = exceptions.QuotaExceededError("Pay first.")
         self.assertIs(classify(quota), quota)
+
+    def test_waits_without_an_end_or_a_date_that_is_none_tell_nothing(self):
+        for headers in (
+            {"retry-after-ms": "inf"},
+            {"Retry-After": "nan"},
+            {"Retry-After": "Mon, 01 Jan 0001 00:00:00 GMT"},
+            {"Retry-After": "9" * 400 + "s"},
+        ):
+            with self.subTest(headers):
+                self.assertIsNone(retry_after(headers))
+        for wait in ("nan", "9" * 400 + "s"):
+            error = from_response(response(429, {"detail": f"It resets in {wait}"}))
+            self.assertIsNone(error.retry_after)

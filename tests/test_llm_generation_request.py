@@ -1,3 +1,5 @@
+from odoo.exceptions import UserError
+
 from .common import LlmGenerationCommon
 
 SCHEMA = {
@@ -150,3 +152,18 @@ class TestLlmGenerationRequest(LlmGenerationCommon):
             self._process_queue(self.direct)
         self.assertEqual(job.state, "completed", job.error_message)
         self.assertIn("Drew a cat", job.output_message_id.body)
+
+    def test_inputs_that_cannot_be_stored_are_refused(self):
+        job = self._create_job()
+        for text in ("\x00", "\\\x00", "\ud800", float("nan")):
+            with self.subTest(repr(text)), self.assertRaisesRegex(UserError, "cannot be kept"):
+                job.generation_inputs = {"prompt": text}
+        job.generation_inputs = {"prompt": "\\u0000"}
+        self.env.flush_all()
+        self.assertEqual(job.generation_inputs, {"prompt": "\\u0000"})
+
+    def test_a_schema_may_be_a_text_and_be_none(self):
+        for text, refusal in (('{"required": ["size"]}', "'size' is a required"), ("x", "schema")):
+            with self.subTest(text):
+                self.native_model.details = {"input_schema": text}
+                self.assertIn(refusal, self._refusal(self._create_job().action_queue))

@@ -122,7 +122,15 @@ class TestWebhookSignatures(BaseCase):
     def test_a_key_set_is_read_whatever_else_it_has(self):
         signer = FalSigner()
         keys = [{"kty": "RSA", "n": "AQAB"}, "text", None, *signer.jwks["keys"]]
+        keys += [{"crv": "Ed25519", "x": x} for x in ("é", "a", 7)]
 
         self.assertEqual(read_jwks({"keys": keys}), [signer.public_key])
         self.assertEqual(read_jwks([]), [])
+        self.assertEqual(read_jwks({"keys": 7}), [])
         self.assertEqual(len(base64.urlsafe_b64decode(signer.jwks["keys"][0]["x"] + "=")), 32)
+
+    def test_a_signed_body_without_an_end_names_no_job(self):
+        body, secret = b"[" * 100_000, new_secret()
+        headers = sign_standard(secret, body)
+        with self.assertRaisesRegex(WebhookRefusedError, "names no job"):
+            verify_standard(headers, body, secret)
