@@ -157,7 +157,8 @@ class LlmGenerationBudget(models.AbstractModel):
             )
         else:
             return
-        raise UserError(f"{what} {self._way_out(need.fits(limit))}")
+        refusal = f"{what} {self._way_out(need.fits(limit))}"
+        raise UserError(refusal)
 
     @api.model
     def _way_out(self, some_day):

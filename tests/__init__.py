@@ -13,6 +13,10 @@ from . import test_direct_generation
 from . import test_doctests
 from . import test_event_stream
 from . import test_hoot
+from . import test_fuzz_http
+from . import test_fuzz_inputs
+from . import test_fuzz_jobs
+from . import test_fuzz_webhook
 from . import test_http_errors
 from . import test_hub
 from . import test_lazy_cursor

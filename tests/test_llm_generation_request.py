@@ -158,6 +158,11 @@ class TestLlmGenerationRequest(LlmGenerationCommon):
         for text in ("\x00", "\\\x00", "\ud800", float("nan")):
             with self.subTest(repr(text)), self.assertRaisesRegex(UserError, "cannot be kept"):
                 job.generation_inputs = {"prompt": text}
+        deep = []
+        for _level in range(20_000):
+            deep = [deep]
+        with self.assertRaisesRegex(UserError, "inputs"):
+            job.generation_inputs = {"prompt": deep}
         job.generation_inputs = {"prompt": "\\u0000"}
         self.env.flush_all()
         self.assertEqual(job.generation_inputs, {"prompt": "\\u0000"})

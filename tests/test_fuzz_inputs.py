@@ -1,0 +1,186 @@
+import json
+import socket
+import time
+from unittest.mock import patch
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from odoo.exceptions import UserError
+from odoo.tests import BaseCase, tagged
+
+from ..runner import patterns, schema
+from .common import LlmGenerationCommon
+
+SETTINGS = settings(
+    database=None,
+    derandomize=True,
+    deadline=None,
+    max_examples=500,
+    suppress_health_check=list(HealthCheck),
+)
+#: Seconds; a check ends after five, and this machine may be busy.
+BOUND = 30
+KEYWORDS = (
+    "$defs", "$id", "$ref", "$schema", "additionalProperties", "allOf", "anyOf", "const",
+    "contains", "default", "dependentSchemas", "enum", "format", "if", "items", "maxLength",
+    "maximum", "minItems", "multipleOf", "not", "oneOf", "pattern", "patternProperties",
+    "prefixItems", "properties", "propertyNames", "required", "then", "type",
+    "unevaluatedProperties", "uniqueItems",
+)  # fmt: skip
+WORDS = (
+    "#", "#/$defs/a", "#/properties/a", "http://127.0.0.1:9/x.json", "file:///etc/passwd", "string",
+    "object", "array", "number", "a", "b", "(a+)+$", "(a|a)*$", "(", "[", "^a*b*c*d*$", "\\1", "://",
+    "http://json-schema.org/draft-04/schema#", "https://json-schema.org/draft/2020-12/schema",
+)  # fmt: skip
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**20), 10**20)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from(WORDS)
+    | st.text(alphabet="ab\u202e\ud7ff", max_size=40)
+)
+anything = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["a", "b", "prompt"]), inner, max_size=3)
+    ),
+    max_leaves=10,
+)
+schemas = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from((*KEYWORDS, "a", "b")), inner, max_size=4)
+    ),
+    max_leaves=15,
+)
+
+
+def exponential(depth=40):
+    """Return a schema that asks for the same two to the power of `depth` times."""
+    parts = {"l0": {"type": "string"}}
+    for number in range(1, depth):
+        parts[f"l{number}"] = {"anyOf": [{"$ref": f"#/$defs/l{number - 1}"}] * 2}
+    return {"$defs": parts, "$ref": f"#/$defs/l{depth - 1}"}
+
+
+def nested(depth):
+    value = []
+    for _level in range(depth):
+        value = [value]
+    return value
+
+
+@tagged("post_install", "-at_install")
+class TestFuzzSchema(BaseCase):
+    """Any schema and any inputs: an answer in sentences, in time, and nothing is fetched."""
+
+    def setUp(self):
+        super().setUp()
+        self.enterContext(patch.object(socket.socket, "connect", side_effect=AssertionError))
+
+    def _sentences(self, given_schema, inputs):
+        begin = time.monotonic()
+        sentences = schema.validator(given_schema)(inputs)
+        self.assertLess(time.monotonic() - begin, BOUND)
+        self.assertLessEqual(len(sentences), schema.ERROR_LIMIT)
+        for sentence in sentences:
+            self.assertRegex(sentence, r"(?s)^input(s|_schema)")
+        return sentences
+
+    @SETTINGS
+    @given(schemas, anything)
+    @example({"$ref": "#"}, {})
+    @example({"$schema": ["x"]}, {})
+    @example({"$id": "http://[", "$ref": "x"}, {})
+    @example({"pattern": "("}, "a")
+    @example("no JSON", {})
+    @example({"multipleOf": 1e-300}, 10**400)
+    def test_any_schema_and_any_inputs(self, given_schema, inputs):
+        self._sentences(given_schema, inputs)
+
+    def test_schemas_without_an_end_are_refused_in_time(self):
+        cases = {
+            "references": (exponential(), {"a": 1}),
+            "a circle": ({"$ref": "#"}, {}),
+            "a deep value": ({"items": {"$ref": "#"}}, nested(20_000)),
+        }
+        for name, (given_schema, inputs) in cases.items():
+            with self.subTest(name):
+                [sentence] = self._sentences(given_schema, inputs)
+                self.assertTrue(sentence.startswith("input_schema: "), sentence)
+
+    def test_patterns_that_take_for_ever_are_left_to_the_provider(self):
+        evil = "a" * 60 + "!"
+        draft4 = "http://json-schema.org/draft-04/schema#"
+        for given_schema, inputs in (
+            ({"pattern": "(a+)+$"}, evil),
+            ({"pattern": "(a|a)*$"}, evil),
+            ({"pattern": "(?=(a+)+$)a"}, evil),
+            ({"pattern": ".*.*.*.*.*=x"}, "a" * 5000),
+            ({"patternProperties": {"(a+)+$": False}}, {evil: 1}),
+            ({"patternProperties": {"(a+)+$": {}}, "additionalProperties": False}, {evil: 1}),
+            ({"properties": {"a": {"$schema": draft4, "pattern": "(a+)+$"}}}, {"a": evil}),
+            ({"items": {"pattern": "[a-z]*$"}}, ["a" * 5000 + "!"] * 1000),
+        ):
+            with self.subTest(str(given_schema)):
+                self.assertEqual(self._sentences(given_schema, inputs), [])
+
+    def test_patterns_that_people_write_are_checked(self):
+        for pattern, good, bad in (
+            ("^[a-z]+$", "abc", "aBc"),
+            (r"^#(?:[0-9a-f]{3}){1,2}$", "#ffaa00", "#ffa0"),
+            (r"^\d{3,4}x\d{3,4}$", "1024x768", "10x10"),
+            (r"^(https?://|data:).*$", "data:" + "x" * 10_000, "ftp://x"),
+            (r".+@.+\..+", "someone@example.com", "nobody"),
+        ):
+            with self.subTest(pattern):
+                self.assertEqual(self._sentences({"pattern": pattern}, good), [])
+                [sentence] = self._sentences({"pattern": pattern}, bad)
+                self.assertIn("does not match", sentence)
+
+    def test_many_items_are_compared_in_time(self):
+        items = [{"a": number} for number in range(20_000)]
+        self.assertEqual(self._sentences({"uniqueItems": True}, items), [])
+        [sentence] = self._sentences({"uniqueItems": True}, [*items, {"a": 7}])
+        self.assertEqual(sentence, "inputs: the items are not unique")
+
+    @SETTINGS
+    @given(st.text(alphabet="ab()[]{}|*+?.^$\\1,-:=!<>", max_size=12), st.integers(0, 10**6))
+    def test_any_pattern_is_weighed(self, pattern, length):
+        try:
+            weight = patterns.steps(pattern, length)
+        except (patterns.re.error, OverflowError):
+            return
+        self.assertGreaterEqual(weight, 1)
+
+
+class TestFuzzInputs(LlmGenerationCommon):
+    @settings(SETTINGS, max_examples=150)
+    @given(schemas, anything)
+    @example("no JSON", {"a": 1})
+    @example({"$ref": "#"}, {"a": 1})
+    @example({}, {"prompt": "\x00"})
+    @example({}, {"prompt": "\\u0000"})
+    @example({}, {"prompt": "\ud800"})
+    @example({}, {"prompt": float("nan")})
+    def test_a_job_with_any_inputs_is_queued_or_refused(self, given_schema, inputs):
+        savepoint = self.env.cr.savepoint()
+        try:
+            self.native_model.details = {"input_schema": given_schema}
+            job = self._create_job()
+            try:
+                job.generation_inputs = inputs
+                self.env.flush_all()
+                job.action_queue()
+                self.assertEqual(job.state, "queued")
+                self.assertLess(job.estimated_tokens, 10**7)
+            except UserError as refusal:
+                self.assertEqual(job.state, "draft")
+                self.assertTrue(json.dumps(str(refusal)))
+        finally:
+            savepoint.close(rollback=True)
+            self.env.invalidate_all(flush=False)
