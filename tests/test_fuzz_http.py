@@ -11,9 +11,9 @@ from .. import exceptions
 from ..const import ERROR_TYPES
 from ..runner import backoff, http_errors
 from ..runner.answer import LONGEST_WAIT, Answer
+from . import fuzzing
 
-#: Nothing is written into the repository, and each run tries the same.
-SETTINGS = settings(database=None, derandomize=True, deadline=None, max_examples=1000)
+SETTINGS = settings(fuzzing.SETTINGS, max_examples=1000)
 CODES = {code for code, _label in ERROR_TYPES}
 
 waits = st.one_of(

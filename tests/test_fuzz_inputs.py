@@ -3,22 +3,17 @@ import socket
 import time
 from unittest.mock import patch
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from odoo.exceptions import UserError
 from odoo.tests import BaseCase, tagged
 
 from ..runner import patterns, schema
+from . import fuzzing
 from .common import LlmGenerationCommon
 
-SETTINGS = settings(
-    database=None,
-    derandomize=True,
-    deadline=None,
-    max_examples=500,
-    suppress_health_check=list(HealthCheck),
-)
+SETTINGS = settings(fuzzing.SETTINGS, max_examples=500)
 #: Seconds; a check ends after five, and this machine may be busy.
 BOUND = 30
 KEYWORDS = (

@@ -1,6 +1,6 @@
 from datetime import timedelta
 
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -15,17 +15,15 @@ from odoo.exceptions import UserError
 from odoo.tools import mute_logger
 
 from .. import exceptions
+from . import fuzzing
 from .common import LlmGenerationCommon
 
 #: Steps that one run takes in all.
 STEPS = 10_000
 SETTINGS = settings(
-    database=None,
-    derandomize=True,
-    deadline=None,
+    fuzzing.SETTINGS,
     max_examples=160,
     stateful_step_count=100,
-    suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.generate],  # each step is slow: what failed is told as it came
 )
 #: Jobs of one machine, and how many of them may run at once.

@@ -1,7 +1,7 @@
 import json
 import time
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from odoo import fields
@@ -9,16 +9,11 @@ from odoo.tests import HttpCase
 from odoo.tools import mute_logger
 
 from ..const import WEBHOOK_PATH
+from . import fuzzing
 from .common import LlmGenerationCommon
 from .signatures import new_secret, sign_standard
 
-SETTINGS = settings(
-    database=None,
-    derandomize=True,
-    deadline=None,
-    max_examples=400,
-    suppress_health_check=list(HealthCheck),
-)
+SETTINGS = settings(fuzzing.SETTINGS, max_examples=400)
 MODEL_LOG = "odoo.addons.llm_generate_job.models.llm_generation_webhook"
 DEEP = b"[" * 100_000
 

@@ -162,7 +162,7 @@ class TestLlmGenerationRequest(LlmGenerationCommon):
         for _level in range(20_000):
             deep = [deep]
         with self.assertRaisesRegex(UserError, "inputs"):
-            job.generation_inputs = {"prompt": deep}
+            job.write({"generation_inputs": {"prompt": deep}})
         job.generation_inputs = {"prompt": "\\u0000"}
         self.env.flush_all()
         self.assertEqual(job.generation_inputs, {"prompt": "\\u0000"})
