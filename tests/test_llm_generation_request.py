@@ -161,7 +161,7 @@ class TestLlmGenerationRequest(LlmGenerationCommon):
         deep = []
         for _level in range(20_000):
             deep = [deep]
-        with self.assertRaisesRegex(UserError, "inputs"):
+        with self.assertRaisesRegex(UserError, "cannot be kept"):
             job.write({"generation_inputs": {"prompt": deep}})
         job.generation_inputs = {"prompt": "\\u0000"}
         self.env.flush_all()
