@@ -1,0 +1,65 @@
+"""How the counters are kept."""
+
+from odoo.addons.llm_generate_job.runner.statements.clock import NOW
+
+#: Seconds after which everything that ended at a moment has been committed.
+SETTLED = 10
+
+#: Where the counting stands; one process at a time moves it. The first call begins now.
+OPEN_MARK = f"""
+    INSERT INTO llm_generation_tally_mark (id, counted_until)
+    VALUES (1, {NOW} - make_interval(secs => {SETTLED}))
+    ON CONFLICT (id) DO NOTHING
+"""
+TAKE_MARK = f"""
+    SELECT counted_until, GREATEST(counted_until, {NOW} - make_interval(secs => {SETTLED}))
+    FROM llm_generation_tally_mark WHERE id = 1 FOR UPDATE SKIP LOCKED
+"""
+MOVE_MARK = "UPDATE llm_generation_tally_mark SET counted_until = %(until)s WHERE id = 1"
+
+#: Adds what ended since the mark to the counters. The bucket of a duration is the number of the
+#: bounds that it exceeds.
+COUNT = """
+    WITH jobs AS (
+        SELECT provider_id, state, queue_duration, duration,
+            %(prompt)s::text AS prompt, COALESCE(prompt_tokens, 0) AS prompt_tokens,
+            %(completion)s::text AS completion, COALESCE(completion_tokens, 0) AS completion_tokens
+        FROM llm_generation_job
+        WHERE completed_at > %(since)s AND completed_at <= %(until)s
+    ), ran AS (
+        SELECT * FROM jobs WHERE state <> 'cancelled'
+    ), found AS (
+        SELECT provider_id, 'jobs' AS series, state AS label, count(*)::float AS value
+        FROM jobs GROUP BY provider_id, state
+        UNION ALL
+        SELECT j.provider_id, 'attempts', concat_ws('|', a.outcome, a.error_type), count(*)
+        FROM llm_generation_attempt a JOIN llm_generation_job j ON j.id = a.job_id
+        WHERE a.ended_at > %(since)s AND a.ended_at <= %(until)s GROUP BY 1, 2, 3
+        UNION ALL
+        SELECT provider_id, 'tokens', prompt, sum(prompt_tokens) FROM jobs GROUP BY 1, 2, 3
+        UNION ALL
+        SELECT provider_id, 'tokens', completion, sum(completion_tokens) FROM jobs GROUP BY 1, 2, 3
+        UNION ALL
+        SELECT provider_id, 'wait', width_bucket(queue_duration, %(waits)s::float[])::text, count(*)
+        FROM ran WHERE queue_duration IS NOT NULL GROUP BY 1, 2, 3
+        UNION ALL
+        SELECT provider_id, 'wait_sum', '', sum(queue_duration) FROM ran GROUP BY 1, 2, 3
+        UNION ALL
+        SELECT provider_id, 'run', width_bucket(duration, %(runs)s::float[])::text, count(*)
+        FROM ran WHERE duration IS NOT NULL GROUP BY 1, 2, 3
+        UNION ALL
+        SELECT provider_id, 'run_sum', '', sum(duration) FROM ran GROUP BY 1, 2, 3
+    )
+    INSERT INTO llm_generation_tally AS t (provider_id, series, label, value)
+    SELECT * FROM found WHERE value > 0
+    ON CONFLICT (provider_id, series, label) DO UPDATE SET value = t.value + EXCLUDED.value
+"""
+
+TALLIES = """
+    SELECT provider_id, series, label, value FROM llm_generation_tally ORDER BY provider_id, label
+"""
+
+RUNNERS = f"""
+    SELECT name, slots, EXTRACT(EPOCH FROM {NOW} - heartbeat_at)::float
+    FROM llm_generation_runner ORDER BY id
+"""
