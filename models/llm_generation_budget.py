@@ -41,6 +41,7 @@ class LlmGenerationBudget(models.AbstractModel):
     def _are_set(self):
         """Return whether anybody has a budget."""
         return any(
+            # sudo: whether there is a budget depends on nobody who asks.
             self.env[name].sudo().with_context(active_test=False).search_count(domain, limit=1)
             for name, domain in (
                 ("res.company", self.env["res.company"]._budget_domain()),
@@ -53,6 +54,7 @@ class LlmGenerationBudget(models.AbstractModel):
         """Return those budgets of users and companies that are one, by `(kind, id)`."""
         if not self._are_set():
             return {}
+        # sudo: users may not read their budgets, and are bound by them all the same.
         limits = {("user", user.id): Amount(*user._daily_budget()) for user in users.sudo()}
         for company in companies.sudo():
             limits["company", company.id] = Amount(company.llm_daily_jobs, company.llm_daily_tokens)
@@ -140,6 +142,7 @@ class LlmGenerationBudget(models.AbstractModel):
         """Refuse what does not fit into a budget, with the reason and a way out."""
         kind, record_id = subject
         model = "res.users" if kind == "user" else "res.company"
+        # sudo: only the name of whose budget it is.
         names = {"who": self.env[model].sudo().browse(record_id).name}
         if limit.jobs and spent.jobs + need.jobs > limit.jobs:
             names |= {"limit": limit.jobs, "used": spent.jobs, "need": need.jobs}
@@ -176,6 +179,7 @@ class LlmGenerationBudget(models.AbstractModel):
 
     @api.model
     def _whom_to_ask(self):
+        # sudo: only the names of those to ask.
         managers = self.env.ref("llm.group_llm_manager").sudo().all_user_ids.filtered("active")
         names = [user.name for user in managers if not user._is_superuser()]
         return ", ".join(names[:NAMED]) or self.env._("an administrator")

@@ -47,6 +47,7 @@ class LlmGenerationOrigin(models.AbstractModel):
 
     def _known(self):
         # Not by `get_param()`: what is cached may be older than the lock.
+        # sudo: parameters are the administrators'.
         parameters = self.env["ir.config_parameter"].sudo()
         return parameters.search([("key", "=", PARAMETER)])
 
@@ -54,6 +55,7 @@ class LlmGenerationOrigin(models.AbstractModel):
         return self._select(sql.HERE)[0][0]
 
     def _note_here(self):
+        # sudo: as above.
         self.env["ir.config_parameter"].sudo().set_param(PARAMETER, self._here())
 
     def _settle(self):

@@ -54,6 +54,7 @@ class ResConfigSettings(models.TransientModel):
 
     @api.depends("company_id")
     def _compute_llm_spent_today(self):
+        # sudo: who may open the settings may see what their company spends.
         Budget = self.env["llm.generation.budget"].sudo()
         for settings in self:
             company = settings.company_id.sudo()

@@ -61,6 +61,7 @@ class ResUsers(models.Model):
 
     @api.depends(*USER_BUDGETS)
     def _compute_llm_spent_today(self):
+        # sudo: who may read this field of a user may see what that user spends.
         Budget = self.env["llm.generation.budget"].sudo()
         for user in self:
             user.llm_spent_today = Budget._spent_sentence("user", user, user._daily_budget())
@@ -77,7 +78,7 @@ class ResUsers(models.Model):
     def _daily_budget(self):
         """Return the jobs and the tokens that the user may spend in a day, 0 for no limit."""
         self.ensure_one()
-        user = self.sudo()  # users may not read it, and are bound by it all the same
+        user = self.sudo()  # sudo: users may not read it, and are bound by it all the same
         if user.llm_own_budget:
             return user.llm_daily_jobs, user.llm_daily_tokens
         return user.company_id.llm_user_daily_jobs, user.company_id.llm_user_daily_tokens

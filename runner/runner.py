@@ -53,9 +53,8 @@ class Runner(threading.Thread):
         self._due = Deadlines("upkeep", "news", "clock", "claim")
         self._woken = Wakeup()
         self._last_work = time.monotonic()
-        self._is_full = False
+        self._is_full, self._may_retire = False, True
         self._pace, self._clock = Pace(), ClockWatch()
-        self._may_retire = True
 
     # === LIFE === #
 

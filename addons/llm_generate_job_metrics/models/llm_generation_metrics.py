@@ -9,6 +9,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import generate_latest
 
 from odoo import api, fields, models
+from odoo.fields import Domain
 
 from .. import statements as sql
 
@@ -60,7 +61,7 @@ class LlmGenerationMetrics(models.AbstractModel):
 
     @api.model
     def _families(self):
-        queues = self.env["llm.generation.queue"].search([])
+        queues = self.env["llm.generation.queue"].search(Domain.TRUE)
         names = {
             queue.provider_id.id: f"{queue.provider_id.name} ({queue.provider_id.id})"
             for queue in queues

@@ -1,6 +1,5 @@
 from prometheus_client.parser import text_string_to_metric_families
 
-
 #: Labels, in the order in which the tests name them; the format sorts them.
 LABELS = ("provider", "runner", "state", "health", "outcome", "error", "kind", "le")
 
