@@ -1,10 +1,17 @@
 import { describe, expect, test } from "@odoo/hoot";
 import { manuallyDispatchProgrammaticEvent } from "@odoo/hoot-dom";
-import { advanceTime, Deferred } from "@odoo/hoot-mock";
-import { Component, xml } from "@odoo/owl";
+import { advanceTime, animationFrame, Deferred } from "@odoo/hoot-mock";
+import { Component, onWillStart, useState, xml } from "@odoo/owl";
 import { defineMailModels } from "@mail/../tests/mail_test_helpers";
-import { getService, mountWithCleanup, patchWithCleanup } from "@web/../tests/web_test_helpers";
+import {
+    getService,
+    MockServer,
+    mountWithCleanup,
+    patchWithCleanup,
+    serverState,
+} from "@web/../tests/web_test_helpers";
 
+import { useJobUpdates } from "@llm_generate_job/job_updates/job_updates";
 import { useQueueUpdates } from "@llm_generate_job/queue_updates/queue_updates";
 
 import { sendNews } from "./dashboard_helpers";
@@ -87,5 +94,38 @@ test("what is gone asks no more", async () => {
     await sendNews();
     watcher.__owl__.app.destroy();
     await advanceTime(10000);
+    expect.verifySteps([]);
+});
+
+test("who is gone before being shown hears nothing", async () => {
+    class Watcher extends Component {
+        static template = xml`<div/>`;
+        static props = {};
+
+        setup() {
+            useQueueUpdates(async () => expect.step("load"));
+            useJobUpdates(() => expect.step("hear"));
+            onWillStart(() => new Deferred());
+        }
+    }
+    class Page extends Component {
+        static components = { Watcher };
+        static template = xml`<div><Watcher t-if="state.isOpen"/></div>`;
+        static props = {};
+
+        setup() {
+            this.state = useState({ isOpen: false });
+        }
+    }
+    const page = await mountWithCleanup(Page);
+    page.state.isOpen = true;
+    await animationFrame();
+    page.state.isOpen = false;
+    await animationFrame();
+    await advanceTime(1000);
+    const channel = serverState.partnerId;
+    MockServer.env["bus.bus"]._sendone(channel, "llm.generation.job/update", []);
+    await sendNews();
+    await advanceTime(3000);
     expect.verifySteps([]);
 });

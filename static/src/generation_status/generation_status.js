@@ -5,7 +5,7 @@ import { useService } from "@web/core/utils/hooks";
 import { useRecordObserver } from "@web/model/relational_model/utils";
 import { standardWidgetProps } from "@web/views/widgets/standard_widget_props";
 
-import { Component, onWillUnmount, useState } from "@odoo/owl";
+import { Component, onWillDestroy, useState } from "@odoo/owl";
 
 import { useJobUpdates } from "../job_updates/job_updates";
 import { reloadRecord } from "../live_record/live_record";
@@ -30,7 +30,7 @@ export class GenerationStatus extends Component {
             }
         });
         const stopWatching = useService("llm_job_notification").watch(() => this.resId);
-        onWillUnmount(() => {
+        onWillDestroy(() => {
             stopWatching();
             browser.clearTimeout(this.timeout);
         });

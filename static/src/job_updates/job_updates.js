@@ -1,6 +1,6 @@
 import { useService } from "@web/core/utils/hooks";
 
-import { onWillUnmount } from "@odoo/owl";
+import { onWillDestroy } from "@odoo/owl";
 
 const JOBS = "llm.generation.job/update";
 
@@ -13,5 +13,5 @@ export function useJobUpdates(callback) {
     const bus = useService("bus_service");
     bus.subscribe(JOBS, callback);
     bus.start();
-    onWillUnmount(() => bus.unsubscribe(JOBS, callback));
+    onWillDestroy(() => bus.unsubscribe(JOBS, callback));
 }

@@ -1,7 +1,7 @@
 import { browser } from "@web/core/browser/browser";
 import { useService } from "@web/core/utils/hooks";
 
-import { onWillUnmount } from "@odoo/owl";
+import { onWillDestroy } from "@odoo/owl";
 
 import { useJobUpdates } from "../job_updates/job_updates";
 
@@ -64,7 +64,7 @@ export function useQueueUpdates(callback) {
     bus.addEventListener("BUS:RECONNECT", schedule);
     document.addEventListener("visibilitychange", onVisible);
     useJobUpdates(() => schedule());
-    onWillUnmount(() => {
+    onWillDestroy(() => {
         isGone = true;
         browser.clearTimeout(timeout);
         bus.unsubscribe("llm.generation.queue/update", schedule);
