@@ -1,6 +1,7 @@
-"""Measure: make bench. The programs are in benchmarks/, here is what they run on."""
+"""Measure: make bench, make load. The programs are in benchmarks/, here is what they run on."""
 
 import subprocess
+import sys
 
 from lib import odoo_server, odoo_source, paths
 from lib.say import halt, run_main
@@ -8,9 +9,10 @@ from setup import set_up
 
 
 def main():
-    program = paths.ROOT / "benchmarks" / "run.py"
+    name = sys.argv[1] if len(sys.argv) > 1 else "run"
+    program = paths.ROOT / "benchmarks" / f"{name}.py"
     if not program.exists():
-        halt("there is nothing to measure: benchmarks/run.py is missing.")
+        halt(f"there is nothing to measure: benchmarks/{name}.py is missing.")
     set_up("demo")
     env = odoo_server.python_environment(odoo_source.current())
     return subprocess.call([paths.venv_python("odoo"), program], env=env)

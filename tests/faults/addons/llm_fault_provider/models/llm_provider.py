@@ -1,4 +1,7 @@
 import json
+import os
+import time
+from pathlib import Path
 
 import requests
 
@@ -13,7 +16,10 @@ BROKEN_OFF = "The answer broke off."
 
 
 class LlmProvider(models.Model):
-    """Two services of one fake server: `fault` runs jobs, `faultchat` only streams chats."""
+    """Two services of one fake server: `fault` runs jobs, `faultchat` only streams chats.
+
+    A third, `faultbook`, is no server: it takes its time, and keeps book of who called.
+    """
 
     _inherit = "llm.provider"
 
@@ -23,6 +29,7 @@ class LlmProvider(models.Model):
             *super()._get_available_services(),
             ("fault", "Fault: Jobs"),
             ("faultchat", "Fault: Chat"),
+            ("faultbook", "Fault: Book"),
         ]
 
     def _fault_request(self, method, path, **options):
@@ -64,6 +71,19 @@ class LlmProvider(models.Model):
             else [],
         )
         return {"state": "completed", "output_message_id": message.id}
+
+    # === BOOK === #
+
+    def faultbook_create_generation_job(self, job):
+        """Take `seconds` of the inputs, and note begin and end in the file that `api_base` names.
+
+        A line is `key process begin end`; lines of so few bytes do not mix.
+        """
+        inputs, begin = job.generation_inputs, time.time()
+        time.sleep(inputs["seconds"])
+        with Path(self.api_base).open("a", encoding="ascii") as book:
+            book.write(f"{inputs['key']} {os.getpid()} {begin:.6f} {time.time():.6f}\n")
+        return {"state": "completed"}
 
     # === CHAT === #
 
