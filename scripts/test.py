@@ -3,6 +3,7 @@
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from lib import (
     fault_scripts,
@@ -17,6 +18,7 @@ from lib import (
     odoo_log,
     odoo_tests,
     paths,
+    provider_check,
     seed,
     unit_tests,
 )
@@ -98,7 +100,8 @@ def _test_in_odoo(place, tally, names, tags):
         if not report.started:
             tally.fail(f"no test matches T={tags}")
     else:
-        odoo_tests.check_all_ran(tally, report, names)
+        ours = modules.folders()
+        odoo_tests.check_all_ran(tally, report, {name: ours[name] for name in names})
         marks.note(place)
     place.instance.drop_database("tests")
 
@@ -108,11 +111,16 @@ def _test_lives(place, tally, names):
         place.instance.create_database("lint", template=STACK)
         odoo_lint.run(place, tally, "lint")
         place.instance.drop_database("lint")
-    with stage("modules one by one"):
+    with stage("modules one by one, and a new provider's"):
+        skeleton = provider_check.prepare(place)
         lives = [*((name, "tpl") for name in names), (names[0], STACK)]
+        works = [
+            partial(provider_check.run, place, tally, skeleton, STACK),
+            *(partial(module_cycle.run, place, tally, *life) for life in lives),
+        ]
         pool = ThreadPoolExecutor(os.cpu_count())
         try:
-            list(pool.map(lambda life: module_cycle.run(place, tally, *life), lives))
+            list(pool.map(lambda work: work(), works))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

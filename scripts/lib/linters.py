@@ -3,7 +3,7 @@
 import os
 import subprocess
 
-from . import house_rules, modules, paths, weaknesses
+from . import house_rules, modules, paths, provider_skeleton, weaknesses
 
 _IGNORED_BY_PRETTIER = ("i18n/", "static/lib/", "static/description/")
 
@@ -80,7 +80,8 @@ def checks():
         ),
     )
     yield from weaknesses.checks(sources)
-    for name, folder in modules.folders().items():
+    skeleton = {"the skeleton of a provider": provider_skeleton.TEMPLATE}
+    for name, folder in (modules.folders() | skeleton).items():
         yield f"oca checks of {name}", lambda folder=folder: _oca(python, folder)
     pretty = [
         name

@@ -71,6 +71,11 @@ class Instance:
         lines = [f"{key} = {value}" for key, value in options.items()]
         self.conf.write_text("\n".join(["[options]", *lines, ""]))
 
+    def add_addons(self, folder):
+        """Put a folder on the addons path of every Odoo that starts from now on."""
+        self.addons_path.append(Path(folder))
+        self._write_conf()
+
     @property
     def environment(self):
         return {**python_environment(self.odoo), "ODOO_RC": str(self.conf)}

@@ -7,15 +7,16 @@ from .say import say
 _OPTIONS = ("--stop-after-init", "--max-cron-threads=0", "--log-level=info")
 
 
-def run(lab, tally, database, names, *, tags=None, update=()):
+def run(lab, tally, database, names, *, tags=None, update=(), install=()):
     """Run the tests of these modules and record each; with tags only those."""
-    ours = modules.folders()
+    ours = {*modules.folders(), *names}
     log = lab.folder / f"{database}.tests.log"
     tags = tags or ",".join(f"*/{name}" for name in names)
     status = lab.instance.run(
         *("-d", database, "--test-tags", tags, f"--http-port={processes.free_port()}"),
         *(f"--gevent-port={processes.free_port()}", f"--screenshots={lab.folder / 'pictures'}"),
         *(("-u", ",".join(update)) if update else ()),
+        *(("-i", ",".join(install)) if install else ()),
         *_OPTIONS,
         log=log,
     )
@@ -41,11 +42,10 @@ def record(tally, report):
         tally.fail(f"the log has: {str(problem).splitlines()[0][:160]}", str(problem))
 
 
-def check_all_ran(tally, report, names):
+def check_all_ran(tally, report, folders):
     """Compare what ran with what is written: a test that nobody imports passes for ever."""
-    ours = modules.folders()
-    for name in names:
-        written = inventory.written_tests(name, ours[name])
+    for name, folder in folders.items():
+        written = inventory.written_tests(name, folder)
         missing = inventory.not_run(written, report.started)
         ran = sum(1 for module, _file, _name in report.started if module == name)
         say(f"{name}: {len(written)} tests are written, {ran} ran")
