@@ -6,7 +6,6 @@ from datetime import timedelta
 
 from odoo import api, models
 
-from ..const import ERROR_MESSAGE_LIMIT
 from ..runner import backoff
 from ..runner.answer import LONGEST_WAIT
 from ..runner.statements import queueing as sql
@@ -134,7 +133,7 @@ class LlmGenerationVerdict(models.AbstractModel):
             "progress": answer.progress,
             "prompt_tokens": answer.tokens("prompt"),
             "completion_tokens": answer.tokens("completion"),
-            "error_message": (answer.error_message or "")[:ERROR_MESSAGE_LIMIT],
+            "error_message": answer.error_message,
         }
         return {name: value for name, value in values.items() if value}
 
