@@ -35,6 +35,7 @@ class LlmGenerationTicket(models.AbstractModel):
     is_delayed = fields.Boolean(readonly=True, copy=False, groups="base.group_system")
     estimated_tokens = fields.Integer(readonly=True, copy=False, groups="base.group_system")
     next_poll_at = fields.Datetime(readonly=True, copy=False, groups="base.group_system")
+    asked_at = fields.Datetime(readonly=True, copy=False, groups="base.group_system")
     poll_count = fields.Integer(
         readonly=True, copy=False, aggregator=None, groups="base.group_system"
     )

@@ -145,7 +145,11 @@ class LlmGenerationVerdict(models.AbstractModel):
         if job.is_hinted:  # a webhook came while we asked, or before the job had its id
             wait = 0.0
         now = self.env.cr.now().replace(microsecond=0)  # what is due now must not come too late
-        values |= {"next_poll_at": now + timedelta(seconds=wait), "poll_count": polls}
+        values |= {
+            "next_poll_at": now + timedelta(seconds=wait),
+            "poll_count": polls,
+            "asked_at": now,
+        }
         values.pop("error_message", None)
         if answer.expires_in:
             values["result_expires_at"] = now + timedelta(seconds=answer.expires_in)

@@ -78,7 +78,7 @@ class TestLlmGenerationUpkeep(LlmGenerationCommon):
     def test_a_job_that_takes_too_long_fails_and_is_retried(self):
         self.queue.job_timeout = 60
         late, young = self._submitted(), self._submitted()
-        late.started_at = self._ago(seconds=61)
+        late.write({"started_at": self._ago(seconds=61), "asked_at": self._ago(seconds=0)})
         young.started_at = self._ago(seconds=30)
         self.assertEqual(self._engine("upkeep")._fail_overdue(), 1)
         self.assertRecordValues(
@@ -99,6 +99,16 @@ class TestLlmGenerationUpkeep(LlmGenerationCommon):
         self.env["llm.generation.queue"]._check_job_statuses()
         self.assertEqual(job.state, "failed")
         self.assertEqual(self.service.calls["cancel"], [job.id])
+
+    def test_what_may_have_ended_while_nobody_asked_is_asked_about_first(self):
+        self.queue.job_timeout = 60
+        jobs = self._submitted() | self._submitted()
+        jobs.write({"started_at": self._ago(hours=3), "asked_at": self._ago(hours=3, seconds=-30)})
+        self.assertEqual(self._engine("upkeep")._fail_overdue(), 0)
+        self.service.answers["check"] = [posted("Hi"), {"state": "running"}]
+        self.env["llm.generation.queue"]._check_job_statuses()
+        self.assertEqual(set(jobs.mapped("state")), {"completed", "failed"})
+        self.assertEqual(len(self.service.calls["create"]), 2)
 
     def test_a_queue_without_a_timeout_waits_for_ever(self):
         self.queue.job_timeout = 0

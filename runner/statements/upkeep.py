@@ -56,12 +56,15 @@ DUE_RETRIES = f"""
     FOR NO KEY UPDATE SKIP LOCKED
 """
 
-#: Running longer than their queue allows.
+#: Running longer than their queue allows. What a provider runs is asked about once more first: it
+#: may have ended while nobody asked, and would be paid for again.
 OVERDUE = f"""
     SELECT j.id FROM llm_generation_job j
     JOIN llm_generation_queue q ON q.provider_id = j.provider_id
     WHERE j.state = 'running' AND q.job_timeout > 0
       AND j.started_at < {NOW} - make_interval(secs => q.job_timeout)
+      AND (j.external_job_id IS NULL
+        OR j.asked_at >= j.started_at + make_interval(secs => q.job_timeout))
     LIMIT 500
     FOR NO KEY UPDATE OF j SKIP LOCKED
 """

@@ -19,6 +19,8 @@ BEFORE_FINISH, IN_FINISH, FINISHED = "before the finish", "in the finish", "afte
 DEADLY = (CLAIMED, BEFORE_CALL, IN_CALL, AFTER_CALL, BEFORE_FINISH, IN_FINISH)
 STEPS = (CLAIMING, *DEADLY, FINISHED)
 UNKNOWABLE = {IN_CALL, AFTER_CALL, BEFORE_FINISH, IN_FINISH}
+#: Seconds: where no other process has a runner, the scheduled action starts one every minute.
+PUMP = 120
 #: kind: (service, order, whether the crash comes when the provider's id is known)
 KINDS = {
     "chats": ("faultchat", {"pieces": 4, "delay": 0.2}, False),
@@ -82,11 +84,13 @@ class Crashes:
         (self.folder / "armed").unlink(missing_ok=True)
         self.pids[kind, name] = self.fired(group)
         step(f"{group}: killed {self.pids[kind, name]}")
-        if name == CLAIMING and not polling:  # waits as before, so others run it at once
-            self.lab.wait_ended(40, provider)
+        if name == CLAIMING and not polling:  # waits as before, and others run it
+            self.lab.wait_ended(PUMP, provider)
         else:  # what is rescued must not be in the next process that dies
             self.lab.set_queue(provider, enabled=False)
         for server in self.lab.servers:
+            if server.process.pid in self.pids[kind, name]:  # the kernel takes its time
+                wait_for(lambda one=server: not one.process.is_alive(), 10, 0.02)
             if not server.process.is_alive():
                 self.whole.append(server.name)
                 server.start(wait=False)
