@@ -34,6 +34,9 @@ def check_rate_limit(lab, tally):
     fake.order(group="limited", fault="status", status=429, retry_after=RETRY_AFTER, times=1)
     lab.add_jobs(provider, ["first"], max_retries=0)
     wait_for(lambda: "429" in outcomes(fake, "limited"), 30, 0.02)
+    # What is claimed before the answer is stored is on its way; check_rate_limit judges that.
+    paused = f"SELECT 1 FROM llm_generation_queue WHERE provider_id = {provider} AND paused_until"
+    tally.check(wait_for(lambda: lab.sql(f"{paused} IS NOT NULL"), 5, 0.02), "the queue pauses")
     lab.add_jobs(provider, (f"job {number}" for number in range(12)), max_retries=0)
     tally.check(lab.wait_ended(60, provider), "the pause ends", log_tails(lab.servers))
     refusal, *later = fake.calls("limited", "chat")
