@@ -3,7 +3,7 @@ PYTHON ?= python3
 SCRIPT = PYTHONPYCACHEPREFIX="$${XDG_CACHE_HOME:-$$HOME/.cache}/llm_generate_job/pycache" \
 	exec $(PYTHON) scripts
 
-.PHONY: help setup demo serve stop test mutate lint bench load provider screenshots translate clean
+.PHONY: help setup demo serve stop test mutate lint bench load provider wheel screenshots translate clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
@@ -37,6 +37,9 @@ load: ## run 10,000 jobs on three servers, one of which leaves in the middle
 
 provider: ## write the addon of a new provider: NAME=acme (INTO=folder: there, not in addons/)
 	@NAME="$(NAME)" INTO="$(INTO)" $(SCRIPT)/provider.py
+
+wheel: ## build a wheel of each module (TEST=1: and run all their tests from there)
+	@TEST="$(TEST)" $(SCRIPT)/wheel.py
 
 screenshots: ## take a picture of each view
 	@$(SCRIPT)/screenshots.py

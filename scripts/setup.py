@@ -12,7 +12,8 @@ from lib.say import run_main, say, step
 def steps_for(profile):
     run = () if profile == "lint" else (*_odoo(), *_model())
     mock = _mock() if profile == "test" else ()
-    return [*run, *mock, *(() if profile == "demo" else _linters())]
+    wheel = wheel_steps() if profile == "test" else ()
+    return [*run, *mock, *wheel, *(() if profile == "demo" else _linters())]
 
 
 def _odoo():
@@ -38,6 +39,11 @@ def _model():
 def _mock():
     build = environments.build_venv("mock", dependencies=False)
     yield steps.Step("venv-mock", "a server to test against", _venv_pins("mock"), build)
+
+
+def wheel_steps():
+    build = environments.build_venv("wheel", dependencies=False)
+    yield steps.Step("venv-wheel", "what builds wheels", _venv_pins("wheel"), build)
 
 
 def _linters():

@@ -10,8 +10,6 @@ from lib import (
     lab,
     linters,
     marks,
-    mock_server,
-    model_server,
     module_cycle,
     modules,
     odoo_lint,
@@ -20,7 +18,9 @@ from lib import (
     paths,
     provider_check,
     seed,
+    test_models,
     unit_tests,
+    wheel_check,
 )
 from lib.say import halt, run_main, say, stage
 from lib.tally import Tally
@@ -62,7 +62,7 @@ def _test_modules(place, tally, names, tags):
     if not installed:
         return
     with stage("a local model, and a mock of one"):
-        _serve_models(place)
+        test_models.serve(place)
     with stage("tests in Odoo"):
         _test_in_odoo(place, tally, names, tags)
     if not tags:
@@ -80,17 +80,6 @@ def _make_stack(place, tally, names):
     report = odoo_log.read(log.read_text(errors="replace"), names)
     odoo_tests.record(tally, report)
     return True
-
-
-def _serve_models(place):
-    """Give the tests a real model at LLM_TEST_API_BASE, and a mock at LLM_TEST_MOCK_BASE."""
-    server = model_server.ModelServer(place.folder).start()
-    place.ledger.add("model", server.process)
-    os.environ["LLM_TEST_API_BASE"] = server.endpoint["api_base"]
-    os.environ["LLM_TEST_MODEL"] = server.endpoint["model"]
-    mock = mock_server.MockServer(place.folder).start()
-    place.ledger.add("mock", mock.process)
-    os.environ["LLM_TEST_MOCK_BASE"] = mock.endpoint["api_base"]
 
 
 def _test_in_odoo(place, tally, names, tags):
@@ -111,10 +100,11 @@ def _test_lives(place, tally, names):
         place.instance.create_database("lint", template=STACK)
         odoo_lint.run(place, tally, "lint")
         place.instance.drop_database("lint")
-    with stage("modules one by one, and a new provider's"):
+    with stage("modules one by one, from their wheels, and a new provider's"):
         skeleton = provider_check.prepare(place)
         lives = [*((name, "tpl") for name in names), (names[0], STACK)]
         works = [
+            partial(wheel_check.run, place, tally),
             partial(provider_check.run, place, tally, skeleton, STACK),
             *(partial(module_cycle.run, place, tally, *life) for life in lives),
         ]

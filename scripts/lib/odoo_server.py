@@ -35,17 +35,26 @@ def python_environment(odoo):
     }
 
 
-class Instance:
-    """An Odoo on a cluster, with its configuration, files and logs in one folder."""
+def _our_addons():
+    yield paths.module_link()
+    if (paths.ROOT / "addons").is_dir():
+        yield paths.ROOT / "addons"
 
-    def __init__(self, cluster, folder, *, extra_addons=(), test=True, ledger=None):
+
+class Instance:
+    """An Odoo on a cluster, with its configuration, files and logs in one folder.
+
+    :param site: a folder in which pip installed our modules, that take the place of the checkout's
+    """
+
+    def __init__(self, cluster, folder, *, extra_addons=(), test=True, ledger=None, site=None):
         self.cluster = cluster
         self.folder = Path(folder)
         self.odoo = odoo_source.current()
+        self.site = site
         self.addons_path = [
             *self.odoo.addons,
-            paths.module_link(),
-            *([paths.ROOT / "addons"] if (paths.ROOT / "addons").is_dir() else ()),
+            *(() if site else _our_addons()),
             *map(Path, extra_addons),
         ]
         self.test = test
@@ -78,7 +87,10 @@ class Instance:
 
     @property
     def environment(self):
-        return {**python_environment(self.odoo), "ODOO_RC": str(self.conf)}
+        env = python_environment(self.odoo)
+        if self.site:
+            env["PYTHONPATH"] += f"{os.pathsep}{self.site}"
+        return {**env, "ODOO_RC": str(self.conf)}
 
     def command(self, *arguments):
         return [paths.venv_python("odoo"), self.odoo.script, *arguments]

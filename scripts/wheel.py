@@ -1,0 +1,32 @@
+"""Build the wheels of our modules: make wheel. With TEST, run all their tests from there."""
+
+import os
+
+from lib import lab, paths, seed, steps, test_models, wheel_check, wheels
+from lib.say import run_main, say
+from lib.tally import Tally
+from setup import set_up, wheel_steps
+
+
+def main():
+    if os.environ.get("TEST"):
+        return test()
+    steps.run_steps(list(wheel_steps()))
+    for wheel in wheels.build(paths.cache() / "wheels").values():
+        say(wheel)
+    return 0
+
+
+def test():
+    set_up("test")
+    tally = Tally()
+    with lab.Lab("wheel", source=seed.folder()) as place:
+        test_models.serve(place)
+        wheel_check.run(place, tally, everything=True)
+    if tally.failures:
+        say(f"The logs are in {place.kept_logs}")
+    return tally.close()
+
+
+if __name__ == "__main__":
+    run_main(main)
