@@ -1,0 +1,156 @@
+"""From the addon for Odoo 18.0: give the engine what it knows of jobs that it started itself."""
+
+import logging
+import secrets
+
+from odoo import SUPERUSER_ID, api
+from odoo.tools import sql
+
+from odoo.addons.llm_generate_job.const import DEFAULT_ANSWER_TOKENS, ERROR_MESSAGE_LIMIT
+from odoo.addons.llm_generate_job.hooks import post_init_hook
+from odoo.addons.llm_generate_job.runner.statements.queueing import ESTIMATED_TOKENS
+from odoo.addons.llm_generate_job.runner.untrusted import scrub
+
+_logger = logging.getLogger(__name__)
+
+#: Only the first queue of a model was ever used.
+MODEL_LIMITS = """
+    SELECT DISTINCT ON (model_id) queue_id, model_id, enabled,
+        CASE WHEN enabled THEN max_concurrent_jobs ELSE 1 END
+    FROM llm_generation_queue_of_18 WHERE model_id IS NOT NULL
+    ORDER BY model_id, id
+"""
+HELD = """
+    SELECT DISTINCT j.id FROM llm_generation_job j
+    JOIN llm_generation_queue_of_18 old ON old.model_id = j.model_id
+    JOIN llm_generation_queue q ON q.id = old.queue_id
+    WHERE j.state = 'draft' AND j.queued_at IS NOT NULL AND NOT old.enabled AND q.enabled
+"""
+
+#: The order that jobs had is that of their dates; ours adds that users take turns.
+TAKE_PLACES = f"""
+    UPDATE llm_generation_job j
+    SET turn = placed.turn, attempt_count = COALESCE(j.attempt_count, 0), is_delayed = FALSE,
+        estimated_tokens = {ESTIMATED_TOKENS}
+    FROM (
+        SELECT id, row_number() OVER (
+            PARTITION BY provider_id, priority, user_id ORDER BY queued_at, id) - 1 AS turn
+        FROM llm_generation_job WHERE state = 'queued') placed
+    WHERE j.id = placed.id
+"""
+
+#: What is polled has an attempt, which its answer ends.
+ADOPT = """
+    WITH attempt AS (
+        INSERT INTO llm_generation_attempt (job_id, number, outcome, started_at, external_job_id)
+        SELECT id, 1, 'running', COALESCE(started_at, now() AT TIME ZONE 'UTC'), external_job_id
+        FROM llm_generation_job WHERE state = 'running' AND external_job_id IS NOT NULL
+        RETURNING id, job_id)
+    UPDATE llm_generation_job j
+    SET attempt_token = attempt.id, attempt_count = 1, turn = 0
+    FROM attempt WHERE j.id = attempt.job_id
+    RETURNING j.id
+"""
+
+#: Odoo fills a new column with one value for all rows; a secret is to be of one job.
+FORGET_TOKENS = "UPDATE llm_generation_job SET webhook_token = NULL"
+OPEN_JOBS = "SELECT id FROM llm_generation_job WHERE state NOT IN ('completed', 'cancelled')"
+SET_TOKEN = "UPDATE llm_generation_job SET webhook_token = %s WHERE id = %s"
+
+#: Nobody looked at what providers said of errors, and how much.
+ERRORS = "SELECT id, error_message FROM llm_generation_job WHERE error_message IS NOT NULL"
+SET_ERROR = "UPDATE llm_generation_job SET error_message = %s WHERE id = %s"
+
+
+def migrate(cr, version):
+    """Make limits of what were queues of models, and adopt or end what was running."""
+    if not version:
+        return
+    env = api.Environment(cr, SUPERUSER_ID, {})
+    if sql.table_exists(cr, "llm_generation_queue_of_18"):
+        limits = _limit_models(env)
+        held = _explain_held(env)
+        cr.execute("DROP TABLE llm_generation_queue_of_18")
+        _logger.info("Kept the limits of %s models; %s jobs are drafts again", limits, held)
+    post_init_hook(env)
+    cr.execute(TAKE_PLACES, {"answer_tokens": DEFAULT_ANSWER_TOKENS})
+    _give_tokens(cr)
+    _clean_errors(cr)
+    env.invalidate_all()
+    adopted, failed = _adopt(env), _fail(env)
+    _logger.info("%s running jobs are asked about, the outcome of %s is unknown", adopted, failed)
+
+
+def _limit_models(env):
+    env.cr.execute(MODEL_LIMITS)
+    rows = env.cr.fetchall()
+    env["llm.generation.model.limit"].create([
+        {"queue_id": queue, "model_id": model, "max_concurrent_jobs": slots}
+        for queue, model, _enabled, slots in rows
+    ])
+    for queue, model, enabled, _slots in rows:
+        record = env["llm.generation.queue"].browse(queue)
+        if not enabled and record.enabled:
+            record._message_log(
+                body=env._(
+                    "The queue of the model %s was disabled. It is part of this queue now, which"
+                    " can only be disabled as a whole: the jobs that waited for the model are"
+                    " drafts again.",
+                    env["llm.model"].browse(model).name,
+                )
+            )
+    return len(rows)
+
+
+def _explain_held(env):
+    env.cr.execute(HELD)
+    jobs = env["llm.generation.job"].browse([row[0] for row in env.cr.fetchall()])
+    jobs.write({
+        "error_message": env._(
+            "The queue of the job's model was disabled when the module was upgraded. Queue the"
+            " job again if you still need the answer."
+        )
+    })
+    return len(jobs)
+
+
+def _give_tokens(cr):
+    cr.execute(FORGET_TOKENS)
+    cr.execute(OPEN_JOBS)
+    for (job_id,) in cr.fetchall():
+        cr.execute(SET_TOKEN, [secrets.token_urlsafe(), job_id])
+
+
+def _clean_errors(cr):
+    cr.execute(ERRORS)
+    for job_id, told in cr.fetchall():
+        cleaned = scrub(told)[:ERROR_MESSAGE_LIMIT]
+        if cleaned != told:
+            cr.execute(SET_ERROR, [cleaned, job_id])
+
+
+def _adopt(env):
+    """Have the providers asked about the jobs that they run; return how many."""
+    env.cr.execute(ADOPT)
+    jobs = env["llm.generation.job"].browse([row[0] for row in env.cr.fetchall()])
+    env.invalidate_all()
+    for job in jobs:
+        env["llm.generation.origin"]._ask_anew(job)
+    return len(jobs)
+
+
+def _fail(env):
+    """End the jobs that a process of 18.0 was running itself; return how many."""
+    jobs = env["llm.generation.job"].search([
+        ("state", "=", "running"),
+        ("external_job_id", "=", False),
+    ])
+    jobs._set_state(
+        "failed",
+        error_type="unknown_outcome",
+        error_message=env._(
+            "The module was upgraded while the job ran; whether the provider answered is not"
+            " known. Retry it if you need the answer."
+        ),
+    )
+    return len(jobs)
