@@ -100,10 +100,10 @@ def _records():
     """Yield a scheduled action that is not to be updated, and a view of fields that are gone."""
     yield f"""
         WITH action AS (
-            INSERT INTO ir_act_server (name, model_id, model_name, state, code, type, usage,
-                binding_type, evaluation_type)
-            SELECT '{{"en_US": "Old: retry"}}', id, model, 'code', 'model._process_model_queue(1)',
-                'ir.actions.server', 'ir_cron', 'action', 'value'
+            INSERT INTO ir_act_server (name, model_id, state, code, type, usage,
+                binding_type)
+            SELECT '{{"en_US": "Old: retry"}}', id, 'code', 'model._process_model_queue(1)',
+                'ir.actions.server', 'ir_cron', 'action'
             FROM ir_model WHERE model = 'llm.generation.queue' RETURNING id),
         cron AS (
             INSERT INTO ir_cron (ir_actions_server_id, user_id, active, interval_number,
