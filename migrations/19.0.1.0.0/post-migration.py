@@ -4,7 +4,7 @@ import logging
 import secrets
 
 from odoo import SUPERUSER_ID, api
-from odoo.tools import sql
+from odoo.tools import SQL, sql
 
 from odoo.addons.llm_generate_job.const import DEFAULT_ANSWER_TOKENS, ERROR_MESSAGE_LIMIT
 from odoo.addons.llm_generate_job.hooks import post_init_hook
@@ -28,10 +28,10 @@ HELD = """
 """
 
 #: The order that jobs had is that of their dates; ours adds that users take turns.
-TAKE_PLACES = f"""
+TAKE_PLACES = """
     UPDATE llm_generation_job j
     SET turn = placed.turn, attempt_count = COALESCE(j.attempt_count, 0), is_delayed = FALSE,
-        estimated_tokens = {ESTIMATED_TOKENS}
+        estimated_tokens = %(estimate)s
     FROM (
         SELECT id, row_number() OVER (
             PARTITION BY provider_id, priority, user_id ORDER BY queued_at, id) - 1 AS turn
@@ -53,9 +53,9 @@ ADOPT = """
 """
 
 #: Odoo fills a new column with one value for all rows; a secret is to be of one job.
-FORGET_TOKENS = "UPDATE llm_generation_job SET webhook_token = NULL"
+TAKE_BACK = "UPDATE llm_generation_job SET webhook_token = NULL"
 OPEN_JOBS = "SELECT id FROM llm_generation_job WHERE state NOT IN ('completed', 'cancelled')"
-SET_TOKEN = "UPDATE llm_generation_job SET webhook_token = %s WHERE id = %s"
+HAND_OUT = "UPDATE llm_generation_job SET webhook_token = %s WHERE id = %s"
 
 #: Nobody looked at what providers said of errors, and how much.
 ERRORS = "SELECT id, error_message FROM llm_generation_job WHERE error_message IS NOT NULL"
@@ -73,7 +73,8 @@ def migrate(cr, version):
         cr.execute("DROP TABLE llm_generation_queue_of_18")
         _logger.info("Kept the limits of %s models; %s jobs are drafts again", limits, held)
     post_init_hook(env)
-    cr.execute(TAKE_PLACES, {"answer_tokens": DEFAULT_ANSWER_TOKENS})
+    estimate = SQL(ESTIMATED_TOKENS, answer_tokens=DEFAULT_ANSWER_TOKENS)
+    cr.execute(SQL(TAKE_PLACES, estimate=estimate))
     _give_tokens(cr)
     _clean_errors(cr)
     env.invalidate_all()
@@ -115,10 +116,10 @@ def _explain_held(env):
 
 
 def _give_tokens(cr):
-    cr.execute(FORGET_TOKENS)
+    cr.execute(TAKE_BACK)
     cr.execute(OPEN_JOBS)
     for (job_id,) in cr.fetchall():
-        cr.execute(SET_TOKEN, [secrets.token_urlsafe(), job_id])
+        cr.execute(HAND_OUT, [secrets.token_urlsafe(), job_id])
 
 
 def _clean_errors(cr):

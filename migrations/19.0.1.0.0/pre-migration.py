@@ -1,17 +1,17 @@
 """From the addon for Odoo 18.0: bring its tables into a form that ours can grow out of."""
 
-from odoo.tools import sql
+from odoo.tools import SQL, sql
 
 #: What the queues were, until post-migration.py has made limits of them.
 KEEP_QUEUES = """
     CREATE TABLE llm_generation_queue_of_18 AS
-    SELECT q.id, {model} AS model_id, {provider} AS provider_id,
-        min(q.id) OVER (PARTITION BY {provider}) AS queue_id,
+    SELECT q.id, %(model)s AS model_id, %(provider)s AS provider_id,
+        min(q.id) OVER (PARTITION BY %(provider)s) AS queue_id,
         COALESCE(q.enabled, TRUE) AS enabled,
         GREATEST(COALESCE(q.max_concurrent_jobs, 5), 1) AS max_concurrent_jobs,
         COALESCE(q.auto_retry_failed, TRUE) AS auto_retry_failed,
         GREATEST(COALESCE(q.retry_delay_minutes, 5), 0) AS retry_delay_minutes
-    FROM llm_generation_queue q {join}
+    FROM llm_generation_queue q %(join)s
 """
 
 #: A provider had as many slots as the queues of its models had together. Where all of them were
@@ -39,9 +39,9 @@ ABOUT_QUEUES = (
     ("ir_attachment", "res_model"),
 )
 FOLLOW_QUEUES = """
-    UPDATE {table} about SET res_id = old.queue_id
+    UPDATE %(table)s about SET res_id = old.queue_id
     FROM llm_generation_queue_of_18 old
-    WHERE about.{model} = 'llm.generation.queue' AND about.res_id = old.id
+    WHERE about.%(model)s = 'llm.generation.queue' AND about.res_id = old.id
       AND old.id <> old.queue_id
 """
 FORGET_FOLLOWERS = """
@@ -51,6 +51,13 @@ FORGET_FOLLOWERS = """
 REMOVE_MERGED = """
     DELETE FROM llm_generation_queue q
     WHERE NOT EXISTS (SELECT FROM llm_generation_queue_of_18 old WHERE old.queue_id = q.id)
+"""
+
+DROP_COLUMNS = """
+    ALTER TABLE llm_generation_queue
+        DROP COLUMN IF EXISTS model_id CASCADE,
+        DROP COLUMN IF EXISTS display_name CASCADE,
+        DROP COLUMN IF EXISTS last_processed_at CASCADE
 """
 
 #: A queue that is disabled keeps what waits; a model's alone cannot be any more, so that its
@@ -118,20 +125,20 @@ def migrate(cr, version):
 
 def _merge_queues(cr):
     of_models = sql.column_exists(cr, "llm_generation_queue", "model_id")
-    parts = {"model": "NULL::integer", "provider": "q.provider_id", "join": ""}
+    parts = {"model": SQL("NULL::integer"), "provider": SQL("q.provider_id"), "join": SQL()}
     if of_models:
-        parts = {"model": "q.model_id", "provider": "m.provider_id"}
-        parts["join"] = "JOIN llm_model m ON m.id = q.model_id"
+        parts = {"model": SQL("q.model_id"), "provider": SQL("m.provider_id")}
+        parts["join"] = SQL("JOIN llm_model m ON m.id = q.model_id")
         cr.execute("ALTER TABLE llm_generation_queue ADD COLUMN IF NOT EXISTS provider_id integer")
-    cr.execute(KEEP_QUEUES.format(**parts))
+    cr.execute(SQL(KEEP_QUEUES, **parts))
     cr.execute("ALTER TABLE llm_generation_queue ALTER retry_delay_minutes TYPE double precision")
     cr.execute(MERGE_QUEUES)
     for table, model in ABOUT_QUEUES:
-        cr.execute(FOLLOW_QUEUES.format(table=table, model=model))
+        names = {"table": SQL.identifier(table), "model": SQL.identifier(model)}
+        cr.execute(SQL(FOLLOW_QUEUES, **names))
     cr.execute(FORGET_FOLLOWERS)
     cr.execute(REMOVE_MERGED)
-    for column in ("model_id", "display_name", "last_processed_at"):
-        cr.execute(f"ALTER TABLE llm_generation_queue DROP COLUMN IF EXISTS {column} CASCADE")
+    cr.execute(DROP_COLUMNS)
     cr.execute(HOLD_JOBS)
 
 

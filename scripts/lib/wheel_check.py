@@ -52,9 +52,7 @@ def _check_contents(tally, built):
     wheel = built[paths.MODULE]
     prefix = f"odoo/addons/{paths.MODULE}/"
     inside = {name.removeprefix(prefix) for name in wheels.contents(wheel) if name[:5] == "odoo/"}
-    expected = {
-        name for name in linters.tracked() if not name.startswith((*_LEFT_OUT, "."))
-    }
+    expected = {name for name in linters.tracked() if not name.startswith((*_LEFT_OUT, "."))}
     tally.check(inside == expected, f"{wheel.name} has the files of the addon",
                 f"different: {sorted(inside ^ expected)}")  # fmt: skip
     version = wheels.manifest(paths.ROOT)["version"]

@@ -84,8 +84,9 @@ class OldLab(FaultLab):
     def add_database(self, name):
         self.instance.create_database(name, ["llm_thread"])
         self.fake.order(job_seconds=1)
-        source = f"GROUPS = {({group: self.fake.url(group) for group in GROUPS})!r}\n"
-        self.known = self.instance.code(name, f"{source}KEY = {KEY_MARK!r}\n{DATA}")
+        bases = {group: self.fake.url(group) for group in GROUPS}
+        source = f"GROUPS = {bases!r}\nKEY = {KEY_MARK!r}\n{DATA}"
+        self.known = self.instance.code(name, source)
         self.external = {key: self._submit(key) for key in EXTERNAL}
         for statement in old_tables.statements():
             self.sql(statement, name)
