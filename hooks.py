@@ -5,3 +5,24 @@ def post_init_hook(env):
     providers = env["llm.provider"].with_context(active_test=False).search([])
     missing = providers - queues.search([]).provider_id
     queues.create([{"provider_id": provider.id} for provider in missing])
+
+
+def upgrade_sentences(env):
+    """Return what `migrations/` writes on records, in the language of the environment.
+
+    They are here because Odoo looks for no translation in a script of `migrations/`.
+    """
+    return {
+        "lost": env._(
+            "The module was upgraded while the job ran; whether the provider answered is not"
+            " known. Retry it if you need the answer."
+        ),
+        "held": env._(
+            "The queue of the job's model was disabled when the module was upgraded. Queue the"
+            " job again if you still need the answer."
+        ),
+        "merged": env._(
+            "The queue of the model %s was disabled. It is part of this queue now, which can only"
+            " be disabled as a whole: the jobs that waited for the model are drafts again."
+        ),
+    }

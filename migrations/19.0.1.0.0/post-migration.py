@@ -7,7 +7,7 @@ from odoo import SUPERUSER_ID, api
 from odoo.tools import SQL, sql
 
 from odoo.addons.llm_generate_job.const import DEFAULT_ANSWER_TOKENS, ERROR_MESSAGE_LIMIT
-from odoo.addons.llm_generate_job.hooks import post_init_hook
+from odoo.addons.llm_generate_job.hooks import post_init_hook, upgrade_sentences
 from odoo.addons.llm_generate_job.runner.statements.queueing import ESTIMATED_TOKENS
 from odoo.addons.llm_generate_job.runner.untrusted import scrub
 
@@ -92,26 +92,16 @@ def _limit_models(env):
     for queue, model, enabled, _slots in rows:
         record = env["llm.generation.queue"].browse(queue)
         if not enabled and record.enabled:
-            record._message_log(
-                body=env._(
-                    "The queue of the model %s was disabled. It is part of this queue now, which"
-                    " can only be disabled as a whole: the jobs that waited for the model are"
-                    " drafts again.",
-                    env["llm.model"].browse(model).name,
-                )
-            )
+            name = env["llm.model"].browse(model).name
+            record._message_log(body=_sentence(env.user, "merged") % name)
     return len(rows)
 
 
 def _explain_held(env):
     env.cr.execute(HELD)
     jobs = env["llm.generation.job"].browse([row[0] for row in env.cr.fetchall()])
-    jobs.write({
-        "error_message": env._(
-            "The queue of the job's model was disabled when the module was upgraded. Queue the"
-            " job again if you still need the answer."
-        )
-    })
+    for user, mine in jobs.grouped("user_id").items():
+        mine.write({"error_message": _sentence(user, "held")})
     return len(jobs)
 
 
@@ -146,12 +136,11 @@ def _fail(env):
         ("state", "=", "running"),
         ("external_job_id", "=", False),
     ])
-    jobs._set_state(
-        "failed",
-        error_type="unknown_outcome",
-        error_message=env._(
-            "The module was upgraded while the job ran; whether the provider answered is not"
-            " known. Retry it if you need the answer."
-        ),
-    )
+    for user, mine in jobs.grouped("user_id").items():
+        told = _sentence(user, "lost")
+        mine._set_state("failed", error_type="unknown_outcome", error_message=told)
     return len(jobs)
+
+
+def _sentence(user, name):
+    return upgrade_sentences(user.with_context(lang=user.lang).env)[name]
