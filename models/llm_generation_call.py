@@ -13,6 +13,7 @@ from ..runner.answer import Answer, job_id_of, total
 from ..runner.database import is_away
 from ..runner.handover import received
 from ..runner.http_errors import classify, traceback_of
+from ..runner.short_use import is_uninstalled
 from ..runner.untrusted import scrub, storable
 from ..runner.watch import Watch
 
@@ -73,6 +74,9 @@ class LlmGenerationCall(models.AbstractModel):
                 return False
             except Exception as error:  # noqa: BLE001 whatever a provider raises ends its job
                 call.env.cr.rollback()
+                if is_uninstalled(call.env.cr.dbname):
+                    _logger.info("Job %s is gone: its module was uninstalled", claim.job_id)
+                    return False
                 key = call._key_of(brief)
                 answer = call._answer_of(error, claim, polling=talk == "_ask", key=key)
                 answer = answer.without(key)

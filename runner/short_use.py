@@ -14,6 +14,11 @@ from .lazy_cursor import LazyCursor
 _logger = logging.getLogger(__name__)
 
 
+def is_uninstalled(dbname):
+    """Return whether this process has heard that the module is no longer there."""
+    return "llm.generation.engine" not in Registry(dbname)
+
+
 class Models:
     """Gives models of a database that hold no connection between their statements."""
 
