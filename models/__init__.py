@@ -6,6 +6,8 @@ from . import llm_generation_ticket
 from . import llm_generation_job
 from . import llm_generation_bulk
 from . import llm_generation_job_budget
+from . import llm_generation_batch
+from . import llm_generation_group
 from . import llm_generation_runner
 from . import llm_generation_attempt
 from . import llm_generation_queue
@@ -16,6 +18,7 @@ from . import llm_generation_farewell
 from . import llm_generation_model_limit
 from . import llm_generation_news
 from . import llm_generation_engine
+from . import llm_generation_completion
 from . import llm_generation_spending
 from . import llm_generation_budget
 from . import llm_generation_reservation

@@ -249,10 +249,11 @@ class LlmGenerationQueue(models.Model):
 
     @api.model
     def _auto_retry_failed_jobs(self):
-        """Queue again the failed jobs whose retry is due.
+        """Queue again the failed jobs whose retry is due; look at the groups that may be done.
 
         :return: how many were queued
         """
+        self.env["llm.generation.completion"]._tell_done()
         return self.env["llm.generation.upkeep"]._retry_due()
 
     def get_queue_stats(self):

@@ -181,13 +181,13 @@ class LlmGenerationTicket(models.AbstractModel):
             ("state", "in", ACTIVE_STATES),
         ])
         keys = {(job.company_id, job.identity_key) for job in taken}
-        free = self.browse()
+        free = []
         for job in self:
             key = (job.company_id, job.identity_key)
             if not job.identity_key or key not in keys:
                 keys.add(key)
-                free |= job
-        return free
+                free.append(job.id)
+        return self.browse(free)
 
     @api.model
     def _find_live(self, vals):

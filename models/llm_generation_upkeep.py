@@ -274,6 +274,7 @@ class LlmGenerationUpkeep(models.AbstractModel):
                 batch = len(jobs)
                 jobs.unlink()
             removed += batch
+        self.env["llm.generation.completion"]._forget_empty(limit)
         return removed
 
     @api.model

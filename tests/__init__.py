@@ -30,6 +30,7 @@ from . import test_llm_generation_engine
 from . import test_llm_generation_farewell
 from . import test_llm_generation_figures
 from . import test_llm_generation_follow
+from . import test_llm_generation_group
 from . import test_llm_generation_guard
 from . import test_llm_generation_job
 from . import test_llm_generation_life

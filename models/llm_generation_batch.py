@@ -1,0 +1,146 @@
+from odoo import api, fields, models
+from odoo.exceptions import UserError
+
+from ..const import ACTIVE_STATES
+
+
+class LlmGenerationJob(models.Model):
+    """Thousands of jobs in one call, and the group that they belong to."""
+
+    _inherit = "llm.generation.job"
+
+    group_id = fields.Many2one(
+        "llm.generation.group", "Group", readonly=True, copy=False, ondelete="set null"
+    )
+
+    #: How far a group is, and whether it is done, is read from this alone.
+    _group_idx = models.Index("(group_id, state) INCLUDE (retry_at) WHERE group_id IS NOT NULL")
+
+    @api.model
+    @api.private
+    def create_batch(
+        self,
+        inputs,
+        *,
+        threads=None,
+        model=None,
+        name=None,
+        identity_keys=None,
+        on_done=None,
+        **job_values,
+    ):
+        """Queue many generations at once, in the caller's transaction and with few statements.
+
+        The work starts when that commits, and not at all if it rolls back.
+
+        :param list inputs: what is asked, one a job: a prompt, or a dict of `generation_inputs`
+        :param threads: where the answers go: one thread for all, in which one job runs at a time
+            and sees the earlier answers, or one a job
+        :param model: instead of threads, the `llm.model` to ask: each job gets a thread of its own
+        :param str name: that of the group, and of the threads that are made
+        :param list identity_keys: one a job, or None; a job whose key a live job has is left out
+        :param on_done: `(records, method)`: `records.method(group)` is called once, as the owner,
+            when all jobs have ended for good; see `llm.generation.group._on_done()`
+        :param job_values: `priority`, `scheduled_at` and the like, of all jobs
+        :return: the group, a record of `llm.generation.group`
+        :raise UserError: for lists of different lengths, or inputs that the model refuses
+        :raise AccessError: on threads or a model that the user may not use
+        """
+        self.check_access("create")
+        inputs, keys = list(inputs), list(identity_keys or [None] * len(inputs))
+        if bool(threads) == bool(model) or len(keys) != len(inputs):
+            raise UserError(
+                self.env._("A batch needs either threads or a model, and a key for each input.")
+            )
+        if threads and len(threads) not in {1, len(inputs)}:
+            raise UserError(self.env._("A batch needs one thread for all, or one for each input."))
+        if not self.env.su:
+            self._check_created_by_user([job_values])
+        name = name or self.env._("%s generations", len(inputs))
+        provider = (threads or model).provider_id[:1]
+        wanted = self._free_places(keys, [place.provider_id for place in threads or model])
+        if model:
+            threads = self._batch_threads(model, name, len(wanted))
+        elif len(threads) == 1:
+            threads = list(threads) * len(wanted)
+        else:
+            threads = [threads[place] for place in wanted]
+        # sudo: groups and the jobs in them are made by this method alone; the rights are checked.
+        group = (
+            self
+            .env["llm.generation.group"]
+            .sudo()
+            .create({
+                "name": name,
+                "user_id": self.env.uid,
+                "company_id": (provider.sudo().company_id or self.env.user.company_id).id,
+                **self._hook_values(on_done),
+            })
+        )
+        jobs = self.sudo().create([
+            {
+                **job_values,
+                "thread_id": thread.id,
+                "generation_inputs": self._batch_inputs(inputs[place]),
+                "identity_key": keys[place],
+                "group_id": group.id,
+            }
+            for place, thread in zip(wanted, threads, strict=True)
+        ])
+        jobs = jobs.with_env(self.env)
+        if not self.env.su:
+            jobs._check_owner_rights()
+        if len(jobs.user_id) == 1:
+            group.user_id = jobs.user_id  # the thread's owner, where OdooBot works
+        if jobs:
+            jobs.action_queue()
+        else:
+            self.env["llm.generation.completion"]._look_later(group)
+        return group.with_env(self.env)
+
+    @api.model
+    def _batch_inputs(self, asked):
+        return {"prompt": asked} if isinstance(asked, str) else asked
+
+    @api.model
+    def _hook_values(self, on_done):
+        if not on_done:
+            return {}
+        records, method = on_done
+        if not callable(getattr(records, method, None)):
+            raise UserError(self.env._("%s has no method of that name.", records._name))
+        return {
+            "hook_model": records._name,
+            "hook_ids": list(records.ids),
+            "hook_method": method,
+        }
+
+    @api.model
+    def _batch_threads(self, model, name, number):
+        """Make a thread for each job: in a common one each would see the answers of the others."""
+        threads = self.env["llm.thread"]
+        values = {"name": name, "provider_id": model.provider_id.id, "model_id": model.id}
+        # Neither a note nor a follower in each: they take longer than all the rest.
+        quiet = threads.with_context(
+            tracking_disable=True, mail_create_nosubscribe=True, mail_create_nolog=True
+        )
+        return quiet.create([dict(values) for _place in range(number)]).with_env(threads.env)
+
+    @api.model
+    def _free_places(self, keys, providers):
+        """Return the places in the batch whose key neither a live job nor an earlier place has."""
+        # sudo: a key is taken, whoever took it.
+        live = self.sudo().search([
+            ("identity_key", "in", [key for key in keys if key]),
+            ("state", "in", ACTIVE_STATES),
+        ])
+        taken, own = {(job.company_id, job.identity_key) for job in live}, self.env.user.company_id
+        free = []
+        for place, key in enumerate(keys):
+            provider = providers[place] if len(providers) > 1 else providers[0]
+            # sudo: as in `_compute_company_id()`.
+            full_key = (provider.sudo().company_id or own, key)
+            if not key or full_key not in taken:
+                taken.add(full_key)
+                free.append(place)
+        return free

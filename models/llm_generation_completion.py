@@ -1,0 +1,86 @@
+import functools
+import logging
+
+from odoo import api, models
+
+from ..runner.statements import group as sql
+
+_logger = logging.getLogger(__name__)
+
+#: Where a transaction keeps the groups that are looked at after its commit.
+ENDED = "llm_generate_job.ended_groups"
+
+
+class LlmGenerationCompletion(models.AbstractModel):
+    """Finds out that the last job of a group has ended, and tells it once.
+
+    Two transactions that end the last two jobs do not see each other. So each looks after its
+    commit: the later one sees all jobs ended. No row is written by every job that ends.
+    """
+
+    _name = "llm.generation.completion"
+    _description = "LLM Generation Completion"
+    _inherit = ["llm.generation.engine"]
+
+    @api.model
+    def _look_later(self, groups):
+        """Look at groups when this transaction, in which jobs of theirs ended, is committed."""
+        if self._is_inline():
+            self._tell_done(groups.ids)
+            return
+        postcommit = self.env.cr.postcommit
+        if ENDED not in postcommit.data:
+            postcommit.data[ENDED] = set()
+            postcommit.add(functools.partial(self._look_now, postcommit.data[ENDED]))
+        postcommit.data[ENDED].update(groups.ids)
+
+    def _look_now(self, group_ids):
+        try:
+            self._tell_done(sorted(group_ids))
+        except Exception:
+            # The jobs are committed, whatever becomes of the group: the sweep looks again.
+            _logger.exception("Groups %s were not looked at", sorted(group_ids))
+
+    @api.model
+    def _tell_done(self, group_ids=None):
+        """Note which groups are done, and call the hook of each that is for the first time.
+
+        :param list group_ids: None looks at all groups: a process may have died between the
+            commit of the last job and the look at its group
+        :return: how many groups were found done
+        """
+        with self._transaction() as own:
+            done = [row[0] for row in own._select(sql.DONE_GROUPS, {"groups": group_ids})]
+        return sum(self._tell_group(group_id) for group_id in done)
+
+    @api.model
+    def _tell_group(self, group_id):
+        # In one transaction: where the mark is lost, so is what the hook did.
+        with self._transaction() as own:
+            marked = own._change(sql.MARK_DONE, [group_id], touches=["llm.generation.group"])
+            if marked and marked[0][0]:
+                own._call_group_hook(own.env["llm.generation.group"].browse(group_id))
+        return len(marked)
+
+    @api.model
+    def _call_group_hook(self, group):
+        own = group.with_user(group.user_id).with_context(
+            tracking_disable=False, **self._owner_context(group)
+        )
+        try:
+            with self.env.cr.savepoint():
+                own._on_done()
+        except Exception:
+            # Each of its answers is paid for and stored; another addon's bug is told in the log.
+            _logger.exception("The hook of the group %s failed", group.id)
+
+    @api.model
+    def _reopen(self, jobs):
+        """Note that the groups of these jobs, which wait again, are not done."""
+        self._change(sql.REOPEN, [jobs.ids], touches=["llm.generation.group"])
+
+    @api.model
+    def _forget_empty(self, limit):
+        """Remove the groups that were done before a date and have no job left."""
+        with self._transaction() as own:
+            return len(own._change(sql.EMPTY_GROUPS, [limit], touches=["llm.generation.group"]))

@@ -1,0 +1,139 @@
+from odoo import api, fields, models
+from odoo.exceptions import UserError
+from odoo.fields import Domain
+
+from ..const import FINAL_STATES, STATES
+
+
+class LlmGenerationGroup(models.Model):
+    """Jobs that were asked for together; `llm.generation.job.create_batch()` makes one.
+
+    It is done when each of its jobs has ended for good: a failed job that is going to be retried
+    by itself has not. What is told then is in `llm_generation_completion.py`.
+    """
+
+    _name = "llm.generation.group"
+    _description = "LLM Generation Group"
+    _order = "id desc"
+
+    name = fields.Char(required=True, readonly=True)
+    user_id = fields.Many2one(
+        "res.users", "Owner", required=True, readonly=True, index=True, ondelete="cascade"
+    )
+    company_id = fields.Many2one("res.company", readonly=True, index=True)
+    job_ids = fields.One2many("llm.generation.job", "group_id", "Jobs", readonly=True)
+    done_at = fields.Datetime("Done", readonly=True, copy=False)
+    told_at = fields.Datetime(
+        readonly=True, copy=False, groups="base.group_system", help="When its hook was called."
+    )
+    hook_model = fields.Char(readonly=True, copy=False, groups="base.group_system")
+    hook_ids = fields.Json(readonly=True, copy=False, groups="base.group_system")
+    hook_method = fields.Char(readonly=True, copy=False, groups="base.group_system")
+
+    state = fields.Selection(
+        [("running", "Running"), ("done", "Done")],
+        compute="_compute_state",
+        search="_search_state",
+    )
+    job_count = fields.Integer("All Jobs", compute="_compute_counts")
+    draft_count = fields.Integer("Drafts", compute="_compute_counts")
+    queued_count = fields.Integer("Queued", compute="_compute_counts")
+    running_count = fields.Integer("Running", compute="_compute_counts")
+    completed_count = fields.Integer("Completed", compute="_compute_counts")
+    failed_count = fields.Integer("Failed", compute="_compute_counts")
+    cancelled_count = fields.Integer("Cancelled", compute="_compute_counts")
+    progress = fields.Float(
+        compute="_compute_counts", help="Per cent of the jobs that have ended for good."
+    )
+
+    _undone_idx = models.Index("(id) WHERE done_at IS NULL")
+
+    # === COMPUTE METHODS === #
+
+    @api.depends("done_at")
+    def _compute_state(self):
+        for group in self:
+            group.state = "done" if group.done_at else "running"
+
+    def _search_state(self, operator, value):
+        if operator != "in":
+            return NotImplemented
+        domains = {"done": [("done_at", "!=", False)], "running": [("done_at", "=", False)]}
+        return Domain.OR([domains[state] for state in value if state in domains])
+
+    @api.depends("job_ids.state", "job_ids.retry_at")
+    def _compute_counts(self):
+        # sudo: who may see a group may see how far it is.
+        Job = self.env["llm.generation.job"].sudo()
+        counts = {
+            (group.id, state): count
+            for group, state, count in Job._read_group(
+                [("group_id", "in", self.ids)], ["group_id", "state"], ["__count"]
+            )
+        }
+        retried = dict(
+            Job._read_group(
+                [("group_id", "in", self.ids), ("state", "=", "failed"), ("retry_at", "!=", False)],
+                ["group_id"],
+                ["__count"],
+            )
+        )
+        for group in self:
+            of_group = {state: counts.get((group.id, state), 0) for state, _label in STATES}
+            for state, count in of_group.items():
+                group[f"{state}_count"] = count
+            group.job_count = sum(of_group.values())
+            ended = sum(of_group[state] for state in FINAL_STATES) - retried.get(group, 0)
+            rest = 100.0 if group.done_at else 0.0  # of a group whose jobs were cleaned up
+            group.progress = 100.0 * ended / group.job_count if group.job_count else rest
+
+    # === ACTION METHODS === #
+
+    def action_cancel(self):
+        """Give up all jobs of these groups that have not ended.
+
+        :raise UserError: where there is none
+        """
+        jobs = self._jobs_that("can_cancel")
+        if not jobs:
+            raise UserError(self.env._("Every job has ended; there is nothing to cancel."))
+        return jobs.action_cancel()
+
+    def action_retry_failed(self):
+        """Queue the failed jobs of these groups again that have a retry left.
+
+        :raise UserError: where there is none
+        """
+        jobs = self._jobs_that("can_retry")._filtered_identity_free()
+        if not jobs:
+            raise UserError(self.env._("No failed job has a retry left."))
+        return jobs.action_retry()
+
+    def action_view_jobs(self):
+        """Open the jobs of these groups."""
+        self.check_access("read")
+        action = self.env["ir.actions.act_window"]._for_xml_id(
+            "llm_generate_job.llm_generation_job_action"
+        )
+        return {**action, "domain": [("group_id", "in", self.ids)], "context": {}}
+
+    # === BUSINESS METHODS === #
+
+    def _jobs_that(self, ability):
+        self.check_access("read")
+        jobs = self.env["llm.generation.job"].search([("group_id", "in", self.ids)])
+        return jobs.filtered(ability)
+
+    def _on_done(self):
+        """Act on the end of the group's last job; called once in its life, as its owner.
+
+        It runs after the commit of the last job, in the transaction that notes that the group is
+        done. An exception is logged and undoes only what this method did. Failed jobs that are
+        retried by hand later do not call it again. Whoever overrides it calls `super()`, which
+        calls the method that was given to `create_batch()`.
+        """
+        self.ensure_one()
+        hook = self.sudo()  # sudo: which method it is was said by code, and is the server's to know
+        if hook.hook_model in self.env and hook.hook_method:
+            records = self.env[hook.hook_model].browse(hook.hook_ids or ()).exists()
+            getattr(records, hook.hook_method)(self)

@@ -1,0 +1,226 @@
+from unittest.mock import patch
+
+from odoo import fields
+from odoo.exceptions import AccessError, UserError
+from odoo.tests import users
+
+from ..exceptions import BadRequestError, TransientError
+from .common import LlmGenerationCommon
+
+LOGGER = "odoo.addons.llm_generate_job.models.llm_generation_completion"
+
+
+class TestLlmGenerationGroup(LlmGenerationCommon):
+    def setUp(self):
+        super().setUp()
+        self.told = []
+        told = self.told
+
+        def hook(records, group):
+            told.append((records, group.id, group.state, group.env.user, group.env.su))
+
+        self.enterContext(self._offered("res.partner", _on_generated=hook))
+        self.partners = self.user.partner_id + self.manager.partner_id
+
+    def _batch(self, inputs=("a", "b"), **values):
+        values.setdefault("on_done", (self.partners, "_on_generated"))
+        if "threads" not in values:
+            values.setdefault("model", self.native_model)
+        job = self.env["llm.generation.job"].with_user(self.user)
+        return job.create_batch(inputs, **values).with_env(self.env)
+
+    def _end(self, jobs, how="action_complete"):
+        for job in jobs:
+            self._claim(job)
+            getattr(job, how)()
+
+    # === MAKING ONE === #
+
+    def test_each_prompt_becomes_a_job_with_a_thread_of_its_own(self):
+        group = self._batch(["a", {"prompt": "b", "max_tokens": 3}], priority=4, name="Texts")
+        jobs = group.job_ids.sorted("id")
+        self.assertEqual(
+            jobs.mapped("generation_inputs"), [{"prompt": "a"}, {"prompt": "b", "max_tokens": 3}]
+        )
+        self.assertEqual(jobs.mapped("state"), ["queued"] * 2)
+        self.assertEqual(jobs.mapped("priority"), [4, 4])
+        self.assertEqual(len(jobs.thread_id), 2)
+        self.assertEqual(jobs.thread_id.mapped("name"), ["Texts"] * 2)
+        self.assertEqual((group.user_id, jobs.user_id, group.name), (self.user, self.user, "Texts"))
+        self.assertEqual((group.state, group.queued_count, group.progress), ("running", 2, 0))
+
+    def test_threads_may_be_given(self):
+        one, other = self._create_thread(), self._create_thread()
+        self.assertEqual(self._batch(threads=one).job_ids.thread_id, one)
+        jobs = self._batch(threads=one + other).job_ids.sorted("id")
+        self.assertEqual(jobs.mapped("thread_id.id"), [one.id, other.id])
+
+    def test_what_does_not_fit_together_is_refused(self):
+        thread = self._create_thread()
+        for values in (
+            {"threads": thread, "model": self.native_model},
+            {"threads": thread.browse()},
+            {"identity_keys": ["k"]},
+            {"threads": thread + self._create_thread(), "inputs": ["a", "b", "c"]},
+            {"on_done": (self.partners, "no_such_method")},
+        ):
+            with self.subTest(values), self.assertRaises(UserError):
+                self._batch(**values)
+
+    def test_nobody_asks_in_the_threads_or_the_name_of_others(self):
+        thread = self._create_thread(user=self.manager)
+        with self.assertRaises(AccessError):
+            self._batch(threads=thread)
+        with self.assertRaises(AccessError):
+            self._batch(user_id=self.manager.id)
+        with self.assertRaises(AccessError):
+            self._batch(attempt_count=4)
+
+    def test_a_key_that_a_live_job_has_is_left_out(self):
+        self._create_job("queued", identity_key="live")
+        group = self._batch(["a", "b", "c", "d"], identity_keys=["live", "new", "new", None])
+        asked = [job.generation_inputs["prompt"] for job in group.job_ids.sorted("id")]
+        self.assertEqual(asked, ["b", "d"])
+
+    def test_a_group_with_nothing_to_do_is_done(self):
+        self._create_job("queued", identity_key="live")
+        group = self._batch(["a"], identity_keys=["live"])
+        self.assertEqual((group.state, group.progress, len(self.told)), ("done", 100, 1))
+
+    def test_inputs_that_the_model_refuses_leave_nothing(self):
+        self.native_model.details = {
+            "input_schema": {"type": "object", "required": ["size"], "properties": {}}
+        }
+        before = self.env["llm.generation.group"].search_count([])
+        with self.assertRaises(UserError):
+            self._batch()
+        self.assertEqual(self.env["llm.generation.group"].search_count([]), before)
+
+    def test_many_are_asked_for_with_the_statements_of_few(self):
+        counts = []
+        self._batch(["warm"])
+        for number in (10, 90):
+            seen, execute = [], type(self.env.cr).execute
+
+            def spy(cr, query, *rest, seen=seen, execute=execute, **kwargs):
+                seen.append(query)
+                return execute(cr, query, *rest, **kwargs)
+
+            with self._knowing_nothing(), patch.object(type(self.env.cr), "execute", spy):
+                self._batch([f"prompt {place}" for place in range(number)])
+                self.env.flush_all()
+            counts.append(len(seen))
+        self.assertEqual(counts[0], counts[1])
+
+    # === ITS END === #
+
+    def test_the_hook_is_called_once_as_the_owner_when_the_last_job_has_ended(self):
+        group = self._batch()
+        first, second = group.job_ids.sorted("turn")
+        self._end(first)
+        self.assertEqual((self.told, group.progress, group.state), ([], 50, "running"))
+        self._end(second)
+        self.assertEqual(self.told, [(self.partners, group.id, "done", self.user, False)])
+        self.assertEqual((group.progress, group.completed_count), (100, 2))
+        self._engine("completion")._tell_done(group.ids)
+        self._engine("completion")._tell_done()
+        self.assertEqual(len(self.told), 1)
+
+    def test_another_addon_may_override_the_end(self):
+        group_class, ended = type(self.env["llm.generation.group"]), []
+        with patch.object(group_class, "_on_done", lambda group: ended.append(group.name)):
+            self._end(self._batch(["a"], name="Mine").job_ids)
+        self.assertEqual((ended, self.told), (["Mine"], []))
+
+    def test_a_failed_job_that_is_tried_again_has_not_ended(self):
+        self.service.answers["create"] = [TransientError("Oops")]
+        group = self._batch(["a"], max_retries=1)
+        self._process_queue()
+        self.assertTrue(group.job_ids.retry_at)
+        self.assertEqual((self.told, group.progress, group.failed_count), ([], 0, 1))
+        group.job_ids.retry_at = fields.Datetime.now()
+        self._engine("upkeep")._retry_due()
+        self._process_queue()
+        self.assertEqual(group.job_ids.retry_count, 1)
+        self.assertEqual((len(self.told), group.progress), (1, 100))
+
+    def test_a_retry_that_is_given_up_ends_the_group(self):
+        self.service.answers["create"] = [TransientError("Oops")]
+        group = self._batch(["a"], identity_keys=["key"], max_retries=1)
+        self._process_queue()
+        self._create_job("queued", identity_key="key")
+        group.job_ids.retry_at = fields.Datetime.now()
+        self._engine("upkeep")._retry_due()
+        self.assertEqual((len(self.told), group.state), (1, "done"))
+
+    def test_a_broken_hook_undoes_nothing_else(self):
+        def broken(records, group):
+            records.write({"comment": "half-way"})
+            raise RuntimeError(group.name)
+
+        with (
+            self._offered("res.partner", _on_broken=broken),
+            self.assertLogs(LOGGER, "ERROR") as logs,
+        ):
+            group = self._batch(["a"], on_done=(self.user.partner_id, "_on_broken"))
+            self._end(group.job_ids)
+        self.assertIn(f"hook of the group {group.id} failed", logs.output[0])
+        self.assertEqual((group.state, group.job_ids.state), ("done", "completed"))
+        self.assertFalse(self.user.partner_id.comment)
+
+    def test_the_scheduled_action_finds_what_a_dead_process_left(self):
+        group = self._batch(["a"])
+        with patch.object(type(self._engine("completion")), "_look_later", lambda *_args: None):
+            self._end(group.job_ids)
+        self.assertEqual(self.told, [])
+        self.env["llm.generation.queue"]._auto_retry_failed_jobs()
+        self.assertEqual((len(self.told), group.state), (1, "done"))
+
+    # === ACTIONS === #
+
+    def test_cancelling_gives_up_what_has_not_ended(self):
+        group = self._batch(["a", "b", "c"])
+        first, second, _third = group.job_ids.sorted("turn")
+        self._end(first)
+        self._claim(second)
+        group.with_user(self.user).action_cancel()
+        self.assertEqual((group.completed_count, group.cancelled_count), (1, 2))
+        self.assertEqual((group.state, len(self.told)), ("done", 1))
+        with self.assertRaises(UserError):
+            group.action_cancel()
+
+    def test_what_is_retried_by_hand_opens_the_group_and_calls_nobody_again(self):
+        self.service.answers["create"] = [BadRequestError("No"), "ext-2"]
+        group = self._batch(["a"])
+        self._process_queue()
+        self.assertEqual((group.state, group.failed_count, len(self.told)), ("done", 1, 1))
+        group.with_user(self.user).action_retry_failed()
+        self.assertEqual((group.state, group.queued_count), ("running", 1))
+        self._end(group.job_ids)
+        self.assertEqual((group.state, group.completed_count, len(self.told)), ("done", 1, 1))
+        with self.assertRaises(UserError):
+            group.action_retry_failed()
+
+    def test_its_jobs_can_be_opened_and_it_can_be_found(self):
+        group = self._batch()
+        Group = self.env["llm.generation.group"]
+        action = group.action_view_jobs()
+        found = self.env["llm.generation.job"].search(action["domain"])
+        self.assertEqual(found, group.job_ids)
+        self.assertIn(group, Group.search([("state", "=", "running")]))
+        self.assertNotIn(group, Group.search([("state", "=", "done")]))
+
+    @users("generation_user")
+    def test_nobody_sees_the_groups_of_others(self):
+        job = self.env["llm.generation.job"].with_user(self.manager)
+        group = job.create_batch(["a"], model=self.native_model)
+        with self.assertRaises(AccessError):
+            group.with_user(self.env.user).read(["name"])
+        self.assertNotIn(group, self.env["llm.generation.group"].search([]))
+
+    def test_old_groups_go_with_their_jobs(self):
+        old, young = self._batch(["a"]), self._batch(["b"])
+        self._end(old.job_ids + young.job_ids)
+        old.job_ids.completed_at = old.done_at = "2020-01-01 00:00:00"
+        self.env["llm.generation.job"].cleanup_old_jobs()
+        self.assertEqual((old + young).exists(), young)
