@@ -1,3 +1,4 @@
+from . import ir_actions_server
 from . import ir_http
 from . import llm_generation_guard
 from . import llm_generation_request

@@ -60,7 +60,7 @@ class LlmGenerationJob(models.Model):
         provider = (threads or model).provider_id[:1]
         wanted = self._free_places(keys, [place.provider_id for place in threads or model])
         if model:
-            threads = self._batch_threads(model, name, len(wanted))
+            threads = self._batch_threads(model, [{"name": name}] * len(wanted))
         elif len(threads) == 1:
             threads = list(threads) * len(wanted)
         else:
@@ -116,15 +116,15 @@ class LlmGenerationJob(models.Model):
         }
 
     @api.model
-    def _batch_threads(self, model, name, number):
+    def _batch_threads(self, model, values_list):
         """Make a thread for each job: in a common one each would see the answers of the others."""
         threads = self.env["llm.thread"]
-        values = {"name": name, "provider_id": model.provider_id.id, "model_id": model.id}
+        place = {"provider_id": model.provider_id.id, "model_id": model.id}
         # Neither a note nor a follower in each: they take longer than all the rest.
         quiet = threads.with_context(
             tracking_disable=True, mail_create_nosubscribe=True, mail_create_nolog=True
         )
-        return quiet.create([dict(values) for _place in range(number)]).with_env(threads.env)
+        return quiet.create([{**place, **values} for values in values_list]).with_env(threads.env)
 
     @api.model
     def _free_places(self, keys, providers):

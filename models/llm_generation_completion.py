@@ -23,6 +23,26 @@ class LlmGenerationCompletion(models.AbstractModel):
     _inherit = ["llm.generation.engine"]
 
     @api.model
+    def _have_ended(self, jobs):
+        """Give the records of a server action their answers, and look at the jobs' groups."""
+        for job in jobs:
+            if job.group_id.action_id:
+                self._store_answer(job)
+        self._look_later(jobs.group_id)
+
+    @api.model
+    def _store_answer(self, job):
+        owned = job.with_user(job.user_id).with_context(
+            tracking_disable=False, **self._owner_context(job)
+        )
+        try:
+            with self.env.cr.savepoint():
+                job.group_id.action_id._store_llm_answer(owned)
+        except Exception:
+            # The answer is paid for, and stays in its thread.
+            _logger.exception("The answer of job %s could not be stored in its record", job.id)
+
+    @api.model
     def _look_later(self, groups):
         """Look at groups when this transaction, in which jobs of theirs ended, is committed."""
         if self._is_inline():

@@ -26,6 +26,15 @@ class LlmGenerationGroup(models.Model):
     told_at = fields.Datetime(
         readonly=True, copy=False, groups="base.group_system", help="When its hook was called."
     )
+    action_id = fields.Many2one(
+        "ir.actions.server",
+        readonly=True,
+        copy=False,
+        groups="base.group_system",
+        index="btree_not_null",
+        ondelete="set null",
+        help="The server action that takes the answers.",
+    )
     hook_model = fields.Char(readonly=True, copy=False, groups="base.group_system")
     hook_ids = fields.Json(readonly=True, copy=False, groups="base.group_system")
     hook_method = fields.Char(readonly=True, copy=False, groups="base.group_system")

@@ -49,8 +49,8 @@ class LlmGenerationNews(models.AbstractModel):
     @api.model
     def _call_hooks(self, jobs):
         """Tell the threads and the groups of jobs that these have ended for good."""
-        if groups := jobs.group_id:
-            self.env["llm.generation.completion"]._look_later(groups)
+        if jobs.group_id:
+            self.env["llm.generation.completion"]._have_ended(jobs)
         if self.env["llm.thread"]._has_done_hook():
             for job in jobs:
                 self._call_hook(job)
