@@ -8,6 +8,7 @@ from . import llm_generation_job
 from . import llm_generation_bulk
 from . import llm_generation_job_budget
 from . import llm_generation_batch
+from . import llm_generation_economy
 from . import llm_generation_group
 from . import llm_generation_runner
 from . import llm_generation_attempt

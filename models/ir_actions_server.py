@@ -56,6 +56,10 @@ class IrActionsServer(models.Model):
         index="btree_not_null",
     )
 
+    llm_economy = fields.Boolean(
+        "When Idle", help="Generate when the provider has nothing else to do, within a day."
+    )
+
     @api.model_create_multi
     def create(self, vals_list):
         actions = super().create(vals_list)
@@ -156,6 +160,7 @@ class IrActionsServer(models.Model):
             threads=threads,
             name=self.name,
             identity_keys=[keys[place] for place in places],
+            is_economy=self.llm_economy,
         )
         # sudo: what is done with the answers was said by whoever wrote the action.
         group.sudo().action_id = self.id

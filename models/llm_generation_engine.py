@@ -216,7 +216,8 @@ class LlmGenerationEngine(models.AbstractModel):
             # A job that found its thread busy did not make it free.
             ended = was_running.filtered(lambda job: (target, job.error_type) != ("queued", "busy"))
             self._change(sql.PROMOTE_BUSY, [ended.ids], touches=())
-            self._wake("slot")
+            # The end of an economy job lets another one in, which is the clock's work.
+            self._wake("economy" if any(was_running.mapped("is_economy")) else "slot")
         if target == "queued":
             self._wake("queued:" + ",".join(map(str, queue_ids if len(queue_ids) < 100 else ())))
         if target == "cancelled" and was_running:

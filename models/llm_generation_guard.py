@@ -6,6 +6,7 @@ OWNER_FIELDS = frozenset({
     "generation_inputs",
     "identity_key",
     "input_message_id",
+    "is_economy",
     "max_retries",
     "model_id",
     "priority",

@@ -9,6 +9,7 @@ from ..runner import pool
 from ..runner.answer import Claim
 from ..runner.http_errors import traceback_of
 from ..runner.statements import upkeep as sql
+from ..runner.statements.economy import PROMOTE_ECONOMY
 from ..runner.statements.queueing import READY_QUEUES
 
 _logger = logging.getLogger(__name__)
@@ -36,9 +37,10 @@ class LlmGenerationUpkeep(models.AbstractModel):
 
     @api.model
     def _promote(self):
-        """Let the scheduled jobs whose time has come join the line."""
+        """Let the jobs join the line whose time has come, or whose queue is idle."""
         with self._transaction() as upkeep:
             upkeep._change(sql.PROMOTE)
+            upkeep._change(PROMOTE_ECONOMY)
 
     @api.model
     def _next_due(self):

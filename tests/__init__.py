@@ -27,6 +27,7 @@ from . import test_llm_generation_bulk
 from . import test_llm_generation_call
 from . import test_llm_generation_conclusion
 from . import test_llm_generation_dashboard
+from . import test_llm_generation_economy
 from . import test_llm_generation_engine
 from . import test_llm_generation_farewell
 from . import test_llm_generation_figures

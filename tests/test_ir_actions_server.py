@@ -54,6 +54,11 @@ class TestIrActionsServer(LlmGenerationCommon):
         self.assertEqual(jobs.thread_id.mapped("res_id"), self.partners.ids)
         self.assertEqual(result["params"]["message"], "2 answers are being generated.")
 
+    def test_it_may_wait_until_the_provider_is_idle(self):
+        self.action.llm_economy = True
+        self._run()
+        self.assertEqual(self._jobs().mapped("is_economy"), [True, True])
+
     def test_the_answer_becomes_a_note(self):
         self._run()
         self._answer_all()

@@ -1,3 +1,4 @@
+import time
 from unittest.mock import patch
 
 from odoo import fields
@@ -111,6 +112,30 @@ class TestLlmGenerationGroup(LlmGenerationCommon):
                 self.env.flush_all()
             counts.append(len(seen))
         self.assertEqual(counts[0], counts[1])
+
+    def _seconds(self, function):
+        """Return the shorter time of two calls, what they wrote included."""
+        times = []
+        for _turn in range(2):
+            self.env.flush_all()
+            began = time.perf_counter()
+            function()
+            self.env.flush_all()
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    def test_it_takes_no_longer_than_to_create_the_jobs_and_queue_them(self):
+        Job, thread = self.env["llm.generation.job"].with_user(self.user), self._create_thread()
+        inputs = [{"prompt": str(place)} for place in range(500)]
+
+        def by_hand():
+            values = [{"thread_id": thread.id, "generation_inputs": asked} for asked in inputs]
+            Job.create(values).action_queue()
+
+        by_hand()
+        batch = self._seconds(lambda: Job.create_batch(inputs, threads=thread))
+        hand = self._seconds(by_hand)
+        self.assertLess(batch, 3 * hand)
 
     # === ITS END === #
 
