@@ -1,5 +1,3 @@
-from markupsafe import Markup
-
 from odoo import api, fields, models
 from odoo.exceptions import AccessError
 from odoo.tools import html2plaintext
@@ -178,7 +176,7 @@ class IrActionsServer(models.Model):
         if not record or thread.model != self.model_name:
             return
         record = record.with_context(llm_generation_answer=True)
-        body = Markup(job.output_message_id.body or "")  # Odoo cleaned it when it was posted
+        body = job.output_message_id.body or ""
         if self.llm_target == "note":
             record.check_access("read")
             bot = job.env.ref("base.partner_root")

@@ -10,7 +10,7 @@ class LlmGenerationJob(models.Model):
     _inherit = "llm.generation.job"
 
     group_id = fields.Many2one(
-        "llm.generation.group", "Group", readonly=True, copy=False, ondelete="set null"
+        "llm.generation.group", readonly=True, copy=False, ondelete="set null"
     )
 
     #: How far a group is, and whether it is done, is read from this alone.
@@ -65,18 +65,17 @@ class LlmGenerationJob(models.Model):
             threads = list(threads) * len(wanted)
         else:
             threads = [threads[place] for place in wanted]
+        # sudo: a job's company is no choice of who makes it.
+        company = provider.sudo().company_id or self.env.user.company_id
+        group_values = {
+            "name": name,
+            "user_id": self.env.uid,
+            "company_id": company.id,
+            **self._hook_values(on_done),
+        }
         # sudo: groups and the jobs in them are made by this method alone; the rights are checked.
-        group = (
-            self
-            .env["llm.generation.group"]
-            .sudo()
-            .create({
-                "name": name,
-                "user_id": self.env.uid,
-                "company_id": (provider.sudo().company_id or self.env.user.company_id).id,
-                **self._hook_values(on_done),
-            })
-        )
+        group = self.env["llm.generation.group"].sudo().create(group_values)
+        # sudo: as above
         jobs = self.sudo().create([
             {
                 **job_values,

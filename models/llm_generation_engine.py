@@ -18,6 +18,7 @@ INLINE_LIMIT = 1000
 #: What computes figures that follow from the states of jobs, by model.
 FIGURES = {
     "llm.generation.queue": "_compute_figures",
+    "llm.generation.group": "_compute_counts",
     "llm.thread": "_compute_generation_figures",
 }
 #: Context that goes with the engine from one transaction to the next.

@@ -70,7 +70,7 @@ class LlmGenerationGroup(models.Model):
         domains = {"done": [("done_at", "!=", False)], "running": [("done_at", "=", False)]}
         return Domain.OR([domains[state] for state in value if state in domains])
 
-    @api.depends("job_ids.state", "job_ids.retry_at")
+    @api.depends("done_at")
     def _compute_counts(self):
         # sudo: who may see a group may see how far it is.
         Job = self.env["llm.generation.job"].sudo()

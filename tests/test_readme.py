@@ -84,6 +84,22 @@ class TestReadmeUse(InheritMixin, LlmGenerationCommon):
         self.assertEqual(jobs.mapped("state"), ["completed"] * 2)
         self.assertIn("Greet Ann in one sentence.", jobs.input_message_id.sorted("id")[0].body)
 
+    @example("batch")
+    def test_batch(self, run):
+        partners = self.env["res.partner"].create([{"name": "Ann"}, {"name": "Bo"}])
+        env, told = self.env(user=self.user), []
+        names = {"env": env, "model": self.direct_model, "partners": partners.with_env(env)}
+
+        def done(records, group):
+            told.append((records.ids, group.name, group.env.user))
+
+        with self._offered("res.partner", on_greeted=done):
+            group = run(**names, print=self._print)["group"]
+            self.assertEqual(self.printed, [("running", 0, 0)])
+            self.assertEqual(self._process_queue(self.direct), 2)
+        self.assertEqual((group.state, group.completed_count), ("done", 2))
+        self.assertEqual(told, [(partners.ids, "Greetings", self.user)])
+
     @example("hook")
     def test_hook(self, run):
         self._inherit(run()["LlmThread"])
