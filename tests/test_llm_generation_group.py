@@ -77,6 +77,23 @@ class TestLlmGenerationGroup(LlmGenerationCommon):
         with self.assertRaises(AccessError):
             self._batch(attempt_count=4)
 
+    def test_the_context_of_a_request_chooses_nothing_of_the_engines(self):
+        context = {
+            "default_state": "completed",
+            "default_must_cancel": True,
+            "default_external_job_id": "mine",
+            "default_done_at": "2020-01-01 00:00:00",
+            "default_hook_model": "res.partner",
+            "default_hook_method": "_on_generated",
+        }
+        job = self.env["llm.generation.job"].with_user(self.user).with_context(**context)
+        group = job.create_batch(["a"], model=self.native_model).with_env(self.env)
+        job = group.job_ids
+        self.assertEqual(
+            (job.state, job.must_cancel, job.external_job_id), ("queued", False, False)
+        )
+        self.assertEqual((group.hook_method, group.done_at), (False, False))
+
     def test_a_key_that_a_live_job_has_is_left_out(self):
         self._create_job("queued", identity_key="live")
         group = self._batch(["a", "b", "c", "d"], identity_keys=["live", "new", "new", None])
