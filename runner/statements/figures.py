@@ -68,19 +68,22 @@ FIGURES = """
         GROUP BY p.provider_id
     )
     SELECT q.id AS queue_id, b.processed_at AS last_processed_at, lived.*, ended.*,
-        EXISTS (
-            SELECT FROM llm_generation_job j
-            WHERE j.provider_id = q.provider_id AND j.state = 'failed'
-                AND j.retry_count < j.max_retries
-                AND (j.identity_key IS NULL OR NOT EXISTS (
-                    SELECT FROM llm_generation_job o
-                    WHERE COALESCE(o.company_id, 0) = COALESCE(j.company_id, 0)
-                        AND o.identity_key = j.identity_key
-                        AND o.identity_key IS NOT NULL
-                        AND o.state IN ('queued', 'running')))) AS retriable
+        retry.can IS TRUE AS retriable
     FROM llm_generation_queue q
     LEFT JOIN llm_generation_bucket b ON b.queue_id = q.id
     LEFT JOIN lived ON lived.provider_id = q.provider_id
     LEFT JOIN ended ON ended.provider_id = q.provider_id
+    -- One look for each queue: as EXISTS, all that failed would be compared with all that lives.
+    LEFT JOIN LATERAL (
+        SELECT TRUE AS can FROM llm_generation_job j
+        WHERE j.provider_id = q.provider_id AND j.state = 'failed'
+            AND j.retry_count < j.max_retries
+            AND (j.identity_key IS NULL OR NOT EXISTS (
+                SELECT FROM llm_generation_job o
+                WHERE COALESCE(o.company_id, 0) = COALESCE(j.company_id, 0)
+                    AND o.identity_key = j.identity_key
+                    AND o.identity_key IS NOT NULL
+                    AND o.state IN ('queued', 'running')))
+        LIMIT 1) retry ON TRUE
     WHERE q.id = ANY(%(queues)s)
 """
