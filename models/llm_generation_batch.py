@@ -10,7 +10,11 @@ class LlmGenerationJob(models.Model):
     _inherit = "llm.generation.job"
 
     group_id = fields.Many2one(
-        "llm.generation.group", readonly=True, copy=False, ondelete="set null"
+        "llm.generation.group",
+        readonly=True,
+        copy=False,
+        index="btree_not_null",
+        ondelete="set null",
     )
 
     #: How far a group is, and whether it is done, is read from this alone.
