@@ -21,9 +21,7 @@ MOVE_MARK = "UPDATE llm_generation_tally_mark SET counted_until = %(until)s WHER
 #: bounds that it exceeds.
 COUNT = """
     WITH jobs AS (
-        SELECT provider_id, state, queue_duration, duration,
-            %(prompt)s::text AS prompt, COALESCE(prompt_tokens, 0) AS prompt_tokens,
-            %(completion)s::text AS completion, COALESCE(completion_tokens, 0) AS completion_tokens
+        SELECT provider_id, state, queue_duration, duration, prompt_tokens, completion_tokens
         FROM llm_generation_job
         WHERE completed_at > %(since)s AND completed_at <= %(until)s
     ), ran AS (
@@ -36,9 +34,9 @@ COUNT = """
         FROM llm_generation_attempt a JOIN llm_generation_job j ON j.id = a.job_id
         WHERE a.ended_at > %(since)s AND a.ended_at <= %(until)s GROUP BY 1, 2, 3
         UNION ALL
-        SELECT provider_id, 'tokens', prompt, sum(prompt_tokens) FROM jobs GROUP BY 1, 2, 3
+        SELECT provider_id, 'tokens', 'prompt', sum(prompt_tokens) FROM jobs GROUP BY 1
         UNION ALL
-        SELECT provider_id, 'tokens', completion, sum(completion_tokens) FROM jobs GROUP BY 1, 2, 3
+        SELECT provider_id, 'tokens', 'completion', sum(completion_tokens) FROM jobs GROUP BY 1
         UNION ALL
         SELECT provider_id, 'wait', width_bucket(queue_duration, %(waits)s::float[])::text, count(*)
         FROM ran WHERE queue_duration IS NOT NULL GROUP BY 1, 2, 3

@@ -46,14 +46,7 @@ class LlmGenerationMetrics(models.AbstractModel):
         if not marks:
             return
         since, until = marks[0]
-        params = {
-            "since": since,
-            "until": until,
-            "waits": list(WAITS),
-            "runs": list(RUNS),
-            "prompt": "prompt",
-            "completion": "completion",
-        }
+        params = {"since": since, "until": until, "waits": list(WAITS), "runs": list(RUNS)}
         self._change(sql.COUNT, params, touches=["llm.generation.tally"])
         self._change(sql.MOVE_MARK, params, touches=["llm.generation.tally.mark"])
 
