@@ -110,3 +110,11 @@ def environment(lab, database, user=1):
         odoo._lab_ready = True
     with Registry(database).check_signaling().cursor() as cr:
         yield api.Environment(cr, user, {})
+
+
+def insist(lab, database, act, user=1):
+    """Return `act(env)`, called as a worker of Odoo does: again after a conflict; it commits."""
+    with environment(lab, database, user) as env:
+        from odoo.service.model import retrying  # noqa: PLC0415 - there now
+
+        return retrying(lambda: act(env), env)

@@ -6,7 +6,7 @@ from collections import Counter
 from evidence import check_completed, check_submissions, describe, log_tails
 from fault_lab import FaultLab
 from lib.commands import wait_for
-from lib.lab import environment
+from lib.lab import insist
 from lib.say import run_main, step
 from lib.tally import Tally
 from weather_table import report
@@ -150,9 +150,12 @@ def retry_now(lab, tally, providers):
             " AND state = 'failed' AND retry_at IS NULL"
         )
         tally.check(not lost, f"{group}: what failed will be tried again by itself", str(lost))
-        with environment(lab, lab.database) as env:
+
+        def retry(env, provider=provider):
             queue = env["llm.generation.queue"]._get_or_create_queue(provider)
-            step(f"{group}: {queue.action_retry_failed_jobs()} are retried now")
+            return queue.action_retry_failed_jobs()
+
+        step(f"{group}: {insist(lab, lab.database, retry)} are retried now")
 
 
 if __name__ == "__main__":

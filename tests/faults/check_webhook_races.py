@@ -13,7 +13,7 @@ from pathlib import Path
 from evidence import check_logs, describe
 from fault_lab import ADMIN, FaultLab
 from lib.commands import wait_for
-from lib.lab import environment
+from lib.lab import insist
 from lib.say import run_main, step
 from lib.tally import Tally
 from weather_table import report
@@ -99,14 +99,15 @@ def act(kind, server, job, headers=None, body=None):
 def call(lab, method, job_id):
     """Call a method of a job from here, as a worker of Odoo does: logging in takes too long."""
     from odoo.exceptions import UserError  # noqa: PLC0415 - the lab finds Odoo first
-    from odoo.service.model import retrying  # noqa: PLC0415
 
-    with environment(lab, lab.database, ADMIN) as env:
-        try:
-            retrying(getattr(env["llm.generation.job"].browse(job_id), method), env)
-        except UserError:
-            return "refused"  # it has ended
-        return "done"
+    def ask(env):
+        getattr(env["llm.generation.job"].browse(job_id), method)()
+
+    try:
+        insist(lab, lab.database, ask, ADMIN)
+    except UserError:
+        return "refused"  # it has ended
+    return "done"
 
 
 def check_jobs(lab, tally, provider):

@@ -12,7 +12,7 @@ from pathlib import Path
 from fake_book import KEY_MARK, PROMPT_MARK, marked
 from lib import marks, processes
 from lib.commands import wait_for
-from lib.lab import Lab, environment
+from lib.lab import Lab, environment, insist
 from lib.say import halt, step
 
 FOLDER = Path(__file__).resolve().parent
@@ -237,11 +237,12 @@ class FaultLab(Lab):
             return jobs.ids
 
     def cancel(self, job_ids):
-        """Cancel jobs, from another process than those that run them; return when it began."""
-        with environment(self, self.database, ADMIN) as env:
-            begin = time.time()
-            env["llm.generation.job"].browse(job_ids).action_cancel()
-            return begin
+        """Cancel jobs, from another process than those that run them; return when that began."""
+
+        def act(env):
+            return time.time(), env["llm.generation.job"].browse(job_ids).action_cancel()
+
+        return insist(self, self.database, act, ADMIN)[0]
 
     def add_thread(self, provider_id, name):
         """Return the ids of a new thread of the administrator, and of its model."""
