@@ -3,12 +3,17 @@ import logging
 
 from odoo import api, models
 
+from ..runner.http_errors import traceback_of
 from ..runner.statements import group as sql
 
 _logger = logging.getLogger(__name__)
 
 #: Where a transaction keeps the groups that are looked at after its commit.
 ENDED = "llm_generate_job.ended_groups"
+#: What the log is told, each with a traceback without credentials.
+UNSTORED = "The answer of job %s could not be stored in its record\n%s"
+UNSEEN = "Groups %s were not looked at\n%s"
+UNTOLD = "The hook of the group %s failed\n%s"
 
 
 class LlmGenerationCompletion(models.AbstractModel):
@@ -38,9 +43,9 @@ class LlmGenerationCompletion(models.AbstractModel):
         try:
             with self.env.cr.savepoint():
                 job.group_id.action_id._store_llm_answer(owned)
-        except Exception:
+        except Exception as error:  # noqa: BLE001 whatever it is
             # The answer is paid for, and stays in its thread.
-            _logger.exception("The answer of job %s could not be stored in its record", job.id)
+            _logger.error(UNSTORED, job.id, traceback_of(error))  # noqa: TRY400 it is scrubbed
 
     @api.model
     def _look_later(self, groups):
@@ -57,9 +62,9 @@ class LlmGenerationCompletion(models.AbstractModel):
     def _look_now(self, group_ids):
         try:
             self._tell_done(sorted(group_ids))
-        except Exception:
+        except Exception as error:  # noqa: BLE001 whatever it is
             # The jobs are committed, whatever becomes of the group: the sweep looks again.
-            _logger.exception("Groups %s were not looked at", sorted(group_ids))
+            _logger.error(UNSEEN, sorted(group_ids), traceback_of(error))  # noqa: TRY400 as above
 
     @api.model
     def _tell_done(self, group_ids=None):
@@ -90,9 +95,9 @@ class LlmGenerationCompletion(models.AbstractModel):
         try:
             with self.env.cr.savepoint():
                 own._on_done()
-        except Exception:
+        except Exception as error:  # noqa: BLE001 whatever it is
             # Each of its answers is paid for and stored; another addon's bug is told in the log.
-            _logger.exception("The hook of the group %s failed", group.id)
+            _logger.error(UNTOLD, group.id, traceback_of(error))  # noqa: TRY400 as above
 
     @api.model
     def _reopen(self, jobs):

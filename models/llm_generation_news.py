@@ -5,6 +5,7 @@ from odoo import api, models
 
 from ..const import BUS_JOB_UPDATE, BUS_QUEUE_UPDATE, JOB_CHANNEL
 from ..runner import handover, pool
+from ..runner.http_errors import traceback_of
 
 _logger = logging.getLogger(__name__)
 
@@ -71,6 +72,9 @@ class LlmGenerationNews(models.AbstractModel):
         try:
             with self.env.cr.savepoint():
                 thread._on_generation_job_done(job.with_env(thread.env))
-        except Exception:
+        except Exception as error:  # noqa: BLE001 whatever it is
             # The answer is paid for: another addon's bug must not undo it.
-            _logger.exception("The hook of thread %s failed on job %s", thread.id, job.id)
+            told = traceback_of(error)
+            _logger.error(  # noqa: TRY400 it is scrubbed
+                "The hook of thread %s failed on job %s\n%s", thread.id, job.id, told
+            )

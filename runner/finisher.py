@@ -5,6 +5,8 @@ import queue
 import threading
 import time
 
+from .http_errors import traceback_of
+
 _logger = logging.getLogger(__name__)
 
 #: Verdicts stored in one transaction at most.
@@ -54,9 +56,10 @@ class Finisher(threading.Thread):
                 continue
             try:
                 held = self._store(pairs) or []
-            except Exception:
+            except Exception as error:  # noqa: BLE001 whatever it is
                 # The thread must go on: everything that ends later passes through here.
-                _logger.exception("%s answers were lost", len(pairs))
+                told = traceback_of(error)
+                _logger.error("%s answers were lost\n%s", len(pairs), told)  # noqa: TRY400 scrubbed
 
     def _gather(self, timeout):
         """Return what comes until nothing more does: a busy stream of answers is stored in

@@ -4,6 +4,8 @@ import logging
 import queue
 import threading
 
+from .http_errors import traceback_of
+
 _logger = logging.getLogger(__name__)
 
 #: Seconds after which a thread without work ends.
@@ -70,8 +72,9 @@ class Workers:
                 continue
             try:
                 function(*args)
-            except Exception:
-                _logger.exception("A worker of %s failed", self.name)
+            except Exception as error:  # noqa: BLE001 whatever it is
+                told = traceback_of(error)
+                _logger.error("A worker of %s failed\n%s", self.name, told)  # noqa: TRY400 scrubbed
             finally:
                 with self._lock:
                     self._busy -= 1

@@ -198,7 +198,7 @@ class TestLlmGenerationGroup(LlmGenerationCommon):
     def test_a_broken_hook_undoes_nothing_else(self):
         def broken(records, group):
             records.write({"comment": "half-way"})
-            raise RuntimeError(group.name)
+            raise RuntimeError(f"{group.name}: Bearer sk-abcdefgh12345678")
 
         with (
             self._offered("res.partner", _on_broken=broken),
@@ -207,6 +207,8 @@ class TestLlmGenerationGroup(LlmGenerationCommon):
             group = self._batch(["a"], on_done=(self.user.partner_id, "_on_broken"))
             self._end(group.job_ids)
         self.assertIn(f"hook of the group {group.id} failed", logs.output[0])
+        self.assertIn("RuntimeError", logs.output[0])
+        self.assertNotIn("sk-abcdefgh", logs.output[0])
         self.assertEqual((group.state, group.job_ids.state), ("done", "completed"))
         self.assertFalse(self.user.partner_id.comment)
 
