@@ -8,7 +8,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from lib import portraits
+from lib import portraits, scenes
 from lib.browser import Browser
 from lib.modules import folders
 from lib.say import halt, run_main, say
@@ -54,7 +54,7 @@ class Client:
 
 
 def views_of(client):
-    """Yield (name, address) of each view of each action that our menus open for this user."""
+    """Yield (name, address, page of a notebook) of each view that our menus open for this user."""
     menus = client.call("ir.ui.menu", "load_menus", False)
     seen = set()
     for menu in menus.values():
@@ -69,15 +69,16 @@ def _views_of_action(client, name, model, action_id):
     slug = name.lower().replace(" ", "-")
     address = f"{client.url}/odoo/action-{action_id}"
     if model != "ir.actions.act_window":
-        yield slug, address
+        yield slug, address, ""
         return
     action = client.action(action_id)
     for mode in action["view_mode"].split(","):
         if mode != "form":
-            yield f"{slug}-{mode}", f"{address}?view_type={mode}"
+            yield f"{slug}-{mode}", f"{address}?view_type={mode}", ""
             continue
         records = client.call(action["res_model"], "search", [], limit=1, order="id desc")
-        yield f"{slug}-form", f"{address}/{records[0] if records else 'new'}"
+        if records or client.call(action["res_model"], "has_access", [], "create"):
+            yield f"{slug}-form", f"{address}/{records[0] if records else 'new'}", ""
 
 
 def main():
@@ -91,11 +92,15 @@ def main():
                 client = clients[login] = Client(url, database, login, password)
             except PermissionError:
                 halt(f"there is no user {login} yet: run 'make demo' first.")
+            if login == "admin":
+                scenes.prepare(client)
             browser.take_session(url, client.session)
-            for name, address in views_of(client):
+            for name, address, tab in (*views_of(client), *scenes.addresses(client)):
                 for width, height in SIZES:
                     browser.resize(width, height)
                     errors = browser.open(address)
+                    if tab:
+                        browser.click(f".nav-link[name={tab}]")
                     browser.save_picture(folder / f"{login}-{name}-{width}.png")
                     tally.check(not errors, f"{login}: {name}, {width}", "\n".join(errors))
         portraits.take(browser, clients, tally)
