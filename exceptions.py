@@ -46,6 +46,10 @@ class UnknownOutcomeError(GenerationError):
     error_type = "unknown_outcome"
 
 
+class DiskFullError(UnknownOutcomeError):
+    """The provider did the work, and this server has no room for the answer. The queue waits."""
+
+
 class QuotaExceededError(GenerationError):
     """The account has no credit left. The queue waits, the managers are told, jobs are kept."""
 

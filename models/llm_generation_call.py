@@ -80,7 +80,7 @@ class LlmGenerationCall(models.AbstractModel):
                 key = call._key_of(brief)
                 answer = call._answer_of(error, claim, polling=talk == "_ask", key=key)
                 answer = answer.without(key)
-            answer = replace(answer, pause=getattr(handle, "pause", None))
+            answer = replace(answer, pause=answer.pause or getattr(handle, "pause", None))
             if handle and not left and (wait := answer.wished_pause):
                 handle.gate.shut(wait)
             finish = received(call.env, "generation_finish")

@@ -99,7 +99,7 @@ class LlmGenerationFigures(models.AbstractModel):
             return "critical", env._("%(failed)s of the last hour's %(done)s jobs failed.",
                                      failed=done - succeeded, done=done)  # fmt: skip
         if queue.paused_until and queue.paused_until > fields.Datetime.now():
-            return "warning", env._("The provider asked for a pause.")
+            return "warning", env._("Calls pause; the newest failures tell why.")
         if busy:
             return "warning", env._("Every slot is busy (%s).", limit)
         if done >= 5 and succeeded * 10 < done * 9:

@@ -72,7 +72,8 @@ class LlmGenerationQueue(models.Model):
         help="Every generation of this provider goes through the queue.",
     )
     paused_until = fields.Datetime(
-        readonly=True, help="Nothing starts before: the provider asked for a pause."
+        readonly=True,
+        help="Nothing starts before: the provider asked for a pause, or the disk is full.",
     )
     refused_by = fields.Selection(
         [("authentication", "Authentication"), ("quota", "Quota")],

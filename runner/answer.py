@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from .. import exceptions
 from ..const import ERROR_TYPES
-from .backoff import RATE_LIMIT_DELAY
+from .backoff import DISK_FULL_DELAY, RATE_LIMIT_DELAY
 from .guarded import DATA_LIMIT
 from .untrusted import printable, scrub, storable, text_of, without
 
@@ -42,7 +42,8 @@ class Answer:
     progress: float | None = None
     poll_after: float | None = None
     expires_in: float | None = None
-    #: Seconds for which the provider will not take more, by the headers of its answer.
+    #: Seconds for which no other call is to be made: by the headers of the provider's answer, or
+    #: as there is no room for one here.
     pause: float | None = None
     usage: dict = field(default_factory=dict)
 
@@ -87,6 +88,7 @@ class Answer:
             error_type=error.error_type,
             error_message=scrub(error),
             retry_after=_number(error.retry_after, 0, LONGEST_WAIT),
+            pause=DISK_FULL_DELAY if isinstance(error, exceptions.DiskFullError) else None,
         )
 
     def without(self, key):
@@ -105,7 +107,7 @@ class Answer:
 
     @property
     def wished_pause(self):
-        """Seconds for which the provider wants no call, 0 where it did not ask for that."""
+        """Seconds for which no other call is to be made, 0 where there may be one at once."""
         is_limited = self.error_type == "rate_limited"
         return max(self.pause or 0.0, (self.retry_after or RATE_LIMIT_DELAY) * is_limited)
 

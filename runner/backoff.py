@@ -12,6 +12,8 @@ FREE_OVERLOAD_WAITS = 5
 OVERLOAD_DELAY = 2.0
 #: Seconds to wait for a rate limit whose length the provider does not tell.
 RATE_LIMIT_DELAY = 30.0
+#: Seconds a queue waits when its last answer could not be stored: the next would be paid for, too.
+DISK_FULL_DELAY = 30.0
 #: Seconds a queue waits before it asks again a provider that refused our account.
 REFUSED_DELAY = 900.0
 #: A job that was running in this many processes when they died is not tried again.

@@ -18,6 +18,9 @@ from .untrusted import LONGEST_ERROR, scrub
 
 #: An answer came with a file, and there was no room for it: that passes.
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+NO_ROOM = (
+    "The server's disk is full: the answer is lost. Free some space; the queue waits meanwhile."
+)
 #: Providers' codes that mean "pay first", whatever the status.
 QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 #: Providers' codes that no repetition changes.
@@ -174,7 +177,7 @@ def _classify_one(error):
     if isinstance(error, requests.RequestException):
         return _of_requests(error)
     if isinstance(error, OSError) and error.errno in DISK_FULL:
-        return exceptions.UnknownOutcomeError("The server's disk is full: the answer is lost.")
+        return exceptions.DiskFullError(NO_ROOM)
     if isinstance(error, ConnectionRefusedError | socket.gaierror):
         return exceptions.TransientError(scrub(error))
     if isinstance(error, ConnectionError | TimeoutError):

@@ -163,8 +163,8 @@ class TestHttpErrors(BaseCase):
             (ConnectionRefusedError("refused"), exceptions.TransientError),
             (ConnectionResetError("reset"), exceptions.UnknownOutcomeError),
             (TimeoutError("timed out"), exceptions.UnknownOutcomeError),
-            (OSError(errno.ENOSPC, "No space left"), exceptions.UnknownOutcomeError),
-            (OSError(errno.EDQUOT, "Quota exceeded"), exceptions.UnknownOutcomeError),
+            (OSError(errno.ENOSPC, "No space left"), exceptions.DiskFullError),
+            (OSError(errno.EDQUOT, "Quota exceeded"), exceptions.DiskFullError),
         ]
         for error, error_class in table:
             with self.subTest(error=error):

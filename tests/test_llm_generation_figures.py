@@ -197,7 +197,7 @@ class TestLlmGenerationFigures(LlmGenerationCommon):
 
     def test_a_pause_is_a_warning(self):
         self.queue.paused_until = fields.Datetime.now() + timedelta(minutes=1)
-        self._assert_health("warning", "asked for a pause")
+        self._assert_health("warning", "Calls pause")
         self.queue.paused_until = fields.Datetime.now() - timedelta(minutes=1)
         self._assert_health("healthy", ".")
 

@@ -1,3 +1,4 @@
+import errno
 from datetime import timedelta
 from unittest.mock import patch
 
@@ -6,6 +7,7 @@ from odoo.tests import BaseCase, tagged
 
 from ..exceptions import RateLimitedError
 from ..runner.answer import Answer, Claim
+from ..runner.backoff import DISK_FULL_DELAY
 from ..runner.brief import Brief
 from ..runner.call import Call, Calls
 from ..runner.gate import LASTS, Gate
@@ -97,6 +99,20 @@ class TestPause(LlmGenerationCommon):
         self._assert_waits(job)
         left = (self.queue.paused_until - fields.Datetime.now()).total_seconds()
         self.assertAlmostEqual(left, 20, delta=2)
+
+    def test_no_other_answer_is_paid_for_while_there_is_no_room_for_one(self):
+        job, claim = self._claimed()
+        self.service.answers["create"] = [OSError(errno.ENOSPC, "No space left on device")]
+        gate = Gate()
+
+        self._call(claim, self._brief(claim), gate)
+
+        self.assertRecordValues(job, [{"state": "failed", "error_type": "unknown_outcome"}])
+        self.assertIn("Free some space", job.error_message)
+        self.assertTrue(job.retry_at)
+        left = (self.queue.paused_until - fields.Datetime.now()).total_seconds()
+        self.assertAlmostEqual(left, DISK_FULL_DELAY, delta=2)
+        self.assertTrue(gate.left)
 
     def test_who_is_held_back_here_does_not_keep_the_gate_shut(self):
         _job, claim = self._claimed()

@@ -5,6 +5,7 @@ import time
 from evidence import EXPLAINED, check_completed, check_logs, log_tails
 from fault_lab import FaultLab
 from lib.commands import wait_for
+from lib.lab import insist
 from lib.postgres import USER
 from lib.say import run_main, step
 from lib.tally import Tally
@@ -84,6 +85,11 @@ def time_out_statements(lab):
     return f"{log.count('canceling statement due to statement timeout')} statements"
 
 
+def process_now(env, provider):
+    """End the queue's pause, as a manager does who has freed some space."""
+    env["llm.generation.queue"]._get_or_create_queue(provider).action_process_queue()
+
+
 def check_disk_full(lab, tally, faults):
     """Answers come with a file, and there is no room for it for a while."""
     providers = {
@@ -94,14 +100,17 @@ def check_disk_full(lab, tally, faults):
     (faults / "disk-full").touch()
     for provider in providers.values():
         lab.add_jobs(provider, (f"file {one}" for one in range(6)))
-    tried = wait_for(lambda: len(lab.fake.calls("files")) >= 6 and
+    tried = wait_for(lambda: lab.fake.calls("files") and
                      len(lab.fake.calls("file-jobs", "check")) >= 6, 30, 0.1)  # fmt: skip
-    time.sleep(1)
+    time.sleep(3)
     tally.check(tried, "answers came while the disk was full")
+    paid = len(lab.fake.calls("files"))
+    tally.check(paid <= 6, "nobody pays for more answers while there is no room", f"{paid} calls")
     done = lab.states(*providers.values()).get("completed", 0)
     tally.check(not done, "no answer is taken without its file", f"{done} were")
     (faults / "disk-full").unlink()
     since = time.time()
+    insist(lab, lab.database, lambda env: process_now(env, providers["files"]))
     ended = lab.wait_ended(60, *providers.values())
     tally.check(ended, "disk full: nothing is stuck", log_tails(lab.servers))
     report(lab, tally, "the disk for files full", providers, since=since,
