@@ -133,7 +133,8 @@ tours.add("llm_generation_group_tour", {
         },
         {
             content: "the form follows",
-            trigger: ".o_form_view:has([name=cancelled_count]:contains('1')) [name=queued_count]:contains('1')",
+            trigger:
+                ".o_form_view:has([name=cancelled_count]:contains('1')) [name=queued_count]:contains('1')",
         },
         { trigger: ".o_statusbar_buttons button[name=action_cancel]", run: "click" },
         { trigger: ".modal button:contains('Cancel the Jobs')", run: "click" },
