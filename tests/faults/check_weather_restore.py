@@ -131,14 +131,29 @@ def check_settled(lab, tally, providers, database, round_name, submitted):
     tally.check(now == submitted, f"{database}: nothing is submitted", f"{submitted}, now {now}")
 
 
+def duplicate(server, source, name, neutralize):
+    """Duplicate a live database; return whether it was left alone for the moment that it takes.
+
+    Odoo cuts the sessions of the source first, and PostgreSQL refuses when one is back before it
+    has begun to copy: whoever asked tries again.
+    """
+    try:
+        server._rpc("db", "duplicate_database", MASTER, source, name, neutralize)
+    except RuntimeError as error:
+        if "is being accessed by other users" not in str(error):
+            raise
+        return False
+    return True
+
+
 def check_duplicates(lab, tally, providers, server):
     """Odoo's own duplicate of a live database leaves the work to the original."""
     lab.fake.forget()
     tally.check(start_jobs(lab, providers, "copied"), "jobs are under way", log_tails([server]))
     since = time.time()
     for name, neutralize in (("copy", False), ("neutral", True)):
-        server._rpc("db", "duplicate_database", MASTER, lab.database, name, neutralize)
-        step(f"{name} is made")
+        made = wait_for(lambda: duplicate(server, lab.database, name, neutralize), 30, 0.5)  # noqa: B023
+        tally.check(made, f"{name} is made", log_tails([server]))
     ended = lab.wait_ended(90, *providers.values())
     tally.check(ended, "the original goes on", log_tails([server]))
     for group, provider in providers.items():
