@@ -292,9 +292,9 @@ class LlmGenerationJob(models.Model):
 
         :return: how many were removed
         """
-        return self.env["llm.generation.upkeep"]._clean_up(days)
+        return self.env["llm.generation.retention"]._clean_up(days)[0]
 
     @api.model
     def _cron_clean_up(self):
         """Remove the jobs that are older than the retention that the settings say."""
-        self.env["llm.generation.upkeep"]._clean_up()
+        self.env["llm.generation.retention"]._clean_up_in_time()

@@ -4,7 +4,6 @@ from datetime import timedelta
 from odoo import SUPERUSER_ID, api, fields, models
 from odoo.exceptions import UserError
 
-from ..const import DEFAULT_RETENTION_DAYS, FINAL_STATES
 from ..runner import pool
 from ..runner.answer import Claim
 from ..runner.http_errors import traceback_of
@@ -14,8 +13,6 @@ from ..runner.statements.queueing import READY_QUEUES
 
 _logger = logging.getLogger(__name__)
 
-#: Records removed in one transaction.
-CLEAN_UP_BATCH = 1000
 #: External jobs that one call of the scheduled action asks about.
 CHECK_BATCH = 200
 #: Waiting jobs cancelled in one transaction, which keeps claims waiting for a moment only.
@@ -23,7 +20,7 @@ CANCEL_BATCH = 2000
 
 
 class LlmGenerationUpkeep(models.AbstractModel):
-    """What time brings: retries, polls, timeouts, dead processes, old jobs.
+    """What time brings: retries, polls, timeouts, dead processes.
 
     Each method opens its own transactions, may run in several processes at once, and returns
     how many jobs it moved.
@@ -252,32 +249,6 @@ class LlmGenerationUpkeep(models.AbstractModel):
         return cancelled
 
     # === OLD JOBS AND NEWS === #
-
-    @api.model
-    def _clean_up(self, days=None):
-        """Remove the jobs that ended more than `days` ago, in batches; messages stay.
-
-        :return: how many were removed
-        """
-        if days is None:
-            # sudo: parameters are the administrators'.
-            param = self.env["ir.config_parameter"].sudo()
-            kept = param.get_param("llm_generate_job.retention_days")
-            days = int(kept) if kept else DEFAULT_RETENTION_DAYS
-        limit = fields.Datetime.now() - timedelta(days=days)
-        domain = [("completed_at", "<", limit), ("state", "in", FINAL_STATES)]
-        removed, batch = 0, CLEAN_UP_BATCH
-        while batch == CLEAN_UP_BATCH:
-            with self._transaction() as upkeep:
-                jobs = upkeep.env["llm.generation.job"].search(
-                    domain, limit=CLEAN_UP_BATCH, order="completed_at"
-                )
-                jobs = jobs.try_lock_for_update()  # another process may be at it
-                batch = len(jobs)
-                jobs.unlink()
-            removed += batch
-        self.env["llm.generation.completion"]._forget_empty(limit)
-        return removed
 
     @api.model
     def _send_news(self, job_ids):

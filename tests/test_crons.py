@@ -10,6 +10,7 @@ from ..exceptions import TransientError
 from ..runner import pool
 from .common import LlmGenerationCommon, posted
 
+RETENTION = "odoo.addons.llm_generate_job.models.llm_generation_retention"
 CRONS = {
     "ir_cron_process_queues": (1, "minutes"),
     "ir_cron_check_jobs": (1, "minutes"),
@@ -73,6 +74,25 @@ class TestCrons(LlmGenerationCommon, CronMixinCase):
         self._trigger("ir_cron_clean_up_jobs")
         self.assertFalse(old.exists())
         self.assertTrue(young.exists())
+
+    def test_clean_up_jobs_is_called_again_for_what_is_left(self):
+        old = self._create_job("completed") + self._create_job("completed")
+        old.completed_at = fields.Datetime.now() - timedelta(days=8)
+        times = []
+
+        def callback(cron, *args):
+            times.append(len(old.exists()))
+            return run(cron, *args)
+
+        run = type(self.env["ir.cron"])._callback
+        with (
+            patch(f"{RETENTION}.CLEAN_UP_BATCH", 1),
+            patch(f"{RETENTION}.CLEAN_UP_SECONDS", 0.0),
+            patch.object(type(self.env["ir.cron"]), "_callback", callback),
+        ):
+            self._trigger("ir_cron_clean_up_jobs")
+        self.assertFalse(old.exists())
+        self.assertGreater(len(times), 1)
 
     @users("generation_user")
     def test_queueing_wakes_the_queues_at_once(self):
