@@ -1,0 +1,2 @@
+from . import bench
+from . import llm_provider

@@ -1,0 +1,1 @@
+"""What ten million jobs a day would take: measured costs, a simulation, a page."""
