@@ -1,0 +1,38 @@
+"""Draw the simulated day from the standard input (JSON): draw_day.py FILE.png."""
+
+import json
+import sys
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+
+def main(target):
+    day = json.load(sys.stdin)
+    figure, (loads, lines) = plt.subplots(2, 1, sharex=True, figsize=(7, 4.8), dpi=110)
+    for name, label, colour in (
+        ("postgres", "PostgreSQL", "#017e84"),
+        ("odoo", "busiest Odoo server", "#714b67"),
+    ):
+        loads.step(
+            range(24), [100 * one for one in day[name]], where="post", label=label, color=colour
+        )
+    loads.set_ylabel("processors busy (%)")
+    lines.step(range(24), day["waiting"], where="post", label="waiting, at most", color="#714b67")
+    lines.step(range(24), day["flight"], where="post", label="in flight", color="#017e84")
+    lines.set_yscale("symlog", linthresh=10)
+    lines.set_ylabel("jobs")
+    lines.set_xlabel("hour of the day")
+    for axes in (loads, lines):
+        axes.set_ylim(0)
+        axes.grid(axis="y", alpha=0.3)
+        axes.legend(frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(target)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
