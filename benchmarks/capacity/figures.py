@@ -17,9 +17,6 @@ SOURCES = (
 #: Highest load of a machine at which its answers are still prompt.
 FULL = 0.7
 IDS = 2**31
-#: Odoo ends a worker of scheduled actions after so many seconds (`limit_time_real_cron`), and after
-#: three such ends leaves the action for its next time.
-CRON_SECONDS, CRON_RUNS = 120, 3
 #: Transaction numbers after which PostgreSQL freezes a table, by default.
 FREEZE = 200_000_000
 JOB_TABLES = ("llm_generation_job", "llm_generation_attempt")
@@ -100,7 +97,6 @@ def table(measured, day):
     statements = _a_job(found, "work", "statements") + _a_job(found, "ask", "statements")
     commits = _a_job(found, "work", "transactions") + _a_job(found, "ask", "transactions")
     removed = found["remove"]["jobs"] / found["remove"]["seconds"]
-    of_a_run = removed * CRON_SECONDS
     kept = _bytes(found["rows_batch"], KEPT_TABLES) * jobs / 1e9
     own = _bytes(found["rows_batch"], JOB_TABLES) * jobs / 1e9
     processes, days = plan.SERVERS * plan.PROCESSES, plan.RETENTION_DAYS
@@ -128,8 +124,6 @@ def table(measured, day):
         ("days until the ids of the jobs end (2³¹)", f"{IDS / jobs:.0f}"),
         ("jobs removed a second", f"{removed:,.0f}"),
         ("time to remove a day's jobs", f"{jobs / removed / 60:.0f} minutes"),
-        (f"jobs removed a day, where a scheduled action may last {CRON_SECONDS} s",
-         f"{CRON_RUNS * of_a_run / 1e6:.1f} million"),
         (f"jobs a day at which PostgreSQL's {plan.POSTGRES_CORES} cores are {FULL:.0%} busy",
          f"{FULL * plan.POSTGRES_CORES / postgres_cores * jobs / 1e6:.0f} million"),
         (f"jobs a day at which {processes} processes with a runner are {FULL:.0%} busy",

@@ -68,4 +68,4 @@ class Bench(models.AbstractModel):
     @api.model
     def scale_clean_up(self):
         """Remove all jobs that have ended, as the scheduled action does when they are old."""
-        return self.env["llm.generation.upkeep"]._clean_up(days=0)
+        return self.env["llm.generation.retention"]._clean_up(days=0)[0]
