@@ -3,6 +3,7 @@ import logging
 from odoo import api, fields, models
 
 from ..runner import backoff
+from ..runner.limits import LIFE_LOCK
 from ..runner.statements import clock_jump
 from ..runner.statements import upkeep as sql
 
@@ -21,6 +22,25 @@ class LlmGenerationLife(models.AbstractModel):
         # sudo: parameters are the administrators'.
         param = self.env["ir.config_parameter"].sudo()
         return int(param.get_param("llm_generate_job.runner_slots") or default)
+
+    @api.model
+    def _executor(self, threads):
+        """Return what executes the jobs that a runner claims now, an `Executor`.
+
+        Nothing else knows which one it is; an addon that has another one overrides this.
+
+        :param Threads threads: those of the runner
+        """
+        return threads
+
+    @api.model
+    def _take_life_lock(self, listener, runner_id):
+        """Hold, for as long as a private connection lives, what says that a runner does.
+
+        :return: whether nobody else holds it
+        """
+        key = [LIFE_LOCK, runner_id]
+        return listener.execute("SELECT pg_try_advisory_lock(%s, %s)", key)[0][0]
 
     @api.model
     def _register_runner(self, name, slots, runner_id=None):
@@ -72,9 +92,11 @@ class LlmGenerationLife(models.AbstractModel):
         """
         with self._transaction() as life:
             rows = life._select(sql.LOST, [runner_id, tokens])
-            for job in life.env["llm.generation.job"].browse(row[0] for row in rows):
+            lost = life.env["llm.generation.job"].browse(row[0] for row in rows)
+            lost = lost.filtered(lambda job: life._owner_of(job).id == runner_id)
+            for job in lost:
                 life._rescue_job(job, external=False)
-        return len(rows)
+        return len(lost)
 
     @api.model
     def _rescue(self, life_sign, life_lock):
@@ -95,9 +117,20 @@ class LlmGenerationLife(models.AbstractModel):
                     dead.append(runner_id)
             rows = life._select(sql.ORPHANS, [dead])
             for job_id, external in rows:
-                life._rescue_job(life.env["llm.generation.job"].browse(job_id), external)
+                job = life.env["llm.generation.job"].browse(job_id)
+                if not (owner := life._owner_of(job)) or owner.id in dead:
+                    life._rescue_job(job, external)
             life.env["llm.generation.runner"].browse(dead).unlink()
         return len(rows)
+
+    @api.model
+    def _owner_of(self, job):
+        """Return the runner of a locked job's attempt.
+
+        A statement that waits for no lock may have seen the one before: an attempt can be taken
+        over by another process.
+        """
+        return self.env["llm.generation.attempt"].browse(job.attempt_token).exists().runner_id
 
     @api.model
     def _rescue_job(self, job, external):
@@ -109,7 +142,7 @@ class LlmGenerationLife(models.AbstractModel):
             return
         died = {
             "error_type": "worker_died",
-            "error_message": self.env._("The server process that ran the job died."),
+            "error_message": self._death_of(attempt),
         }
         deaths = 1 + len(job.attempt_ids.filtered(lambda a: a.error_type == "worker_died"))
         if deaths >= backoff.MAX_WORKER_DEATHS or job.retry_count >= job.max_retries:
@@ -117,3 +150,8 @@ class LlmGenerationLife(models.AbstractModel):
             return
         job.retry_count += 1
         self._give_back(job, **died)
+
+    @api.model
+    def _death_of(self, attempt):
+        """Return what is told of an attempt whose process is gone."""
+        return self.env._("The server process that ran the job died.")

@@ -13,12 +13,16 @@ class LlmGenerationQueue(models.Model):
     @api.model_create_multi
     def create(self, vals_list):
         given = {key.removeprefix("default_") for key in self.env.context if key[:8] == "default_"}
-        self._refuse_by_hand(given.union(*vals_list) & ENGINE_FIELDS)
+        self._refuse_by_hand(given.union(*vals_list) & self._engine_fields())
         return super().create(vals_list)
 
     def write(self, vals):
-        self._refuse_by_hand(vals.keys() & (ENGINE_FIELDS | {"provider_id"}))
+        self._refuse_by_hand(vals.keys() & (self._engine_fields() | {"provider_id"}))
         return super().write(vals)
+
+    @api.model
+    def _engine_fields(self):
+        return ENGINE_FIELDS
 
     @api.model
     def _refuse_by_hand(self, names):

@@ -56,9 +56,10 @@ class Calls(dict):
         super().__init__()
         self._gates = defaultdict(Gate)
 
-    def add(self, brief):
-        """Note that a thread is to work on a job."""
-        self[brief.claim.token] = Call(brief.claim, self._gates[brief.provider_id])
+    def add(self, claim, provider_id):
+        """Note that a thread is to work on a job, and return the call."""
+        call = self[claim.token] = Call(claim, self._gates[provider_id])
+        return call
 
     def hear(self, payload):
         """Obey a notification: some jobs were cancelled, or a provider's pause begins or ends."""

@@ -1,4 +1,4 @@
-"""The resident runner: claims jobs and runs them in threads, for as long as there are any."""
+"""The resident runner: claims jobs and has them executed, for as long as there are any."""
 
 import logging
 import os
@@ -8,15 +8,12 @@ import time
 
 import psycopg2
 
-from odoo import SUPERUSER_ID
-
 from ..const import RUNNER_CHANNEL
 from . import limits, pool
-from .call import Calls
 from .clock_watch import ClockWatch
+from .conversations import Conversations
 from .deadlines import Deadlines
-from .finisher import Finisher
-from .handover import LENT
+from .executor import Threads
 from .listener import Listener
 from .news import News
 from .pace import Pace
@@ -28,7 +25,9 @@ _logger = logging.getLogger(__name__)
 
 
 class Runner(threading.Thread):
-    """One thread that listens, claims and keeps house, and the threads that call providers.
+    """One thread that listens, claims and keeps house, and those that ask about external jobs.
+
+    What it claims an `Executor` executes: its threads, unless an addon chooses otherwise.
 
     It is no daemon: Python waits for it at the end of the process, so that it can give back
     what it cannot finish.
@@ -40,13 +39,14 @@ class Runner(threading.Thread):
         self.title = f"{socket.gethostname()}:{os.getpid()}"
         self.runner_id = None
         self.listener = None
-        self.workers = None
+        self.threads = None
         self.pollers = Workers(limits.POLLERS, f"{self.name}.poll", self.wake)
         self.messenger = Workers(1, f"{self.name}.news", lambda: None)
         self.outbox = News()
         self._models = Models(dbname, generation_outbox=self.outbox)
-        self.calls = Calls()
-        self.finisher = Finisher(f"{self.name}.finish", self._finish, self.calls)
+        self.conversations = Conversations(
+            self._models, f"{self.name}.finish", self._expect_the_clock
+        )
         self._stopping = threading.Event()
         self._ready = threading.Event()
         self._claiming = threading.Lock()
@@ -61,7 +61,7 @@ class Runner(threading.Thread):
     def run(self):
         """Serve the queues until there is nothing to do or the server goes down."""
         _logger.info("Runner %s of %s starts", self.title, self.dbname)
-        self.finisher.start()
+        self.conversations.start()
         pause = 0.2
         while not self._is_over():
             try:
@@ -77,7 +77,7 @@ class Runner(threading.Thread):
                 time.sleep(pause)
                 pause = min(5.0, pause * 2) if not self._ready.is_set() else 0.2
         pool.retire(self)
-        self.finisher.stop()
+        self.conversations.stop()
         _logger.info("Runner %s of %s ends", self.title, self.dbname)
 
     def _serve(self):
@@ -110,32 +110,28 @@ class Runner(threading.Thread):
 
     def _register(self):
         life = self._models.get("llm.generation.life")
-        slots = life._runner_slots(limits.SLOTS)
-        if self.workers is None:
-            self.workers = Workers(slots, f"{self.name}.call", self._worker_is_free)
+        if self.threads is None:
+            slots = life._runner_slots(limits.SLOTS)
+            workers = Workers(slots, f"{self.name}.call", self._worker_is_free)
+            self.threads = Threads(self._models, self.conversations, workers)
+        slots = self.threads.slots
         self.runner_id = life._register_runner(self.title, slots, self.runner_id)
-        while not self._take_life_lock():  # a dead connection of ours still holds it
+        while not life._take_life_lock(self.listener, self.runner_id):  # a dead connection has it
             self.runner_id = life._register_runner(self.title, slots)
         self._due.reset()
         self._ready.set()
 
-    def _take_life_lock(self):
-        key = [limits.LIFE_LOCK, self.runner_id]
-        return self.listener.execute("SELECT pg_try_advisory_lock(%s, %s)", key)[0][0]
+    def _executor(self):
+        return self._models.get("llm.generation.life")._executor(self.threads)
 
     def _leave(self):
         """Wait for the calls in flight, give back what is left, and sign off."""
         with self._claiming:
             deadline = time.monotonic() + limits.GRACE
-        while self.calls and time.monotonic() < deadline:
-            self.listener.wait(0.1)
-        calls, life = list(self.calls.values()), self._models.get("llm.generation.life")
-        life._give_back_claims([call.claim for call in calls])
-        for call in calls:
-            call.cancel()
+        self._executor().leave(self.runner_id, deadline, self.listener.wait)
         self.outbox.close()
         self._send_news()
-        life._sign_off(self.runner_id)
+        self._models.get("llm.generation.life")._sign_off(self.runner_id)
 
     # === WORK === #
 
@@ -154,12 +150,20 @@ class Runner(threading.Thread):
         if self._due.has_come("upkeep"):
             self._due.put_off("upkeep", limits.HEARTBEAT)
             self._keep_house()
-        if self.calls:
-            self._last_work = time.monotonic()
-        elif self._may_retire and time.monotonic() - self._last_work > limits.LINGER:
+        if self._is_idle():
             self._retire()
             return
         self._wait()
+
+    def _is_idle(self):
+        if self.conversations.calls:
+            self._last_work = time.monotonic()
+        if not self._may_retire or time.monotonic() - self._last_work <= limits.LINGER:
+            return False
+        if self._executor().is_busy(self.runner_id):
+            self._last_work = time.monotonic()
+            return False
+        return True
 
     def _look(self):
         """Claim from the queues where something happened, and note when to look at all of them."""
@@ -181,8 +185,10 @@ class Runner(threading.Thread):
     def _hear(self, timeout):
         payloads = self.listener.wait(timeout)
         for payload in payloads:
-            self.calls.hear(payload)
+            self.conversations.calls.hear(payload)
             self._woken.hear(payload)
+            if payload == "lost":  # somebody knows of jobs that nobody executes any more
+                self._due.bring_forward("upkeep", 0.0)
         if any(payload != "slot" for payload in payloads):
             self._expect_the_clock()
 
@@ -200,7 +206,7 @@ class Runner(threading.Thread):
             upkeep._retry_due()
             if (free := self.pollers.free) and (claims := upkeep._claim_polls(free)):
                 for brief in self._models.get("llm.generation.preparation")._prepare(claims):
-                    self.pollers.submit(self._execute, brief, "_poll")
+                    self.pollers.submit(self.conversations.hold, brief, "_poll")
             for what in upkeep._claim_cancellations():
                 self.pollers.submit(upkeep._cancel_at_provider, *what)
             seconds = upkeep._next_due()
@@ -219,65 +225,17 @@ class Runner(threading.Thread):
         started, wait = 0, None
         with self._claiming:
             # A runner that leaves would sign off with what another thread claims for it.
-            while not self._is_over() and (free := self.workers.free):
-                model = self._models.get("llm.generation.preparation")
-                count, briefs, wait = model._take(free, self.runner_id, self.title, queue_ids)
+            while not self._is_over() and (free := (executor := self._executor()).free):
+                count, work, wait = executor.take(free, self.runner_id, self.title, queue_ids)
                 if threading.current_thread() is self:
                     self._hear(0.0)  # a provider may have asked for a pause meanwhile
-                for brief in briefs:
-                    self._start(brief)
+                executor.start(work)
                 started += count
                 if count < free:
                     break
-            self._is_full = not self.workers.free
+            self._is_full = not self.threads.free
         self._last_work = time.monotonic() if started else self._last_work
         return started, wait
-
-    def _start(self, brief):
-        self.calls.add(brief)
-        try:
-            self.workers.submit(self._execute, brief, "_run")
-        except RuntimeError:
-            # No thread is to be had: whoever keeps house gives back what is not in `calls`.
-            self.calls.pop(brief.claim.token, None)
-            raise
-
-    def _execute(self, brief, method):
-        """Run or poll one job; the work of a worker thread."""
-        token = brief.claim.token
-        thread = threading.current_thread()
-        thread.dbname, thread.uid = self.dbname, SUPERUSER_ID  # for Odoo's log
-        handed_over = False
-
-        def finish(claim, answer):
-            nonlocal handed_over
-            handed_over = True
-            self.finisher.put(claim, answer)
-
-        try:
-            model = self._models.get(
-                "llm.generation.call",
-                generation_call=self.calls.get(token),
-                generation_finish=finish,
-                generation_lent=LENT,
-            )
-            getattr(model, method)(brief)
-            model.env.registry.signal_changes()
-        finally:
-            if not handed_over:
-                self.calls.pop(token, None)
-                self._expect_the_clock()
-
-    def _finish(self, pairs):
-        held = []
-        try:
-            call = self._models.get("llm.generation.call", generation_lent=LENT)
-            held = call._finish(pairs)
-        finally:
-            for claim in {claim for claim, _answer in pairs} - {claim for claim, _answer in held}:
-                self.calls.pop(claim.token, None)
-            self._expect_the_clock()
-        return held
 
     def _keep_house(self):
         life = self._models.get("llm.generation.life")
@@ -285,7 +243,7 @@ class Runner(threading.Thread):
             _logger.warning("Runner %s was taken for dead, and signs on again", self.title)
             self._register()
         with self._claiming:  # what is claimed just now is not lost
-            life._give_back_lost(self.runner_id, list(self.calls))
+            life._give_back_lost(self.runner_id, self._executor().held(self.runner_id))
         life._rescue(limits.LIFE_SIGN, limits.LIFE_LOCK)
         self._models.get("llm.generation.upkeep")._fail_overdue()
 

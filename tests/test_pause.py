@@ -44,7 +44,7 @@ class TestGate(BaseCase):
             Brief(Claim(number, number), 1, {}, {("llm.provider", number): {}}) for number in (7, 8)
         )
         for brief in (mine, other):
-            calls.add(brief)
+            calls.add(brief.claim, brief.provider_id)
 
         for payload in ("pause:7:20.000", "cancel:8,9", "queued", "slot", "go:8"):
             calls.hear(payload)

@@ -1,0 +1,168 @@
+"""Stands for a process of queue_job's workers while it runs our jobs."""
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+import time
+
+import psycopg2
+
+from odoo.service import server
+
+from odoo.addons.llm_generate_job.const import RUNNER_CHANNEL
+from odoo.addons.llm_generate_job.runner import limits as runner_limits
+from odoo.addons.llm_generate_job.runner.call import Calls
+from odoo.addons.llm_generate_job.runner.listener import Listener
+from odoo.addons.llm_generate_job.runner.short_use import Models
+
+from .limits import READY
+
+_logger = logging.getLogger(__name__)
+
+_attendants = {}
+_guard = threading.Lock()
+
+
+class Attendant(threading.Thread):
+    """One thread that says "this process lives", and hears what concerns its calls.
+
+    Its row is that of a runner, its lock one of a connection that ends with the process: who
+    rescues the jobs of dead runners rescues these, too. It claims nothing. It is no daemon:
+    Python waits for it at the end of the process, so that it can give back what will not finish.
+    """
+
+    def __init__(self, dbname):
+        super().__init__(name=f"llm_generate_job_queue_job.{dbname}", daemon=False)
+        self.dbname = dbname
+        self.title = f"{socket.gethostname()}:{os.getpid()} queue_job"
+        self.runner_id = None
+        self.calls = Calls()
+        self.ready = threading.Event()
+        #: Held while a claim is begun: what is begun just now is not lost.
+        self.beginning = threading.Lock()
+        self._models = Models(dbname)
+        self._stopping = threading.Event()
+        self._last_call = time.monotonic()
+
+    def stop(self):
+        """End once the calls in flight have ended; does not wait."""
+        self._stopping.set()
+
+    def run(self):
+        """Attend to the calls of this process until there are none for a while."""
+        while not self._is_over():
+            try:
+                self._serve()
+            except psycopg2.Error as error:
+                _logger.warning("%s lost the database: %s", self.title, type(error).__name__)
+            except Exception:
+                _logger.exception("%s failed, and starts over", self.title)
+            self.ready.clear()
+            if not self._is_over():
+                time.sleep(1.0)
+        _forget(self)
+
+    def _is_over(self):
+        # A worker process of Odoo says its end only by letting its main thread return.
+        if self._stopping.is_set() or not self._models.are_installed:
+            return True
+        return not threading.main_thread().is_alive()
+
+    def _serve(self):
+        with Listener(self.dbname, RUNNER_CHANNEL) as listener:
+            self._register(listener)
+            heartbeat_at = 0.0
+            while not self._is_over():
+                if time.monotonic() >= heartbeat_at:
+                    heartbeat_at = time.monotonic() + runner_limits.HEARTBEAT
+                    self._keep_house(listener)
+                for payload in listener.wait(runner_limits.GLANCE):
+                    self.calls.hear(payload)
+                if self.calls:
+                    self._last_call = time.monotonic()
+                elif time.monotonic() - self._last_call > runner_limits.LINGER and _forget(self):
+                    self.stop()
+            self._leave(listener)
+
+    def _register(self, listener):
+        life = self._models.get("llm.generation.life")
+        # How many run at once is up to the channels of queue_job.
+        self.runner_id = life._register_runner(self.title, 0, self.runner_id)
+        while not life._take_life_lock(listener, self.runner_id):  # a dead connection has it
+            self.runner_id = life._register_runner(self.title, 0)
+        self.ready.set()
+
+    def _keep_house(self, listener):
+        life = self._models.get("llm.generation.life")
+        if not life._heartbeat(self.runner_id):
+            _logger.warning("%s was taken for dead, and signs on again", self.title)
+            self._register(listener)
+        with self.beginning:
+            life._give_back_lost(self.runner_id, list(self.calls))
+
+    def _leave(self, listener):
+        """Wait for the calls in flight, give back what is left, and sign off."""
+        if not self._models.are_installed:
+            return
+        deadline = time.monotonic() + runner_limits.GRACE
+        while self.calls and time.monotonic() < deadline:
+            for payload in listener.wait(0.1):
+                self.calls.hear(payload)
+        calls, life = list(self.calls.values()), self._models.get("llm.generation.life")
+        life._give_back_claims([call.claim for call in calls])
+        for call in calls:
+            call.cancel()
+        life._sign_off(self.runner_id)
+
+
+@contextlib.contextmanager
+def attend(dbname, claim, provider_id):
+    """Yield this process's attendant and the call of a claim, None for a claim that it has.
+
+    :raise TimeoutError: where the attendant gets no connection to the database
+    """
+    attendant, call = _note(dbname, claim, provider_id)
+    if call is None:
+        yield attendant, None
+        return
+    try:
+        if not attendant.ready.wait(READY):
+            raise TimeoutError
+        yield attendant, call
+    finally:
+        attendant.calls.pop(claim.token, None)
+
+
+def _note(dbname, claim, provider_id):
+    key = (os.getpid(), dbname)
+    with _guard:
+        attendant = _attendants.get(key)
+        if attendant is None:
+            attendant = Attendant(dbname)
+            attendant.start()  # which may fail for lack of memory
+            _attendants[key] = attendant
+        if claim.token in attendant.calls:
+            return attendant, None
+        return attendant, attendant.calls.add(claim, provider_id)
+
+
+def _forget(attendant):
+    """Have the next call get another attendant; return whether this one has none any more."""
+    with _guard:
+        if attendant.calls and not attendant._is_over():
+            return False
+        key = (os.getpid(), attendant.dbname)
+        if _attendants.get(key) is attendant:
+            del _attendants[key]
+        return True
+
+
+def stop_all():
+    """Ask the attendants of this process to end."""
+    for attendant in list(_attendants.values()):
+        attendant.stop()
+
+
+server.CommonServer.on_stop(stop_all)

@@ -1,0 +1,49 @@
+"""Executes claimed jobs as jobs of queue_job."""
+
+from odoo.addons.llm_generate_job.runner.executor import Executor
+
+
+class QueueJobs(Executor):
+    """Hands claimed jobs to queue_job, in the channel of their provider.
+
+    They belong to the runner that claimed them until a worker of queue_job begins one: from then
+    on to that process, see `Attendant`.
+    """
+
+    def __init__(self, delegation, threads):
+        """Take the model that speaks with queue_job.
+
+        :param Threads threads: those of the runner, which may have been at work before
+        """
+        self._delegation = delegation
+        self._life = delegation.env["llm.generation.life"]
+        self._threads = threads
+
+    @property
+    def free(self):
+        # How many run at once the limits of the queues say, and the channels' capacities.
+        return self._threads.slots
+
+    def take(self, slots, runner_id, runner_name, queue_ids=None):
+        claim = self._delegation.env["llm.generation.claim"]
+        claims, wait = claim._claim(slots, runner_id, runner_name, queue_ids)
+        return len(claims), claims, wait
+
+    def start(self, work):
+        if not work:
+            return
+        try:
+            self._delegation._hand_over(work)
+        except Exception:
+            self._life._give_back_claims(work)  # nobody has begun them: that is no death
+            raise
+
+    def held(self, runner_id):
+        return self._threads.held(runner_id) + self._delegation._waiting(runner_id)
+
+    def is_busy(self, runner_id):
+        return self._threads.is_busy(runner_id) or bool(self._delegation._waiting(runner_id))
+
+    def leave(self, runner_id, deadline, wait):
+        self._life._give_back_lost(runner_id, self._threads.held(runner_id))
+        self._threads.leave(runner_id, deadline, wait)

@@ -1,0 +1,203 @@
+import contextlib
+import logging
+
+from odoo import api, fields, models
+
+from odoo.addons.llm_generate_job.runner.call import Call
+from odoo.addons.llm_generate_job.runner.http_errors import traceback_of
+from odoo.addons.queue_job.exception import FailedJobError
+from odoo.addons.queue_job.utils import must_run_without_delay
+
+from .. import statements as sql
+from ..attendant import attend
+from ..limits import LOST_DELAY, PATIENCE, STALLED_PAUSE
+
+_logger = logging.getLogger(__name__)
+
+#: Which executor is to be used: `queue_job` or `threads`.
+PARAMETER = "llm_generate_job.executor"
+#: Tries of queue_job: whether a job is tried again is not its decision.
+ONE = 1
+
+
+class LlmGenerationDelegation(models.AbstractModel):
+    """Hands claimed jobs to queue_job, and has its workers begin them: each attempt once."""
+
+    _name = "llm.generation.delegation"
+    _description = "LLM Generation Delegation"
+    _inherit = ["llm.generation.verdict", "llm.generation.preparation"]
+
+    # === IN THE PROCESS THAT CLAIMS === #
+
+    @api.model
+    def _is_on(self):
+        """Return whether claimed jobs go to queue_job."""
+        # sudo: parameters are the administrators'.
+        param = self.env["ir.config_parameter"].sudo().get_param(PARAMETER)
+        # Without delay the runner itself would execute them, one after the other.
+        return param != "threads" and not must_run_without_delay(self.env)
+
+    @api.model
+    def _hand_over(self, claims):
+        """Make a record of queue_job for each claim. It has ids only: no key and no prompt."""
+        token_of = {claim.job_id: claim.token for claim in claims}
+        with self._transaction() as delegation:
+            jobs = delegation.env["llm.generation.job"].browse(token_of).exists()
+            uuids = [delegation._delay(job, token_of[job.id]) for job in jobs]
+            tokens = [token_of[job.id] for job in jobs]
+            touches = ["llm.generation.attempt"]
+            delegation._change(sql.HANDED_OVER, [tokens, uuids], touches=touches)
+
+    def _delay(self, job, token):
+        delayed = job.with_context(company_id=job.company_id.id).with_delay(
+            channel=self._queue_of(job).queue_job_channel,
+            priority=job.priority,
+            max_retries=ONE,
+            description=self.env._(
+                "Generation %(job)s, attempt %(token)s", job=job.id, token=token
+            ),
+        )
+        return delayed._run_claimed(token, job.provider_id.id).uuid
+
+    @api.model
+    def _waiting(self, runner_id):
+        """Return the tokens of a runner's claims that queue_job is going to begin."""
+        params = {"runner": runner_id, "patience": PATIENCE}
+        return [row[0] for row in self._select(sql.WAITING, params)]
+
+    @api.model
+    def _give_back_unbegun(self):
+        """Let all jobs wait again, in our own queues, that queue_job has not begun."""
+        with self._transaction() as delegation:
+            for (job_id,) in delegation._select(sql.UNBEGUN):
+                delegation._give_back(delegation.env["llm.generation.job"].browse(job_id))
+
+    @api.model
+    def _settle_unbegun(self, job, attempt):
+        """Let a job wait again that queue_job has not begun. It costs no retry."""
+        uuid = attempt.queue_job_uuid
+        record = self.env["queue.job"].search([("uuid", "=", uuid)], limit=1)
+        values, delay = {"error_type": False}, 0.0
+        if not self._is_on():
+            values["error_message"] = False
+        elif not record or record.state in {"failed", "cancelled", "done"}:
+            states = dict(record._fields["state"]._description_selection(self.env))
+            what = states[record.state] if record else self.env._("deleted")
+            values["error_message"] = self.env._(
+                "queue_job did not begin the job: its record %(uuid)s is: %(state)s.",
+                uuid=uuid,
+                state=what,
+            )
+            delay = LOST_DELAY
+        elif attempt.started_at <= self._after(-PATIENCE):
+            values["error_message"] = self._note_stall(job, uuid)
+        _logger.info("Job %s: queue_job has not begun it (%s)", job.id, uuid)
+        self._give_back(job, delay, **values)
+
+    def _note_stall(self, job, uuid):
+        """Have the queue say why nothing starts, and return why a job was not begun."""
+        queue = self._queue_of(job)
+        if not self._select(sql.HAS_BEGUN, [job.provider_id.id])[0][0]:
+            self._pause(queue, STALLED_PAUSE)
+        if not queue.queue_job_stalled_at:
+            # sudo: what queue_job brings about is written by no user.
+            queue.sudo().queue_job_stalled_at = fields.Datetime.now()
+        return self.env._(
+            "queue_job did not begin the job within %(seconds)s seconds (record %(uuid)s).",
+            seconds=int(PATIENCE),
+            uuid=uuid,
+        )
+
+    # === IN A WORKER OF QUEUE_JOB === #
+
+    @api.model
+    def _execute(self, claim, provider_id):
+        """Run a claimed job to its end, in transactions of the engine's.
+
+        That of queue_job stays open meanwhile, and has nothing but its own lock.
+
+        :return: what became of it, for people
+        :raise FailedJobError: when it could not be begun, or its end could not be stored
+        """
+        try:
+            with self._attended(claim, provider_id) as (runner, call):
+                if call is None:
+                    return self._superseded(claim)
+                with runner.beginning:
+                    brief, refusal = self._begin(claim, runner.runner_id, runner.title)
+                if refusal:
+                    return refusal
+                self.env["llm.generation.call"].with_context(generation_call=call)._run(brief)
+        except Exception as error:  # noqa: BLE001 its text may have what is nobody's business
+            self._report(claim, error)
+            name = type(error).__name__
+            raise FailedJobError(
+                self.env._(
+                    "Generation %(job)s: %(error)s. See the log.", job=claim.job_id, error=name
+                )
+            ) from None
+        return self.env._("Attempt %(token)s of generation %(job)s has ended.",
+                          token=claim.token, job=claim.job_id)  # fmt: skip
+
+    @api.model
+    @contextlib.contextmanager
+    def _attended(self, claim, provider_id):
+        if not self._is_inline():
+            with attend(self.env.cr.dbname, claim, provider_id) as attended:
+                yield attended
+            return
+        runner_id = self.env["llm.generation.life"]._register_runner("inline", 0)
+        yield Inline(runner_id), Call(claim)
+
+    @api.model
+    def _begin(self, claim, runner_id, runner_name):
+        """Make a claim this process's own, unless the attempt no longer counts or was begun.
+
+        :return: the brief, or None and why not
+        """
+        with self._transaction() as delegation:
+            job = delegation._fence([claim])
+            attempt = delegation.env["llm.generation.attempt"].browse(claim.token).exists()
+            if not job or attempt.queue_job_begun_at or job.external_job_id:
+                return None, delegation._superseded(claim)
+            queue = delegation._queue_of(job)
+            if reason := delegation._closed(queue):
+                delegation._give_back(job)
+                return None, reason
+            params = {"token": claim.token, "runner": runner_id, "runner_name": runner_name}
+            touches = ["llm.generation.job", "llm.generation.attempt"]
+            delegation._change(sql.BEGIN, params, touches=touches)
+            if queue.queue_job_stalled_at:
+                # sudo: as it was written.
+                queue.sudo().queue_job_stalled_at = False
+            delegation._forget_figures()
+            return delegation._briefs([claim])[0], ""
+
+    def _closed(self, queue):
+        """Return why nothing of a queue may start now, what was claimed before included."""
+        paused = queue.paused_until and queue.paused_until > self.env.cr.now()
+        if queue.enabled and not paused and queue.provider_id.active:
+            return ""
+        return self.env._("The queue starts nothing now: the job waits there again.")
+
+    def _superseded(self, claim):
+        return self.env._(
+            "Superseded: attempt %(token)s of generation %(job)s no longer counts, or was begun.",
+            token=claim.token,
+            job=claim.job_id,
+        )
+
+    def _report(self, claim, error):
+        _logger.error("Job %s was not run by queue_job\n%s", claim.job_id, traceback_of(error))
+        with contextlib.suppress(Exception), self._transaction() as delegation:
+            delegation._wake("lost")
+
+
+class Inline:
+    """Stands for the attendant of a process where jobs run in the caller's transaction."""
+
+    title = "inline"
+
+    def __init__(self, runner_id):
+        self.runner_id = runner_id
+        self.beginning = contextlib.nullcontext()

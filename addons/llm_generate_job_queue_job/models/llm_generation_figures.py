@@ -1,0 +1,18 @@
+from odoo import api, models
+
+
+class LlmGenerationFigures(models.AbstractModel):
+    """Says of a queue that queue_job begins none of its jobs."""
+
+    _inherit = "llm.generation.figures"
+
+    @api.model
+    def _judge(self, queue, figures):
+        health, reason = super()._judge(queue, figures)
+        if health == "disabled" or not queue.queue_job_stalled_at or queue.refused_by:
+            return health, reason
+        return "critical", self.env._(
+            "queue_job lets jobs wait: does its job runner run, and has the channel %s the"
+            " capacity that the queue's limit needs?",
+            queue.queue_job_channel,
+        )

@@ -1,0 +1,19 @@
+from odoo import models
+
+from odoo.addons.llm_generate_job.runner.answer import Claim
+
+
+class LlmGenerationJob(models.Model):
+    """A job that queue_job executes."""
+
+    _inherit = "llm.generation.job"
+
+    def _run_claimed(self, token, provider_id):
+        """Run a claimed job; what a record of queue_job executes.
+
+        :param int token: the attempt that entitles to it
+        :return: what became of it, for people
+        :raise FailedJobError: when the attempt could not be begun
+        """
+        self.ensure_one()
+        return self.env["llm.generation.delegation"]._execute(Claim(self.id, token), provider_id)
