@@ -42,7 +42,8 @@ class Attendant(threading.Thread):
         self.ready = threading.Event()
         #: Held while a claim is begun: what is begun just now is not lost.
         self.beginning = threading.Lock()
-        self._models = Models(dbname)
+        # Other processes have to see that this one lives, in tests, too.
+        self._models = Models(dbname, generation_inline=False)
         self._stopping = threading.Event()
         self._last_call = time.monotonic()
 

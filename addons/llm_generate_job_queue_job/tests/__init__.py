@@ -1,0 +1,4 @@
+from . import test_attendant
+from . import test_delegation
+from . import test_execution
+from . import test_loss

@@ -1,0 +1,214 @@
+import contextlib
+import threading
+import time
+from unittest.mock import patch
+
+from odoo.addons.llm_generate_job.runner import limits as runner_limits
+from odoo.addons.llm_generate_job.runner.answer import Claim
+from odoo.addons.llm_generate_job.runner.listener import private_connection
+from odoo.addons.llm_generate_job.tests import test_concurrency
+
+from .. import attendant as attendant_module
+
+#: Seconds in which a thread has to do what it is waited for.
+SOON = 30
+
+
+class Line:
+    """Stands for an open HTTP response: who reads from it waits until somebody hangs up."""
+
+    def __init__(self):
+        self.is_open = threading.Event()
+        self.is_shut = threading.Event()
+
+    def close(self):
+        self.is_shut.set()
+
+
+class TestAttendant(test_concurrency.TestConcurrency):
+    """A process of queue_job's workers: real threads, real connections, real commits."""
+
+    def setUp(self):
+        self.line = Line()
+        super().setUp()
+        self.dbname = self.registry.db_name
+        with self._env() as env:
+            self.claimer = env["llm.generation.life"]._register_runner("host:1", 4)
+        self.addCleanup(self._stop)
+
+    def _service(self, env):
+        def chat(provider, _messages, **_options):
+            provider.env.context["llm_on_response"](self.line)
+            yield {"content": "Hel"}
+            self.line.is_open.set()
+            if not self.line.is_shut.wait(SOON):
+                raise TimeoutError
+            yield {"content": "lo"}
+
+        provider_class = type(env["llm.provider"])
+        self.enterContext(patch.object(provider_class, "contended_chat", chat, create=True))
+        return super()._service(env)
+
+    def _stop(self):
+        for attendant in list(attendant_module._attendants.values()):
+            attendant.stop()
+            attendant.join(SOON)
+        with self._env() as env:
+            env["llm.generation.runner"].browse(self.claimer).exists().unlink()
+            env["queue.job"].search([("method_name", "=", "_run_claimed")]).unlink()
+
+    def _handed_over(self):
+        """Return the claim on a job that queue_job has."""
+        queue_id, _jobs = self._queue_jobs(1)
+        with self._env() as env:
+            delegation = env["llm.generation.delegation"]
+            claims, _wait = env["llm.generation.claim"]._claim(
+                1, self.claimer, "host:1", [queue_id]
+            )
+            delegation._hand_over(claims)
+            return claims[0]
+
+    @contextlib.contextmanager
+    def _at_work(self, claim):
+        """Have a worker run a claim meanwhile, and wait for its end."""
+        results = []
+
+        def work():
+            with self._env() as env:
+                delegation = env["llm.generation.delegation"]
+                results.append(delegation._execute(claim, self.provider_id))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            self.assertTrue(self.line.is_open.wait(SOON))
+            yield results
+        finally:
+            self.line.close()
+            thread.join(SOON)
+        self.assertFalse(thread.is_alive())
+
+    def _job(self, env, claim):
+        return env["llm.generation.job"].browse(claim.job_id)
+
+    def _attendant(self):
+        (attendant,) = attendant_module._attendants.values()
+        return attendant
+
+    def _wait_for(self, what):
+        deadline = time.monotonic() + SOON
+        while not what() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.assertTrue(what())
+
+    def _lock_is_free(self, runner_id):
+        with contextlib.closing(private_connection(self.dbname)) as connection:
+            cursor = connection.cursor()
+            key = [runner_limits.LIFE_LOCK, runner_id]
+            cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", key)
+            return cursor.fetchone()[0]
+
+    def test_a_call_belongs_to_a_process_that_is_seen_to_live(self):
+        claim = self._handed_over()
+        with self._at_work(claim), self._env() as env:
+            runner = self._job(env, claim).attempt_ids.runner_id
+            self.assertEqual(runner.id, self._attendant().runner_id)
+            self.assertNotEqual(runner.id, self.claimer)
+            self.assertFalse(self._lock_is_free(runner.id))
+        with self._env() as env:
+            self.assertEqual(self._job(env, claim).state, "completed")
+
+    def test_the_end_of_the_claimer_leaves_the_call_alone(self):
+        claim = self._handed_over()
+        with self._at_work(claim):
+            with self._env() as env:
+                life = env["llm.generation.life"]
+                life._give_back_lost(self.claimer, [])
+                life._sign_off(self.claimer)
+                life._rescue(0.0, runner_limits.LIFE_LOCK)
+            with self._env() as env:
+                self.assertEqual(self._job(env, claim).state, "running")
+        with self._env() as env:
+            self.assertEqual(self._job(env, claim).state, "completed")
+
+    def test_who_cancels_a_running_job_hangs_up_in_the_worker(self):
+        claim = self._handed_over()
+        with self._at_work(claim):
+            with self._env() as env:
+                self._job(env, claim).action_cancel()
+            self.assertTrue(self.line.is_shut.wait(SOON))
+        with self._env() as env:
+            self.assertEqual(self._job(env, claim).state, "cancelled")
+
+    def test_a_claim_that_the_process_runs_is_not_run_twice(self):
+        claim = self._handed_over()
+        with self._at_work(claim), self._env() as env:
+            result = env["llm.generation.delegation"]._execute(claim, self.provider_id)
+            self.assertIn("Superseded", result)
+            self.assertIn(claim.token, self._attendant().calls)
+        with self._env() as env:
+            self.assertEqual(self._job(env, claim).state, "completed")
+
+    def test_a_process_that_ends_gives_back_what_does_not_end_in_time(self):
+        claim = self._handed_over()
+        with patch.object(runner_limits, "GRACE", 0.5), self._at_work(claim):
+            attendant = self._attendant()
+            attendant.stop()
+            self.assertTrue(self.line.is_shut.wait(SOON))
+            attendant.join(SOON)
+            with self._env() as env:
+                job = self._job(env, claim)
+                self.assertEqual((job.state, job.retry_count), ("queued", 0))
+                self.assertFalse(env["llm.generation.runner"].browse(attendant.runner_id).exists())
+            self.assertTrue(self._lock_is_free(attendant.runner_id))
+
+    def test_a_call_whose_verdict_was_lost_is_given_back(self):
+        claim = self._handed_over()
+        with self._at_work(claim):
+            attendant = self._attendant()
+            attendant.calls.pop(claim.token)  # as after an error
+            with self.assertLogs("odoo.addons.llm_generate_job", "WARNING"), self._env() as env:
+                lost = env["llm.generation.life"]._give_back_lost(
+                    attendant.runner_id, list(attendant.calls)
+                )
+            self.assertEqual(lost, 1)
+        with self._env() as env:
+            self.assertEqual(self._job(env, claim).state, "queued")
+
+    def test_a_process_without_calls_signs_off(self):
+        claim = self._handed_over()
+        with patch.object(runner_limits, "LINGER", 0.0):
+            with self._at_work(claim):
+                attendant = self._attendant()
+            attendant.join(SOON)
+        self.assertFalse(attendant.is_alive())
+        self.assertFalse(attendant_module._attendants)
+        with self._env() as env:
+            self.assertFalse(env["llm.generation.runner"].browse(attendant.runner_id).exists())
+
+    def test_a_process_that_was_taken_for_dead_signs_on_again(self):
+        claim = self._handed_over()
+        with self._at_work(claim):
+            attendant = self._attendant()
+            first = attendant.runner_id
+            self._wait_for(lambda: not attendant.beginning.locked())
+            with self._env() as env:
+                env["llm.generation.runner"].browse(first).unlink()
+            logger = "odoo.addons.llm_generate_job_queue_job.attendant"
+            with (
+                self.assertLogs(logger, "WARNING"),
+                attendant_module.Listener(self.dbname, "test") as listener,
+            ):
+                attendant._keep_house(listener)
+            self.assertNotEqual(attendant.runner_id, first)
+
+    def test_without_a_connection_a_worker_begins_nothing(self):
+        claim = Claim(1, 1)
+        failing = patch.object(attendant_module, "Listener", side_effect=ConnectionError)
+        with failing, patch.object(attendant_module, "READY", 0.1):
+            attended = attendant_module.attend(self.dbname, claim, self.provider_id)
+            with (
+                self.assertLogs("odoo.addons.llm_generate_job_queue_job.attendant", "ERROR"),
+                self.assertRaises(TimeoutError),
+            ):
+                attended.__enter__()

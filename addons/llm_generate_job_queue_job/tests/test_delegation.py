@@ -1,0 +1,98 @@
+from unittest.mock import patch
+
+from odoo.addons.llm_generate_job.tests.common import PROMPT
+from odoo.addons.queue_job.delay import DelayableRecordset
+
+from ..executor import QueueJobs
+from .common import QueueJobCommon
+
+KEY = "sk-canary-key"
+
+
+class TestDelegation(QueueJobCommon):
+    """What our claims become in queue_job."""
+
+    def test_a_claim_becomes_a_record_in_the_channel_of_its_provider(self):
+        job, record = self._handed_over()
+        self.assertRecordValues(
+            record,
+            [
+                {
+                    "state": "pending",
+                    "channel": f"root.llm.fakedirect_{self.direct.id}",
+                    "model_name": "llm.generation.job",
+                    "method_name": "_run_claimed",
+                    "max_retries": 1,
+                    "priority": job.priority,
+                    "company_id": job.company_id.id,
+                }
+            ],
+        )
+        self.assertEqual(record.channel, self.direct_queue.queue_job_channel)
+        self.assertEqual(record.records, job)
+        self.assertEqual(list(record.args), [job.attempt_token, self.direct.id])
+        self.assertEqual((job.state, job.attempt_ids.runner_id), ("running", self.runner))
+        self.assertFalse(self.service.calls["chat"])
+
+    def test_the_button_of_the_record_opens_the_job(self):
+        job, record = self._handed_over()
+        action = record.open_related_action()
+        self.assertEqual((action["res_model"], action["res_id"]), (job._name, job.id))
+
+    def test_neither_the_key_nor_the_prompt_is_in_a_record(self):
+        self.direct.api_key = KEY
+        _job, record = self._handed_over()
+        self._work(record)
+        text = str(record.read())
+        self.assertIn("_run_claimed", text)
+        self.assertNotIn(KEY, text)
+        self.assertNotIn(PROMPT, text)
+
+    def test_not_more_is_handed_over_than_the_limit_lets_run(self):
+        self.direct_queue.max_concurrent_jobs = 2
+        jobs = [self._create_job("queued", model=self.direct_model) for _number in range(4)]
+        self.assertEqual(len(self._hand_over()), 2)
+        self.assertFalse(self._hand_over())
+        self.assertEqual(sorted(job.state for job in jobs), ["queued"] * 2 + ["running"] * 2)
+
+        running = next(job for job in jobs if job.state == "running")
+        self._work(self._record_of(running))
+        self.assertEqual(running.state, "completed")
+        self.assertEqual(len(self._hand_over()), 1)
+
+    def test_a_disabled_queue_hands_nothing_over(self):
+        self._create_job("queued", model=self.direct_model)
+        self.direct_queue.enabled = False
+        self.assertFalse(self._hand_over())
+
+    def test_what_cannot_be_handed_over_waits_again_at_no_cost(self):
+        job = self._create_job("queued", model=self.direct_model)
+        failing = patch.object(DelayableRecordset, "__getattr__", side_effect=ValueError)
+        with failing, self.assertRaises(ValueError):
+            self._hand_over()
+        self.assertRecordValues(job, [{"state": "queued", "retry_count": 0}])
+
+    def test_it_can_be_switched_off_without_uninstalling(self):
+        life = self._engine("life")
+        self.assertIsInstance(life._executor(self.threads), QueueJobs)
+        self._switch_off()
+        self.assertIs(life._executor(self.threads), self.threads)
+
+    def test_where_queue_job_delays_nothing_the_threads_run_the_jobs(self):
+        life = self._engine("life").with_context(queue_job__no_delay=True)
+        self.assertIs(life._executor(self.threads), self.threads)
+
+    def test_the_setting_is_on_until_it_is_changed(self):
+        settings = self.env["res.config.settings"].create({})
+        self.assertEqual(settings.llm_generation_executor, "queue_job")
+        settings.llm_generation_executor = "threads"
+        settings.execute()
+        self.assertFalse(self._engine("delegation")._is_on())
+
+    def test_a_process_stays_while_its_claims_wait(self):
+        self.assertFalse(self.executor.is_busy(self.runner.id))
+        job, record = self._handed_over()
+        self.assertTrue(self.executor.is_busy(self.runner.id))
+        self.assertEqual(self.executor.held(self.runner.id), [job.attempt_token])
+        self._work(record)
+        self.assertFalse(self.executor.is_busy(self.runner.id))
