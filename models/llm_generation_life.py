@@ -115,13 +115,14 @@ class LlmGenerationLife(models.AbstractModel):
                     0
                 ][0]:
                     dead.append(runner_id)
-            rows = life._select(sql.ORPHANS, [dead])
-            for job_id, external in rows:
+            rescued = 0
+            for job_id, external in life._select(sql.ORPHANS, [dead]):
                 job = life.env["llm.generation.job"].browse(job_id)
                 if not (owner := life._owner_of(job)) or owner.id in dead:
                     life._rescue_job(job, external)
+                    rescued += 1
             life.env["llm.generation.runner"].browse(dead).unlink()
-        return len(rows)
+        return rescued
 
     @api.model
     def _owner_of(self, job):

@@ -7,5 +7,7 @@ PATIENCE = 60.0
 STALLED_PAUSE = 60.0
 #: Seconds until a job is handed over again whose record in queue_job failed or was removed.
 LOST_DELAY = 30.0
+#: Seconds until a worker tries again to begin a job that a business transaction is changing.
+HELD_DELAY = 0.2
 #: Seconds that a worker waits for its attendant, which needs a connection of its own.
 READY = 10.0

@@ -1,5 +1,6 @@
 import contextlib
 import logging
+import time
 
 from odoo import api, fields, models
 
@@ -10,7 +11,7 @@ from odoo.addons.queue_job.utils import must_run_without_delay
 
 from .. import statements as sql
 from ..attendant import attend
-from ..limits import LOST_DELAY, PATIENCE, STALLED_PAUSE
+from ..limits import HELD_DELAY, LOST_DELAY, PATIENCE, STALLED_PAUSE
 
 _logger = logging.getLogger(__name__)
 
@@ -77,9 +78,9 @@ class LlmGenerationDelegation(models.AbstractModel):
         """Let a job wait again that queue_job has not begun. It costs no retry."""
         uuid = attempt.queue_job_uuid
         record = self.env["queue.job"].search([("uuid", "=", uuid)], limit=1)
-        values, delay = {"error_type": False}, 0.0
+        values, delay = {"error_type": False, "error_message": False}, 0.0
         if not self._is_on():
-            values["error_message"] = False
+            pass  # it moves to the threads
         elif not record or record.state in {"failed", "cancelled", "done"}:
             states = dict(record._fields["state"]._description_selection(self.env))
             what = states[record.state] if record else self.env._("deleted")
@@ -121,13 +122,7 @@ class LlmGenerationDelegation(models.AbstractModel):
         """
         try:
             with self._attended(claim, provider_id) as (runner, call):
-                if call is None:
-                    return self._superseded(claim)
-                with runner.beginning:
-                    brief, refusal = self._begin(claim, runner.runner_id, runner.title)
-                if refusal:
-                    return refusal
-                self.env["llm.generation.call"].with_context(generation_call=call)._run(brief)
+                return self._run_begun(claim, runner, call)
         except Exception as error:  # noqa: BLE001 its text may have what is nobody's business
             self._report(claim, error)
             name = type(error).__name__
@@ -136,6 +131,20 @@ class LlmGenerationDelegation(models.AbstractModel):
                     "Generation %(job)s: %(error)s. See the log.", job=claim.job_id, error=name
                 )
             ) from None
+
+    def _run_begun(self, claim, runner, call):
+        if call is None:
+            return self._superseded(claim)
+        begun = None
+        while begun is None:
+            with runner.beginning:
+                begun = self._begin(claim, runner.runner_id, runner.title)
+            if begun is None:
+                time.sleep(HELD_DELAY)
+        brief, refusal = begun
+        if refusal:
+            return refusal
+        self.env["llm.generation.call"].with_context(generation_call=call)._run(brief)
         return self.env._("Attempt %(token)s of generation %(job)s has ended.",
                           token=claim.token, job=claim.job_id)  # fmt: skip
 
@@ -153,10 +162,12 @@ class LlmGenerationDelegation(models.AbstractModel):
     def _begin(self, claim, runner_id, runner_name):
         """Make a claim this process's own, unless the attempt no longer counts or was begun.
 
-        :return: the brief, or None and why not
+        :return: the brief, or None and why not; None alone while somebody is changing the job
         """
         with self._transaction() as delegation:
-            job = delegation._fence([claim])
+            job = delegation._fence([claim], held := [])
+            if held:
+                return None
             attempt = delegation.env["llm.generation.attempt"].browse(claim.token).exists()
             if not job or attempt.queue_job_begun_at or job.external_job_id:
                 return None, delegation._superseded(claim)

@@ -9,7 +9,9 @@ class LlmGenerationFigures(models.AbstractModel):
     @api.model
     def _judge(self, queue, figures):
         health, reason = super()._judge(queue, figures)
-        if health == "disabled" or not queue.queue_job_stalled_at or queue.refused_by:
+        if health == "disabled" or queue.refused_by or not queue.queue_job_stalled_at:
+            return health, reason
+        if not self.env["llm.generation.delegation"]._is_on():
             return health, reason
         return "critical", self.env._(
             "queue_job lets jobs wait: does its job runner run, and has the channel %s the"

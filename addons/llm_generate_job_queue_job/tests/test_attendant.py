@@ -140,6 +140,17 @@ class TestAttendant(test_concurrency.TestConcurrency):
         with self._env() as env:
             self.assertEqual(self._job(env, claim).state, "cancelled")
 
+    def test_a_job_that_a_business_transaction_holds_is_left_alone(self):
+        claim = self._handed_over()
+        with self._env() as holding:
+            self._job(holding, claim).lock_for_update()
+            with self._env() as env:
+                begun = env["llm.generation.delegation"]._begin(claim, self.claimer, "host:1")
+                self.assertIsNone(begun)
+        with self._env() as env:
+            brief, _refusal = env["llm.generation.delegation"]._begin(claim, self.claimer, "host:1")
+            self.assertEqual(brief.claim, claim)
+
     def test_a_claim_that_the_process_runs_is_not_run_twice(self):
         claim = self._handed_over()
         with self._at_work(claim), self._env() as env:
@@ -210,5 +221,6 @@ class TestAttendant(test_concurrency.TestConcurrency):
             with (
                 self.assertLogs("odoo.addons.llm_generate_job_queue_job.attendant", "ERROR"),
                 self.assertRaises(TimeoutError),
+                attended,
             ):
-                attended.__enter__()
+                self.fail("it was begun")

@@ -11,6 +11,7 @@ from odoo.addons.queue_job.exception import FailedJobError
 
 from .common import QueueJobCommon
 
+DETAIL = "canary-detail"
 LOGGER = "odoo.addons.llm_generate_job_queue_job.models.llm_generation_delegation"
 
 
@@ -114,6 +115,23 @@ class TestExecution(QueueJobCommon):
         self.assertEqual(job.state, "queued")
         self.assertFalse(self.service.calls["chat"])
 
+    def test_a_job_that_somebody_is_changing_is_begun_afterwards(self):
+        job, record = self._handed_over()
+        tries = []
+
+        def begin(delegation, *args):
+            tries.append(args)
+            return None if len(tries) < 3 else original(delegation, *args)
+
+        original = type(self._engine("delegation"))._begin
+        with (
+            self._offered("llm.generation.delegation", _begin=begin),
+            self._patched(f"{LOGGER}.HELD_DELAY", 0.01),
+        ):
+            self._work(record)
+        self.assertEqual(len(tries), 3)
+        self.assertEqual(job.state, "completed")
+
     def test_an_owner_who_was_archived_meanwhile_gets_nothing_run(self):
         owner = new_test_user(self.env, "leaver", "base.group_user")
         job, record = self._handed_over(user=owner)
@@ -126,7 +144,7 @@ class TestExecution(QueueJobCommon):
         job, record = self._handed_over()
 
         def fail(_delegation, _claim, _runner_id, _runner_name):
-            raise psycopg2.OperationalError("canary-detail")
+            raise psycopg2.OperationalError(DETAIL)
 
         with (
             self._offered("llm.generation.delegation", _begin=fail),
@@ -134,6 +152,6 @@ class TestExecution(QueueJobCommon):
             self.assertRaises(FailedJobError) as caught,
         ):
             self._work(record)
-        self.assertNotIn("canary-detail", str(caught.exception))
+        self.assertNotIn(DETAIL, str(caught.exception))
         self.assertTrue(caught.exception.__suppress_context__)
         self.assertEqual(job.state, "running")  # until the housekeeping sees the failed record

@@ -3,6 +3,7 @@ from datetime import timedelta
 from odoo import fields
 
 from odoo.addons.llm_generate_job.runner.limits import LIFE_LOCK
+from odoo.addons.llm_generate_job.runner.statements import upkeep as sql
 
 from ..limits import PATIENCE
 from .common import QueueJobCommon
@@ -120,6 +121,9 @@ class TestLoss(QueueJobCommon):
         self._assert_waits_again(job)
         self.assertFalse(self.direct_queue.paused_until)
         self.assertEqual(self.direct_queue.queue_health, "critical")
+        self._switch_off()
+        self.direct_queue.invalidate_recordset()
+        self.assertEqual(self.direct_queue.queue_health, "healthy")
 
     def test_switched_off_what_waits_moves_to_the_threads(self):
         job, record = self._handed_over()
@@ -179,6 +183,21 @@ class TestLoss(QueueJobCommon):
         record.unlink()
         self.assertEqual(self._keep_house(), 0)
         self.assertEqual(job.state, "running")
+
+    def test_who_saw_the_owner_before_does_not_take_the_job_from_the_worker(self):
+        job, _record, _worker = self._begun()
+        self._silence(self.runner)
+        original = type(self._engine("life"))._select
+
+        def select(life, statement, params=None):
+            rows = original(life, statement, params)
+            return {sql.LOST: [(job.id,)], sql.ORPHANS: [(job.id, False)]}.get(statement, rows)
+
+        with self._offered("llm.generation.life", _select=select):
+            self.assertEqual(self._keep_house(), 0)
+            self.assertEqual(self._rescue(), 0)
+        self.assertFalse(self.runner.exists())
+        self.assertRecordValues(job, [{"state": "running", "retry_count": 0}])
 
     # === OUR OWN ENDS === #
 
