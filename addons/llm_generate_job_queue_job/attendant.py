@@ -14,6 +14,7 @@ from odoo.service import server
 from odoo.addons.llm_generate_job.const import RUNNER_CHANNEL
 from odoo.addons.llm_generate_job.runner import limits as runner_limits
 from odoo.addons.llm_generate_job.runner.call import Calls
+from odoo.addons.llm_generate_job.runner.http_errors import traceback_of
 from odoo.addons.llm_generate_job.runner.listener import Listener
 from odoo.addons.llm_generate_job.runner.short_use import Models
 
@@ -58,8 +59,9 @@ class Attendant(threading.Thread):
                 self._serve()
             except psycopg2.Error as error:
                 _logger.warning("%s lost the database: %s", self.title, type(error).__name__)
-            except Exception:
-                _logger.exception("%s failed, and starts over", self.title)
+            except Exception as error:  # noqa: BLE001 whatever it is
+                told = traceback_of(error)
+                _logger.error("%s failed, and starts over\n%s", self.title, told)  # noqa: TRY400 scrubbed
             self.ready.clear()
             if not self._is_over():
                 time.sleep(1.0)
