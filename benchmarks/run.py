@@ -6,7 +6,7 @@ make bench B=enqueue,rate measures some families only, and keeps the results on 
 import argparse
 import os
 
-import packages
+from lib import peer
 from lib.say import run_main, say, stage, step
 from rows import backlog, blocking, dispatch, first_word, in_flight, rate, screens, throughput
 from stand import open_stand
@@ -53,7 +53,7 @@ def _machine(stand):
     return report.machine(
         f"PostgreSQL {stand.lab.cluster.sql('SHOW server_version')}",
         f"Odoo {odoo.release.version}",
-        f"queue_job {packages.peer_version()}",
+        f"queue_job {peer.version()}",
     ) + (busy if load > CALM * os.cpu_count() else "")
 
 

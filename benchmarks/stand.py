@@ -1,14 +1,12 @@
 """The test stand: one PostgreSQL, our Odoo and the peer's side by side."""
 
-import os
-import shutil
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import packages
 import psycopg2
-from lib import lab, odoo_server, postgres
+from lib import lab, peer, postgres
 from lib.say import halt, step
 
 ADDONS = Path(__file__).resolve().parent / "addons"
@@ -18,18 +16,6 @@ LANES = {"ten": 10, "fifty": 50}
 BASIS = ["llm_thread", "llm_tool"]
 #: Seconds after its first answer in which a fresh server comes to rest.
 REST = 1.0
-
-
-class PeerInstance(odoo_server.Instance):
-    """An Odoo that also finds queue_job and the libraries that it needs."""
-
-    @property
-    def environment(self):
-        env = super().environment
-        return {
-            **env,
-            "PYTHONPATH": os.pathsep.join((env["PYTHONPATH"], str(packages.PEER.folder))),
-        }
 
 
 class Side:
@@ -134,14 +120,8 @@ class Stand:
 
     def _make_peer(self):
         step("preparing the peer …")
-        instance = PeerInstance(
-            self.lab.cluster,
-            self.lab.folder / "peer",
-            extra_addons=[packages.peer_addons(), ADDONS],
-            ledger=self.lab.ledger,
-        )
-        shutil.copytree(self.lab.instance.data_dir / "filestore", instance.data_dir / "filestore")
-        instance.create_database("peer", ["queue_job", "bench_queue_job"])
+        instance = peer.beside(self.lab, extra_addons=[ADDONS])
+        instance.create_database("peer", [peer.MODULE, "bench_queue_job"])
         channels = [f"root:{sum(LANES.values())}"]
         channels += [f"root.{lane}:{limit}" for lane, limit in LANES.items()]
         return Side(
@@ -151,7 +131,7 @@ class Stand:
             table="queue_job",
             live=("wait_dependencies", "pending", "enqueued", "started"),
             failed=("failed", "cancelled"),
-            args=["--load=base,rpc,web,queue_job"],
+            args=[peer.LOAD],
             env={"ODOO_QUEUE_JOB_CHANNELS": ",".join(channels)},
         )
 

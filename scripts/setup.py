@@ -5,15 +5,15 @@ setup.py [demo|lint|test]: `demo` leaves out the browser and the linters, `lint`
 
 import sys
 
-from lib import environments, odoo_source, paths, postgres, seed, steps
+from lib import environments, odoo_source, paths, peer, postgres, seed, steps
 from lib.say import run_main, say, step
 
 
 def steps_for(profile):
     run = () if profile == "lint" else (*_odoo(), *_model())
     mock = _mock() if profile == "test" else ()
-    wheel = wheel_steps() if profile == "test" else ()
-    return [*run, *mock, *wheel, *(() if profile == "demo" else _linters())]
+    rest = (*wheel_steps(), peer.STEP) if profile == "test" else ()
+    return [*run, *mock, *rest, *(() if profile == "demo" else _linters())]
 
 
 def _odoo():

@@ -16,6 +16,7 @@ from lib import (
     odoo_log,
     odoo_tests,
     paths,
+    peer_tests,
     provider_check,
     seed,
     test_models,
@@ -57,17 +58,28 @@ def main():
 
 
 def _test_modules(place, tally, names, tags):
+    tags, apart = peer_tests.split(tags)
+    if (tags or not apart) and not _test_ours(place, tally, names, tags):
+        return
+    if apart or not tags:
+        with stage("tests beside queue_job"):
+            peer_tests.run(place, tally, STACK, apart)
+    if not tags and not apart:
+        _test_faults(place, tally)
+
+
+def _test_ours(place, tally, names, tags):
     with stage("a database with all modules"):
         installed = _make_stack(place, tally, names)
     if not installed:
-        return
+        return False
     with stage("a local model, and a mock of one"):
         test_models.serve(place)
     with stage("tests in Odoo"):
         _test_in_odoo(place, tally, names, tags)
     if not tags:
         _test_lives(place, tally, names)
-        _test_faults(place, tally)
+    return True
 
 
 def _make_stack(place, tally, names):

@@ -6,6 +6,8 @@ import hashlib
 from . import paths
 from .say import say
 
+#: What only an Odoo of its own finds: see peer.py.
+APART = "queue_job"
 _NOT_LOADED = {".ci", ".git", "addons", "benchmarks", "scripts", "tests"}
 
 
@@ -41,7 +43,8 @@ def installable(instance):
     for name in ours:
         visit(name)
     for name, missing in absent.items():
-        say(f"{name} is left out: it needs {', '.join(missing)}, which is not here")
+        if missing != [APART]:
+            say(f"{name} is left out: it needs {', '.join(missing)}, which is not here")
     return ordered
 
 

@@ -27,6 +27,7 @@ def run(lab, tally, *, everything=False):
     """Build and install the wheels, and run tests from there: some, or each that is written."""
     built = wheels.build(lab.folder / "wheels")
     _check_contents(tally, built)
+    built = {name: built[name] for name in modules.installable(lab.instance)}
     site = lab.folder / "site"
     wheels.install(built.values(), site)
     place = _place(lab, site)

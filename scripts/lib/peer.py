@@ -1,0 +1,78 @@
+"""OCA's queue_job, for our bridge to it and for the benchmark; no other Odoo here finds it.
+
+The bridge installs itself where both are. So what runs on queue_job has an Odoo of its own, on
+databases of its own: in all others Odoo has never heard of it.
+"""
+
+import os
+import shutil
+import sys
+
+from . import commands, environments, modules, odoo_server, steps
+
+MODULE = modules.APART
+#: What a server is started with so that queue_job's runner lives in it.
+LOAD = "--load=base,rpc,web,queue_job"
+
+
+def _build(folder):
+    commands.run(
+        [
+            *(sys.executable, "-m", "pip", "install", "--disable-pip-version-check"),
+            *("--no-input", "--retries", "3", "--no-compile", "--no-deps"),
+            *("--target", folder, "-r", environments.requirements("queue-job")),
+        ],
+        "installing queue_job",
+        name="queue-job",
+    )
+
+
+STEP = steps.Step(
+    "queue-job",
+    "queue_job",
+    (environments.requirements("queue-job").read_text(), sys.version_info[:2]),
+    _build,
+)
+
+
+def addons():
+    """Return the folder with queue_job and its tests."""
+    return STEP.folder / "odoo" / "addons"
+
+
+def version():
+    """Return the version of queue_job that is installed."""
+    (folder,) = STEP.folder.glob(f"odoo_addon_{MODULE}-*.dist-info")
+    return folder.name.removesuffix(".dist-info").partition("-")[2]
+
+
+def bridges():
+    """Return our modules that need queue_job, as {module: folder}."""
+    return {
+        name: folder
+        for name, folder in modules.folders().items()
+        if MODULE in modules.depends(folder)
+    }
+
+
+class Instance(odoo_server.Instance):
+    """An Odoo that also finds queue_job and the libraries that it needs."""
+
+    def __init__(self, cluster, folder, *, extra_addons=(), **options):
+        super().__init__(cluster, folder, extra_addons=[addons(), *extra_addons], **options)
+
+    @property
+    def environment(self):
+        env = super().environment
+        return {**env, "PYTHONPATH": os.pathsep.join((env["PYTHONPATH"], str(STEP.folder)))}
+
+
+def beside(lab, *, extra_addons=()):
+    """Return such an Odoo on the cluster of a lab, with the files of its databases so far."""
+    instance = Instance(
+        lab.cluster, lab.folder / "peer", extra_addons=extra_addons, ledger=lab.ledger
+    )
+    files = lab.instance.data_dir / "filestore"
+    if files.is_dir():
+        shutil.copytree(files, instance.data_dir / "filestore", dirs_exist_ok=True)
+    return instance
