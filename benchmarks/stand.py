@@ -120,7 +120,7 @@ class Stand:
 
     def _make_peer(self):
         step("preparing the peer …")
-        instance = peer.beside(self.lab, extra_addons=[ADDONS])
+        instance = peer.beside(self.lab, self.lab.folder / "peer", extra_addons=[ADDONS])
         instance.create_database("peer", [peer.MODULE, "bench_queue_job"])
         channels = [f"root:{sum(LANES.values())}"]
         channels += [f"root.{lane}:{limit}" for lane, limit in LANES.items()]

@@ -117,6 +117,7 @@ def _test_lives(place, tally, names):
         lives = [*((name, "tpl") for name in names), (names[0], STACK)]
         works = [
             partial(wheel_check.run, place, tally),
+            partial(peer_tests.live, place, tally),
             partial(provider_check.run, place, tally, skeleton, STACK),
             *(partial(module_cycle.run, place, tally, *life) for life in lives),
         ]

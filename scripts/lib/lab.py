@@ -21,6 +21,8 @@ def runs():
 
 
 class Lab:
+    instance_class = odoo_server.Instance
+
     def __init__(self, name, *, extra_addons=(), source=None):
         self.name = name
         self.extra_addons = extra_addons
@@ -34,7 +36,7 @@ class Lab:
         self.ledger.add("lab", processes.self_process())
         self.cluster = postgres.Cluster(self.folder / "cluster")
         try:
-            self.instance = odoo_server.Instance(
+            self.instance = self.instance_class(
                 self.cluster, self.folder, extra_addons=self.extra_addons, ledger=self.ledger
             )
             seed.plant(self.cluster, self.folder, self.source)

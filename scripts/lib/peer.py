@@ -67,11 +67,9 @@ class Instance(odoo_server.Instance):
         return {**env, "PYTHONPATH": os.pathsep.join((env["PYTHONPATH"], str(STEP.folder)))}
 
 
-def beside(lab, *, extra_addons=()):
+def beside(lab, folder, *, extra_addons=()):
     """Return such an Odoo on the cluster of a lab, with the files of its databases so far."""
-    instance = Instance(
-        lab.cluster, lab.folder / "peer", extra_addons=extra_addons, ledger=lab.ledger
-    )
+    instance = Instance(lab.cluster, folder, extra_addons=extra_addons, ledger=lab.ledger)
     files = lab.instance.data_dir / "filestore"
     if files.is_dir():
         shutil.copytree(files, instance.data_dir / "filestore", dirs_exist_ok=True)
