@@ -11,7 +11,7 @@ SOME = ("TestReadmeUse", "TestReadmeNames", "TestRightsMatrix", "TestTranslation
 #: What of the repository is in no wheel: see pyproject.toml.
 _LEFT_OUT = (
     *("addons/", "benchmarks/", "scripts/", "tests/faults/"),
-    *("CONTRIBUTING.md", "Makefile", "eslint.config.cjs", "prettier.config.cjs"),
+    *("CONTRIBUTING.md", "Makefile", "docs/", "eslint.config.cjs", "prettier.config.cjs"),
     *("pyproject.toml", "ruff.toml"),
 )
 _FOUND = """\
