@@ -2,16 +2,20 @@
 
 import json
 import sys
+from pathlib import Path
 
 import matplotlib as mpl
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
+STYLE = Path(__file__).resolve().parents[1] / "plain.mplstyle"
+
 
 def main(target):
     day = json.load(sys.stdin)
-    figure, (loads, lines) = plt.subplots(2, 1, sharex=True, figsize=(7, 4.8), dpi=110)
+    plt.style.use(STYLE)
+    figure, (loads, lines) = plt.subplots(2, 1, sharex=True, figsize=(7, 4.8))
     for name, label, colour in (
         ("postgres", "PostgreSQL", "#017e84"),
         ("odoo", "busiest Odoo server", "#714b67"),
@@ -27,9 +31,7 @@ def main(target):
     lines.set_xlabel("hour of the day")
     for axes in (loads, lines):
         axes.set_ylim(0)
-        axes.grid(axis="y", alpha=0.3)
-        axes.legend(frameon=False)
-        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend()
     figure.tight_layout()
     figure.savefig(target)
 

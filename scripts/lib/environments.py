@@ -47,6 +47,27 @@ def build_venv(name, *, dependencies=True):
     return build
 
 
+def build_apart(name, pins):
+    """Return what installs pinned packages, and nothing that they ask for, into a plain folder.
+
+    :param str name: that of the log
+    :param Path pins: a file of requirements
+    """
+
+    def build(folder):
+        commands.run(
+            [
+                *(sys.executable, "-m", "pip", "install", "--disable-pip-version-check"),
+                *("--no-input", "--retries", "3", "--no-compile", "--no-deps"),
+                *("--target", folder, "-r", pins),
+            ],
+            f"installing the packages of {pins.name}",
+            name=name,
+        )
+
+    return build
+
+
 def _settle(folder, final):
     """Let the programs of a virtual environment name the folder that it will be renamed to."""
     for program in (folder / "bin").iterdir():

@@ -8,30 +8,17 @@ import os
 import shutil
 import sys
 
-from . import commands, environments, modules, odoo_server, steps
+from . import environments, modules, odoo_server, steps
 
 MODULE = modules.APART
 #: What a server is started with so that queue_job's runner lives in it.
 LOAD = "--load=base,rpc,web,queue_job"
-
-
-def _build(folder):
-    commands.run(
-        [
-            *(sys.executable, "-m", "pip", "install", "--disable-pip-version-check"),
-            *("--no-input", "--retries", "3", "--no-compile", "--no-deps"),
-            *("--target", folder, "-r", environments.requirements("queue-job")),
-        ],
-        "installing queue_job",
-        name="queue-job",
-    )
-
-
+_PINS = environments.requirements("queue-job")
 STEP = steps.Step(
     "queue-job",
     "queue_job",
-    (environments.requirements("queue-job").read_text(), sys.version_info[:2]),
-    _build,
+    (_PINS.read_text(), sys.version_info[:2]),
+    environments.build_apart("queue-job", _PINS),
 )
 
 
