@@ -34,13 +34,18 @@ class LlmGenerationLife(models.AbstractModel):
         return threads
 
     @api.model
-    def _take_life_lock(self, listener, runner_id):
-        """Hold, for as long as a private connection lives, what says that a runner does.
+    def _sign_on(self, listener, name, slots, runner_id=None):
+        """Sign a runner on, with a lock that says for as long as its connection lives that it does.
 
-        :return: whether nobody else holds it
+        :param Listener listener: the private connection
+        :return: the runner's id
         """
-        key = [LIFE_LOCK, runner_id]
-        return listener.execute("SELECT pg_try_advisory_lock(%s, %s)", key)[0][0]
+        while True:
+            runner_id = self._register_runner(name, slots, runner_id)
+            key = [LIFE_LOCK, runner_id]
+            if listener.execute("SELECT pg_try_advisory_lock(%s, %s)", key)[0][0]:
+                return runner_id
+            runner_id = None  # a dead connection of ours still holds that lock
 
     @api.model
     def _register_runner(self, name, slots, runner_id=None):

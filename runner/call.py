@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import threading
+import time
 from collections import defaultdict
 
 from .gate import Gate
@@ -60,6 +61,20 @@ class Calls(dict):
         """Note that a thread is to work on a job, and return the call."""
         call = self[claim.token] = Call(claim, self._gates[provider_id])
         return call
+
+    def wind_up(self, life, deadline, wait):
+        """Let calls end by themselves until a deadline; give back and hang up on what is left.
+
+        :param life: the model `llm.generation.life`
+        :param float deadline: by `time.monotonic()`
+        :param wait: waits so many seconds
+        """
+        while self and time.monotonic() < deadline:
+            wait(0.1)
+        calls = list(self.values())
+        life._give_back_claims([call.claim for call in calls])
+        for call in calls:
+            call.cancel()
 
     def hear(self, payload):
         """Obey a notification: some jobs were cancelled, or a provider's pause begins or ends."""

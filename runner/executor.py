@@ -1,6 +1,5 @@
 """Where claimed jobs are executed: the interface, and the threads of the resident runner."""
 
-import time
 from abc import ABC, abstractmethod
 
 
@@ -105,9 +104,4 @@ class Threads(Executor):
         return bool(self._calls)
 
     def leave(self, runner_id, deadline, wait):
-        while self._calls and time.monotonic() < deadline:
-            wait(0.1)
-        calls = list(self._calls.values())
-        self._models.get("llm.generation.life")._give_back_claims([call.claim for call in calls])
-        for call in calls:
-            call.cancel()
+        self._calls.wind_up(self._models.get("llm.generation.life"), deadline, wait)

@@ -115,9 +115,7 @@ class Runner(threading.Thread):
             workers = Workers(slots, f"{self.name}.call", self._worker_is_free)
             self.threads = Threads(self._models, self.conversations, workers)
         slots = self.threads.slots
-        self.runner_id = life._register_runner(self.title, slots, self.runner_id)
-        while not life._take_life_lock(self.listener, self.runner_id):  # a dead connection has it
-            self.runner_id = life._register_runner(self.title, slots)
+        self.runner_id = life._sign_on(self.listener, self.title, slots, self.runner_id)
         self._due.reset()
         self._ready.set()
 

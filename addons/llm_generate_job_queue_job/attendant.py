@@ -1,6 +1,7 @@
 """Stands for a process of queue_job's workers while it runs our jobs."""
 
 import contextlib
+import functools
 import logging
 import os
 import socket
@@ -81,8 +82,7 @@ class Attendant(threading.Thread):
                 if time.monotonic() >= heartbeat_at:
                     heartbeat_at = time.monotonic() + runner_limits.HEARTBEAT
                     self._keep_house(listener)
-                for payload in listener.wait(runner_limits.GLANCE):
-                    self.calls.hear(payload)
+                self._hear(listener, runner_limits.GLANCE)
                 if self.calls:
                     self._last_call = time.monotonic()
                 elif time.monotonic() - self._last_call > runner_limits.LINGER and _forget(self):
@@ -92,9 +92,7 @@ class Attendant(threading.Thread):
     def _register(self, listener):
         life = self._models.get("llm.generation.life")
         # How many run at once is up to the channels of queue_job.
-        self.runner_id = life._register_runner(self.title, 0, self.runner_id)
-        while not life._take_life_lock(listener, self.runner_id):  # a dead connection has it
-            self.runner_id = life._register_runner(self.title, 0)
+        self.runner_id = life._sign_on(listener, self.title, 0, self.runner_id)
         self.ready.set()
 
     def _keep_house(self, listener):
@@ -109,15 +107,14 @@ class Attendant(threading.Thread):
         """Wait for the calls in flight, give back what is left, and sign off."""
         if not self._models.are_installed:
             return
+        life = self._models.get("llm.generation.life")
         deadline = time.monotonic() + runner_limits.GRACE
-        while self.calls and time.monotonic() < deadline:
-            for payload in listener.wait(0.1):
-                self.calls.hear(payload)
-        calls, life = list(self.calls.values()), self._models.get("llm.generation.life")
-        life._give_back_claims([call.claim for call in calls])
-        for call in calls:
-            call.cancel()
+        self.calls.wind_up(life, deadline, functools.partial(self._hear, listener))
         life._sign_off(self.runner_id)
+
+    def _hear(self, listener, seconds):
+        for payload in listener.wait(seconds):
+            self.calls.hear(payload)
 
 
 @contextlib.contextmanager
