@@ -27,6 +27,7 @@ from . import llm_generation_reservation
 from . import llm_generation_claim
 from . import llm_generation_figures
 from . import llm_generation_dashboard
+from . import llm_generation_reading
 from . import llm_generation_preparation
 from . import llm_generation_verdict
 from . import llm_generation_conclusion

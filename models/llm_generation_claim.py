@@ -25,32 +25,36 @@ class LlmGenerationClaim(models.AbstractModel):
 
         :param int slots: jobs that this process can run besides those it runs
         :param list queue_ids: the queues to look at, None for all
-        :return: the claims, and the seconds until a rate limit lets more through (or None)
+        :return: the claims, and when to look again at which queues, as `{queue id: seconds}`: a
+            rate limit lets more through then, or who holds the queue may have let go of it
         """
         with self._transaction() as engine:
             return engine._claim_here(slots, runner_id, runner_name, queue_ids)
 
     def _claim_here(self, slots, runner_id, runner_name, queue_ids):
         """Claim in this very transaction, which commits after each queue."""
-        claims, waits = [], []
+        claims, waits = [], {}
         # A single queue needs no search for those that have something.
         if not queue_ids or len(queue_ids) > 1:
-            rows = self._select(sql.READY_QUEUES, {"queue_ids": queue_ids})
+            rows = self._select(sql.READY_QUEUES, {"queue_ids": queue_ids, "even_full": False})
             queue_ids = [row[0] for row in rows]
         for queue_id in queue_ids:
             some, wait = self._claim_from(queue_id, slots - len(claims), runner_id, runner_name)
             self.env.cr.commit()  # pylint: disable=invalid-commit
             claims += some
-            waits += [wait] if wait else []
+            if wait:
+                waits[queue_id] = wait
             if len(claims) >= slots:
                 break
-        return claims, min(waits, default=None)
+        return claims, waits
 
     def _claim_from(self, queue_id, slots, runner_id, runner_name):
         locked = self._select(sql.LOCK_QUEUE, [queue_id])
         if not locked:  # another claimer, or business code that changes the queue, holds it
             return [], LOOK_AGAIN
-        provider_id, limit, has_model_limits, *per_minute = locked[0]
+        has_room, provider_id, limit, has_model_limits, *per_minute = locked[0]
+        if not has_room:
+            return [], None
         levels, tokens = {"requests": 0.0, "tokens": 0.0}, None
         if any(per_minute):
             levels, wait = self._fill_bucket(queue_id, *per_minute)

@@ -1,4 +1,5 @@
 import contextlib
+import functools
 
 from odoo import SUPERUSER_ID, api, fields, models, modules
 from odoo.tools import split_every
@@ -162,6 +163,21 @@ class LlmGenerationEngine(models.AbstractModel):
         cr.postcommit.data["llm_generate_job.woken"] = woken
 
     @api.model
+    def _wake_for_slots(self, queue_ids):
+        """Wake the runners for slots that are free now: at once that of this process, if any."""
+        dbname = self.env.cr.dbname
+        what = "queued"
+        if pool.is_running(dbname):
+            self.env.cr.postcommit.add(functools.partial(pool.look_at, dbname, queue_ids))
+            what = "slot"
+        self._wake(f"{what}:{self._named(queue_ids)}")
+
+    @api.model
+    def _named(self, queue_ids):
+        """Return the queues for a notification, none where they are too many for one."""
+        return ",".join(map(str, queue_ids if len(queue_ids) < 100 else ()))
+
+    @api.model
     def _pump_cron(self):
         return self.env.ref("llm_generate_job.ir_cron_process_queues").sudo()  # sudo: admins' only
 
@@ -213,14 +229,17 @@ class LlmGenerationEngine(models.AbstractModel):
             was_running = was_running.sudo()  # sudo: as above
             outcome = "given_back" if target == "queued" else target
             params = {"outcome": outcome, "jobs": was_running.ids}
-            self._change(sql.CLOSE_ATTEMPTS, params, touches=["llm.generation.attempt"])
+            rows = self._change(sql.CLOSE_ATTEMPTS, params, touches=["llm.generation.attempt"])
             # A job that found its thread busy did not make it free.
             ended = was_running.filtered(lambda job: (target, job.error_type) != ("queued", "busy"))
-            self._change(sql.PROMOTE_BUSY, [ended.ids], touches=())
-            # The end of an economy job lets another one in, which is the clock's work.
-            self._wake("economy" if any(was_running.mapped("is_economy")) else "slot")
+            if any(someone_waits for _queue, someone_waits in rows):
+                rows += self._change(sql.PROMOTE_BUSY, [ended.ids], touches=())
+            if any(was_running.mapped("is_economy")):
+                self._wake("economy")  # its end lets another one in, which is the clock's work
+            else:
+                self._wake_for_slots({row[0] for row in rows if row[0]})
         if target == "queued":
-            self._wake("queued:" + ",".join(map(str, queue_ids if len(queue_ids) < 100 else ())))
+            self._wake(f"queued:{self._named(queue_ids)}")
         if target == "cancelled" and was_running:
             # A provider that cancelled a job itself need not be told.
             external = was_running.filtered("external_job_id")

@@ -4,19 +4,13 @@ from odoo.tools import ormcache
 
 from ..runner.brief import Brief
 from ..runner.handover import received
-from ..runner.statements import queueing as sql
 
 #: Errors after which nothing runs at the provider any more.
 ENDED_AT_PROVIDER = ("provider_failed", "cancelled")
 #: What a provider's code reads of a job's surroundings.
 READ_FIELDS = ("thread_id", "model_id", "provider_id")
-#: The same with the job itself, and how a statement calls them.
-READ_MODELS = {
-    "llm.generation.job": "j",
-    "llm.thread": "t",
-    "llm.model": "m",
-    "llm.provider": "p",
-}
+#: Jobs up to which one statement reads all: for more it would repeat the same models.
+FEW = 16
 
 
 class LlmGenerationPreparation(models.AbstractModel):
@@ -24,18 +18,17 @@ class LlmGenerationPreparation(models.AbstractModel):
 
     _name = "llm.generation.preparation"
     _description = "LLM Generation Preparation"
-    _inherit = ["llm.generation.claim"]
+    _inherit = ["llm.generation.claim", "llm.generation.reading"]
 
     @api.model
     def _take(self, slots, runner_id, runner_name, queue_ids=None):
         """Claim jobs, and prepare them over the same connection.
 
-        :return: how many were claimed, their briefs, and the seconds until a rate limit lets more
-            through (or None)
+        :return: how many were claimed, their briefs, and when to look again, as in `_claim()`
         """
         with self._transaction() as preparation:
-            claims, wait = preparation._claim_here(slots, runner_id, runner_name, queue_ids)
-            return len(claims), preparation._briefs(claims) if claims else [], wait
+            claims, waits = preparation._claim_here(slots, runner_id, runner_name, queue_ids)
+            return len(claims), preparation._briefs(claims) if claims else [], waits
 
     @api.model
     def _prepare(self, claims):
@@ -75,12 +68,12 @@ class LlmGenerationPreparation(models.AbstractModel):
     def _read_all(self, ids):
         """Return those of the jobs that exist, in their order; what follows reads from the cache.
 
-        One statement a model, and one in all for a single job: between a claim and its call, each
+        One statement a model, and one in all for a few jobs: between a claim and its call, each
         costs time that somebody waits.
         """
         jobs = self.env["llm.generation.job"].browse(ids)
-        if len(ids) == 1:
-            self._read_one(ids)
+        if len(ids) <= FEW:
+            self._read_surroundings(ids)
         jobs.fetch(self._columns(jobs._name))
         exist = jobs._fields["state"]._get_cache(jobs.env)
         jobs = jobs.browse(job_id for job_id in ids if job_id in exist)
@@ -88,36 +81,6 @@ class LlmGenerationPreparation(models.AbstractModel):
             records = jobs[name]
             records.fetch(self._kept_names(records._name))
         return jobs
-
-    def _read_one(self, ids):
-        """Fill the cache with a job, its thread, model and provider."""
-        statement, columns = self._read_one_statement()
-        for row in self._select(statement, ids):
-            id_of = dict(zip(READ_MODELS, row, strict=False))
-            for (model, name), value in zip(columns, row[len(READ_MODELS) :], strict=True):
-                records = self.env[model].browse(id_of[model])
-                records._fields[name]._insert_cache(records, [value])
-
-    @api.model
-    @ormcache()
-    def _read_one_statement(self):
-        columns = [
-            (model, name)
-            for model in READ_MODELS
-            for name in self._columns(model)
-            if name != "id"
-            and not self.env[model]._fields[name].translate  # a column of all languages
-            and self.env[model]._fields[name] not in self.pool.field_depends_context
-            and (model == "llm.generation.job" or not self.env[model]._fields[name].groups)
-        ]
-        names = (f'{READ_MODELS[model]}."{name}"' for model, name in columns)
-        return sql.READ_ONE.format(columns=", ".join(names)), columns
-
-    @api.model
-    @ormcache("model")
-    def _columns(self, model):
-        fields_ = self.env[model]._fields.items()
-        return [name for name, field in fields_ if field.store and field.column_type]
 
     @api.model
     @ormcache("model")

@@ -48,7 +48,7 @@ class LlmGenerationUpkeep(models.AbstractModel):
     @api.model
     def _has_work(self):
         """Return whether anything waits that a runner could do now."""
-        if self._select(READY_QUEUES, {"queue_ids": None}):
+        if self._select(READY_QUEUES, {"queue_ids": None, "even_full": True}):
             return True
         due = self._next_due()
         return due is not None and due <= 0

@@ -21,7 +21,7 @@ class LlmGenerationVerdict(models.AbstractModel):
 
     _name = "llm.generation.verdict"
     _description = "LLM Generation Verdict"
-    _inherit = ["llm.generation.engine"]
+    _inherit = ["llm.generation.reading"]
 
     @api.model
     def _fence(self, claims, held=None):
@@ -34,7 +34,8 @@ class LlmGenerationVerdict(models.AbstractModel):
             waits for them, as long as that takes
         """
         params = [[claim.job_id for claim in claims], [claim.token for claim in claims]]
-        rows = self._select(sql.FENCE if held is None else sql.FENCE_FREE, params)
+        free, all_of_them = self._fence_statements()
+        rows = self._select(all_of_them if held is None else free, params)
         found = {row[0] for row in rows}
         late = [claim for claim in claims if claim.job_id not in found]
         if late and held is not None:
@@ -46,6 +47,8 @@ class LlmGenerationVerdict(models.AbstractModel):
         # sudo: the engine ends jobs, whoever owns them.
         jobs = self.env["llm.generation.job"].sudo().browse(row[0] for row in rows)
         jobs.invalidate_recordset()
+        if rows:
+            self._remember(jobs._name, {row[0]: row[1:] for row in rows})
         return jobs
 
     @api.model

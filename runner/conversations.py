@@ -20,7 +20,8 @@ class Conversations:
 
         :param Models models: gives them for short use
         :param str name: that of the thread that stores verdicts
-        :param on_end: called, without arguments, each time something has ended
+        :param on_end: called, without arguments, each time something has ended of which more may
+            come: a retry, or a question to the provider
         """
         self._models = models
         self._on_end = on_end
@@ -72,5 +73,6 @@ class Conversations:
         finally:
             for claim in {claim for claim, _answer in pairs} - {claim for claim, _answer in held}:
                 self.calls.pop(claim.token, None)
-            self._on_end()
+            if any(answer.state != "completed" or answer.external_job_id for _, answer in pairs):
+                self._on_end()
         return held

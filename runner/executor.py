@@ -24,8 +24,8 @@ class Executor(ABC):
 
         :param int slots: jobs to claim at most
         :param list queue_ids: the queues to look at, None for all
-        :return: how many were claimed, what `start()` wants of them, and the seconds until a rate
-            limit lets more through (or None)
+        :return: how many were claimed, what `start()` wants of them, and when to look again:
+            `{queue id: seconds}`, as in `llm.generation.claim._claim()`
         """
 
     @abstractmethod
@@ -82,6 +82,11 @@ class Threads(Executor):
     @property
     def free(self):
         return self._workers.free
+
+    @property
+    def load(self):
+        """The share of them that are taken, from 0 to 1."""
+        return 1 - self.free / self.slots
 
     def take(self, slots, runner_id, runner_name, queue_ids=None):
         preparation = self._models.get("llm.generation.preparation")

@@ -12,7 +12,7 @@ _logger = logging.getLogger(__name__)
 #: Verdicts stored in one transaction at most.
 BATCH = 200
 #: Seconds to wait for the next one: calls that began together end together.
-GATHER = 0.002
+GATHER = 0.001
 #: Seconds that the first one waits at most.
 LONGEST_GATHER = 0.02
 #: Seconds until a verdict is tried again whose job somebody is changing.

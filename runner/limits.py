@@ -14,6 +14,9 @@ GRACE = 20.0
 GLANCE = 1.0
 #: Seconds between looks at whether modules or caches changed.
 REGISTRY_CHECK = 1.0
+#: Seconds for which a runner whose threads are all busy leaves a slot that another one's job has
+#: freed to that one, which knows of it first: looks that find nothing are most of what it costs.
+SLOT_DELAY = 0.1
 #: Seconds until the clock is looked at after something happened that may be due soon.
 CLOCK_DELAY = 0.1
 #: Seconds between messages to the web clients: a busy queue must not flood them.

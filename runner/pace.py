@@ -3,7 +3,7 @@
 import time
 
 #: Seconds of rest at most: what waits for a slot does not notice less than this.
-LONGEST_REST = 0.02
+LONGEST_REST = 0.003
 
 
 class Pace:

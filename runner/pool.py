@@ -26,6 +26,12 @@ def outbox(dbname):
     return runner and runner.outbox
 
 
+def look_at(dbname, queue_ids):
+    """Make this process's runner, where there is one, look at some queues now."""
+    if runner := _runners.get((os.getpid(), dbname)):
+        runner.look_at(queue_ids)
+
+
 def ensure(dbname):
     """Return this process's runner for the database, starting one if there is none."""
     # Not at the top: the models import this module, and the runner needs their registry.

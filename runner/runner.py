@@ -50,7 +50,7 @@ class Runner(threading.Thread):
         self._stopping = threading.Event()
         self._ready = threading.Event()
         self._claiming = threading.Lock()
-        self._due = Deadlines("upkeep", "news", "clock", "claim")
+        self._due = Deadlines("upkeep", "news", "clock", "due", "claim")
         self._woken = Wakeup()
         self._last_work = time.monotonic()
         self._is_full, self._may_retire = False, True
@@ -98,6 +98,12 @@ class Runner(threading.Thread):
         if self.listener is not None:
             self.listener.wake()
 
+    def look_at(self, queue_ids):
+        """Make the runner look at some queues now, at all of them where none is named."""
+        self._woken.add(queue_ids)
+        if self.listener is not None:
+            self.listener.wake()
+
     def _worker_is_free(self):
         if self._is_full:  # otherwise nothing waited for a thread
             self.wake()
@@ -134,7 +140,7 @@ class Runner(threading.Thread):
     # === WORK === #
 
     def _tick(self):
-        if (self._woken.is_set or self._due.has_come("claim")) and not self._pace.rest:
+        if not (self._woken.left and self._due.left("claim")) and not self._pace.rest:
             self._pace.begin()
             self._look()
             self._pace.end()
@@ -170,24 +176,22 @@ class Runner(threading.Thread):
             queue_ids = None
         if queue_ids is None:
             self._due.put_off("claim", limits.HEARTBEAT)
-        wait = self._claim(queue_ids)[1]
-        if wait:
-            self._due.bring_forward("claim", wait)
+        self._claim(queue_ids)
 
     def _wait(self):
         """Wait until something is heard or due."""
         what = ("upkeep", "clock", "claim", *(["news"] if self.outbox else []))
-        left = 0.0 if self._woken.is_set else self._due.left(*what)
+        left = min(self._woken.left, self._due.left(*what))
         self._hear(min(limits.GLANCE, max(left, self._pace.rest)))
 
     def _hear(self, timeout):
         payloads = self.listener.wait(timeout)
         for payload in payloads:
             self.conversations.calls.hear(payload)
-            self._woken.hear(payload)
+            self._woken.hear(payload, limits.SLOT_DELAY * self.threads.load)
             if payload == "lost":  # somebody knows of jobs that nobody executes any more
                 self._due.bring_forward("upkeep", 0.0)
-        if any(payload != "slot" for payload in payloads):
+        if not all(payload.startswith("slot:") for payload in payloads):
             self._expect_the_clock()
 
     def _expect_the_clock(self):
@@ -199,6 +203,8 @@ class Runner(threading.Thread):
         upkeep = self._models.get("llm.generation.upkeep")
         self._due.put_off("clock", limits.HEARTBEAT)
         seconds = upkeep._next_due()
+        if seconds == 0 or self._due.has_come("due"):  # perhaps a queue's pause is over
+            self._woken.set()
         if seconds == 0:
             upkeep._promote()
             upkeep._retry_due()
@@ -208,23 +214,24 @@ class Runner(threading.Thread):
             for what in upkeep._claim_cancellations():
                 self.pollers.submit(upkeep._cancel_at_provider, *what)
             seconds = upkeep._next_due()
+        self._due.put_off("due", limits.HEARTBEAT if seconds is None else seconds)
         # What is due and cannot be done now, as all pollers are at it, must not make this spin.
         if seconds is not None:
             self._due.bring_forward("clock", max(seconds, limits.CLOCK_DELAY))
             if seconds < limits.LINGER:
                 self._last_work = time.monotonic()  # crons would be late for external jobs
-        self._woken.set()  # perhaps a queue's pause is over
 
     def claim(self, queue_ids=None):
         """Start jobs of these queues (None: of all) now; return how many."""
-        return self._claim(queue_ids)[0] if self._ready.wait(timeout=10.0) else 0
+        return self._claim(queue_ids) if self._ready.wait(timeout=10.0) else 0
 
     def _claim(self, queue_ids=None):
-        started, wait = 0, None
+        started = 0
         with self._claiming:
             # A runner that leaves would sign off with what another thread claims for it.
             while not self._is_over() and (free := (executor := self._executor()).free):
-                count, work, wait = executor.take(free, self.runner_id, self.title, queue_ids)
+                count, work, waits = executor.take(free, self.runner_id, self.title, queue_ids)
+                self._woken.set_later(waits)
                 if threading.current_thread() is self:
                     self._hear(0.0)  # a provider may have asked for a pause meanwhile
                 executor.start(work)
@@ -233,7 +240,7 @@ class Runner(threading.Thread):
                     break
             self._is_full = not self.threads.free
         self._last_work = time.monotonic() if started else self._last_work
-        return started, wait
+        return started
 
     def _keep_house(self):
         life = self._models.get("llm.generation.life")

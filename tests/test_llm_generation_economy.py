@@ -90,7 +90,7 @@ class TestLlmGenerationEconomy(LlmGenerationCommon):
         self._claim(other)
         economy.is_delayed = False
         self._claim(economy)
-        for job, payload in ((other, "slot"), (economy, "economy")):
+        for job, payload in ((other, f"queued:{self.queue.id}"), (economy, "economy")):
             woken.clear()
             with self._patched_wake(engine_class, woken):
                 job.action_complete()

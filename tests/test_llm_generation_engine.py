@@ -1,9 +1,11 @@
 from datetime import timedelta
+from unittest.mock import patch
 
 from odoo import fields
 from odoo.tests import new_test_user
 
-from ..runner import ratelimit
+from ..const import RUNNER_CHANNEL
+from ..runner import pool, ratelimit
 from .common import LlmGenerationCommon
 
 
@@ -21,8 +23,9 @@ class TestLlmGenerationEngine(LlmGenerationCommon):
         return self._create_job("queued", user=user, thread_id=self.threads[user].id, **values)
 
     def _claim_many(self, slots=100):
-        claims, wait = self._engine("claim")._claim(slots, queue_ids=self.queue.ids)
-        return self.env["llm.generation.job"].browse(claim.job_id for claim in claims), wait
+        claims, waits = self._engine("claim")._claim(slots, queue_ids=self.queue.ids)
+        jobs = self.env["llm.generation.job"].browse(claim.job_id for claim in claims)
+        return jobs, waits.get(self.queue.id)
 
     def _claim_in_turn(self):
         """Start everything, one by one, and return the jobs in that order."""
@@ -200,6 +203,24 @@ class TestLlmGenerationEngine(LlmGenerationCommon):
         self.assertFalse(upkeep._has_work())
         self._queued()
         self.assertTrue(upkeep._has_work())
+
+    def test_a_free_slot_is_first_known_to_the_runner_of_this_process(self):
+        job, waiting = self._queued(), self._queued()
+        self.queue.max_concurrent_jobs = 1
+        self._claim(job)
+        self.assertFalse(self._claim_many()[0])
+        told = []
+        with (
+            patch.object(pool, "is_running", return_value=True),
+            patch.object(pool, "look_at", lambda _dbname, queue_ids: told.append(queue_ids)),
+            patch.object(self.env.cr, "execute", side_effect=self.env.cr.execute) as execute,
+        ):
+            job.action_complete()
+            self.env.cr.postcommit.run()
+        said = [call.args[1] for call in execute.call_args_list if len(call.args) > 1]
+        self.assertIn([RUNNER_CHANNEL, f"slot:{self.queue.id}"], said)
+        self.assertEqual(told, [{self.queue.id}])
+        self.assertEqual(self._claim_many()[0], waiting)
 
     # === ALLOWANCE === #
 

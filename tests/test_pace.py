@@ -19,9 +19,9 @@ class TestPace(BaseCase):
         self.assertEqual(self.pace.rest, 0.0)
 
     def test_it_rests_as_long_as_the_work_took(self):
-        self._work(0.005)
-        self.assertAlmostEqual(self.pace.rest, 0.005)
-        self.now += 0.006
+        self._work(0.002)
+        self.assertAlmostEqual(self.pace.rest, 0.002)
+        self.now += 0.003
         self.assertEqual(self.pace.rest, 0.0)
 
     def test_slow_work_does_not_make_it_rest_for_long(self):

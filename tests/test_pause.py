@@ -46,7 +46,7 @@ class TestGate(BaseCase):
         for brief in (mine, other):
             calls.add(brief.claim, brief.provider_id)
 
-        for payload in ("pause:7:20.000", "cancel:8,9", "queued", "slot", "go:8"):
+        for payload in ("pause:7:20.000", "cancel:8,9", "queued", "slot:7", "go:8"):
             calls.hear(payload)
 
         self.assertGreater(calls[7].gate.left, 19)

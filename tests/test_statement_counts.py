@@ -2,6 +2,7 @@
 
 from unittest.mock import patch
 
+from ..models.llm_generation_preparation import FEW
 from ..runner import pool
 from ..runner.answer import Answer, Claim
 from ..runner.news import News
@@ -9,7 +10,7 @@ from .common import LlmGenerationCommon
 
 #: Statements between a commit that queues a job, or many, and the call, savepoints of the test
 #: aside.
-TAKE_ONE, TAKE_MANY = 3, 6
+TAKE_FEW, TAKE_MANY = 3, 6
 
 
 class TestStatementCounts(LlmGenerationCommon):
@@ -43,8 +44,8 @@ class TestStatementCounts(LlmGenerationCommon):
 
     def test_many_jobs_are_taken_with_few_statements(self):
         self._take(2)  # fills the caches of the registry
-        counts = [self._take(number)[0] for number in (1, 2, 9)]
-        self.assertEqual(counts, [TAKE_ONE, TAKE_MANY, TAKE_MANY])
+        counts = [self._take(number)[0] for number in (1, FEW, FEW + 1)]
+        self.assertEqual(counts, [TAKE_FEW, TAKE_FEW, TAKE_MANY])
 
     def test_a_single_job_is_read_as_many_are(self):
         _count, (alone,) = self._take(1)
@@ -69,11 +70,11 @@ class TestStatementCounts(LlmGenerationCommon):
         self.env.registry.clear_cache()
         self.addCleanup(self.env.registry.clear_cache)
         with patch.object(field, "translate", new=True):
-            _statement, columns = self.env["llm.generation.preparation"]._read_one_statement()
+            columns = self.env["llm.generation.reading"]._surroundings_statement()[1]
             kept = self.env["llm.generation.preparation"]._kept_names("llm.model")
-        self.assertNotIn(("llm.model", "name"), columns)
+        self.assertNotIn("name", columns["llm.model"])
         self.assertNotIn("name", kept)
-        self.assertIn(("llm.thread", "name"), columns)
+        self.assertIn("name", columns["llm.thread"])
 
     def test_many_answers_are_stored_with_the_statements_of_one(self):
         counts = []

@@ -26,8 +26,8 @@ class QueueJobs(Executor):
 
     def take(self, slots, runner_id, runner_name, queue_ids=None):
         claim = self._delegation.env["llm.generation.claim"]
-        claims, wait = claim._claim(slots, runner_id, runner_name, queue_ids)
-        return len(claims), claims, wait
+        claims, waits = claim._claim(slots, runner_id, runner_name, queue_ids)
+        return len(claims), claims, waits
 
     def start(self, work):
         if not work:

@@ -2,26 +2,37 @@
 
 from .clock import NOW
 
-#: Queues with a job that may start. The order is random, so that no queue is always last. LATERAL
-#: with LIMIT is one look into an index for each queue; from EXISTS, statistics that know of few
-#: waiting jobs make a scan of all of them, and they change faster than any statistics.
+#: Whether a queue `q` has a free slot, and a job that may start. LIMIT is one look into an index
+#: for each queue; from EXISTS, statistics that know of few waiting jobs make a scan of all of
+#: them, and they change faster than any statistics.
+HAS_SLOT = """(
+    (SELECT count(*) FROM llm_generation_job j
+     WHERE j.provider_id = q.provider_id AND j.state = 'running') < q.max_concurrent_jobs)
+"""
+HAS_JOB = """(
+    (SELECT 1 FROM llm_generation_job j
+     WHERE j.provider_id = q.provider_id AND j.state = 'queued' AND j.is_delayed IS NOT TRUE
+     LIMIT 1) IS NOT NULL)
+"""
+
+#: Queues with a job that may start. The order is random, so that no queue is always last.
 READY_QUEUES = f"""
     SELECT q.id
     FROM llm_generation_queue q
     JOIN llm_provider p ON p.id = q.provider_id AND p.active
-    CROSS JOIN LATERAL (
-        SELECT FROM llm_generation_job j
-        WHERE j.provider_id = q.provider_id AND j.state = 'queued' AND j.is_delayed IS NOT TRUE
-        LIMIT 1) waiting
     WHERE q.enabled
       AND (q.paused_until IS NULL OR q.paused_until <= {NOW})
       AND (%(queue_ids)s::int[] IS NULL OR q.id = ANY(%(queue_ids)s))
+      AND {HAS_JOB}
+      AND (%(even_full)s OR {HAS_SLOT})
     ORDER BY random()
 """
 
-#: One claimer at a time and queue. It comes before, and apart from, the counting in CLAIM.
+#: One claimer at a time and queue. It comes before, and apart from, the counting in CLAIM, and
+#: tells whether CLAIM is worth asking, which takes longer to plan than to execute; what changes
+#: after this look is notified of.
 LOCK_QUEUE = f"""
-    SELECT q.provider_id, q.max_concurrent_jobs,
+    SELECT {HAS_SLOT} AND {HAS_JOB}, q.provider_id, q.max_concurrent_jobs,
         EXISTS (SELECT FROM llm_generation_model_limit l WHERE l.queue_id = q.id),
         COALESCE(q.requests_per_minute, 0), COALESCE(q.tokens_per_minute, 0)
     FROM llm_generation_queue q
@@ -112,28 +123,29 @@ CLAIM = f"""
         j.estimated_tokens
 """
 
-#: A job and what it refers to. For many jobs this would read the same model again and again.
-READ_ONE = """
+#: Jobs and what they refer to.
+READ_SURROUNDINGS = """
     SELECT j.id, t.id, m.id, p.id, {columns}
     FROM llm_generation_job j
     JOIN llm_thread t ON t.id = j.thread_id
     JOIN llm_model m ON m.id = j.model_id
     JOIN llm_provider p ON p.id = j.provider_id
-    WHERE j.id = %s
+    WHERE j.id = ANY(%s)
 """
 
 #: The jobs whose attempts may still end them.
-STILL_COUNT = """
-    SELECT j.id FROM llm_generation_job j
+_STILL_COUNT = """
+    SELECT j.id{more} FROM llm_generation_job j
     JOIN unnest(%s::int[], %s::int[]) AS claim (job_id, token)
       ON claim.job_id = j.id AND claim.token = COALESCE(j.attempt_token, 0)
     WHERE j.state = 'running'
     ORDER BY j.id
 """
+STILL_COUNT = _STILL_COUNT.format(more="")
 
-#: The same, locked. Waits for whoever is changing one just now; in the order of the ids, so that
-#: two that wait for each other's jobs cannot be.
-FENCE = f"{STILL_COUNT} FOR NO KEY UPDATE OF j"
+#: The same, locked, with their columns as they are then. Waits for whoever is changing one just
+#: now; in the order of the ids, so that two that wait for each other's jobs cannot be.
+FENCE = _STILL_COUNT.format(more=", {columns}") + " FOR NO KEY UPDATE OF j"
 
 #: The same without those that somebody is changing just now.
 FENCE_FREE = f"{FENCE} SKIP LOCKED"
@@ -213,20 +225,21 @@ ENQUEUE = f"""
 """
 
 #: The next of the jobs that found their thread busy: another answer in it has just ended. One a
-#: thread, as all the others would find it busy again. Mostly there is none at all.
+#: thread, as all the others would find it busy again.
 PROMOTE_BUSY = """
     UPDATE llm_generation_job SET is_delayed = FALSE
-    WHERE EXISTS (
-        SELECT FROM llm_generation_job
-        WHERE state = 'queued' AND is_delayed IS TRUE AND error_type = 'busy')
-      AND id IN (
+    WHERE id IN (
         SELECT DISTINCT ON (thread_id) id FROM llm_generation_job
         WHERE thread_id IN (SELECT thread_id FROM llm_generation_job WHERE id = ANY(%s))
           AND state = 'queued' AND is_delayed IS TRUE AND error_type = 'busy'
         ORDER BY thread_id, priority, turn, queued_at, id)
       AND state = 'queued'
+    RETURNING (SELECT q.id FROM llm_generation_queue q
+               WHERE q.provider_id = llm_generation_job.provider_id)
 """
 
+#: Returns the queues that have a free slot now, and whether any job found its thread busy: mostly
+#: there is none at all.
 CLOSE_ATTEMPTS = f"""
     UPDATE llm_generation_attempt a
     SET outcome = %(outcome)s,
@@ -238,4 +251,7 @@ CLOSE_ATTEMPTS = f"""
         completion_tokens = j.completion_tokens
     FROM llm_generation_job j
     WHERE a.job_id = j.id AND a.outcome = 'running' AND j.id = ANY(%(jobs)s)
+    RETURNING (SELECT q.id FROM llm_generation_queue q WHERE q.provider_id = j.provider_id),
+        EXISTS (SELECT FROM llm_generation_job
+                WHERE state = 'queued' AND is_delayed IS TRUE AND error_type = 'busy')
 """
