@@ -37,6 +37,12 @@ class TestLlmGenerationEngine(LlmGenerationCommon):
 
     # === LIMITS === #
 
+    def test_what_runs_leaves_the_rest_of_the_slots(self):
+        jobs = [self._queued() for _job in range(5)]
+        self.queue.max_concurrent_jobs = 3
+        self.assertEqual(len(self._claim_many(slots=2)[0]), 2)
+        self.assertEqual(list(self._claim_many()[0]), [jobs[2]])
+
     def test_no_more_run_than_the_queue_allows(self):
         self.queue.max_concurrent_jobs = 2
         jobs = self.env["llm.generation.job"].union(*(self._queued() for _job in range(5)))
