@@ -32,7 +32,7 @@ lint: ## check style and conventions
 bench: ## measure
 	@$(SCRIPT)/bench.py
 
-load: ## run 10,000 jobs on three servers, one of which leaves in the middle
+load: ## run 10,000 jobs on three servers, one of which leaves in the middle (VIA=queue_job: there)
 	@$(SCRIPT)/bench.py load
 
 costs: ## measure what a job costs PostgreSQL and Odoo, in five minutes

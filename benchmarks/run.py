@@ -8,14 +8,34 @@ import os
 
 from lib import peer
 from lib.say import run_main, say, stage, step
-from rows import backlog, blocking, dispatch, first_word, in_flight, rate, screens, throughput
+from rows import (
+    backlog,
+    blocking,
+    dispatch,
+    first_word,
+    in_flight,
+    rate,
+    screens,
+    through_peer,
+    throughput,
+)
 from stand import open_stand
 
 import odoo.release
 
 import report
 
-FAMILIES = (throughput, dispatch, first_word, blocking, in_flight, backlog, screens, rate)
+FAMILIES = (
+    throughput,
+    dispatch,
+    first_word,
+    blocking,
+    through_peer,
+    in_flight,
+    backlog,
+    screens,
+    rate,
+)
 
 ROUNDS = 3
 #: Load of the machine above which its figures say little.

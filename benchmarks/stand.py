@@ -80,6 +80,11 @@ def resident(server):
     return int(line.split()[1]) / 1024
 
 
+def _job_runner(channels):
+    """Return what a server is started with to have queue_job's runner, with these channels."""
+    return {"args": [peer.LOAD], "env": {"ODOO_QUEUE_JOB_CHANNELS": channels}}
+
+
 class Stand:
     """Everything that rows measure on. Databases and servers are made when first asked for."""
 
@@ -98,6 +103,10 @@ class Stand:
     def peer(self):
         return self._side("peer", self._make_peer)
 
+    @property
+    def bridge(self):
+        return self._side("bridge", self._make_bridge)
+
     def sides(self):
         return {"ours": self.ours, "peer": self.peer}
 
@@ -109,13 +118,26 @@ class Stand:
 
     def _make_ours(self):
         self.database("ours")
+        return self._our_side("ours", self.lab.instance)
+
+    def _make_bridge(self):
+        step("preparing our bridge to the peer …")
+        self.database("lanes")
+        instance = peer.beside(self.lab, self.lab.folder / "bridge", extra_addons=[ADDONS])
+        instance.create_database("bridge", [*peer.bridges()], template="lanes")
+        # Our limits hold there: queue_job gives each provider as much as all lanes have.
+        channels = f"root:{sum(LANES.values())}"
+        return self._our_side("bridge", instance, **_job_runner(channels))
+
+    def _our_side(self, name, instance, **server_options):
         return Side(
             self,
-            "ours",
-            self.lab.instance,
+            name,
+            instance,
             table="llm_generation_job",
             live=("queued", "running"),
             failed=("failed", "cancelled"),
+            **server_options,
         )
 
     def _make_peer(self):
@@ -131,8 +153,7 @@ class Stand:
             table="queue_job",
             live=("wait_dependencies", "pending", "enqueued", "started"),
             failed=("failed", "cancelled"),
-            args=[peer.LOAD],
-            env={"ODOO_QUEUE_JOB_CHANNELS": ",".join(channels)},
+            **_job_runner(",".join(channels)),
         )
 
     def database(self, name):

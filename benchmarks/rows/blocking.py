@@ -8,6 +8,7 @@ NAMES = ("blocking",)
 SECONDS = 0.5
 #: (lane, jobs, seconds allowed): with no loss it is jobs / limit x 0.5 s.
 RUNS = (("ten", 40, 2.1), ("fifty", 400, 4.4))
+SLOTS = {"ten": 10, "fifty": 50}
 
 
 def measure(stand, number):
@@ -19,9 +20,8 @@ def measure(stand, number):
 
 def rows(rounds):
     for lane, jobs, limit in RUNS:
-        slots = {"ten": 10, "fifty": 50}[lane]
         yield row(
-            f"{jobs} calls of 0.5 s at limit {slots} (s)",
+            f"{jobs} calls of 0.5 s at limit {SLOTS[lane]} (s)",
             [figures["ours"][lane] for figures in rounds],
             [figures["peer"][lane] for figures in rounds],
             at_most=limit,
