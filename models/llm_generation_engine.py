@@ -173,6 +173,11 @@ class LlmGenerationEngine(models.AbstractModel):
         self._wake(f"{what}:{self._named(queue_ids)}")
 
     @api.model
+    def _wake_for_queues(self, queue_ids):
+        """Wake the runners for queues of which more may start now."""
+        self._wake(f"queued:{self._named(queue_ids)}")
+
+    @api.model
     def _named(self, queue_ids):
         """Return the queues for a notification, none where they are too many for one."""
         return ",".join(map(str, queue_ids if len(queue_ids) < 100 else ()))
@@ -239,7 +244,7 @@ class LlmGenerationEngine(models.AbstractModel):
             else:
                 self._wake_for_slots({row[0] for row in rows if row[0]})
         if target == "queued":
-            self._wake(f"queued:{self._named(queue_ids)}")
+            self._wake_for_queues(queue_ids)
         if target == "cancelled" and was_running:
             # A provider that cancelled a job itself need not be told.
             external = was_running.filtered("external_job_id")

@@ -52,11 +52,13 @@ class LlmGenerationModelLimit(models.Model):
                         number=number,
                     )
                 )
+                self.env["llm.generation.engine"]._wake_for_queues(limit.queue_id.ids)
         return result
 
     def unlink(self):
         for limit in self:
             limit._log(limit.env._("no limit of its own any more"))
+        self.env["llm.generation.engine"]._wake_for_queues(self.queue_id.ids)
         return super().unlink()
 
     def _log(self, what):

@@ -15,6 +15,8 @@ HEALTH = [
     ("critical", "Critical"),
     ("disabled", "Disabled"),
 ]
+#: What may let more jobs start.
+SLOT_FIELDS = {"enabled", "max_concurrent_jobs", "requests_per_minute", "tokens_per_minute"}
 
 
 class LlmGenerationQueue(models.Model):
@@ -123,6 +125,12 @@ class LlmGenerationQueue(models.Model):
         for queue in self:
             domain = Domain("provider_id", "=", queue.provider_id.id)
             queue.recent_job_ids = self.env["llm.generation.job"].search(domain, limit=10)
+
+    def write(self, vals):
+        result = super().write(vals)
+        if vals.keys() & SLOT_FIELDS:
+            self.env["llm.generation.engine"]._wake_for_queues(self.ids)
+        return result
 
     @api.ondelete(at_uninstall=False)
     def _unlink_except_with_provider(self):

@@ -32,6 +32,12 @@ class LlmProvider(models.Model):
         queues.create([{"provider_id": provider.id} for provider in providers])
         return providers
 
+    def write(self, vals):
+        result = super().write(vals)
+        if vals.get("active"):
+            self.env["llm.generation.engine"]._wake()
+        return result
+
     @api.private
     def chat(self, *args, **kwargs):
         return self._watched(self._guarded, super().chat, *args, **kwargs)

@@ -1,7 +1,10 @@
+from unittest.mock import patch
+
 import psycopg2
 
 from odoo.tools import mute_logger
 
+from ..const import RUNNER_CHANNEL
 from .common import LlmGenerationCommon
 
 
@@ -62,6 +65,27 @@ class TestLlmGenerationModelLimit(LlmGenerationCommon):
         for _job in range(4):
             self._queued(self.native_model)
         self.assertEqual(len(self._claim_many() | self._claim_many()), 2)
+
+    def test_whoever_may_let_more_start_has_the_queue_looked_at(self):
+        limit = self._limit(1)
+        provider = self.queue.provider_id
+        changes = {
+            "the queue's slots": lambda: self.queue.write({"max_concurrent_jobs": 7}),
+            "its allowance": lambda: self.queue.write({"requests_per_minute": 99}),
+            "a model's slots": lambda: limit.write({"max_concurrent_jobs": 2}),
+            "no limit of a model": limit.unlink,
+            "an archived provider": lambda: provider.write({"active": True}),
+        }
+        for what, change in changes.items():
+            with (
+                self.subTest(what=what),
+                patch.object(self.env.cr, "execute", side_effect=self.env.cr.execute) as execute,
+            ):
+                change()
+                self.env.flush_all()
+                said = [call.args[1] for call in execute.call_args_list if len(call.args) > 1]
+                payload = "queued" if "provider" in what else f"queued:{self.queue.id}"
+                self.assertIn([RUNNER_CHANNEL, payload], said)
 
     def test_a_model_has_one_limit_of_at_least_one(self):
         self._limit(1)
