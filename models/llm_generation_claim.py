@@ -50,8 +50,10 @@ class LlmGenerationClaim(models.AbstractModel):
 
     def _claim_from(self, queue_id, slots, runner_id, runner_name):
         locked = self._select(sql.LOCK_QUEUE, [queue_id])
-        if not locked:  # another claimer, or business code that changes the queue, holds it
-            return [], LOOK_AGAIN
+        if not locked:
+            # Another claimer, or business code that changes the queue, holds it; or it is closed.
+            params = {"queue_ids": [queue_id], "even_full": False}
+            return [], LOOK_AGAIN if self._select(sql.READY_QUEUES, params) else None
         has_room, provider_id, limit, has_model_limits, *per_minute = locked[0]
         if not has_room:
             return [], None

@@ -237,12 +237,14 @@ class LlmGenerationEngine(models.AbstractModel):
             rows = self._change(sql.CLOSE_ATTEMPTS, params, touches=["llm.generation.attempt"])
             # A job that found its thread busy did not make it free.
             ended = was_running.filtered(lambda job: (target, job.error_type) != ("queued", "busy"))
-            if any(someone_waits for _queue, someone_waits in rows):
-                rows += self._change(sql.PROMOTE_BUSY, [ended.ids], touches=())
-            if any(was_running.mapped("is_economy")):
-                self._wake("economy")  # its end lets another one in, which is the clock's work
+            queues = {row[0] for row in rows}
+            if any(is_busy for _queue, is_busy, _is_saving in rows):
+                promoted = self._change(sql.PROMOTE_BUSY, [ended.ids], touches=())
+                queues |= {row[0] for row in promoted}
+            if any(is_saving for _queue, _is_busy, is_saving in rows):
+                self._wake("economy")  # which of them may start now is the clock's work
             else:
-                self._wake_for_slots({row[0] for row in rows if row[0]})
+                self._wake_for_slots(queues - {None})
         if target == "queued":
             self._wake_for_queues(queue_ids)
         if target == "cancelled" and was_running:

@@ -36,8 +36,8 @@ class LlmGenerationUpkeep(models.AbstractModel):
     def _promote(self):
         """Let the jobs join the line whose time has come, or whose queue is idle."""
         with self._transaction() as upkeep:
-            upkeep._change(sql.PROMOTE)
-            upkeep._change(PROMOTE_ECONOMY)
+            if upkeep._change(sql.PROMOTE) + upkeep._change(PROMOTE_ECONOMY):
+                upkeep._wake()  # this process may have no thread for them
 
     @api.model
     def _next_due(self):

@@ -86,7 +86,7 @@ class Threads(Executor):
     @property
     def load(self):
         """The share of them that are taken, from 0 to 1."""
-        return 1 - self.free / self.slots
+        return 1 - self.free / max(1, self.slots)
 
     def take(self, slots, runner_id, runner_name, queue_ids=None):
         preparation = self._models.get("llm.generation.preparation")

@@ -226,7 +226,7 @@ class Runner(threading.Thread):
         return self._claim(queue_ids) if self._ready.wait(timeout=10.0) else 0
 
     def _claim(self, queue_ids=None):
-        started = 0
+        started, free = 0, None
         with self._claiming:
             # A runner that leaves would sign off with what another thread claims for it.
             while not self._is_over() and (free := (executor := self._executor()).free):
@@ -238,7 +238,12 @@ class Runner(threading.Thread):
                 started += count
                 if count < free:
                     break
-            self._is_full = not self.threads.free
+            # Set before the look: a thread that is freed later wakes, one that is free is seen.
+            self._is_full = True
+            if self.threads.free:
+                self._is_full = False
+                if free == 0:
+                    self.wake()
         self._last_work = time.monotonic() if started else self._last_work
         return started
 

@@ -16,7 +16,8 @@ class Wakeup:
 
     def set(self):
         """Have all queues looked at."""
-        self._is_all = True
+        with self._lock:
+            self._is_all = True
 
     def set_later(self, waits):
         """Have queues looked at after a wait each, which takes the place of an earlier one.

@@ -84,17 +84,24 @@ class TestLlmGenerationEconomy(LlmGenerationCommon):
         self.upkeep._promote()
         self.assertIsNone(self.upkeep._next_due())
 
-    def test_its_end_has_the_next_one_looked_for(self):
+    def test_the_end_of_any_job_has_it_looked_for(self):
         woken, engine_class = [], type(self._engine("engine"))
-        economy, other = self._economy(), self._create_job("queued")
-        self._claim(other)
-        economy.is_delayed = False
-        self._claim(economy)
-        for job, payload in ((other, f"queued:{self.queue.id}"), (economy, "economy")):
+        first, second = self._create_job("running"), self._create_job("running")
+        economy = self._economy()
+        for job, payload in ((first, "economy"), (second, f"queued:{self.queue.id}")):
             woken.clear()
             with self._patched_wake(engine_class, woken):
                 job.action_complete()
             self.assertIn(payload, woken)
+            economy.is_delayed = False  # by now it is in the line
+
+    def test_runners_that_have_a_thread_for_it_hear_that_it_may_start(self):
+        woken, engine_class = [], type(self.upkeep)
+        self._economy()
+        with self._patched_wake(engine_class, woken):
+            self.upkeep._promote()
+            self.upkeep._promote()
+        self.assertEqual(woken, ["queued"])
 
     def _patched_wake(self, engine_class, woken):
         def wake(_engine, payload="queued"):

@@ -96,6 +96,7 @@ class TestLlmGenerationEngine(LlmGenerationCommon):
     def test_a_paused_queue_starts_nothing_until_its_time(self):
         job = self._queued()
         self.queue.paused_until = fields.Datetime.now() + timedelta(minutes=5)
+        self.assertIsNone(self._claim_many()[1], "the clock knows when to look again")
         self.assertEqual(self._process_queue(), 0)
         self.queue.paused_until = fields.Datetime.now() - timedelta(minutes=5)
         self.assertEqual(self._process_queue(), 1)

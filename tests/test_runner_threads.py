@@ -13,13 +13,31 @@ from ..runner import finisher as finisher_module
 from ..runner import thread_lock
 from ..runner.answer import Claim
 from ..runner.call import Call
+from ..runner.executor import Threads
 from ..runner.finisher import Finisher
 from ..runner.listener import Listener, private_connection
 from ..runner.news import News
+from ..runner.runner import Runner
 
 CHANNEL = "llm_generate_job_test"
 #: Never an id of a thread.
 KEY = 2**31 - 7
+
+
+@tagged("post_install", "-at_install")
+class TestRunner(BaseCase):
+    def test_a_thread_that_is_freed_while_none_was_is_noticed(self):
+        runner = Runner("llm_generate_job_test")
+        runner.threads = Mock(free=1)
+        full = patch.object(runner, "_executor", return_value=Mock(free=0))
+        with full, patch.object(runner, "_is_over", return_value=False):
+            runner._claim([7])
+        self.assertEqual(runner._woken.left, 0.0)
+        self.assertIsNone(runner._woken.take(), "all queues: who knows which had a job")
+
+    def test_no_thread_at_all_is_a_full_load(self):
+        self.assertEqual(Threads(None, Mock(), Mock(free=0, size=0)).load, 1)
+        self.assertEqual(Threads(None, Mock(), Mock(free=3, size=4)).load, 0.25)
 
 
 @tagged("post_install", "-at_install")

@@ -35,4 +35,5 @@ PROMOTE_ECONOMY = f"""
             ORDER BY priority, turn, queued_at, id LIMIT idle.slots
             FOR NO KEY UPDATE SKIP LOCKED) job)
     UPDATE llm_generation_job j SET is_delayed = FALSE FROM chosen WHERE j.id = chosen.id
+    RETURNING j.id
 """

@@ -10,9 +10,11 @@ PROMOTE = f"""
         SELECT id FROM llm_generation_job
         WHERE state = 'queued' AND is_delayed IS TRUE AND scheduled_at <= {NOW}
         ORDER BY scheduled_at LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED)
+    RETURNING id
 """
 
-#: Seconds until something is due by the clock, NULL for nothing.
+#: Seconds until something is due by the clock, NULL for nothing. A pause stays due for a second
+#: after its end: that of a short one would be over before anybody looks.
 NEXT_DUE = f"""
     SELECT EXTRACT(EPOCH FROM LEAST(
         (SELECT min(scheduled_at) FROM llm_generation_job
@@ -25,7 +27,7 @@ NEXT_DUE = f"""
          CROSS JOIN LATERAL (
              SELECT FROM llm_generation_job j
              WHERE j.provider_id = q.provider_id AND j.state = 'queued' LIMIT 1) waiting
-         WHERE q.enabled AND q.paused_until > {NOW}),
+         WHERE q.enabled AND q.paused_until > {NOW} - interval '1 second'),
         (SELECT {NOW} FROM ({IDLE}) idle LIMIT 1),
         (SELECT {NOW} FROM llm_generation_job WHERE must_cancel IS TRUE ORDER BY id LIMIT 1),
         (SELECT {NOW} FROM llm_generation_farewell ORDER BY id LIMIT 1)
