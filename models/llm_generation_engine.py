@@ -241,12 +241,13 @@ class LlmGenerationEngine(models.AbstractModel):
             if any(is_busy for _queue, is_busy, _is_saving in rows):
                 promoted = self._change(sql.PROMOTE_BUSY, [ended.ids], touches=())
                 queues |= {row[0] for row in promoted}
+            self._wake_for_slots(queues - {None})
             if any(is_saving for _queue, _is_busy, is_saving in rows):
                 self._wake("economy")  # which of them may start now is the clock's work
-            else:
-                self._wake_for_slots(queues - {None})
         if target == "queued":
             self._wake_for_queues(queue_ids)
+        elif jobs - was_running:
+            self._wake("economy")  # nobody waits any more, perhaps
         if target == "cancelled" and was_running:
             # A provider that cancelled a job itself need not be told.
             external = was_running.filtered("external_job_id")

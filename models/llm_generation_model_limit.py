@@ -39,6 +39,7 @@ class LlmGenerationModelLimit(models.Model):
 
     def write(self, vals):
         before = {limit.id: (limit.model_id, limit.max_concurrent_jobs) for limit in self}
+        queues = self.queue_id
         result = super().write(vals)
         for limit in self:
             model, number = before[limit.id]
@@ -52,7 +53,7 @@ class LlmGenerationModelLimit(models.Model):
                         number=number,
                     )
                 )
-                self.env["llm.generation.engine"]._wake_for_queues(limit.queue_id.ids)
+        self.env["llm.generation.engine"]._wake_for_queues((queues | self.queue_id).ids)
         return result
 
     def unlink(self):

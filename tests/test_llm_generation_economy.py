@@ -88,12 +88,19 @@ class TestLlmGenerationEconomy(LlmGenerationCommon):
         woken, engine_class = [], type(self._engine("engine"))
         first, second = self._create_job("running"), self._create_job("running")
         economy = self._economy()
-        for job, payload in ((first, "economy"), (second, f"queued:{self.queue.id}")):
+        for job, payloads in ((first, ["economy"]), (second, [])):
             woken.clear()
             with self._patched_wake(engine_class, woken):
                 job.action_complete()
-            self.assertIn(payload, woken)
+            self.assertEqual(woken, [f"queued:{self.queue.id}", *payloads])
             economy.is_delayed = False  # by now it is in the line
+
+    def test_the_end_of_what_only_waited_has_it_looked_for(self):
+        woken, waiting = [], self._create_job("queued")
+        self._economy()
+        with self._patched_wake(type(self._engine("engine")), woken):
+            waiting.action_cancel()
+        self.assertEqual(woken, ["economy"])
 
     def test_runners_that_have_a_thread_for_it_hear_that_it_may_start(self):
         woken, engine_class = [], type(self.upkeep)

@@ -23,12 +23,16 @@ class TestWakeup(BaseCase):
         self.assertEqual(self.wakeup.left, float("inf"))
 
     def test_whatever_else_is_heard_is_about_all(self):
-        for payload in ("slot:", "queued", "queued:", "webhook", "cancel:7", "economy:7"):
+        for payload in ("slot:", "queued", "queued:", "webhook", "cancel:7"):
             with self.subTest(payload=payload):
                 self.wakeup.hear("queued:7")
                 self.wakeup.hear(payload)
                 self.assertIsNone(self.wakeup.take())
                 self.assertEqual(self.wakeup.left, float("inf"))
+
+    def test_what_the_clock_decides_is_not_looked_at(self):
+        self.wakeup.hear("economy")
+        self.assertEqual(self.wakeup.left, float("inf"))
 
     def test_what_is_for_later_waits_for_its_time(self):
         self.wakeup.set_later({7: 0.5, 8: 2.0})

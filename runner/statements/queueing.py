@@ -135,18 +135,18 @@ READ_SURROUNDINGS = """
 """
 
 #: The jobs whose attempts may still end them.
-_STILL_COUNT = """
-    SELECT j.id{more} FROM llm_generation_job j
+CLAIMED = """
+    FROM llm_generation_job j
     JOIN unnest(%s::int[], %s::int[]) AS claim (job_id, token)
       ON claim.job_id = j.id AND claim.token = COALESCE(j.attempt_token, 0)
     WHERE j.state = 'running'
     ORDER BY j.id
 """
-STILL_COUNT = _STILL_COUNT.format(more="")
+STILL_COUNT = f"SELECT j.id {CLAIMED}"
 
 #: The same, locked, with their columns as they are then. Waits for whoever is changing one just
 #: now; in the order of the ids, so that two that wait for each other's jobs cannot be.
-FENCE = _STILL_COUNT.format(more=", {columns}") + " FOR NO KEY UPDATE OF j"
+FENCE = f"SELECT j.id, {{columns}} {CLAIMED} FOR NO KEY UPDATE OF j"
 
 #: The same without those that somebody is changing just now.
 FENCE_FREE = f"{FENCE} SKIP LOCKED"

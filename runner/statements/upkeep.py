@@ -13,8 +13,8 @@ PROMOTE = f"""
     RETURNING id
 """
 
-#: Seconds until something is due by the clock, NULL for nothing. A pause stays due for a second
-#: after its end: that of a short one would be over before anybody looks.
+#: Seconds until something is due by the clock, NULL for nothing. A pause stays due for half a
+#: second after its end: that of a short one would be over before anybody looks.
 NEXT_DUE = f"""
     SELECT EXTRACT(EPOCH FROM LEAST(
         (SELECT min(scheduled_at) FROM llm_generation_job
@@ -27,7 +27,7 @@ NEXT_DUE = f"""
          CROSS JOIN LATERAL (
              SELECT FROM llm_generation_job j
              WHERE j.provider_id = q.provider_id AND j.state = 'queued' LIMIT 1) waiting
-         WHERE q.enabled AND q.paused_until > {NOW} - interval '1 second'),
+         WHERE q.enabled AND q.paused_until > {NOW} - interval '0.5 seconds'),
         (SELECT {NOW} FROM ({IDLE}) idle LIMIT 1),
         (SELECT {NOW} FROM llm_generation_job WHERE must_cancel IS TRUE ORDER BY id LIMIT 1),
         (SELECT {NOW} FROM llm_generation_farewell ORDER BY id LIMIT 1)
