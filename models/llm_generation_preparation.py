@@ -86,13 +86,8 @@ class LlmGenerationPreparation(models.AbstractModel):
     @ormcache("model")
     def _kept_names(self, model):
         """Return the fields whose values go with a brief: what any owner of it may read."""
-        contextual, fields_ = self.pool.field_depends_context, self.env[model]._fields
-        return [
-            name
-            for name in self._columns(model)
-            if not (fields_[name].groups or fields_[name].translate)
-            and fields_[name] not in contextual
-        ]
+        fields_ = self.env[model]._fields
+        return [name for name in self._plain_columns(model) if not fields_[name].groups]
 
     @api.model
     def _earlier_tries(self, jobs):
