@@ -208,6 +208,8 @@ class LlmGenerationEngine(models.AbstractModel):
         """
         if not self._is_inline():
             runner = pool.ensure(self.env.cr.dbname)
+            if runner is None:
+                return 0
             if "cron_id" in self.env.context:
                 # Its transaction is open: it must not last until a new runner is ready.
                 runner.wake()

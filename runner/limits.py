@@ -10,6 +10,8 @@ HEARTBEAT, LIFE_SIGN = 10.0, 45.0
 LINGER = 60.0
 #: Seconds that a stopping server's calls have to end by themselves.
 GRACE = 20.0
+#: Seconds that it then waits for what they leave to be given back.
+FAREWELL = 5.0
 #: Seconds between looks at whether the server is going down.
 GLANCE = 1.0
 #: Seconds between looks at whether modules or caches changed.

@@ -4,15 +4,19 @@ import contextlib
 import ctypes
 import os
 import threading
+import time
 
 from odoo.service import server
 from odoo.tools import config
+
+from . import limits
 
 #: Parameter of glibc's mallopt(3).
 M_ARENA_MAX = -8
 
 _runners = {}
 _guard = threading.Lock()
+_stopping = threading.Event()
 
 
 def is_running(dbname):
@@ -33,14 +37,17 @@ def look_at(dbname, queue_ids):
 
 
 def ensure(dbname):
-    """Return this process's runner for the database, starting one if there is none."""
+    """Return this process's runner for the database, starting one if there is none.
+
+    A process that ends starts none: this returns None then.
+    """
     # Not at the top: the models import this module, and the runner needs their registry.
     from .runner import Runner  # noqa: PLC0415
 
     key = (os.getpid(), dbname)
     with _guard:
         runner = _runners.get(key)
-        if runner is None:
+        if runner is None and not _stopping.is_set():
             _spare_address_space()
             runner = Runner(dbname)
             runner.start()  # which may fail for lack of memory
@@ -59,6 +66,7 @@ def starts_by_itself():
         and server.server.httpd is not None
         and config["max_cron_threads"] > 0
         and not config["test_enable"]
+        and not _stopping.is_set()
     )
 
 
@@ -81,9 +89,23 @@ def retire(runner):
 
 
 def stop_all():
-    """Ask the runners of this process to end."""
-    for runner in list(_runners.values()):
-        runner.stop()
+    """Ask the runners of this process to end, and wait until they have.
+
+    A threaded server closes its database connections next, also those in use: what a call is
+    just writing would be lost, and with it an answer that is paid for. One that reloads itself
+    ends its threads at once.
+    """
+    with _guard:  # whoever starts a runner just now
+        _stopping.set()
+    threads = [thread for threads_of in ENDING for thread in list(threads_of())]
+    for thread in threads:
+        thread.stop()
+    deadline = time.monotonic() + limits.GRACE + limits.FAREWELL
+    while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
+        time.sleep(0.05)  # a join() would not hear a second signal, which ends the process at once
 
 
+#: What gives threads of this process to stop as the server ends, each with a `stop()` that does
+#: not wait.
+ENDING = [_runners.values]
 server.CommonServer.on_stop(stop_all)

@@ -51,6 +51,7 @@ from . import test_llm_thread_hook
 from . import test_pace
 from . import test_pause
 from . import test_people_tours
+from . import test_pool
 from . import test_ratelimit
 from . import test_readme
 from . import test_res_config_settings

@@ -53,6 +53,13 @@ class TestCrons(LlmGenerationCommon, CronMixinCase):
             ensure.return_value.wake.assert_called_once_with()
             ensure.return_value.claim.assert_not_called()
 
+    def test_a_server_that_ends_processes_nothing(self):
+        queues = self.env["llm.generation.queue"].with_context(generation_inline=False)
+        job = self._create_job("queued")
+        with patch.object(pool, "ensure", return_value=None):
+            self.assertEqual(queues._process_all_queues(), 0)
+        self.assertEqual(job.state, "queued")
+
     def test_check_jobs_ends_what_the_provider_has_ended(self):
         job = self._create_job("queued")
         self._process_queue()

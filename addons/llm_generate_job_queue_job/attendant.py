@@ -10,10 +10,9 @@ import time
 
 import psycopg2
 
-from odoo.service import server
-
 from odoo.addons.llm_generate_job.const import RUNNER_CHANNEL
 from odoo.addons.llm_generate_job.runner import limits as runner_limits
+from odoo.addons.llm_generate_job.runner import pool
 from odoo.addons.llm_generate_job.runner.call import Calls
 from odoo.addons.llm_generate_job.runner.http_errors import traceback_of
 from odoo.addons.llm_generate_job.runner.listener import Listener
@@ -159,10 +158,4 @@ def _forget(attendant):
         return True
 
 
-def stop_all():
-    """Ask the attendants of this process to end."""
-    for attendant in list(_attendants.values()):
-        attendant.stop()
-
-
-server.CommonServer.on_stop(stop_all)
+pool.ENDING.append(_attendants.values)

@@ -53,7 +53,7 @@ def queue_jobs(lab, mode, database):
     found = {}
     for kind, service in (("chats", "faultchat"), ("sync", "fault")):
         group = f"{mode}-{kind}"
-        lab.fake.order(group=group, match="short", delay=10, pieces=6)
+        lab.fake.order(group=group, match="short", delay=10, pieces=200)
         lab.fake.order(group=group, match="long", delay=300)
         found[group] = lab.add_provider(group, service, database=database, max_concurrent_jobs=6)
         lab.add_jobs(found[group], KEYS, database=database)
