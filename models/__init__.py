@@ -24,10 +24,10 @@ from . import llm_generation_completion
 from . import llm_generation_spending
 from . import llm_generation_budget
 from . import llm_generation_reservation
-from . import llm_generation_reading
 from . import llm_generation_claim
 from . import llm_generation_figures
 from . import llm_generation_dashboard
+from . import llm_generation_reading
 from . import llm_generation_preparation
 from . import llm_generation_verdict
 from . import llm_generation_conclusion

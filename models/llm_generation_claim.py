@@ -17,7 +17,7 @@ class LlmGenerationClaim(models.AbstractModel):
 
     _name = "llm.generation.claim"
     _description = "LLM Generation Claim"
-    _inherit = ["llm.generation.reading"]
+    _inherit = ["llm.generation.engine"]
 
     @api.model
     def _claim(self, slots, runner_id=None, runner_name=None, queue_ids=None):
@@ -71,7 +71,6 @@ class LlmGenerationClaim(models.AbstractModel):
             "runner": runner_id,
             "runner_name": runner_name,
         }
-        statement = self._claim_statement()
         claims, rows = [], True
         # Behind the jobs of a model that has just reached its limit, others may wait that can
         # start: each turn leaves out the models that are full by now.
@@ -82,12 +81,12 @@ class LlmGenerationClaim(models.AbstractModel):
                 "request_level": levels["requests"],
                 "token_level": levels["tokens"],
             }
-            rows = self._change(statement, params, touches=())  # nothing of them was read here
+            rows = self._change(sql.CLAIM, params, touches=())  # nothing of them was read here
             spent = sum(row[3] or 0 for row in rows)
             levels["requests"] -= len(rows)
             levels["tokens"] -= spent
             tokens = None if tokens is None else tokens - spent
-            claims += [Claim(*row[:3], row[4:]) for row in rows]
+            claims += [Claim(*row[:3]) for row in rows]
         return claims, self._bucket_wait(levels, *per_minute)
 
     @api.model

@@ -240,14 +240,11 @@ class LlmGenerationEngine(models.AbstractModel):
             # A job that found its thread busy did not make it free.
             ended = was_running.filtered(lambda job: (target, job.error_type) != ("queued", "busy"))
             queues = {row[0] for row in rows}
-            if target == "completed" and any(is_refused for *_others, is_refused in rows):
-                params = [was_running.provider_id.ids]
-                self._change(sql.PROVIDERS_WORK, params, touches=["llm.generation.queue"])
-            if any(is_busy for _queue, is_busy, *_others in rows):
+            if any(is_busy for _queue, is_busy, _is_saving in rows):
                 promoted = self._change(sql.PROMOTE_BUSY, [ended.ids], touches=())
                 queues |= {row[0] for row in promoted}
             self._wake_for_slots(queues - {None})
-            if any(is_saving for _queue, _is_busy, is_saving, _is_refused in rows):
+            if any(is_saving for _queue, _is_busy, is_saving in rows):
                 self._wake("economy")  # which of them may start now is the clock's work
         if target == "queued":
             self._wake_for_queues(queue_ids)

@@ -18,7 +18,7 @@ class LlmGenerationPreparation(models.AbstractModel):
 
     _name = "llm.generation.preparation"
     _description = "LLM Generation Preparation"
-    _inherit = ["llm.generation.claim"]
+    _inherit = ["llm.generation.claim", "llm.generation.reading"]
 
     @api.model
     def _take(self, slots, runner_id, runner_name, queue_ids=None):
@@ -38,7 +38,7 @@ class LlmGenerationPreparation(models.AbstractModel):
 
     def _briefs(self, claims):
         claim_of = {claim.job_id: claim for claim in claims}
-        jobs = self._read_all(claims)
+        jobs = self._read_all(list(claim_of))
         earlier = self._earlier_tries(jobs)
         briefs = []
         for (user, _company), mine in jobs.grouped(lambda j: (j.user_id, j.company_id)).items():
@@ -65,18 +65,15 @@ class LlmGenerationPreparation(models.AbstractModel):
         return briefs
 
     @api.model
-    def _read_all(self, claims):
+    def _read_all(self, ids):
         """Return those of the jobs that exist, in their order; what follows reads from the cache.
 
-        What a claim has read is not read again: between a claim and its call, each statement costs
-        time that somebody waits. Of others one statement a model, and one in all for a few jobs.
+        One statement a model, and one in all for a few jobs: between a claim and its call, each
+        costs time that somebody waits.
         """
-        ids = [claim.job_id for claim in claims]
         jobs = self.env["llm.generation.job"].browse(ids)
-        self._remember_surroundings([c.surroundings for c in claims if c.surroundings])
-        others = [claim.job_id for claim in claims if not claim.surroundings]
-        if 0 < len(others) <= FEW:
-            self._read_surroundings(others)
+        if len(ids) <= FEW:
+            self._read_surroundings(ids)
         jobs.fetch(self._columns(jobs._name))
         exist = jobs._fields["state"]._get_cache(jobs.env)
         jobs = jobs.browse(job_id for job_id in ids if job_id in exist)

@@ -26,14 +26,10 @@ class LlmGenerationReading(models.AbstractModel):
     @api.model
     def _read_surroundings(self, ids):
         """Read jobs with their threads, models and providers."""
-        self._remember_surroundings(self._select(self._surroundings_statement()[0], [ids]))
-
-    @api.model
-    def _remember_surroundings(self, rows):
-        """Put rows of READ_SURROUNDINGS into the cache."""
+        statement, columns = self._surroundings_statement()
+        rows = self._select(statement, [ids])
         if not rows:
             return
-        columns = self._surroundings_statement()[1]
         end = len(READ_MODELS)
         for place, model in enumerate(READ_MODELS):
             count = len(columns[model])
@@ -56,12 +52,7 @@ class LlmGenerationReading(models.AbstractModel):
     def _surroundings_statement(self):
         columns = {model: self._plain_columns(model) for model in READ_MODELS}
         names = (f'{READ_MODELS[model]}."{name}"' for model in columns for name in columns[model])
-        names = ", ".join(names)
-        return sql.READ_SURROUNDINGS.format(columns=names), columns, sql.CLAIM.format(columns=names)
-
-    @api.model
-    def _claim_statement(self):
-        return self._surroundings_statement()[2]
+        return sql.READ_SURROUNDINGS.format(columns=", ".join(names)), columns
 
     @api.model
     @ormcache()

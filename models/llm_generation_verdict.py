@@ -116,11 +116,15 @@ class LlmGenerationVerdict(models.AbstractModel):
 
     @api.model
     def _complete(self, jobs, answers):
+        provider_ids = jobs.provider_id.ids
         for job in jobs:
             if values := self._values_of(job, answers[job.id]):
                 job.write(values)
         # One move for all of them: what follows from it costs the same for one as for many.
         jobs._set_state("completed", progress=100.0, error_type=False, error_message=False)
+        if jobs:
+            touches = ["llm.generation.queue"]
+            self._change(sql.PROVIDERS_WORK, [provider_ids], touches=touches)
 
     @api.model
     def _values_of(self, job, answer):

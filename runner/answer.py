@@ -26,8 +26,6 @@ class Claim:
     token: int
     #: Whether the job's owner was not archived at the claim; None where nobody looked.
     owner_is_active: bool | None = field(default=None, compare=False)
-    #: The job and its surroundings as they were at the claim, a row of READ_SURROUNDINGS.
-    surroundings: tuple | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,7 @@ from .common import LlmGenerationCommon
 
 #: Statements between a commit that queues a job, or many, and the call, savepoints of the test
 #: aside.
-TAKE = 2
-#: Statements that read what is known of jobs that others have claimed.
-PREPARE_FEW, PREPARE_MANY = 1, 4
+TAKE_FEW, TAKE_MANY = 3, 6
 
 
 class TestStatementCounts(LlmGenerationCommon):
@@ -47,19 +45,7 @@ class TestStatementCounts(LlmGenerationCommon):
     def test_many_jobs_are_taken_with_few_statements(self):
         self._take(2)  # fills the caches of the registry
         counts = [self._take(number)[0] for number in (1, FEW, FEW + 1)]
-        self.assertEqual(counts, [TAKE, TAKE, TAKE])
-
-    def test_what_is_claimed_elsewhere_is_read_with_few_statements(self):
-        self._take(2)
-        counts = []
-        for number in (1, FEW, FEW + 1):
-            _count, briefs = self._take(number)
-            claims = [Claim(brief.claim.job_id, brief.claim.token, True) for brief in briefs]
-            preparation = self.env["llm.generation.preparation"]
-            count, again = self._statements(preparation._prepare, claims)
-            self.assertEqual([one.values for one in again], [one.values for one in briefs])
-            counts.append(count)
-        self.assertEqual(counts, [PREPARE_FEW, PREPARE_FEW, PREPARE_MANY])
+        self.assertEqual(counts, [TAKE_FEW, TAKE_FEW, TAKE_MANY])
 
     def test_a_single_job_is_read_as_many_are(self):
         _count, (alone,) = self._take(1)

@@ -16,9 +16,6 @@ HAS_JOB = """(
      LIMIT 1) IS NOT NULL)
 """
 
-#: The ids and columns of a job and of what it refers to. Which columns is only known at run time.
-SURROUNDINGS = "j.id, t.id, m.id, p.id, {columns}"
-
 #: Queues with a job that may start. The order is random, so that no queue is always last.
 READY_QUEUES = f"""
     SELECT q.id
@@ -61,8 +58,7 @@ SETTLE_BUCKET = """
 """
 
 #: queued -> running. Takes the head of the queue, up to the free slots, those of models with a
-#: limit of their own, and the token budget; notes what is left of the bucket for others. Returns
-#: what the calls need to know: a statement of its own for that takes longer to plan.
+#: limit of their own, and the token budget; notes what is left of the bucket for others.
 CLAIM = f"""
     WITH free AS (
         SELECT LEAST(%(slots)s, %(limit)s - count(*)) AS slots
@@ -122,16 +118,15 @@ CLAIM = f"""
         next_poll_at = NULL,
         result_expires_at = NULL,
         is_hinted = FALSE
-    FROM attempt, llm_thread t, llm_model m, llm_provider p
+    FROM attempt
     WHERE j.id = attempt.job_id
-      AND t.id = j.thread_id AND m.id = j.model_id AND p.id = j.provider_id
     RETURNING j.id, attempt.id, (SELECT active FROM res_users u WHERE u.id = j.user_id),
-        j.estimated_tokens, {SURROUNDINGS}
+        j.estimated_tokens
 """
 
 #: Jobs and what they refer to.
-READ_SURROUNDINGS = f"""
-    SELECT {SURROUNDINGS}
+READ_SURROUNDINGS = """
+    SELECT j.id, t.id, m.id, p.id, {columns}
     FROM llm_generation_job j
     JOIN llm_thread t ON t.id = j.thread_id
     JOIN llm_model m ON m.id = j.model_id
@@ -244,9 +239,8 @@ PROMOTE_BUSY = """
                WHERE q.provider_id = llm_generation_job.provider_id)
 """
 
-#: Returns the queues that have a free slot now, whether any job found its thread busy, whether
-#: economy jobs wait for this queue to be idle, and whether its provider refuses our account:
-#: mostly there are none at all.
+#: Returns the queues that have a free slot now, whether any job found its thread busy, and whether
+#: economy jobs wait for this queue to be idle: mostly there are none at all.
 CLOSE_ATTEMPTS = f"""
     UPDATE llm_generation_attempt a
     SET outcome = %(outcome)s,
@@ -262,7 +256,5 @@ CLOSE_ATTEMPTS = f"""
         EXISTS (SELECT FROM llm_generation_job
                 WHERE state = 'queued' AND is_delayed IS TRUE AND error_type = 'busy'),
         (SELECT 1 FROM llm_generation_job
-         WHERE provider_id = j.provider_id AND {SAVING} LIMIT 1) IS NOT NULL,
-        EXISTS (SELECT FROM llm_generation_queue q
-                WHERE q.provider_id = j.provider_id AND q.refused_by IS NOT NULL)
+         WHERE provider_id = j.provider_id AND {SAVING} LIMIT 1) IS NOT NULL
 """
