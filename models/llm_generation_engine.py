@@ -1,5 +1,6 @@
 import contextlib
 import functools
+from datetime import timedelta
 
 from odoo import SUPERUSER_ID, api, fields, models, modules
 from odoo.tools import split_every
@@ -16,6 +17,8 @@ from ..runner.statements import queueing as sql
 
 #: Jobs that one call of the inline mode runs at most, so that a job which queues itself ends.
 INLINE_LIMIT = 1000
+#: Until the scheduled action comes again, to whoever gets it, where a server that ends has got it.
+PASSED_ON = timedelta(seconds=5)
 #: What computes figures that follow from the states of jobs, by model.
 FIGURES = {
     "llm.generation.queue": "_compute_figures",
@@ -209,6 +212,8 @@ class LlmGenerationEngine(models.AbstractModel):
         if not self._is_inline():
             runner = pool.ensure(self.env.cr.dbname)
             if runner is None:
+                if "cron_id" in self.env.context:  # another server is to look instead
+                    self._pump_cron()._trigger(fields.Datetime.now() + PASSED_ON)
                 return 0
             if "cron_id" in self.env.context:
                 # Its transaction is open: it must not last until a new runner is ready.

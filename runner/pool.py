@@ -39,15 +39,17 @@ def look_at(dbname, queue_ids):
 def ensure(dbname):
     """Return this process's runner for the database, starting one if there is none.
 
-    A process that ends starts none: this returns None then.
+    None in a process that ends: it takes no more jobs.
     """
     # Not at the top: the models import this module, and the runner needs their registry.
     from .runner import Runner  # noqa: PLC0415
 
     key = (os.getpid(), dbname)
     with _guard:
+        if _stopping.is_set():
+            return None
         runner = _runners.get(key)
-        if runner is None and not _stopping.is_set():
+        if runner is None:
             _spare_address_space()
             runner = Runner(dbname)
             runner.start()  # which may fail for lack of memory
@@ -80,6 +82,11 @@ def _spare_address_space():
         ctypes.CDLL("libc.so.6").mallopt(ctypes.c_int(M_ARENA_MAX), ctypes.c_int(2))
 
 
+def is_stopping():
+    """Return whether this process ends."""
+    return _stopping.is_set()
+
+
 def retire(runner):
     """Forget a runner: from now on the next job starts another one."""
     with _guard:
@@ -102,7 +109,10 @@ def stop_all():
         thread.stop()
     deadline = time.monotonic() + limits.GRACE + limits.FAREWELL
     while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
-        time.sleep(0.05)  # a join() would not hear a second signal, which ends the process at once
+        # A join() would not hear a second SIGTERM, which ends the process at once; a second SIGHUP
+        # only raises this, and would end what is to reload.
+        with contextlib.suppress(KeyboardInterrupt):
+            time.sleep(0.05)
 
 
 #: What gives threads of this process to stop as the server ends, each with a `stop()` that does

@@ -56,9 +56,15 @@ class TestCrons(LlmGenerationCommon, CronMixinCase):
     def test_a_server_that_ends_processes_nothing(self):
         queues = self.env["llm.generation.queue"].with_context(generation_inline=False)
         job = self._create_job("queued")
+        triggers = self.env["ir.cron.trigger"].sudo()
+        before = triggers.search([])
         with patch.object(pool, "ensure", return_value=None):
             self.assertEqual(queues._process_all_queues(), 0)
+            self.assertFalse(triggers.search([]) - before)
+            self.assertEqual(queues.with_context(cron_id=1)._process_all_queues(), 0)
         self.assertEqual(job.state, "queued")
+        [passed_on] = triggers.search([]) - before
+        self.assertEqual(passed_on.cron_id, self.env.ref("llm_generate_job.ir_cron_process_queues"))
 
     def test_check_jobs_ends_what_the_provider_has_ended(self):
         job = self._create_job("queued")

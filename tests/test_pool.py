@@ -54,6 +54,20 @@ class TestPool(BaseCase):
             self.assertIsNone(pool.ensure("llm_generate_job_no_such_database"))
         runner.assert_not_called()
 
+    def test_a_second_sighup_does_not_end_what_is_to_reload(self):
+        thread = Stoppable(0.3)
+        thread.start()
+        sleep, signals, waiting = time.sleep, [KeyboardInterrupt], threading.current_thread()
+
+        def interrupted(seconds):
+            if signals and threading.current_thread() is waiting:
+                raise signals.pop()
+            sleep(seconds)
+
+        with patch.object(pool.time, "sleep", interrupted):
+            self._stop_all([thread])
+        self.assertFalse(signals or thread.is_alive())
+
     def test_without_a_runner_of_its_own_it_leaves_the_jobs_to_others(self):
         server = patch.multiple(pool.server, server=Mock(), ThreadedServer=Mock)
         config = patch.object(pool, "config", {"max_cron_threads": 1, "test_enable": False})

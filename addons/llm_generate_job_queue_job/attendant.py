@@ -120,7 +120,7 @@ class Attendant(threading.Thread):
 def attend(dbname, claim, provider_id):
     """Yield this process's attendant and the call of a claim, None for a claim that it has.
 
-    :raise TimeoutError: where the attendant gets no connection to the database
+    :raise TimeoutError: where the attendant gets no connection to the database, or the process ends
     """
     attendant, call = _note(dbname, claim, provider_id)
     if call is None:
@@ -139,6 +139,8 @@ def _note(dbname, claim, provider_id):
     with _guard:
         attendant = _attendants.get(key)
         if attendant is None:
+            if pool.is_stopping():  # nobody would wait for it
+                raise TimeoutError
             attendant = Attendant(dbname)
             attendant.start()  # which may fail for lack of memory
             _attendants[key] = attendant

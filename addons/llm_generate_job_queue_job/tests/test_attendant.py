@@ -213,6 +213,13 @@ class TestAttendant(test_concurrency.TestConcurrency):
                 attendant._keep_house(listener)
             self.assertNotEqual(attendant.runner_id, first)
 
+    def test_in_a_server_that_ends_nothing_begins(self):
+        attended = attendant_module.attend(self.dbname, Claim(1, 1), self.provider_id)
+        stopping = patch.object(attendant_module.pool, "is_stopping", return_value=True)
+        with stopping, self.assertRaises(TimeoutError), attended:
+            self.fail("it was begun")
+        self.assertFalse(attendant_module._attendants)
+
     def test_without_a_connection_a_worker_begins_nothing(self):
         claim = Claim(1, 1)
         failing = patch.object(attendant_module, "Listener", side_effect=ConnectionError)
