@@ -211,15 +211,14 @@ class LlmGenerationEngine(models.AbstractModel):
         """
         if not self._is_inline():
             runner = pool.ensure(self.env.cr.dbname)
-            if runner is None:
-                if "cron_id" in self.env.context:  # another server is to look instead
-                    self._pump_cron()._trigger(fields.Datetime.now() + PASSED_ON)
-                return 0
-            if "cron_id" in self.env.context:
+            if "cron_id" not in self.env.context:
+                return runner.claim(queues.ids) if runner else 0
+            if runner:
                 # Its transaction is open: it must not last until a new runner is ready.
                 runner.wake()
-                return 0
-            return runner.claim(queues.ids)
+            else:  # another server is to look instead
+                self._pump_cron()._trigger(fields.Datetime.now() + PASSED_ON)
+            return 0
         self.env["llm.generation.upkeep"]._promote()
         started = 0
         while started < INLINE_LIMIT:

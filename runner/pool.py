@@ -24,6 +24,11 @@ def is_running(dbname):
     return (os.getpid(), dbname) in _runners
 
 
+def is_stopping():
+    """Return whether this process ends, and takes no more jobs."""
+    return _stopping.is_set()
+
+
 def outbox(dbname):
     """Return where this process's runner takes its news from, None where there is no runner."""
     runner = _runners.get((os.getpid(), dbname))
@@ -39,14 +44,14 @@ def look_at(dbname, queue_ids):
 def ensure(dbname):
     """Return this process's runner for the database, starting one if there is none.
 
-    None in a process that ends: it takes no more jobs.
+    None in a process that ends: see `is_stopping()`.
     """
     # Not at the top: the models import this module, and the runner needs their registry.
     from .runner import Runner  # noqa: PLC0415
 
     key = (os.getpid(), dbname)
     with _guard:
-        if _stopping.is_set():
+        if is_stopping():
             return None
         runner = _runners.get(key)
         if runner is None:
@@ -68,7 +73,7 @@ def starts_by_itself():
         and server.server.httpd is not None
         and config["max_cron_threads"] > 0
         and not config["test_enable"]
-        and not _stopping.is_set()
+        and not is_stopping()
     )
 
 
@@ -80,11 +85,6 @@ def _spare_address_space():
     """
     with contextlib.suppress(OSError, AttributeError):  # another libc has no such thing
         ctypes.CDLL("libc.so.6").mallopt(ctypes.c_int(M_ARENA_MAX), ctypes.c_int(2))
-
-
-def is_stopping():
-    """Return whether this process ends."""
-    return _stopping.is_set()
 
 
 def retire(runner):

@@ -1,3 +1,4 @@
+import os
 import threading
 import time
 from unittest.mock import Mock, patch
@@ -53,6 +54,13 @@ class TestPool(BaseCase):
         with patch("odoo.addons.llm_generate_job.runner.runner.Runner") as runner:
             self.assertIsNone(pool.ensure("llm_generate_job_no_such_database"))
         runner.assert_not_called()
+
+    def test_a_server_that_ends_has_no_use_for_the_runner_it_still_has(self):
+        runner = Mock(dbname="llm_generate_job_no_such_database")
+        with patch.dict(pool._runners, {(os.getpid(), runner.dbname): runner}):
+            self.assertIs(pool.ensure(runner.dbname), runner)
+            self._stop_all([])
+            self.assertIsNone(pool.ensure(runner.dbname))
 
     def test_a_second_sighup_does_not_end_what_is_to_reload(self):
         thread = Stoppable(0.3)
