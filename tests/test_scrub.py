@@ -29,7 +29,9 @@ SECRETS = (
     "AIzaSyA", "1234567890",
 )  # fmt: skip
 #: As PostgreSQL says it.
-REFUSED_ROW = "violates\nDETAIL:  Failing row contains (my prompt,\n\tits end)."
+REFUSED_ROW = (
+    "violates\nLINE 1: VALUES ('a prompt')\nDETAIL:  Failing row contains (my prompt,\n\tits end)."
+)
 HARMLESS = (
     "Basic functionality is missing.",
     "The token limit of 4096 was reached; the key is to ask for less.",
@@ -81,6 +83,7 @@ class TestScrub(BaseCase):
         error.__cause__ = ValueError(REFUSED_ROW)
         text = traceback_of(error, KEYS[0])
         self.assertNotIn("my prompt", text)
+        self.assertNotIn("a prompt", text)
         self.assertNotIn("its end", text)
         self.assertNotIn(KEYS[0], text)
         self.assertIn("RuntimeError: [hidden]", text)
