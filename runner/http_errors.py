@@ -32,7 +32,11 @@ CONTENT_CODES = frozenset({
     "moderation_blocked",
 })
 #: What PostgreSQL adds to the sentence of an error, up to the next exception of a traceback.
-ROW_RE = re.compile(r"\n(?:DETAIL|CONTEXT|LINE \d+):.*?(?=\n\n|\Z)", re.DOTALL)
+ROW_RE = re.compile(
+    r"\n(?:DETAIL|CONTEXT|QUERY|LINE \d+):.*?"
+    r"(?=\n\n(?:During handling of|The above exception)|\Z)",
+    re.DOTALL,
+)
 DURATION_RE = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 

@@ -28,10 +28,13 @@ SECRETS = (
     "eyJhbGciOiJIUzI1NiJ9", "c2lnbmF0dXJl9", "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI",
     "AIzaSyA", "1234567890",
 )  # fmt: skip
-#: As PostgreSQL says it.
-REFUSED_ROW = (
-    "violates\nLINE 1: VALUES ('a prompt')\nDETAIL:  Failing row contains (my prompt,\n\tits end)."
-)
+#: As PostgreSQL says it: what is told, and what has the row.
+REFUSED_ROWS = {
+    "violates": "DETAIL:  Failing row contains (my prompt,\n\n\tits end).",
+    "invalid input": "LINE 1: INSERT INTO a VALUES ('my prompt, its end')\n        ^",
+    "out of range": "CONTEXT:  unnamed parameter $1 = 'my prompt, its end'",
+    "no such function": "QUERY:  SELECT f('my prompt, its end')",
+}
 HARMLESS = (
     "Basic functionality is missing.",
     "The token limit of 4096 was reached; the key is to ask for less.",
@@ -79,12 +82,13 @@ class TestScrub(BaseCase):
                     self.assertEqual(said, text.replace(key, "[hidden]"))
 
     def test_the_log_does_not_tell_the_row_that_was_refused(self):
-        error = RuntimeError(f"Bearer {KEYS[0]}")
-        error.__cause__ = ValueError(REFUSED_ROW)
-        text = traceback_of(error, KEYS[0])
-        self.assertNotIn("my prompt", text)
-        self.assertNotIn("a prompt", text)
-        self.assertNotIn("its end", text)
-        self.assertNotIn(KEYS[0], text)
-        self.assertIn("RuntimeError: [hidden]", text)
-        self.assertIn("ValueError: violates", text)
+        for sentence, row in REFUSED_ROWS.items():
+            error = RuntimeError(f"Bearer {KEYS[0]}")
+            error.__cause__ = ValueError(f"{sentence}\n{row}")
+            text = traceback_of(error, KEYS[0])
+            with self.subTest(sentence):
+                self.assertNotIn("my prompt", text)
+                self.assertNotIn("its end", text)
+                self.assertNotIn(KEYS[0], text)
+                self.assertIn("RuntimeError: [hidden]", text)
+                self.assertIn(f"ValueError: {sentence}", text)

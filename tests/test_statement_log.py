@@ -1,29 +1,54 @@
 import logging
+import threading
 
 import psycopg2
 
 from odoo.tests import BaseCase, TransactionCase, tagged
 
-from ..runner.statement_log import StatementFilter, without_values
+from ..runner.statement_log import RUNNER_THREADS, StatementFilter, without_values
 
 PROMPT = "what only I should know"
 #: A statement with a text, and what is told of it.
 STATEMENTS = {
     f"INSERT INTO a VALUES (7, '{PROMPT}')": "INSERT INTO a VALUES (7, '…')",
     f"SELECT E'it\\'s {PROMPT}', 'x'": "SELECT '…', '…'",
+    f"SELECT e'it''s \\\\', '{PROMPT}'": "SELECT '…', '…'",
+    f"SELECT E'cut off {PROMPT}\\": "SELECT '…'",
+    f"SELECT E'cut off {PROMPT}": "SELECT '…'",
     f"SELECT 'it''s {PROMPT}', 1": "SELECT '…', 1",
     f"SELECT '\\', '{PROMPT}'": "SELECT '…', '…'",
+    f"SELECT name'\\', '{PROMPT}'": "SELECT name'…', '…'",
     f"SELECT 'multi\nline {PROMPT}'": "SELECT '…'",
     f"SELECT 'cut off {PROMPT}": "SELECT '…'",
+    f"SELECT $$it's {PROMPT}$$, $a$it's {PROMPT}$a$, 'x'": "SELECT '…', '…', '…'",
     f"SELECT 1 -- it's one\n, '{PROMPT}'": "SELECT 1 -- it's one\n, '…'",
+    f"SELECT 1 -- it's one\r, '{PROMPT}'": "SELECT 1 -- it's one\r, '…'",
     f"SELECT /* it's */ '{PROMPT}'": "SELECT /* it's */ '…'",
     f"SELECT \"it's\", '{PROMPT}'": "SELECT \"it's\", '…'",
     "UPDATE a SET b = %s": "UPDATE a SET b = %s",
 }
+#: Where prompts, answers, files, keys and tokens are, and what is about them on the way.
+TABLES = (
+    "llm_provider", "llm_generation_job", "LLM_THREAD", "mail_message", "mail_tracking_value",
+    "ir_attachment", "bus_bus", "ir_act_server", "ir_config_parameter", "res_config_settings",
+)  # fmt: skip
 
 
-def _record(message, *args):
-    return logging.LogRecord("odoo.sql_db", logging.ERROR, __file__, 1, message, args, None)
+class RefusedError(Exception):
+    """As psycopg2's: it has the class of the error."""
+
+    def __init__(self, text, pgcode):
+        super().__init__(text)
+        self.pgcode = pgcode
+
+
+def _told(statement, error="no", message="bad query: %s\nERROR: %s"):
+    """Return what is left in the log of a statement that failed."""
+    record = logging.LogRecord(
+        "odoo.sql_db", logging.ERROR, __file__, 1, message, (statement, error), None
+    )
+    StatementFilter().filter(record)
+    return record.getMessage()
 
 
 @tagged("post_install", "-at_install")
@@ -33,20 +58,78 @@ class TestStatements(BaseCase):
             with self.subTest(statement):
                 self.assertEqual(without_values(statement), told)
 
+    def test_the_longest_text_is_left_out(self):
+        self.assertEqual(without_values("SELECT '" + "x''y" * 5_000_000), "SELECT '…'")
+
+    def test_statements_on_tables_with_texts_are_told_without_them(self):
+        for table in TABLES:
+            told = _told(f"UPDATE {table} SET x = '{PROMPT}'".encode() + b" -- \xff")
+            with self.subTest(table):
+                self.assertIn(f"bad query: UPDATE {table} SET x = '…'", told)
+                self.assertNotIn(PROMPT, told)
+
     def test_statements_on_other_tables_are_told_whole(self):
-        record = _record("bad query: %s\nERROR: %s", b"UPDATE a SET b = 'c'", "no a\nLINE 1")
-        self.assertTrue(StatementFilter().filter(record))
-        self.assertEqual(
-            record.getMessage(), "bad query: b\"UPDATE a SET b = 'c'\"\nERROR: no a\nLINE 1"
+        told = _told(b"UPDATE a SET b = 'llm_thread'", "no a\nLINE 1")
+        self.assertEqual(told, "bad query: b\"UPDATE a SET b = 'llm_thread'\"\nERROR: no a\nLINE 1")
+
+    def test_what_a_runner_writes_is_told_without_texts_wherever_it_is(self):
+        told = []
+        thread = threading.Thread(
+            target=lambda: told.append(_told(f"UPDATE crm_lead SET description = '{PROMPT}'")),
+            name=f"{RUNNER_THREADS}db.call",
         )
+        thread.start()
+        thread.join()
+        self.assertIn("UPDATE crm_lead SET description = '…'", told[0])
+
+    def test_a_statement_of_another_kind_is_told_by_its_kind(self):
+        for statement in ([PROMPT], {"mail_message": PROMPT}):
+            record = logging.LogRecord("", 40, "", 1, "bad query: %s %s", (statement, 1), None)
+            record.threadName = f"{RUNNER_THREADS}db"
+            StatementFilter().filter(record)
+            self.assertNotIn(PROMPT, record.getMessage())
+
+    def test_a_statement_within_the_message_is_found(self):
+        for args in ((), ({"text": PROMPT},)):
+            text = "%(text)s" if args else PROMPT
+            message = f"bad query: UPDATE mail_message SET body = '{text}'"
+            record = logging.LogRecord("", 40, "", 1, message, args, None)
+            StatementFilter().filter(record)
+            with self.subTest(message):
+                self.assertEqual(
+                    record.getMessage(), "bad query: UPDATE mail_message SET body = '…'"
+                )
+
+    def test_an_error_is_told_without_its_value(self):
+        for error, told in {
+            f'invalid input syntax for type integer: "{PROMPT}\n{PROMPT}"\nLINE 1': (
+                'invalid input syntax for type integer: "…"'
+            ),
+            f'syntax error at or near "{PROMPT}"': 'syntax error at or near "…"',
+            f'null value in column "body"\nDETAIL:  Failing row contains ({PROMPT})': (
+                'null value in column "body"'
+            ),
+            "refused sk-abcdefgh12345678": "refused [hidden]",
+        }.items():
+            with self.subTest(error):
+                self.assertEqual(
+                    _told("SELECT FROM llm_thread", error),
+                    f"bad query: SELECT FROM llm_thread\nERROR: {told}",
+                )
+
+    def test_a_deadlock_tells_who_waits_for_whom(self):
+        text = "deadlock detected\nDETAIL:  Process 12 waits for ShareLock"
+        self.assertIn(text, _told("SELECT FROM llm_thread", RefusedError(text, "40P01")))
+        told = _told("SELECT FROM llm_thread", RefusedError(text, "23505"))
+        self.assertNotIn("Process 12", told)
 
     def test_what_else_is_told_stays_as_it_is(self):
         for message, args in (
-            ("%s of %s", (1, "mail_message 'x'")),
+            ("Pool of %s: %s", (f"mail_message '{PROMPT}'", 7)),
             ("bad query: none", ()),
-            ("ConnectionPool(%(used)s)", ({"used": "mail_message 'x'"},)),
+            ("ConnectionPool(%(used)s)", ({"used": f"mail_message '{PROMPT}'"},)),
         ):
-            record = _record(message, *args)
+            record = logging.LogRecord("", 40, "", 1, message, args, None)
             before = record.getMessage()
             with self.subTest(message):
                 self.assertTrue(StatementFilter().filter(record))
@@ -79,6 +162,7 @@ class TestStatementLog(TransactionCase):
         self.assertIn("invalid input syntax for type json", told)
 
     def test_a_key_that_could_not_be_stored_is_not_in_the_log(self):
-        told = self._told("UPDATE llm_provider SET api_key = %s, id = 'x'", [PROMPT])
+        told = self._told("UPDATE llm_provider SET api_key = 'key', id = %s", [PROMPT])
         self.assertNotIn(PROMPT, told)
+        self.assertNotIn("key'", told)
         self.assertIn("UPDATE llm_provider SET api_key = '…'", told)
