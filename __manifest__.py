@@ -37,5 +37,6 @@
         ],
     },
     "post_init_hook": "post_init_hook",
+    "post_load": "post_load",
     "application": True,
 }

@@ -81,6 +81,8 @@ WEBHOOK_PATH = "/llm_generate_job/webhook"
 
 #: PostgreSQL channel that wakes the runners: jobs were queued, a slot is free, a job was cancelled.
 RUNNER_CHANNEL = "llm_generate_job_runner"
+#: How the names of all threads of a runner begin; its database follows.
+RUNNER_THREADS = "llm_generate_job.runner."
 #: PostgreSQL channel that tells who waits for a job that something happened; payload: the job's id.
 JOB_CHANNEL = "llm_generate_job_event"
 #: Notification on the bus to the owner of jobs.

@@ -8,7 +8,7 @@ import time
 
 import psycopg2
 
-from ..const import RUNNER_CHANNEL
+from ..const import RUNNER_CHANNEL, RUNNER_THREADS
 from . import limits, pool
 from .clock_watch import ClockWatch
 from .conversations import Conversations
@@ -34,7 +34,7 @@ class Runner(threading.Thread):
     """
 
     def __init__(self, dbname):
-        super().__init__(name=f"llm_generate_job.runner.{dbname}", daemon=False)
+        super().__init__(name=f"{RUNNER_THREADS}{dbname}", daemon=False)
         self.dbname = dbname
         self.title = f"{socket.gethostname()}:{os.getpid()}"
         self.runner_id = None

@@ -7,6 +7,7 @@ who change one provider, would put the answer, or the key, into the log.
 import logging
 import re
 
+from ..const import RUNNER_THREADS
 from .untrusted import scrub
 
 LEFT_OUT = "'…'"
@@ -14,8 +15,6 @@ LEFT_OUT = "'…'"
 BAD_QUERY = "bad query: "
 #: Characters of a statement that are looked at; more is left out.
 LONGEST = 1_000_000
-#: Threads of a runner: their answers and tools write to any table.
-RUNNER_THREADS = "llm_generate_job.runner."
 #: Tables that hold what must not be told: all of this family's, messages, files, what is on its
 #: way to browsers, and where prompts and tokens are set.
 _TABLE = re.compile(
@@ -67,8 +66,9 @@ def _sentence(error):
 class StatementFilter(logging.Filter):
     """Takes the texts out of what Odoo says about a statement on one of the tables.
 
-    Statements on other tables are told whole, for whoever has to mend them, unless it is a runner
-    that executes them; and so are all where somebody has all statements logged (`--log-sql`).
+    Statements on other tables are told whole, for whoever has to mend them, unless a runner
+    executes them: its answers and tools write to any table. So are all where somebody has all
+    statements logged (`--log-sql`).
     """
 
     def filter(self, record):
@@ -81,6 +81,3 @@ class StatementFilter(logging.Filter):
         if _TABLE.search(told) or str(record.threadName).startswith(RUNNER_THREADS):
             record.args = (told, *map(_sentence, record.args[1:]))
         return True
-
-
-logging.getLogger("odoo.sql_db").addFilter(StatementFilter())

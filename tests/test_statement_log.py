@@ -5,7 +5,9 @@ import psycopg2
 
 from odoo.tests import BaseCase, TransactionCase, tagged
 
-from ..runner.statement_log import RUNNER_THREADS, StatementFilter, without_values
+from ..const import RUNNER_THREADS
+from ..runner.runner import Runner
+from ..runner.statement_log import StatementFilter, without_values
 
 PROMPT = "what only I should know"
 #: A statement with a text, and what is told of it.
@@ -76,7 +78,7 @@ class TestStatements(BaseCase):
         told = []
         thread = threading.Thread(
             target=lambda: told.append(_told(f"UPDATE crm_lead SET description = '{PROMPT}'")),
-            name=f"{RUNNER_THREADS}db.call",
+            name=Runner("llm_generate_job_test").pollers.name,
         )
         thread.start()
         thread.join()
