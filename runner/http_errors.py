@@ -14,6 +14,7 @@ import traceback
 import requests
 
 from .. import exceptions
+from .bounded_http import start_of
 from .untrusted import LONGEST_ERROR, scrub
 
 #: An answer came with a file, and there was no room for it: that passes.
@@ -107,6 +108,8 @@ def _seconds_until(http_date, now=None):
 
 def error_details(response):
     """Return `(code, message)` of an error answer's body, empty strings where it tells none."""
+    if isinstance(response, requests.Response):
+        response = start_of(response)
     try:
         body = response.json()
     except ValueError:

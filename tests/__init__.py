@@ -1,6 +1,7 @@
 from . import test_analysis_tours
 from . import test_answer
 from . import test_backoff
+from . import test_bounded_http
 from . import test_brief_examples
 from . import test_clock_jump
 from . import test_concurrency
@@ -52,6 +53,7 @@ from . import test_pace
 from . import test_pause
 from . import test_people_tours
 from . import test_pool
+from . import test_public_addresses
 from . import test_ratelimit
 from . import test_readme
 from . import test_res_config_settings

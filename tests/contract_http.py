@@ -2,10 +2,13 @@
 
 import logging
 import time
+import tracemalloc
 from datetime import timedelta
 
 from odoo import fields
 from odoo.tools import mute_logger
+
+from .fake_http import bomb, maze
 
 WEBHOOK_LOG = "odoo.addons.llm_generate_job.models.llm_generation_webhook"
 
@@ -45,6 +48,26 @@ class HttpContract:
                 self.assertEqual(job.state, "failed")
                 self.assertTrue(job.retry_at)
                 self.assertFalse(self._answers(job))
+                self._pass_time(job)
+                self._assert_answered(self._finish(job))
+                self.remote.reset()
+
+    def test_contract_an_answer_that_grows_is_no_answer(self):
+        if not hasattr(self.remote, "fault"):
+            self.skipTest("This server sends no such answer.")
+        for fault in (bomb, maze):
+            with self.subTest(fault.__name__):
+                self.remote.fault(fault)
+                tracemalloc.start()
+                try:
+                    job = self._ask()
+                    peak = tracemalloc.get_traced_memory()[1]
+                finally:
+                    tracemalloc.stop()
+
+                self.assertLess(peak, 30_000_000)
+                self.assertEqual(job.state, "failed")
+                self.assertTrue(job.retry_at)
                 self._pass_time(job)
                 self._assert_answered(self._finish(job))
                 self.remote.reset()
