@@ -1,6 +1,7 @@
 """What fal's queue says, in the words of `check_generation_job_status()`."""
 
 import re
+from collections import deque
 
 STATES = {"IN_QUEUE": "queued", "IN_PROGRESS": "running", "COMPLETED": "completed"}
 #: fal's error types in the words of `ERROR_TYPES`; any other is the provider's failure.
@@ -63,9 +64,9 @@ def read_progress(logs):
 
 def find_files(output):
     """Return the objects with a `url` in an output, in its order, each address once."""
-    files, seen, todo = [], set(), [output]
+    files, seen, todo = [], set(), deque([output])
     while todo:
-        value = todo.pop(0)
+        value = todo.popleft()
         if isinstance(value, dict):
             url = value.get("url")
             if isinstance(url, str) and url not in seen:
