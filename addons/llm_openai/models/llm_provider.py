@@ -11,6 +11,19 @@ from ..client import OpenAIClient
 
 DEFAULT_API_BASE = "https://api.openai.com/v1"
 IMAGE_USES = ("image_generation", "generation")
+#: What a user's inputs may say: what shapes an answer, and nothing that names objects of the
+#: account, has the server fetch or run something, or is paid for apart.
+TEXT_INPUTS = frozenset({
+    *("frequency_penalty", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens"),
+    *("min_p", "presence_penalty", "prompt", "reasoning_effort", "repetition_penalty"),
+    *("response_format", "seed", "stop", "temperature", "top_k", "top_logprobs", "top_p"),
+    "verbosity",
+})
+IMAGE_INPUTS = frozenset({
+    *("background", "guidance_scale", "n", "negative_prompt", "output_compression"),
+    *("output_format", "prompt", "quality", "response_format", "seed", "size", "steps", "style"),
+})
+IMAGE_FORMATS = ("png", "jpeg", "webp")
 
 
 class LlmProvider(models.Model):
@@ -103,23 +116,39 @@ class LlmProvider(models.Model):
     def openai_generate(self, input_data, model=None, stream=False, timeout=None, **kwargs):
         """Make an image or a text out of `input_data`.
 
-        :param dict input_data: the request's own parameters; a text model also takes `prompt`
+        :param dict input_data: a `prompt`, and parameters of the request as `IMAGE_INPUTS` or
+            `TEXT_INPUTS` name them
         :return: the output and the files, as `[{"url", "content_type", "filename"}]`
+        :raise UserError: for other parameters
         """
         model = self.get_model(model, "generation")
         client = self._openai_client(timeout)
+        is_image = model.model_use in IMAGE_USES
+        self._openai_check_inputs(input_data, IMAGE_INPUTS if is_image else TEXT_INPUTS)
         payload = {**input_data, **kwargs, "model": model.name}
-        if model.model_use in IMAGE_USES:
+        if is_image:
             return self._openai_images(client.post("images/generations", payload))
         if "messages" not in payload:
             payload["messages"] = [{"role": "user", "content": str(payload.pop("prompt", ""))}]
         return completion.parse_completion(client.post("chat/completions", payload)), []
 
+    def _openai_check_inputs(self, inputs, allowed):
+        """Raise a `UserError` unless all inputs of a user are allowed ones."""
+        if unknown := sorted(map(str, inputs.keys() - allowed)):
+            raise UserError(
+                self.env._(
+                    "The inputs cannot have %(unknown)s. Take it out: the provider is given"
+                    " %(allowed)s only.",
+                    unknown=", ".join(unknown)[:200],
+                    allowed=", ".join(sorted(allowed)),
+                )
+            )
+
     @staticmethod
     def _openai_images(body):
-        files = []
+        files, output_format = [], body.get("output_format")
+        content_type = f"image/{output_format if output_format in IMAGE_FORMATS else 'png'}"
         for index, image in enumerate(body.get("data") or (), start=1):
-            content_type = f"image/{body.get('output_format') or 'png'}"
             url = image.get("url")
             if image.get("b64_json"):
                 url = f"data:{content_type};base64,{image['b64_json']}"
@@ -153,8 +182,12 @@ class LlmProvider(models.Model):
         if model_id:
             rows = [client.get(f"models/{model_id}")]
         else:
-            rows = client.get("models").get("data") or []
-        return [{"name": row["id"], "details": row} for row in rows]
+            rows = client.get("models").get("data")
+        return [
+            {"name": row["id"], "details": row}
+            for row in (rows if isinstance(rows, list) else ())
+            if isinstance(row, dict) and isinstance(row.get("id"), str)
+        ]
 
     # === FORMATS === #
 
