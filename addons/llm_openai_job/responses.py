@@ -10,6 +10,15 @@ STATES = {
     "failed": "failed",
     "cancelled": "cancelled",
 }
+#: What a job's inputs may say of a request: what shapes the answer. Nothing that names objects of
+#: the account, as `previous_response_id` does, none of the tools that OpenAI runs by itself, and
+#: nothing that is paid for apart.
+PARAMETERS = frozenset({
+    *("max_output_tokens", "reasoning", "temperature", "text", "top_logprobs", "top_p"),
+    "truncation",
+})
+#: What is said of each request in the same way, whatever the inputs say, and the prompt.
+OWN_PARAMETERS = frozenset({"background", "input", "model", "prompt", "store", "stream"})
 #: Their error codes, and why an answer is incomplete, in the words of `ERROR_TYPES`.
 ERROR_TYPES = {
     "rate_limit_exceeded": "rate_limited",

@@ -3,6 +3,7 @@ import requests
 from odoo import api, fields, models
 
 from odoo.addons.llm_generate_job.exceptions import (
+    BadRequestError,
     NoJobInterfaceError,
     ProviderFailedError,
     UnknownOutcomeError,
@@ -44,13 +45,13 @@ class LlmProvider(models.Model):
         """
         if not self._openai_runs_job(job_record):
             raise NoJobInterfaceError(self.service)
-        inputs = dict(job_record.generation_inputs or {})
-        messages = self._openai_job_messages(job_record, inputs.pop("prompt", None))
+        inputs = job_record.generation_inputs or {}
+        messages = self._openai_job_messages(job_record, inputs.get("prompt"))
         response = self._openai_response(
             "post",
             "responses",
             {
-                **inputs,
+                **self._openai_job_parameters(inputs),
                 "model": job_record.model_id.name,
                 "input": responses.build_input(messages),
                 "background": True,
@@ -61,6 +62,26 @@ class LlmProvider(models.Model):
         # Now that nobody is waited for: a prompt without a message becomes one.
         job_record._question()
         return response.get("id")
+
+    def _openai_job_parameters(self, inputs):
+        """Return the parameters of a request that a job's inputs have.
+
+        :raise BadRequestError: for those that are none of a user
+        """
+        # What is in here but not in there is ours to say, whatever the inputs say of it.
+        parameters = {
+            name: value for name, value in inputs.items() if name not in responses.OWN_PARAMETERS
+        }
+        if unknown := sorted(parameters.keys() - responses.PARAMETERS):
+            raise BadRequestError(
+                self.env._(
+                    "The inputs cannot have %(unknown)s. Take it out: the provider is given"
+                    " %(allowed)s only.",
+                    unknown=", ".join(unknown)[:200],
+                    allowed=", ".join(sorted(responses.PARAMETERS)),
+                )
+            )
+        return parameters
 
     def _openai_response(self, method, *args):
         response = getattr(self._openai_client(), method)(*args)
