@@ -1,6 +1,8 @@
 from odoo.exceptions import AccessError, UserError
 from odoo.fields import Command
+from odoo.tests import new_test_user
 
+from ..models.ir_actions_server import TELLING_FIELDS
 from .common import LlmToolCommon
 
 
@@ -170,3 +172,54 @@ class TestServerActionTool(LlmToolCommon):
         self.tool.with_user(self.manager).server_action_ids += action
 
         self.assertIn(action.id, self.tool.input_schema["properties"]["action_id"]["enum"])
+
+    def test_a_manager_reads_of_an_action_what_tells_which_it_is(self):
+        secret = "https://hooks.example.com/secret-path"
+        action = self._create_action(state="webhook", webhook_url=secret, value="env.user.name")
+        actions = self.env["ir.actions.server"].with_user(self.manager)
+        told = action.with_user(self.manager)
+
+        self.assertEqual(told.display_name, "Mark as done")
+        self.assertEqual(
+            actions.name_search("Mark as", [("id", "=", action.id)]), [(action.id, told.name)]
+        )
+        self.assertEqual(set(told.read()[0]), set(actions.fields_get()))
+        self.assertEqual(set(actions.fields_get()), TELLING_FIELDS)
+        for name in set(actions._fields) - TELLING_FIELDS:
+            with self.subTest(name):
+                with self.assertRaises(AccessError):
+                    told.read([name])
+                with self.assertRaises(AccessError):
+                    told[name]
+        for name in ("webhook_url", "value", "code", "html_value"):
+            with self.subTest(name):
+                with self.assertRaises(AccessError):
+                    actions.search([(name, "ilike", "secret")])
+                with self.assertRaises(AccessError):
+                    actions.search([], order=name)
+                with self.assertRaises(AccessError):
+                    actions._read_group([], [name])
+                with self.assertRaises(AccessError):
+                    self.tool.with_user(self.manager).search([(f"server_action_ids.{name}", "!=", 1)])
+                with self.assertRaises(AccessError):
+                    self.tool.with_user(self.manager).export_data([f"server_action_ids/{name}"])
+                specification = {"server_action_ids": {"fields": {name: {}}}}
+                with self.assertRaises(AccessError):
+                    self.tool.with_user(self.manager).web_read(specification)
+                with self.assertRaises(UserError):
+                    self._execute(
+                        "read_records",
+                        user=self.manager,
+                        model="ir.actions.server",
+                        fields=[name],
+                    )
+
+    def test_an_administrator_reads_actions_whole(self):
+        administrator = new_test_user(
+            self.env, "tool_admin", "base.group_system,llm.group_llm_manager"
+        )
+        action = self._create_action(state="webhook", webhook_url="https://x.example.com")
+
+        self.assertEqual(
+            action.with_user(administrator).webhook_url, "https://x.example.com"
+        )
