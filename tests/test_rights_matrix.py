@@ -133,7 +133,8 @@ class TestRightsMatrix(LlmGenerationCommon):
                 values |= {"user_id": self.user.id, "xid": "1"}
                 return self.env[name].create(values), values, {"tokens": 0}
             case "llm.generation.prioritise":
-                return self.env[name].create({}), {"priority": 1}, {"priority": 2}
+                record = self.env[name].with_user(self.manager).create({})
+                return record, {"priority": 1}, {"priority": 2}
             case "llm.thread":
                 model = self.native_model
                 values = {"user_id": self.user.id, "provider_id": self.native.id, "name": "T"}
@@ -218,7 +219,7 @@ class TestRightsMatrix(LlmGenerationCommon):
             "llm.provider": self.native,
         }
         if model == "llm.generation.prioritise":
-            return self.env[model].create({}), ()
+            return self.env[model].with_user(self.manager).create({}), ()
         arguments = {"apply_bulk": ("cancel",), "press_dashboard_button": ("pause",)}
         return records[model], arguments.get(name, ())
 
