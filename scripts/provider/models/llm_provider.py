@@ -3,11 +3,19 @@ import requests
 from odoo import api, models
 from odoo.tools import html2plaintext
 
-from odoo.addons.llm_generate_job.exceptions import ProviderFailedError, UnknownOutcomeError
+from odoo.addons.llm_generate_job.exceptions import (
+    BadRequestError,
+    ProviderFailedError,
+    UnknownOutcomeError,
+)
+from odoo.addons.llm_generate_job.runner.bounded_http import request_json
 
 TIMEOUT = 60  # seconds without a byte: the job holds a slot meanwhile
 GONE = "The provider no longer has the job."
 STRANGE = "The provider answered with something else than a job."
+#: What a job's inputs may say: what shapes an answer. Nothing that names other objects of the
+#: account, has the provider fetch or run something, or is paid for apart.
+PARAMETERS = frozenset({"prompt", "n", "seed"})
 #: What the provider calls the states of a job, in the words of the queue.
 STATE_OF = {
     "waiting": "queued",
@@ -78,9 +86,22 @@ class LlmProvider(models.Model):
         return bool(reply and reply.get("stopped"))
 
     def _acme_inputs(self, job):
-        """Return what is sent: the inputs of the job, or the text of its question."""
+        """Return what is sent: the inputs of the job, or the text of its question.
+
+        :raise BadRequestError: if the inputs have what is not for users
+        """
         question = html2plaintext(job.input_message_id.body or "").strip()
-        return {"model": job.model_id.name, **(job.generation_inputs or {"prompt": question})}
+        inputs = job.generation_inputs or {"prompt": question}
+        if unknown := sorted(inputs.keys() - PARAMETERS):
+            raise BadRequestError(
+                self.env._(
+                    "The inputs cannot have %(unknown)s. Take it out: the provider is given"
+                    " %(allowed)s only.",
+                    unknown=", ".join(unknown)[:200],
+                    allowed=", ".join(sorted(PARAMETERS)),
+                )
+            )
+        return {**inputs, "model": job.model_id.name}
 
     def _acme_ask(self, method, job):
         """Call the provider about a job of its own; return None if it does not know it."""
@@ -94,22 +115,17 @@ class LlmProvider(models.Model):
     def _acme_call(self, method, path, **kwargs):
         """Return the object with which the provider answers.
 
-        The queue knows what the errors of `requests` mean, and repeats a call where it should.
+        It is read with bounds: nobody knows what a provider sends. The queue knows what the errors
+        of `requests` mean, and repeats a call where it should.
 
-        :raise requests.RequestException: if there is no answer, or one that refuses
-        :raise UnknownOutcomeError: if the answer is no object
+        :raise requests.RequestException: if there is no answer, one that refuses, or no object
         """
         # sudo: a user may use the provider's key without being allowed to read it.
         key = self.sudo().api_key
-        response = requests.request(
+        return request_json(
             method,
             f"{self.api_base}/{path}",
             headers={"Authorization": f"Bearer {key}"},
             timeout=TIMEOUT,
             **kwargs,
         )
-        response.raise_for_status()
-        reply = response.json()
-        if not isinstance(reply, dict):
-            raise UnknownOutcomeError(STRANGE)
-        return reply

@@ -21,6 +21,14 @@ class TestLlmProvider(LlmAcmeCommon):
             request.json, {"model": self.model.name, "prompt": "Name an island.", "n": 2}
         )
 
+    def test_inputs_have_nothing_that_is_not_for_users(self):
+        for name in ("model", "tools", "previous_id"):
+            job = self._submitted_job(generation_inputs={"prompt": "Hi", name: "x"})
+
+            self.assertEqual((job.state, job.error_type), ("failed", "bad_request"))
+            self.assertIn(f"The inputs cannot have {name}.", job.error_message)
+        self.assertFalse(self.remote.requests)
+
     def test_a_question_is_sent_as_text(self):
         thread = self._create_thread(self.model)
         thread.enqueue_generation("Name an island.")
