@@ -15,7 +15,7 @@ import requests
 
 from .. import exceptions
 from .bounded_http import start_of
-from .untrusted import LONGEST_ERROR, scrub
+from .untrusted import LONGEST_ERROR, scrub, text_of
 
 #: An answer came with a file, and there was no room for it: that passes.
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -117,15 +117,15 @@ def error_details(response):
     except (RuntimeError, requests.RequestException):
         return "", ""  # a stream that was read already, or that broke off
     if not isinstance(body, dict):
-        return "", str(body)[:500]
+        return "", text_of(body)[:500]
     error = body.get("error", body)
     if not isinstance(error, dict):
-        return "", str(error)[:500]
+        return "", text_of(error)[:500]
     # Some servers, llama.cpp for one, repeat the status as the code: the type tells more.
     names = [error.get(key) for key in ("code", "type")]
-    code = next((name for name in names if name and not str(name).isdigit()), "")
+    code = next((name for name in names if name and not text_of(name).isdigit()), "")
     message = error.get("message") or error.get("detail") or body.get("detail") or ""
-    return str(code), str(message)[:500]
+    return text_of(code), text_of(message)[:500]
 
 
 def from_response(response, message=None):

@@ -112,6 +112,15 @@ class TestBoundedHttp(BaseCase):
         self.assertLess(time.process_time() - start, 1)
         self.assertTrue(str(known).startswith("HTTP 502: <p>é<p>é"))
 
+    def test_an_error_of_any_depth_is_told(self):
+        for levels in (*range(100, 1000, 50), 5000, 100_000):
+            for inner, end in ((b'{"error":', b"}"), (b"[", b"]"), (b'{"message":[', b"]}")):
+                response = requests.Response()
+                response.status_code = 500
+                response._content = inner * levels + b"1" + end * levels
+                known = classify(requests.HTTPError("500 for url: x", response=response))
+                self.assertIsInstance(known, exceptions.TransientError)
+
     def test_an_error_keeps_its_words(self):
         reply = json_reply({"error": {"message": "Slow down", "code": "x"}}, 429, Retry_After="7")
         with self.assertRaises(requests.HTTPError) as caught:

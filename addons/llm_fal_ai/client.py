@@ -10,6 +10,7 @@ from odoo.addons.llm_generate_job.runner import bounded_http
 from odoo.addons.llm_generate_job.runner.bounded_http import TimeoutAdapter
 from odoo.addons.llm_generate_job.runner.http_errors import classify, from_response, scrub
 from odoo.addons.llm_generate_job.runner.public_addresses import NotPublicError, PublicAdapter
+from odoo.addons.llm_generate_job.runner.untrusted import text_of
 
 API_BASE = "https://queue.fal.run"
 #: Domains of fal: the key goes there, and to the configured address, only.
@@ -153,19 +154,19 @@ def error_details(response):
     """
     try:
         body = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return response.text[:500], ""
     detail = body.get("detail") if isinstance(body, dict) else body
     if not isinstance(detail, list):
         kind = body.get("error_type") if isinstance(body, dict) else ""
-        return str(detail or body)[:500], str(kind or "")
+        return text_of(detail or body)[:500], text_of(kind or "")
     errors = [error for error in detail if isinstance(error, dict)]
     sentences = [
-        ": ".join(filter(None, (_path(error), str(error.get("msg") or "")))) for error in errors
+        ": ".join(filter(None, (_path(error), text_of(error.get("msg") or "")))) for error in errors
     ]
-    return "; ".join(sentences)[:500], " ".join(str(error.get("type")) for error in errors)
+    return "; ".join(sentences)[:500], " ".join(text_of(error.get("type")) for error in errors)
 
 
 def _path(error):
     location = error.get("loc") if isinstance(error.get("loc"), list) else []
-    return ".".join(str(part) for part in location if part != "body")
+    return ".".join(text_of(part) for part in location if part != "body")

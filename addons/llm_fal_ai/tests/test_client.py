@@ -148,6 +148,17 @@ class TestClient(BaseCase):
                 self.client.fetch_keys(f"{self.remote.url}/.well-known/jwks.json")
             self.assertLess(time.monotonic() - start, 3)
 
+    def test_an_error_of_any_depth_is_told(self):
+        for levels in (*range(100, 1000, 50), 5000, 100_000):
+            for inner in (b'{"detail":', b'{"detail":[{"msg":', b"["):
+                outer = {b"{": b"}", b"[": b"]"}
+                ends = b"".join(outer[bytes([byte])] for byte in reversed(inner) if byte in b"{[")
+                body = inner * levels + b"1" + ends * levels
+                reply = fake_http.Reply(422, body)
+                error = self._refused(lambda handler, _reply, sent=reply: handler.send_reply(sent))
+                self.assertEqual(error.error_type, "bad_request")
+                self.assertLess(len(str(error)), 600)
+
     def test_an_answer_of_too_many_levels_is_none(self):
         deep = fake_http.Reply(200, b'{"a":' * 100_000)
         error = self._refused(lambda handler, _reply: handler.send_reply(deep))

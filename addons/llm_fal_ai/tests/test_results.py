@@ -1,3 +1,4 @@
+import json
 import time
 
 from odoo.tests import BaseCase, tagged
@@ -73,3 +74,9 @@ class TestResults(BaseCase):
         self.assertEqual(
             results.without_data(output), {"images": [{"url": "data:image/png;base64"}], "seed": 5}
         )
+
+    def test_an_output_of_any_depth_is_stored(self):
+        for levels in range(100, 900, 100):
+            output = json.loads(b'{"a":[' * levels + b"]}" * levels)
+
+            self.assertIn("[…]", json.dumps(results.without_data(output), ensure_ascii=False))

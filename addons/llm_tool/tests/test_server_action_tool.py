@@ -176,6 +176,7 @@ class TestServerActionTool(LlmToolCommon):
     def test_a_manager_reads_of_an_action_what_tells_which_it_is(self):
         secret = "https://hooks.example.com/secret-path"
         action = self._create_action(state="webhook", webhook_url=secret, value="env.user.name")
+        self.manager.group_ids += self.env.ref("base.group_allow_export")
         actions = self.env["ir.actions.server"].with_user(self.manager)
         told = action.with_user(self.manager)
 

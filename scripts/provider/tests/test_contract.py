@@ -3,12 +3,12 @@ from unittest.mock import patch
 from requests.adapters import HTTPAdapter
 
 from odoo.addons.llm_generate_job.tests.contract import JobContract
-from odoo.addons.llm_generate_job.tests.contract_http import HttpContract
+from odoo.addons.llm_generate_job.tests.contract_http import BoundsContract, HttpContract
 
 from .common import LlmAcmeCommon
 
 
-class TestContract(HttpContract, JobContract, LlmAcmeCommon):
+class TestContract(BoundsContract, HttpContract, JobContract, LlmAcmeCommon):
     def patience(self):
         send = HTTPAdapter.send
 
