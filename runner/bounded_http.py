@@ -16,6 +16,7 @@ ERROR_LIMIT = 1_000_000
 #: Values of an answer: in memory each is up to a hundred times as large as it was when it was sent.
 VALUES_LIMIT = 1_000_000
 CHUNK = 64 * 1024
+TOO_MANY = "There are too many values or levels."
 #: What is sent with each request. Compressed, a small answer becomes a thousand times as large:
 #: nobody who asks for none has to decode one.
 HEADERS = {"Accept-Encoding": "identity"}
@@ -80,7 +81,9 @@ def read_body(response, limit, seconds=None):
     :raise requests.ReadTimeout: for one that takes longer
     """
     if _is_compressed(response):
-        raise UnreadableError(f"{_host(response)} compressed its answer though it was asked not to.")
+        raise UnreadableError(
+            f"{_host(response)} compressed its answer though it was asked not to."
+        )
     end = seconds and time.monotonic() + seconds
     chunks, size = [], 0
     # A read waits until it has all that it asks for: the clock is looked at after each byte.
@@ -120,11 +123,11 @@ def parse_json(data):
     {'a': [1]}
     """
     if sum(map(data.count, (b",", b"[", b"{"))) > VALUES_LIMIT:
-        raise ValueError("There are too many values.")
+        raise ValueError(TOO_MANY)
     try:
         return json.loads(data)
     except RecursionError:
-        raise ValueError("There are too many levels.") from None
+        raise ValueError(TOO_MANY) from None
 
 
 def start_of(response):

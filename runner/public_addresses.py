@@ -16,6 +16,8 @@ from .bounded_http import TimeoutAdapter
 MOST_ADDRESSES = 4
 #: Where gateways put the addresses of IPv4, as RFC 6052 has it.
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
+NO_NAME = "The name of a host is none."
+NOT_PUBLIC = "The address of a host is none of the internet."
 
 
 class NotPublicError(ValueError):
@@ -50,11 +52,11 @@ def resolve(host, port):
     try:
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     except UnicodeError:
-        raise NotPublicError("The name of a host is none.") from None
+        raise NotPublicError(NO_NAME) from None
     addresses = dict.fromkeys(address[0] for *_kind, address in found)
     if public := [one for one in addresses if is_public(one)]:
         return public[:MOST_ADDRESSES]
-    raise NotPublicError("The address of a host is none of the internet.")
+    raise NotPublicError(NOT_PUBLIC)
 
 
 class _PublicConnection:
@@ -79,9 +81,7 @@ class _PublicConnection:
 
 
 def _pool_class(pool_class):
-    connection_class = type(
-        "PublicConnection", (_PublicConnection, pool_class.ConnectionCls), {}
-    )
+    connection_class = type("PublicConnection", (_PublicConnection, pool_class.ConnectionCls), {})
     return type("PublicPool", (pool_class,), {"ConnectionCls": connection_class})
 
 

@@ -22,7 +22,7 @@ PUBLIC = "93.184.215.14"
 NOT_PUBLIC = (
     "127.0.0.1",
     "127.9.9.9",
-    "0.0.0.0",  # noqa: S104 an address to refuse
+    "0.0.0.0",
     "10.1.2.3",
     "172.16.0.1",
     "192.168.1.1",
@@ -61,9 +61,7 @@ def names(**table):
         known = known.pop(0) if isinstance(known, list) and len(known) > 1 else known
         found = [known] if isinstance(known, str) else list(known)
         family = {True: socket.AF_INET6, False: socket.AF_INET}
-        return [
-            (family[":" in one], socket.SOCK_STREAM, 6, "", (one, port)) for one in found
-        ]
+        return [(family[":" in one], socket.SOCK_STREAM, 6, "", (one, port)) for one in found]
 
     return getaddrinfo
 
@@ -217,10 +215,12 @@ class TestPublicAddresses(BaseCase):
         with socket.create_server(("127.0.0.1", 0)) as server:
             thread = threading.Thread(target=_answer_all, args=(server, context), daemon=True)
             thread.start()
-            yield server.getsockname()[1], certificate
+            try:
+                yield server.getsockname()[1], certificate
+            finally:
+                server.shutdown(socket.SHUT_RDWR)
+                thread.join(5)
             self.assertEqual(asked[0], "files.example.com")
-            server.shutdown(socket.SHUT_RDWR)
-            thread.join(5)
 
 
 def _answer_all(server, context):
@@ -238,9 +238,10 @@ def _write_certificate(folder, name):
     """Return a file with a new key and its own certificate of a name."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     certificate = (
-        x509.CertificateBuilder()
+        x509
+        .CertificateBuilder()
         .subject_name(subject)
         .issuer_name(subject)
         .public_key(key.public_key())

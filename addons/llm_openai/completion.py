@@ -43,7 +43,7 @@ class ToolCalls:
         self._calls = {}
 
     def add(self, delta):
-        """Take one entry of a delta's `tool_calls`; more calls than anybody asks for are left out."""
+        """Take one entry of a delta's `tool_calls`; calls beyond a limit are left out."""
         function = delta.get("function") or {}
         key = self._key(delta)
         if key not in self._calls and len(self._calls) >= MOST_CALLS:

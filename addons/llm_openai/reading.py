@@ -16,6 +16,8 @@ VALUES_LIMIT = 4_000_000
 LINE_LIMIT = 8 * 1024 * 1024
 STREAM_LIMIT = 64 * 1024 * 1024
 CHUNK = 64 * 1024
+NO_OBJECT = "It is no object."
+TOO_MANY = "There are too many values or levels."
 #: What is sent with each request. Compressed, a small answer becomes a thousand times as large:
 #: nobody who asks for none has to decode one.
 HEADERS = {"Accept-Encoding": "identity"}
@@ -73,13 +75,13 @@ def parse_json(data):
     :raise ValueError: for something else, and for one of too many values or levels
     """
     if sum(map(data.count, (b",", b"[", b"{"))) > VALUES_LIMIT:
-        raise ValueError("There are too many values.")
+        raise ValueError(TOO_MANY)
     try:
         value = json.loads(data)
     except RecursionError:
-        raise ValueError("There are too many levels.") from None
+        raise ValueError(TOO_MANY) from None
     if not isinstance(value, dict):
-        raise ValueError("It is no object.")  # noqa: TRY004 as any other text that is none
+        raise ValueError(NO_OBJECT)  # noqa: TRY004 as any other text that is none
     return value
 
 

@@ -2,7 +2,6 @@ from odoo import fields, models
 from odoo.exceptions import UserError
 from odoo.fields import Command
 
-
 #: Models of one provider that are shown: each is a record and a row of a form.
 MOST_MODELS = 5000
 

@@ -152,7 +152,8 @@ class LlmProvider(models.Model):
             for file in kept
         ])
         # Odoo takes "any bytes" for "not known", and looks into them: tell it a second time.
-        downloads = [pair[0].id for pair in zip(attachments, kept) if pair[1].mimetype == DOWNLOAD]
+        pairs = zip(attachments, kept, strict=True)
+        downloads = [attachment.id for attachment, file in pairs if file.mimetype == DOWNLOAD]
         attachments.browse(downloads).write({"mimetype": DOWNLOAD})
         return thread.message_post(
             body=self._fal_ai_body(results.read_text(output), files),

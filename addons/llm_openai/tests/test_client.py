@@ -189,9 +189,7 @@ class TestReading(ServerMixin, BaseCase):
         self.client = OpenAIClient(self.api_base, API_KEY)
 
     def _body(self, body, status=200, content_type="application/json", **headers):
-        self.answer(
-            lambda handler: handler.send_body(status, content_type, body, headers.items())
-        )
+        self.answer(lambda handler: handler.send_body(status, content_type, body, headers.items()))
 
     def _peak(self, error_class, call):
         """Return the error of a call, which must not take much memory."""
@@ -270,12 +268,15 @@ class TestReading(ServerMixin, BaseCase):
             self._body(body)
             with self.assertRaisesRegex(requests.ConnectionError, "check the API base"):
                 self.client.get("models")
-            self.answer(stream_answer(b"data: " + body[: 1_000_000] + b"\n"))
+            self.answer(stream_answer(b"data: " + body[:1_000_000] + b"\n"))
             with self.assertRaises(requests.ConnectionError):
                 list(self.client.stream("chat/completions", {}))
 
     def test_an_error_of_many_levels_is_told_by_its_status(self):
-        for body in (b'{"error":' * 5000 + b"1" + b"}" * 5000, b'{"error":' * 50 + b"1" + b"}" * 50):
+        for body in (
+            b'{"error":' * 5000 + b"1" + b"}" * 5000,
+            b'{"error":' * 50 + b"1" + b"}" * 50,
+        ):
             self._body(body, 500)
             with self.assertRaisesRegex(requests.HTTPError, "^HTTP 500: "):
                 self.client.get("models")

@@ -237,7 +237,12 @@ class TestLlmProvider(LlmOpenaiCommon):
         self.assertEqual(self.server.requests[1][0], "/v1/models/m2")
 
     def test_a_list_of_something_else_has_no_models(self):
-        for rows in ([1, "m", None, {"id": 5}, {"id": ["m"]}, {}, {"id": "m1"}], 7, "m", {"id": "m"}):
+        for rows in (
+            [1, "m", None, {"id": 5}, {"id": ["m"]}, {}, {"id": "m1"}],
+            7,
+            "m",
+            {"id": "m"},
+        ):
             self.answer(json_answer({"data": rows}))
 
             names = [row["name"] for row in self.provider.list_models()]
@@ -275,7 +280,11 @@ class TestLlmProvider(LlmOpenaiCommon):
 
     def test_the_format_of_an_image_is_a_known_one(self):
         model = self._create_model("tiny-image", "image_generation")
-        for told, content_type in (("webp", "image/webp"), ("svg+xml", "image/png"), ([], "image/png")):
+        for told, content_type in (
+            ("webp", "image/webp"),
+            ("svg+xml", "image/png"),
+            ([], "image/png"),
+        ):
             self.answer(json_answer({"output_format": told, "data": [{"b64_json": "aGk="}]}))
             _output, (file,) = self.provider.generate({"prompt": "a cat"}, model=model)
 

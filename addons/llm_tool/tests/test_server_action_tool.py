@@ -201,7 +201,9 @@ class TestServerActionTool(LlmToolCommon):
                 with self.assertRaises(AccessError):
                     actions._read_group([], [name])
                 with self.assertRaises(AccessError):
-                    self.tool.with_user(self.manager).search([(f"server_action_ids.{name}", "!=", 1)])
+                    self.tool.with_user(self.manager).search([
+                        (f"server_action_ids.{name}", "!=", 1)
+                    ])
                 with self.assertRaises(AccessError):
                     self.tool.with_user(self.manager).export_data([f"server_action_ids/{name}"])
                 specification = {"server_action_ids": {"fields": {name: {}}}}
@@ -221,6 +223,4 @@ class TestServerActionTool(LlmToolCommon):
         )
         action = self._create_action(state="webhook", webhook_url="https://x.example.com")
 
-        self.assertEqual(
-            action.with_user(administrator).webhook_url, "https://x.example.com"
-        )
+        self.assertEqual(action.with_user(administrator).webhook_url, "https://x.example.com")
