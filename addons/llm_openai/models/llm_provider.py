@@ -179,8 +179,10 @@ class LlmProvider(models.Model):
     def openai_models(self, model_id=None):
         """Return `[{"name", "details"}]` of the server's models, or of the one asked for."""
         client = self._openai_client()
-        one = model_id and client.get(f"models/{model_id}")
-        rows = [one] if one else client.get("models").get("data")
+        if model_id:
+            rows = [client.get(f"models/{model_id}")]
+        else:
+            rows = client.get("models").get("data") or []
         return [
             {"name": row["id"], "details": row}
             for row in (rows if isinstance(rows, list) else ())
