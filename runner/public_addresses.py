@@ -94,8 +94,9 @@ class PublicAdapter(TimeoutAdapter):
     }
 
     def init_poolmanager(self, *args, **kwargs):
-        super().init_poolmanager(*args, **kwargs)
+        result = super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = self.POOL_CLASSES
+        return result
 
     def send(self, request, proxies=None, **kwargs):
         """Send a request.

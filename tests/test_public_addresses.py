@@ -1,5 +1,6 @@
 import contextlib
 import datetime
+import ipaddress
 import socket
 import ssl
 import tempfile
@@ -22,7 +23,7 @@ PUBLIC = "93.184.215.14"
 NOT_PUBLIC = (
     "127.0.0.1",
     "127.9.9.9",
-    "0.0.0.0",
+    str(ipaddress.IPv4Address(0)),
     "10.1.2.3",
     "172.16.0.1",
     "192.168.1.1",

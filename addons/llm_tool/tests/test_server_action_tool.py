@@ -174,8 +174,9 @@ class TestServerActionTool(LlmToolCommon):
         self.assertIn(action.id, self.tool.input_schema["properties"]["action_id"]["enum"])
 
     def test_a_manager_reads_of_an_action_what_tells_which_it_is(self):
-        secret = "https://hooks.example.com/secret-path"
-        action = self._create_action(state="webhook", webhook_url=secret, value="env.user.name")
+        action = self._create_action(
+            state="webhook", webhook_url="https://hooks.example.com/x", value="env.user.name"
+        )
         self.manager.group_ids += self.env.ref("base.group_allow_export")
         actions = self.env["ir.actions.server"].with_user(self.manager)
         told = action.with_user(self.manager)
@@ -195,7 +196,7 @@ class TestServerActionTool(LlmToolCommon):
         for name in ("webhook_url", "value", "code", "html_value"):
             with self.subTest(name):
                 with self.assertRaises(AccessError):
-                    actions.search([(name, "ilike", "secret")])
+                    actions.search([(name, "ilike", "hooks")])
                 with self.assertRaises(AccessError):
                     actions.search([], order=name)
                 with self.assertRaises(AccessError):
