@@ -8,13 +8,16 @@ from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 #: Bytes of an answer in JSON, and of the body of an error.
 JSON_LIMIT = 20_000_000
 ERROR_LIMIT = 1_000_000
 #: Values of an answer: in memory each is up to a hundred times as large as it was when it was sent.
 VALUES_LIMIT = 1_000_000
+#: Seconds from the beginning of an answer to its end, and for the body of an error.
+BODY_SECONDS = 600
+ERROR_SECONDS = 10
 CHUNK = 64 * 1024
 TOO_MANY = "There are too many values or levels."
 #: What is sent with each request. Compressed, a small answer becomes a thousand times as large:
@@ -71,11 +74,11 @@ def request_json(method, url, *, timeout, headers=None, limit=JSON_LIMIT, **kwar
             return read_json(response, limit)
 
 
-def read_body(response, limit, seconds=None):
+def read_body(response, limit, seconds=BODY_SECONDS):
     """Return the body of an answer to a request with `stream=True`.
 
     :param int limit: bytes
-    :param float seconds: for all of it, however steadily it comes; for small bodies
+    :param float seconds: for all of it, however steadily it comes
     :raise TooLargeError: for a larger one
     :raise UnreadableError: for a compressed one
     :raise requests.ReadTimeout: for one that takes longer
@@ -84,20 +87,35 @@ def read_body(response, limit, seconds=None):
         raise UnreadableError(
             f"{_host(response)} compressed its answer though it was asked not to."
         )
-    end = seconds and time.monotonic() + seconds
+    end = time.monotonic() + seconds
     chunks, size = [], 0
-    # A read waits until it has all that it asks for: the clock is looked at after each byte.
-    for chunk in response.iter_content(1 if seconds else CHUNK):
+    for chunk in _blocks(response, limit):
         size += len(chunk)
         if size > limit:
             raise TooLargeError(f"The answer of {_host(response)} is larger than {limit} bytes.")
-        if end and time.monotonic() > end:
+        if time.monotonic() > end:
             raise requests.ReadTimeout(f"{_host(response)} did not end its answer in time.")
         chunks.append(chunk)
     return b"".join(chunks)
 
 
-def read_json(response, limit=JSON_LIMIT, seconds=None):
+def _blocks(response, limit):
+    """Yield a body as it comes, so that the clock can be looked at."""
+    read1 = getattr(response.raw, "read1", None)
+    if read1 is None:
+        # An older urllib3 waits until it has all that it is asked for: that is slow for large ones.
+        yield from response.iter_content(1 if limit <= CHUNK else CHUNK)
+        return
+    try:
+        while block := read1(CHUNK):
+            yield block
+    except ReadTimeoutError as error:
+        raise requests.ReadTimeout(error) from error
+    except (HTTPError, OSError) as error:
+        raise requests.exceptions.ChunkedEncodingError(error) from error
+
+
+def read_json(response, limit=JSON_LIMIT, seconds=BODY_SECONDS):
     """Return the JSON object that is the body of an answer to a request with `stream=True`.
 
     :raise UnreadableError: for anything else; see `read_body()`
@@ -154,7 +172,12 @@ def _read_start(response):
         return (response.content or b"")[:ERROR_LIMIT]
     if response.raw is None or _is_compressed(response):
         return b""
-    return response.raw.read(ERROR_LIMIT) or b""
+    start, end = bytearray(), time.monotonic() + ERROR_SECONDS
+    for chunk in _blocks(response, ERROR_LIMIT):
+        start += chunk
+        if len(start) > ERROR_LIMIT or time.monotonic() > end:
+            break
+    return bytes(start[:ERROR_LIMIT])
 
 
 def _is_compressed(response):

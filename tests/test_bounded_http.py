@@ -1,6 +1,7 @@
 import json
 import time
 import tracemalloc
+from unittest.mock import patch
 
 import requests
 
@@ -9,7 +10,7 @@ from odoo.tests import BaseCase, tagged
 from .. import exceptions
 from ..runner import bounded_http
 from ..runner.http_errors import classify
-from .fake_http import FakeHttpService, Reply, compressed_zeros, json_reply
+from .fake_http import FakeHttpService, Reply, compressed_zeros, half, json_reply, reset
 
 #: Bytes of a page of zeros.
 BOMB = 100_000_000
@@ -22,9 +23,9 @@ class FakeHost(FakeHttpService):
         return self.reply
 
 
-def drip(handler, reply):
+def drip(handler, reply, status=200):
     """Send an answer byte by byte, each in time."""
-    handler.send_response(200)
+    handler.send_response(status)
     handler.send_header("Content-Length", str(len(reply.body)))
     handler.end_headers()
     for byte in reply.body:
@@ -169,11 +170,32 @@ class TestBoundedHttp(BaseCase):
         self.assertEqual(self._ask(Reply(200, json.dumps(value).encode())), value)
 
     def test_an_answer_that_drips_ends_in_time(self):
-        self.remote.fault(drip)
-        response = self._response(Reply(200, b'{"a": "%s"}' % (b"x" * 1000)))
+        for limit in (10_000, 10_000_000):
+            self.remote.fault(drip)
+            response = self._response(Reply(200, b'{"a": "%s"}' % (b"x" * 1000)))
+            start = time.monotonic()
+
+            with self.assertRaises(requests.ReadTimeout):
+                bounded_http.read_json(response, limit, seconds=0.3)
+
+            self.assertLess(time.monotonic() - start, 3)
+
+    def test_an_error_that_drips_ends_in_time(self):
+        self.remote.fault(lambda handler, reply: drip(handler, reply, 500))
+        response = self._response(Reply(500, b"x" * 1000))
         start = time.monotonic()
 
-        with self.assertRaises(requests.ReadTimeout):
-            bounded_http.read_json(response, 10_000, seconds=0.3)
+        with patch.object(bounded_http, "ERROR_SECONDS", 0.3):
+            known = classify(requests.HTTPError("bad", response=response))
 
+        self.assertIsInstance(known, exceptions.TransientError)
         self.assertLess(time.monotonic() - start, 3)
+
+    def test_an_answer_that_breaks_off_is_none(self):
+        for fault in (half, reset):
+            self.remote.fault(fault)
+            with self.assertRaises(requests.RequestException):
+                self._ask(json_reply({"a": "b" * 100_000}))
+        self.remote.fault(half)
+        with self.assertRaises(requests.exceptions.ChunkedEncodingError):
+            self._ask(Reply(200, chunks=[b'{"a": 1}', b" " * 1000]))

@@ -54,10 +54,8 @@ def http_error(response, api_key=""):
 
 
 def _read_start(response):
-    if reading.is_compressed(response):
-        return b""
     try:
-        return response.raw.read(BODY_LIMIT)
+        return reading.read_start(response, BODY_LIMIT)
     except (urllib3.exceptions.HTTPError, OSError):
         return b""
 

@@ -5,6 +5,7 @@ and has no bounds, and `httpx-sse` is for `httpx`.
 """
 
 import json
+import time
 
 import requests
 
@@ -15,6 +16,9 @@ VALUES_LIMIT = 4_000_000
 #: Bytes of a line of a stream, and of a stream: hours of an answer, each word in its envelope.
 LINE_LIMIT = 8 * 1024 * 1024
 STREAM_LIMIT = 64 * 1024 * 1024
+#: Seconds from the beginning of a whole answer to its end, and for the body of an error.
+BODY_SECONDS = 600
+ERROR_SECONDS = 10
 CHUNK = 64 * 1024
 NO_OBJECT = "It is no object."
 TOO_MANY = "There are too many values or levels."
@@ -38,12 +42,24 @@ def read_body(response, host):
     :raise UnreadableError: unless it is plain and bounded
     """
     _check_encoding(response, host)
-    chunks, size = [], 0
-    for chunk in response.iter_content(CHUNK):
+    chunks, size, end = [], 0, time.monotonic() + BODY_SECONDS
+    for chunk in _blocks(response, CHUNK):
         size += len(chunk)
+        if time.monotonic() > end:
+            raise requests.ReadTimeout(f"{host} did not end its answer in time.")
         _check_size(size, BODY_LIMIT, host)
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+def read_start(response, limit):
+    """Return the first bytes of the body of an error, none of a compressed one."""
+    start, end = bytearray(), time.monotonic() + ERROR_SECONDS
+    for chunk in () if is_compressed(response) else _blocks(response, CHUNK):
+        start += chunk
+        if len(start) > limit or time.monotonic() > end:
+            break
+    return bytes(start[:limit])
 
 
 def read_lines(response, host):
@@ -85,11 +101,11 @@ def parse_json(data):
     return value
 
 
-def _blocks(response):
+def _blocks(response, size=1):
     # iter_content() waits for a full block; read1(), of urllib3 2, takes what has come.
     read1 = getattr(response.raw, "read1", None)
     if read1 is None:
-        yield from response.iter_content(chunk_size=1)
+        yield from response.iter_content(size)
         return
     while block := read1(CHUNK):
         yield block

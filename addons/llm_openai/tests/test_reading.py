@@ -58,6 +58,23 @@ class TestReading(ServerMixin, BaseCase):
         with patch.object(reading, "BODY_LIMIT", 1000):
             self._peak(reading.UnreadableError, lambda: self.client.get("models"))
 
+    def test_a_body_that_drips_ends_in_time(self):
+        def drip(handler, status=200):
+            handler.start_stream(status)
+            for _byte in range(1000):
+                handler.send_chunk(b"x")
+                time.sleep(0.05)
+
+        for name, answer, error_class in (
+            ("BODY_SECONDS", drip, requests.ReadTimeout),
+            ("ERROR_SECONDS", lambda handler: drip(handler, 500), requests.HTTPError),
+        ):
+            self.answer(answer)
+            start = time.monotonic()
+            with patch.object(reading, name, 0.3), self.assertRaises(error_class):
+                self.client.get("models")
+            self.assertLess(time.monotonic() - start, 3)
+
     def test_a_stream_and_its_lines_are_bounded(self):
         for name, sent in (
             ("LINE_LIMIT", [b"data: " + b"x" * 600] * 3),
