@@ -16,6 +16,13 @@ class TestA(Mixin):
 class TestB(TestA):
     def test_two(self): pass
 """
+SHARED = """\
+class Base:
+    def test_base(self): pass
+
+class Common(Base):
+    def test_common(self): pass
+"""
 
 
 class TestInventory(unittest.TestCase):
@@ -26,7 +33,8 @@ class TestInventory(unittest.TestCase):
         tests = Path(folder.name) / "tests"
         tests.mkdir()
         (tests / "test_x.py").write_text(SOURCE)
-        (tests / "common.py").write_text("class Common:\n    def test_no(self): pass\n")
+        (tests / "common.py").write_text(SHARED)
+        self.folder = Path(folder.name)
         self.written = inventory.written_tests("llm", Path(folder.name))
 
     def started(self, *names):
@@ -35,6 +43,15 @@ class TestInventory(unittest.TestCase):
     def test_test_methods_of_test_files_are_written_tests(self):
         names = [f"{case}.{method}" for _module, _file, case, method in self.written]
         self.assertEqual(names, ["Mixin.test_shared", "TestA.test_one", "TestB.test_two"])
+
+    def test_a_class_has_the_tests_of_its_mixins_of_other_files(self):
+        source = "class TestC(Common):\n    def test_own(self): pass\n"
+        (self.folder / "tests" / "test_y.py").write_text(source)
+
+        names = [test[2:] for test in inventory.written_tests("llm", self.folder)]
+
+        for method in ("test_own", "test_common", "test_base"):
+            self.assertIn(("TestC", method), names)
 
     def test_a_mixin_runs_under_the_names_of_its_heirs(self):
         started = self.started("TestA.test_shared", "TestA.test_one", "TestB.test_two")

@@ -138,6 +138,7 @@ class LlmTool(models.Model):
 
     # === BUSINESS METHODS === #
 
+    @api.private
     def execute(self, parameters):
         """Run the tool with the rights of the current user.
 
@@ -224,6 +225,7 @@ class LlmTool(models.Model):
 
     # === IMPLEMENTATIONS === #
 
+    @api.private
     def search_records_input_schema(self):
         return SEARCH_SCHEMA
 
@@ -231,6 +233,7 @@ class LlmTool(models.Model):
     def search_records_execute(self, parameters):
         return record_reader.search_records(self.env, **parameters)
 
+    @api.private
     def read_records_input_schema(self):
         return READ_SCHEMA
 
@@ -238,6 +241,7 @@ class LlmTool(models.Model):
     def read_records_execute(self, parameters):
         return record_reader.read_records(self.env, **parameters)
 
+    @api.private
     def server_action_input_schema(self):
         actions = self.server_action_ids
         names = "; ".join(f"{action.id}: {action.name} ({action.model_name})" for action in actions)
