@@ -228,7 +228,8 @@ class LlmGenerationCall(models.AbstractModel):
         for model, record_id in brief.values:
             if model == "llm.provider":
                 with contextlib.suppress(psycopg2.Error):
-                    return self.env[model].browse(record_id).exists().api_key or ""
+                    provider = self.env[model].browse(record_id).exists()
+                    return provider._read_api_key() if provider else ""
         return ""
 
     @api.model

@@ -64,6 +64,7 @@ class LlmGenerationQueue(models.Model):
     model_limit_ids = fields.One2many("llm.generation.model.limit", "queue_id")
     webhook_secret = fields.Char(
         copy=False,
+        prefetch=False,
         groups=fields.NO_ACCESS,
         help="With this secret the provider signs its webhooks, by the Standard Webhooks"
         " specification. Without one they are refused.",

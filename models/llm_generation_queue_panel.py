@@ -67,9 +67,14 @@ class LlmGenerationQueue(models.Model):
 
     @api.depends("webhook_secret")
     def _compute_webhook_secret(self):
+        stored = self._filtered_access("read")._origin
+        # sudo: whether there is a secret may be known, the secret not; a search caches neither.
+        with_secret = stored.sudo().search([
+            ("id", "in", stored.ids),
+            ("webhook_secret", "!=", False),
+        ])
         for queue in self:
-            # sudo: whether there is a secret may be known, the secret not.
-            queue.has_webhook_secret = bool(queue.sudo().webhook_secret)
+            queue.has_webhook_secret = queue._origin.id in with_secret.ids
             queue.new_webhook_secret = False
 
     def _inverse_new_webhook_secret(self):

@@ -3,6 +3,7 @@ import secrets
 from odoo import api, fields, models
 
 from ..const import ACTIVE_STATES, FINAL_STATES, WEBHOOK_PATH
+from .secret import read_secret
 
 #: What the rest of a new job's values follows from.
 GIVEN = ("thread_id", "provider_id", "model_id", "user_id")
@@ -51,6 +52,7 @@ class LlmGenerationTicket(models.AbstractModel):
         readonly=True,
         copy=False,
         exportable=False,
+        prefetch=False,
         groups=fields.NO_ACCESS,
     )
     webhook_deliveries = fields.Json(
@@ -133,8 +135,8 @@ class LlmGenerationTicket(models.AbstractModel):
         base = self.get_base_url().rstrip("/")
         if not base.startswith("https://"):
             return False
-        # sudo: the token is for the provider, whoever owns the job.
-        return f"{base}{WEBHOOK_PATH}/{self.id}/{self.sudo().webhook_token}"
+        token = read_secret(self, "webhook_token")
+        return f"{base}{WEBHOOK_PATH}/{self.id}/{token}"
 
     def _seconds_to_retry(self):
         """Return the seconds until the automatic retry; infinite where there will be none."""

@@ -1,9 +1,15 @@
+from inspect import getmembers, isfunction
+
 from odoo import api, models
 
 from ..exceptions import NoJobInterfaceError
 from ..runner.guarded import disarm, guard
 from ..runner.handover import received
 from ..runner.webhook_signatures import verify_standard
+from .secret import read_secret
+
+#: Under which the keys that a transaction read are noted on its cursor.
+KEYS = "llm.provider.api_key"
 
 
 class LlmProvider(models.Model):
@@ -38,6 +44,17 @@ class LlmProvider(models.Model):
             self.env["llm.generation.engine"]._wake()
         return result
 
+    def _register_hook(self):
+        """Keep the methods of services from remote calls, also those that say nothing of it.
+
+        A service's `<service>_chat()` spends the provider's key past the queue and its budgets.
+        """
+        super()._register_hook()
+        beginnings = tuple(f"{code}_" for code, _label in self._get_available_services())
+        for name, method in getmembers(type(self), isfunction):
+            if name.startswith(beginnings):
+                api.private(method)
+
     @api.private
     def chat(self, *args, **kwargs):
         return self._watched(self._guarded, super().chat, *args, **kwargs)
@@ -59,12 +76,20 @@ class LlmProvider(models.Model):
             raise
         return guard(answer, self._told_key)
 
+    def _read_api_key(self):
+        """Return the key for a call of the service, see `read_secret()`."""
+        key = read_secret(self, "api_key")
+        self.env.cr.cache.setdefault(KEYS, {})[self.id] = key
+        return key
+
     def _told_key(self):
         """Return the API key where it was read in this transaction, without a statement.
 
-        A service that did not read it cannot have told it.
+        A service that did not read it cannot have told it. One that knows nothing of
+        `_read_api_key()` reads the field itself.
         """
-        return self._fields["api_key"]._get_cache(self.env).get(self.id) or ""
+        noted = self.env.cr.cache.get(KEYS, {}).get(self.id)
+        return noted or self._fields["api_key"]._get_cache(self.env).get(self.id) or ""
 
     @api.private
     def create_generation_job(self, job_record):
@@ -123,8 +148,7 @@ class LlmProvider(models.Model):
         if hasattr(self, f"{self.service}_verify_generation_webhook"):
             return self._dispatch("verify_generation_webhook", job_record, headers, body)
         queue = self.env["llm.generation.queue"]._get_or_create_queue(self)
-        # sudo: a webhook comes from nobody who logged in.
-        return verify_standard(headers, body, queue.sudo().webhook_secret)
+        return verify_standard(headers, body, read_secret(queue, "webhook_secret"))
 
     def get_generation_queue_info(self):
         """Return what the provider offers, and how busy its queue is.

@@ -5,6 +5,7 @@ from odoo.exceptions import UserError
 from odoo.tools import html2plaintext
 
 from odoo.addons.llm_generate_job.exceptions import ProviderFailedError, UnknownOutcomeError
+from odoo.addons.llm_generate_job.runner.address import path, segment
 from odoo.addons.llm_generate_job.runner.webhook_signatures import (
     WebhookRefusedError,
     verify_fal,
@@ -29,8 +30,7 @@ class LlmProvider(models.Model):
 
     def _fal_ai_client(self):
         self.ensure_one()
-        # sudo: a user may use the provider's key without being allowed to read it.
-        key = (self.sudo().api_key or "").strip()
+        key = self._read_api_key().strip()
         if not (key.isascii() and key.isprintable() and " " not in key):
             raise UserError(
                 self.env._(
@@ -49,7 +49,7 @@ class LlmProvider(models.Model):
         webhook = job_record._webhook_url()
         status = client.call(
             "POST",
-            f"{client.api_base}/{job_record.model_id.name.strip('/')}",
+            f"{client.api_base}/{path(job_record.model_id.name)}",
             payload=self._fal_ai_inputs(job_record),
             params={"fal_webhook": webhook} if webhook else None,
         )
@@ -81,9 +81,9 @@ class LlmProvider(models.Model):
         data = job.provider_data or {}
         if data.get("request_id") == job.external_job_id and data.get(name):
             return data[name]
-        app = "/".join(job.model_id.name.strip("/").split("/")[:2])
-        path = {"status_url": "/status", "response_url": "", "cancel_url": "/cancel"}[name]
-        return f"{client.api_base}/{app}/requests/{job.external_job_id}{path}"
+        app = "/".join(path(job.model_id.name).split("/")[:2])
+        end = {"status_url": "/status", "response_url": "", "cancel_url": "/cancel"}[name]
+        return f"{client.api_base}/{app}/requests/{segment(job.external_job_id)}{end}"
 
     @api.private
     def fal_ai_check_generation_job_status(self, job_record):

@@ -1,3 +1,7 @@
+from urllib.parse import quote
+
+from odoo.addons.llm_generate_job.exceptions import BadRequestError
+
 from .common import PNG, LlmFalAiCommon, Reply
 
 
@@ -159,3 +163,35 @@ class TestLlmProvider(LlmFalAiCommon):
         self._engine("upkeep")._check_due()
 
         self.assertEqual(self.remote.requests[-1].path, "/fal-ai/flux/requests/req-77/status")
+
+    def test_a_name_of_a_model_does_not_lead_to_another_address(self):
+        for name in ("fal-ai/a?b=c", "fal-ai/a#b", "fal-ai/%2e%2e/x", "fal-ai/a b", "fal-ai/..\\x"):
+            self.remote.requests.clear()
+            self.model.name = name
+            job = self._create_job("queued", model=self.model)
+            with self.subTest(name=name):
+                self.provider.create_generation_job(job)
+
+                (request,) = self.remote.requests
+                self.assertEqual(request.path, "/" + quote(name))
+
+    def test_a_name_that_climbs_is_refused(self):
+        for name in ("../admin", "fal-ai/../../admin", "fal-ai/./a", "fal-ai//a", "..", "/"):
+            self.model.name = name
+            job = self._create_job("queued", model=self.model)
+            with self.subTest(name=name), self.assertRaises(BadRequestError):
+                self.provider.create_generation_job(job)
+        self.assertFalse(self.remote.requests)
+
+    def test_an_id_does_not_lead_to_another_address(self):
+        job = self._create_job("running", model=self.model)
+        client = self.provider._fal_ai_client()
+        base = f"{self.remote.url}/fal-ai/flux/requests"
+        for name in ("../files/abc", "a?b=c", "a#b", "%2e%2e"):
+            job.external_job_id = name
+            with self.subTest(name=name):
+                address = self.provider._fal_ai_address(job, "status_url", client)
+                self.assertEqual(address, f"{base}/{quote(name, safe='')}/status")
+        job.external_job_id = ".."
+        with self.assertRaises(BadRequestError):
+            self.provider._fal_ai_address(job, "cancel_url", client)

@@ -1,5 +1,6 @@
 import mimetypes
 import re
+from urllib.parse import quote
 
 import requests
 
@@ -28,8 +29,7 @@ class LlmProvider(models.Model):
         :param timeout: `(connect, read)` seconds in the place of the client's own limits
         """
         self.ensure_one()
-        # sudo: a user may use the provider's key without being allowed to read it.
-        key = (self.sudo().api_key or "").strip()
+        key = self._read_api_key().strip()
         if not re.fullmatch(r"[!-~]*", key):
             raise UserError(
                 self.env._(
@@ -41,6 +41,7 @@ class LlmProvider(models.Model):
 
     # === CHAT === #
 
+    @api.private
     def openai_chat(
         self,
         messages,
@@ -100,6 +101,7 @@ class LlmProvider(models.Model):
 
     # === GENERATE === #
 
+    @api.private
     def openai_generate(self, input_data, model=None, stream=False, timeout=None, **kwargs):
         """Make an image or a text out of `input_data`.
 
@@ -137,6 +139,7 @@ class LlmProvider(models.Model):
 
     # === OTHER === #
 
+    @api.private
     def openai_embedding(self, texts, model=None, timeout=None):
         """Return one vector per text, in the order of the texts."""
         model = self.get_model(model, "embedding")
@@ -147,14 +150,28 @@ class LlmProvider(models.Model):
         rows = sorted(body.get("data") or (), key=lambda row: row.get("index", 0))
         return [row["embedding"] for row in rows]
 
+    @api.private
     def openai_models(self, model_id=None):
         """Return `[{"name", "details"}]` of the server's models, or of the one asked for."""
+        model_id = model_id and self._openai_segment(model_id)
         client = self._openai_client()
         if model_id:
             rows = [client.get(f"models/{model_id}")]
         else:
             rows = client.get("models").get("data") or []
         return [{"name": row["id"], "details": row} for row in rows]
+
+    def _openai_segment(self, name):
+        """Return a name as a segment of an address, out of which it cannot lead.
+
+        :raise UserError: for one that leads elsewhere even when it is quoted
+        """
+        name = str(name)
+        if name in {"", ".", ".."}:
+            raise UserError(
+                self.env._("“%s” is no name of a model. Fetch the models of the provider.", name)
+            )
+        return quote(name, safe="")
 
     # === FORMATS === #
 

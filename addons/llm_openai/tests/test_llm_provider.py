@@ -1,3 +1,5 @@
+from urllib.parse import quote
+
 import requests
 
 from odoo.exceptions import AccessError, UserError
@@ -281,3 +283,19 @@ class TestLlmProvider(LlmOpenaiCommon):
                 "messages": [{"role": "user", "content": "a cat"}],
             },
         )
+
+    def test_a_name_of_a_model_does_not_lead_to_another_address(self):
+        for name in ("../files/abc", "a/../../b", "a?b=c", "a#b", "%2e%2e", "a b", "ä", "..\\x"):
+            self.server.requests.clear()
+            self.answer(json_answer({"id": name}))
+            with self.subTest(name=name):
+                self.provider.list_models(name)
+
+                path = self.server.requests[0][0]
+                self.assertEqual(path, f"/v1/models/{quote(name, safe='')}")
+
+        self.server.requests.clear()
+        for name in (".", ".."):
+            with self.subTest(name=name), self.assertRaisesRegex(UserError, "is no name of a model"):
+                self.provider.list_models(name)
+        self.assertFalse(self.server.requests)

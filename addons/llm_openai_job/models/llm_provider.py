@@ -7,6 +7,7 @@ from odoo.addons.llm_generate_job.exceptions import (
     ProviderFailedError,
     UnknownOutcomeError,
 )
+from odoo.addons.llm_generate_job.runner.address import segment
 
 from .. import responses
 
@@ -68,6 +69,10 @@ class LlmProvider(models.Model):
             raise UnknownOutcomeError(STRANGE)
         return response
 
+    @staticmethod
+    def _openai_job_path(job):
+        return f"responses/{segment(job.external_job_id)}"
+
     def _openai_runs_job(self, job):
         # Tools are run by the thread, between calls: what runs at OpenAI alone cannot.
         return (
@@ -88,7 +93,7 @@ class LlmProvider(models.Model):
     @api.private
     def openai_check_generation_job_status(self, job_record):
         try:
-            response = self._openai_response("get", f"responses/{job_record.external_job_id}")
+            response = self._openai_response("get", self._openai_job_path(job_record))
         except requests.HTTPError as error:
             if error.response.status_code == 404:
                 raise ProviderFailedError(GONE) from None
@@ -111,7 +116,7 @@ class LlmProvider(models.Model):
             return False
         try:
             response = self._openai_response(
-                "post", f"responses/{job_record.external_job_id}/cancel", {}
+                "post", f"{self._openai_job_path(job_record)}/cancel", {}
             )
         except requests.HTTPError as error:
             if error.response.status_code in {400, 404}:

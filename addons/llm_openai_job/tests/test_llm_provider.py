@@ -1,5 +1,8 @@
+from urllib.parse import quote
+
 from odoo.tests import Form
 
+from odoo.addons.llm_generate_job.exceptions import BadRequestError
 from odoo.addons.llm_openai.tests.common import API_KEY, delta, json_answer, stream_answer
 
 from .common import LlmOpenaiJobCommon, response
@@ -173,3 +176,22 @@ class TestLlmProvider(LlmOpenaiJobCommon):
             form.use_background_jobs = False
 
         self.assertFalse(self.provider.use_background_jobs)
+
+    def test_an_id_does_not_lead_to_another_address(self):
+        job = self._create_job("running", model=self.model)
+        for name in ("../files/abc", "a/../../b", "a?b=c", "a#b", "%2e%2e"):
+            job.external_job_id = name
+            path = f"/v1/responses/{quote(name, safe='')}"
+            self.answer(json_answer(response("in_progress")), json_answer(response("cancelled")))
+            with self.subTest(name=name):
+                self.provider.check_generation_job_status(job)
+                self.assertEqual(self._sent()[0], path)
+                self.provider.cancel_generation_job(job)
+                self.assertEqual(self._sent()[0], f"{path}/cancel")
+
+        self.server.requests.clear()
+        for name in (".", ".."):
+            job.external_job_id = name
+            with self.subTest(name=name), self.assertRaises(BadRequestError):
+                self.provider.check_generation_job_status(job)
+        self.assertFalse(self.server.requests)

@@ -4,6 +4,7 @@ from odoo import api, models
 from odoo.tools import html2plaintext
 
 from odoo.addons.llm_generate_job.exceptions import ProviderFailedError, UnknownOutcomeError
+from odoo.addons.llm_generate_job.runner.address import segment
 
 TIMEOUT = 60  # seconds without a byte: the job holds a slot meanwhile
 GONE = "The provider no longer has the job."
@@ -85,7 +86,7 @@ class LlmProvider(models.Model):
     def _acme_ask(self, method, job):
         """Call the provider about a job of its own; return None if it does not know it."""
         try:
-            return self._acme_call(method, f"jobs/{job.external_job_id}")
+            return self._acme_call(method, f"jobs/{segment(job.external_job_id)}")
         except requests.HTTPError as error:
             if error.response.status_code == 404:
                 return None
@@ -99,8 +100,7 @@ class LlmProvider(models.Model):
         :raise requests.RequestException: if there is no answer, or one that refuses
         :raise UnknownOutcomeError: if the answer is no object
         """
-        # sudo: a user may use the provider's key without being allowed to read it.
-        key = self.sudo().api_key
+        key = self._read_api_key()
         response = requests.request(
             method,
             f"{self.api_base}/{path}",

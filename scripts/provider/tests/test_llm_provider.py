@@ -53,3 +53,11 @@ class TestLlmProvider(LlmAcmeCommon):
         self._check("running")
 
         self.assertEqual((job.state, job.error_type), ("failed", "provider_failed"))
+
+    def test_an_id_does_not_lead_to_another_address(self):
+        job = self._submitted_job()
+        job.external_job_id = "../keys?all"
+
+        self._check("running")
+
+        self.assertEqual(self.remote.requests[-1].path, "/jobs/..%2Fkeys%3Fall")
