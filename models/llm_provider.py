@@ -77,8 +77,9 @@ class LlmProvider(models.Model):
         return guard(answer, self._told_key)
 
     def _read_api_key(self):
-        """Return the key for a call of the service, see `read_secret()`."""
-        key = read_secret(self, "api_key")
+        """Return the key for a call of the service, see `read_secret()`; not each `llm` has it."""
+        inherited = getattr(super(), "_read_api_key", None)
+        key = inherited() if inherited else read_secret(self, "api_key")
         self.env.cr.cache.setdefault(KEYS, {})[self.id] = key
         return key
 

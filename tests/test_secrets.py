@@ -9,6 +9,7 @@ from odoo.tests import new_test_user
 from odoo.tools import mute_logger
 
 from .. import exceptions
+from ..models.secret import read_secret
 from .common import LlmGenerationCommon
 
 #: One that looks like a key, and one that does not.
@@ -116,13 +117,22 @@ class TestSecrets(LlmGenerationCommon):
             with self.subTest(method=what), self.assertRaises(AccessError):
                 getattr(job.with_user(other), what)()
 
-    def test_a_key_that_the_engine_read_for_an_error_is_in_no_cache(self):
-        self.native.sudo().api_key = KEYS[1]
-        self.env.flush_all()
-        self.env.invalidate_all()
-        self.assertEqual(self.native._read_api_key(), KEYS[1])
-
-        self.assertEqual(self.native._told_key(), KEYS[1])
+    def test_a_secret_that_was_read_is_in_no_cache(self):
+        self.native.api_key = KEYS[1]
+        self.queue.webhook_secret = "c2VjcmV0"
+        job = self._create_job("running")
+        secrets = (
+            (self.native, "api_key"),
+            (self.queue, "webhook_secret"),
+            (job, "webhook_token"),
+        )
+        for record, name in secrets:
+            self.env.flush_all()
+            self.env.invalidate_all()
+            with self.subTest(field=name):
+                self.assertGreater(len(read_secret(record, name)), 7)
+                self.assertFalse(record._fields[name]._get_cache(self.env))
+        self.assertEqual(self.native._read_api_key(), self.native._told_key())
         self.assertFalse(self.native._fields["api_key"]._get_cache(self.env))
 
     def test_nothing_tells_a_key_that_was_read_without_a_cache(self):

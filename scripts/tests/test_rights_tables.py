@@ -4,7 +4,12 @@ import context  # noqa: F401
 from lib import inventory, modules
 
 #: What tries the tables of an addon, of those that it has.
-TRIED = {"test_each_model_has_a_line", "test_records", "test_each_method_has_a_line", "test_methods"}
+TRIED = {
+    "test_each_model_has_a_line",
+    "test_records",
+    "test_each_method_has_a_line",
+    "test_methods",
+}
 TRIED_ROUTES = {"test_each_route_has_a_line", "test_routes"}
 
 

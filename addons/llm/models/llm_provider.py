@@ -64,7 +64,6 @@ class LlmProvider(models.Model):
     def action_fetch_models(self):
         """Ask the service for its models and open the wizard that creates and updates them."""
         self.ensure_one()
-        self.check_access("write")
         wizard = self.env["llm.fetch.models"].create({"provider_id": self.id})
         return wizard.action_fetch()
 

@@ -61,14 +61,14 @@ def own_public_methods(env, addon):
     return {
         f"{name}.{method}"
         for name in env.registry
-        for place, cls in enumerate(mro := type(env[name]).mro())
+        for cls in type(env[name]).mro()
         if _is_of(cls, addon)
         for method, value in vars(cls).items()
         if not method.startswith("_")
         and callable(value)
         and not hasattr(BaseModel, method)
         and is_reachable(env[name], method)
-        and not _is_told_elsewhere(mro[place + 1 :], method, addon)
+        and not _is_told_elsewhere(type(env[name]), cls, method)
     }
 
 
@@ -103,11 +103,12 @@ def _has_table(addon):
     return f"odoo.addons.{addon}".startswith(FAMILY)
 
 
-def _is_told_elsewhere(bases, method, addon):
-    """Whether the table of another addon, whose method is extended, tells what it may do."""
+def _is_told_elsewhere(model_class, cls, method):
+    """Whether the table of another addon, whose method `cls` extends, tells what it may do."""
+    mro, addon = model_class.mro(), cls.__module__.split(".")[2]
     return any(
         method in vars(base) and base.__module__.startswith(FAMILY) and not _is_of(base, addon)
-        for base in bases
+        for base in mro[mro.index(cls) + 1 :]
     )
 
 
@@ -133,7 +134,9 @@ class RightsRoles:
             "owner": cls.user.id,
             "other": new_test_user(env, "matrix_other", "base.group_user").id,
             "manager": cls.manager.id,
-            "elsewhere": new_test_user(env, "matrix_foreign", "llm.group_llm_manager", **foreign).id,
+            "elsewhere": new_test_user(
+                env, "matrix_foreign", "llm.group_llm_manager", **foreign
+            ).id,
             "code": SUPERUSER_ID,
         }
 
@@ -214,7 +217,7 @@ class RightsMatrix(RightsRoles):
 
 
 class RightsRoutes(RightsRoles):
-    """Tries the table of routes. To be mixed with `HttpCase`; no code logs in, and has no column."""
+    """Tries the table of routes; to be mixed with `HttpCase`. Code does not log in: no column."""
 
     def _request_of(self, route):
         """Return the address that a route is tried with, and what is posted (None for a GET)."""

@@ -129,7 +129,7 @@ class TestLlmProvider(LlmCommon):
             provider._read_api_key()
         for name in ("name", "api_base", "api_key"):
             with self.subTest(field=name), self.assertRaises(AccessError):
-                provider[name]  # noqa: B018 reading is the test
+                provider[name]
 
     def test_code_that_reads_another_field_as_superuser_does_not_read_the_key(self):
         self.env.invalidate_all()

@@ -15,7 +15,6 @@ class LlmFetchModels(models.TransientModel):
     def action_fetch(self):
         """Fill the wizard with the provider's models and show it."""
         self.ensure_one()
-        self.provider_id.check_access("write")
         try:
             fetched = self.provider_id.list_models()
         except NotImplementedError as error:
@@ -67,7 +66,6 @@ class LlmFetchModels(models.TransientModel):
     def action_apply(self):
         """Create and update the selected models."""
         self.ensure_one()
-        self.provider_id.check_access("write")
         selected = self.line_ids.filtered("selected")
         if not selected:
             raise UserError(self.env._("Select at least one model."))

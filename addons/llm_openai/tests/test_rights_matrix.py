@@ -1,12 +1,27 @@
+from inspect import getmembers, getsource, isfunction
+
 from odoo.exceptions import AccessError
 
 from odoo.addons.llm.tests.rights import ROLES, RightsMatrix
 
+from ..models.llm_provider import LlmProvider
 from .common import LlmOpenaiCommon, json_answer
 
 
 class TestRightsMatrix(RightsMatrix, LlmOpenaiCommon):
     addon = "llm_openai"
+
+    def test_the_service_closes_its_methods_itself(self):
+        """Also where `llm_generate_job`, which closes those of all services, is not installed."""
+        methods = [
+            method
+            for name, method in getmembers(LlmProvider, isfunction)
+            if name.startswith("openai_")
+        ]
+        self.assertGreater(len(methods), 3)
+        for method in methods:
+            with self.subTest(method=method.__name__):
+                self.assertIn("@api.private", getsource(method))
 
     def test_nobody_has_the_server_asked_with_its_key(self):
         calls = {
