@@ -47,6 +47,9 @@ ERROR_TYPES = [
     ("internal", "Unexpected error"),
 ]
 
+#: Errors after which the provider may have done the work all the same.
+UNKNOWN_OUTCOMES = ("unknown_outcome", "timeout", "worker_died")
+
 #: How an attempt ended; `running` while it has not.
 OUTCOMES = [
     ("running", "Running"),

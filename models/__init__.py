@@ -43,3 +43,4 @@ from . import llm_thread
 from . import res_company
 from . import res_config_settings
 from . import res_users
+from . import llm_provider_budget

@@ -6,6 +6,7 @@ from odoo import api, models
 from odoo.exceptions import UserError
 from odoo.tools import html2plaintext
 
+from ..runner import tokens
 from ..runner.schema import validator
 from ..runner.untrusted import is_storable
 
@@ -61,6 +62,7 @@ class LlmGenerationRequest(models.AbstractModel):
 
     def _check_inputs_with(self, check):
         inputs = self._structured_inputs() or {}
+        self._check_limit()
         if len(json.dumps(inputs)) > INPUT_LIMIT:
             raise UserError(
                 self.env._("The inputs are larger than %s bytes; make them shorter.", INPUT_LIMIT)
@@ -75,6 +77,58 @@ class LlmGenerationRequest(models.AbstractModel):
                     errors="\n".join(errors),
                 )
             )
+
+    def _check_limit(self):
+        """Refuse a limit of the answer that is none, or of which the provider would not hear.
+
+        What is reserved of a budget follows from it.
+
+        :raise UserError: with what to write instead
+        """
+        limit = self._answer_limit()
+        if limit and not self._is_media():
+            provider = self.provider_id.sudo()  # sudo: the job names its provider
+            if not provider._implements("create_generation_job"):
+                self._told_limit(*limit)
+
+    def _answer_limit(self):
+        """Return the limit in the inputs, `(name, tokens)`, None where there is none.
+
+        :raise UserError: for one that is none
+        """
+        inputs = self._structured_inputs()
+        given = [name for name in tokens.LIMIT_NAMES if isinstance(inputs, dict) and name in inputs]
+        if len(given) > 1:
+            raise UserError(
+                self.env._("%s mean the same: give only one of them.", ", ".join(given))
+            )
+        if given and not tokens.is_limit(inputs[given[0]]):
+            raise UserError(
+                self.env._(
+                    "%(name)s has to be a whole number from 1 to %(most)s.",
+                    name=given[0],
+                    most=tokens.MOST_TOKENS,
+                )
+            )
+        return (given[0], inputs[given[0]]) if given else None
+
+    def _told_limit(self, name, limit):
+        """Return the limit of a chat with the name by which the provider is told.
+
+        :raise UserError: where it cannot be told
+        """
+        provider = self.provider_id.sudo()  # sudo: the job names its provider
+        parameter = provider._limit_parameter(name)
+        if not parameter:
+            raise UserError(
+                self.env._(
+                    "%(provider)s cannot be told how long a chat's answer may be. Leave out"
+                    " %(name)s.",
+                    provider=provider.name,
+                    name=name,
+                )
+            )
+        return parameter, limit
 
     def _is_media(self):
         # sudo: what the job does depends on its model, not on who looks.

@@ -1,15 +1,23 @@
+import logging
 from collections import namedtuple
 from datetime import timedelta
 
+import psycopg2
+
 from odoo import api, fields, models
+from odoo.exceptions import UserError
 
 from ..const import DEFAULT_ANSWER_TOKENS, TRANSITIONS
 from ..runner.limits import BUDGET_LOCKS
 from ..runner.statements import budget as sql
 from .llm_generation_budget import Amount
 
+_logger = logging.getLogger(__name__)
+
 #: Seconds after which a retry looks again at a budget that somebody else is reserving.
 LOOK_AGAIN = 30
+#: No number in a column is larger.
+LARGEST = 2**31 - 1
 
 
 class Wanted(namedtuple("Wanted", ["id", "subjects", "tokens"])):
@@ -59,6 +67,67 @@ class LlmGenerationReservation(models.AbstractModel):
         """Put what jobs that ended really used in the place of what was reserved."""
         if self._are_set():
             self._change(sql.SETTLE, [jobs.ids], touches=["llm.generation.spending"])
+
+    @api.model
+    def _settle_late(self, token):
+        """Count what an attempt really used that told it when its job had ended already."""
+        if self._are_set():
+            self._change(sql.SETTLE_LATE, [token], touches=["llm.generation.spending"])
+
+    @api.model
+    def _reserve_direct(self, user, company, tokens):
+        """Reserve what an answer is going to cost that no job asks for.
+
+        In a transaction of its own: it is spent whatever becomes of the caller's, and others who
+        reserve do not have to wait for the answer.
+
+        :return: what `_settle_direct()` wants
+        :raise UserError: where a budget does not allow for it
+        """
+        if not self._are_set():
+            return False
+        limits = self._limits(user, company)
+        try:
+            with self._transaction() as own:
+                own.env.cr.execute(sql.LOCK_PATIENCE)
+                own._lock(limits)
+                spent = own._spent(limits) if limits else {}
+                for subject, limit in sorted(limits.items()):
+                    self._check(subject, limit, spent.get(subject, Amount()), Amount(1, tokens))
+                params = {"day": self._today(), "user": user.id, "company": company.id}
+                rows = own._change(
+                    sql.RESERVE_DIRECT,
+                    {**params, "tokens": tokens},
+                    touches=["llm.generation.spending"],
+                )
+                return rows[0][0]
+        except psycopg2.errors.LockNotAvailable:
+            raise UserError(
+                self.env._(
+                    "Something else takes of this budget just now. Try again in a moment; code"
+                    " that has queued jobs commits first."
+                )
+            ) from None
+
+    @api.model
+    def _settle_direct(self, spending_id, cost):
+        """Put what an answer cost in the place of what was reserved for it.
+
+        :param cost: see `runner.watch.Watch`
+        """
+        if not spending_id:
+            return
+        try:
+            with self._transaction() as own:
+                spending = own.env["llm.generation.spending"].browse(spending_id).exists()
+                if cost is None:
+                    spending.unlink()
+                elif cost:
+                    tokens = min(LARGEST, sum(cost.values()))
+                    spending.write({"tokens": tokens, "is_open": False})
+        except psycopg2.Error as error:
+            # The answer is there, or its own error more telling: the estimate stays.
+            _logger.warning("Spending %s is not settled: %s", spending_id, type(error).__name__)
 
     @api.model
     def _affordable(self, jobs):

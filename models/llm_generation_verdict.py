@@ -9,6 +9,7 @@ from odoo import api, models
 from ..runner import backoff
 from ..runner.answer import LONGEST_WAIT
 from ..runner.statements import queueing as sql
+from ..runner.tokens import by_length, length_of
 
 _logger = logging.getLogger(__name__)
 
@@ -85,33 +86,56 @@ class LlmGenerationVerdict(models.AbstractModel):
         for outcome, which in told.items():
             _logger.info("%s: job %s", outcome.capitalize(), ", ".join(which))
         for claim, answer in late:
-            if answer.external_job_id and claim not in (held or ()):
+            if claim not in (held or ()):
                 self._note_late(claim, answer)
         return len(jobs)
 
     @api.model
     def _note_late(self, claim, answer):
-        """Keep the id of an external job whose attempt was overtaken, so that it can be ended."""
-        data = json.dumps(answer.provider_data) if answer.provider_data else None
-        params = {"external": answer.external_job_id, "data": data}
-        params |= {"job": claim.job_id, "token": claim.token}
+        """Keep what an attempt that was overtaken has left behind.
+
+        The id of its external job, so that it can be ended, and what it used: it is paid for.
+        """
         touches = ["llm.generation.job", "llm.generation.attempt"]
-        self._change(sql.LATE_EXTERNAL, params, touches=touches)
+        params = {"job": claim.job_id, "token": claim.token}
+        used = {f"{kind}_tokens": answer.tokens(kind) for kind in ("prompt", "completion")}
+        if any(used.values()):
+            self._change(sql.LATE_USAGE, {**params, **used}, touches=touches)
+            self.env["llm.generation.reservation"]._settle_late(claim.token)
+        if answer.external_job_id:
+            data = json.dumps(answer.provider_data) if answer.provider_data else None
+            params |= {"external": answer.external_job_id, "data": data}
+            self._change(sql.LATE_EXTERNAL, params, touches=touches)
 
     @api.model
     def _with_known_messages(self, jobs, answers):
-        """Return the answers without messages that are none of their job's thread."""
+        """Return the answers without messages that are none of their job's thread.
+
+        Where an answer does not tell what it used, that follows from its length.
+        """
         ids = {answer.output_message_id for answer in answers.values() if answer.output_message_id}
         if not ids:
             return answers
-        # sudo: a provider may name any message, and only its place is looked at.
+        # sudo: a provider may name any message, and only its place and its length are looked at.
         messages = self.env["mail.message"].sudo().browse(ids).exists()
         places = {message.id: (message.model, message.res_id) for message in messages}
+        known = {}
+        for job in jobs:
+            answer = known[job.id] = answers[job.id]
+            if places.get(answer.output_message_id) != ("llm.thread", job.thread_id.id):
+                known[job.id] = replace(answer, output_message_id=None)
+            elif not (answer.tokens("prompt") or answer.tokens("completion")):
+                known[job.id] = replace(answer, usage=self._usage_by_length(job, answer))
+        return known
+
+    @api.model
+    def _usage_by_length(self, job, answer):
+        """Return about how many tokens a job used whose provider does not tell."""
+        message = self.env["mail.message"].sudo().browse(answer.output_message_id)  # sudo: as above
+        asked = [job.generation_inputs, job.input_message_id.body]
         return {
-            job.id: answers[job.id]
-            if places.get(answers[job.id].output_message_id) == ("llm.thread", job.thread_id.id)
-            else replace(answers[job.id], output_message_id=None)
-            for job in jobs
+            "prompt_tokens": by_length(length_of(asked)),
+            "completion_tokens": by_length(length_of(message.body)),
         }
 
     @api.model

@@ -4,6 +4,9 @@ from odoo.fields import Domain
 
 from ..const import ACTIVE_STATES, STATES
 from ..runner.guarded import said, said_json
+from ..runner.handover import received
+from ..runner.lazy_cursor import LazyCursor
+from ..runner.tokens import estimate
 
 #: `generate_response()` queues by itself when this many jobs of the provider wait or run.
 BUSY_SLOTS = 3
@@ -77,6 +80,22 @@ class LlmThread(models.Model):
 
     # === GENERATION === #
 
+    @api.model
+    def _open_stream_cursor(self):
+        # It holds no connection while the provider is waited for.
+        return LazyCursor(self.env.registry)
+
+    @api.private
+    def generate(self, *args, **kwargs):
+        self.ensure_one()
+        if received(self.env, "generation_watch"):
+            return (yield from super().generate(*args, **kwargs))
+        asked = estimate([*args, kwargs.get("user_message_body")], {})
+        with self.provider_id._direct_answer(self, asked) as watch:
+            thread = self.with_context(generation_watch=watch)
+            events = super(LlmThread, thread).generate(*args, **kwargs)
+            return (yield from events)  # noqa: B901 - to "yield from"
+
     @api.private
     def generate_response(self, user_message_body=None, use_queue=None, **kwargs):
         """Answer the user, directly or through the provider's queue, and yield the events.
@@ -105,17 +124,12 @@ class LlmThread(models.Model):
     def _should_queue_generation(self):
         """Return whether an answer is better queued than given directly.
 
-        It is when a budget has to be kept, when the provider runs jobs of its own, when its queue
-        is marked "Always queue", or when the queue is enabled and at least `BUSY_SLOTS` jobs wait
-        or run there already.
+        It is when the provider runs jobs of its own, when its queue is marked "Always queue", or
+        when the queue is enabled and at least `BUSY_SLOTS` jobs wait or run there already.
         Override it to choose otherwise.
         """
         self.ensure_one()
         provider = self.provider_id
-        # sudo: whose budget it is does not depend on what the user may read.
-        company = provider.sudo().company_id or self.env.user.company_id
-        if self.env["llm.generation.budget"]._limits(self.env.user, company):
-            return True
         info = provider.get_generation_queue_info()
         if info.get("supports_jobs", provider._implements("create_generation_job")):
             return True

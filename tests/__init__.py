@@ -23,6 +23,7 @@ from . import test_ir_actions_server
 from . import test_lazy_cursor
 from . import test_llm_generation_budget
 from . import test_llm_generation_budget_limits
+from . import test_llm_generation_budget_ways
 from . import test_llm_generation_bulk
 from . import test_llm_generation_call
 from . import test_llm_generation_conclusion

@@ -27,6 +27,17 @@ KEPT = 600.0
 PART_TYPES = {"text": "input_text", "image_url": "input_image"}
 
 
+#: Names that other interfaces have for the most tokens of an answer.
+LIMIT_NAMES = ("max_tokens", "max_completion_tokens")
+
+
+def with_limit(inputs):
+    """Return the inputs with the most tokens of the answer under the name that Responses know."""
+    limits = [inputs[name] for name in LIMIT_NAMES if name in inputs]
+    rest = {name: value for name, value in inputs.items() if name not in LIMIT_NAMES}
+    return {"max_output_tokens": limits[0], **rest} if limits else rest
+
+
 def build_input(messages):
     """Return the items of a request that say what these chat messages say."""
     items = []

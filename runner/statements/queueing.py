@@ -1,5 +1,6 @@
 """How jobs enter a queue, are claimed from it, and leave it."""
 
+from ..tokens import LIMIT_NAMES, MOST_TOKENS
 from .clock import NOW
 from .economy import SAVING
 
@@ -114,6 +115,8 @@ CLAIM = f"""
         attempt_count = j.attempt_count + 1,
         scheduled_at = NULL,
         progress = 0,
+        prompt_tokens = 0,
+        completion_tokens = 0,
         external_job_id = NULL,
         next_poll_at = NULL,
         result_expires_at = NULL,
@@ -162,6 +165,17 @@ LATE_EXTERNAL = """
     WHERE id = %(job)s AND external_job_id IS NULL AND state <> 'running'
 """
 
+#: What an attempt used that was overtaken before it could tell.
+LATE_USAGE = """
+    WITH attempt AS (
+        UPDATE llm_generation_attempt
+        SET prompt_tokens = %(prompt_tokens)s, completion_tokens = %(completion_tokens)s
+        WHERE id = %(token)s AND outcome <> 'running')
+    UPDATE llm_generation_job
+    SET prompt_tokens = %(prompt_tokens)s, completion_tokens = %(completion_tokens)s
+    WHERE id = %(job)s AND attempt_token = %(token)s AND state <> 'running'
+"""
+
 PROVIDERS_WORK = """
     UPDATE llm_generation_queue SET refused_by = NULL
     WHERE provider_id = ANY(%s) AND refused_by IS NOT NULL
@@ -169,11 +183,12 @@ PROVIDERS_WORK = """
 
 #: What a job may cost until its answer tells: the length of the answer that was asked for, and a
 #: token for four characters of the question.
-ESTIMATED_TOKENS = """
+ESTIMATED_TOKENS = f"""
             (COALESCE(
-                CASE jsonb_typeof(j.generation_inputs -> 'max_tokens') WHEN 'number' THEN
-                    LEAST(GREATEST((j.generation_inputs ->> 'max_tokens')::numeric, 1), 1000000)
-                END, %(answer_tokens)s)
+                (SELECT LEAST(GREATEST(max((j.generation_inputs ->> name)::numeric), 1), {MOST_TOKENS})
+                 FROM unnest(ARRAY{list(LIMIT_NAMES)}) name
+                 WHERE jsonb_typeof(j.generation_inputs -> name) = 'number'
+                 HAVING count(*) > 0), %(answer_tokens)s)
             + COALESCE(length(j.generation_inputs::text), 0) / 4
             + COALESCE((SELECT length(m.body) FROM mail_message m
                         WHERE m.id = j.input_message_id), 0) / 4)"""
@@ -248,8 +263,8 @@ CLOSE_ATTEMPTS = f"""
         error_type = j.error_type,
         error_message = j.error_message,
         external_job_id = j.external_job_id,
-        prompt_tokens = j.prompt_tokens,
-        completion_tokens = j.completion_tokens
+        prompt_tokens = GREATEST(a.prompt_tokens, j.prompt_tokens, 0),
+        completion_tokens = GREATEST(a.completion_tokens, j.completion_tokens, 0)
     FROM llm_generation_job j
     WHERE a.job_id = j.id AND a.outcome = 'running' AND j.id = ANY(%(jobs)s)
     RETURNING (SELECT q.id FROM llm_generation_queue q WHERE q.provider_id = j.provider_id),

@@ -49,6 +49,8 @@ class LlmProvider(models.Model):
         tools=None,
         prepend_messages=None,
         timeout=None,
+        max_tokens=None,
+        max_completion_tokens=None,
         **kwargs,
     ):
         """Ask for the next message of a conversation: README.md tells what is returned and raised.
@@ -56,12 +58,15 @@ class LlmProvider(models.Model):
         :param messages: `mail.message` records, or dicts as the server wants them
         :param prepend_messages: dicts to put before `messages`
         :param timeout: `(connect, read)` seconds
+        :param max_tokens: of the answer, at most; newer models know it as `max_completion_tokens`
         :param kwargs: further parameters of the request, as `temperature`
         """
         model = self.get_model(model, "chat")
         client = self._openai_client(timeout)
+        limits = {"max_tokens": max_tokens, "max_completion_tokens": max_completion_tokens}
         payload = {
             **kwargs,
+            **{name: limit for name, limit in limits.items() if limit is not None},
             "model": model.name,
             "messages": [*(prepend_messages or ()), *self._openai_messages(messages, model)],
         }
@@ -113,6 +118,8 @@ class LlmProvider(models.Model):
             return self._openai_images(client.post("images/generations", payload))
         if "messages" not in payload:
             payload["messages"] = [{"role": "user", "content": str(payload.pop("prompt", ""))}]
+        if "max_output_tokens" in payload:  # the name that another interface has for it
+            payload["max_tokens"] = payload.pop("max_output_tokens")
         return completion.parse_completion(client.post("chat/completions", payload)), []
 
     @staticmethod

@@ -50,7 +50,7 @@ class LlmProvider(models.Model):
             "post",
             "responses",
             {
-                **inputs,
+                **responses.with_limit(inputs),
                 "model": job_record.model_id.name,
                 "input": responses.build_input(messages),
                 "background": True,
