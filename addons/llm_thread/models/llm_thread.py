@@ -184,6 +184,11 @@ class LlmThread(models.Model):
                 yield self._event("message_create", last_message)
             return (yield from self.generate_messages(last_message))  # noqa: B901 - to "yield from"
 
+    @api.model
+    def _open_stream_cursor(self):
+        """Return the cursor on which an answer is streamed; it outlives that of its request."""
+        return self.env.registry.cursor()
+
     @contextlib.contextmanager
     def _generation_lock(self):
         with advisory_lock(self.env.cr.dbname, self.id) as locked:
