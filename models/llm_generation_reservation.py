@@ -16,8 +16,6 @@ _logger = logging.getLogger(__name__)
 
 #: Seconds after which a retry looks again at a budget that somebody else is reserving.
 LOOK_AGAIN = 30
-#: No number in a column is larger.
-LARGEST = 2**31 - 1
 
 
 class Wanted(namedtuple("Wanted", ["id", "subjects", "tokens"])):
@@ -53,8 +51,7 @@ class LlmGenerationReservation(models.AbstractModel):
         for job in wanted:
             for subject in limits.keys() & job.subjects:
                 needs[subject] = needs.get(subject, Amount()).plus(1, job.tokens)
-        for subject, need in sorted(needs.items()):
-            self._check(subject, limits[subject], spent.get(subject, Amount()), need)
+        self._check_all(limits, spent, needs)
         params = {
             "jobs": [job.id for job in wanted],
             "day": self._today(),
@@ -87,20 +84,13 @@ class LlmGenerationReservation(models.AbstractModel):
         if not self._are_set():
             return False
         limits = self._limits(user, company)
+        params = {"day": self._today(), "user": user.id, "company": company.id, "tokens": tokens}
         try:
             with self._transaction() as own:
-                own.env.cr.execute(sql.LOCK_PATIENCE)
-                own._lock(limits)
-                spent = own._spent(limits) if limits else {}
-                for subject, limit in sorted(limits.items()):
-                    self._check(subject, limit, spent.get(subject, Amount()), Amount(1, tokens))
-                params = {"day": self._today(), "user": user.id, "company": company.id}
-                rows = own._change(
-                    sql.RESERVE_DIRECT,
-                    {**params, "tokens": tokens},
-                    touches=["llm.generation.spending"],
-                )
-                return rows[0][0]
+                spent = own._spent_when_free(limits)
+                self._check_all(limits, spent, dict.fromkeys(limits, Amount(1, tokens)))
+                touches = ["llm.generation.spending"]
+                return own._change(sql.RESERVE_DIRECT, params, touches=touches)[0][0]
         except psycopg2.errors.LockNotAvailable:
             raise UserError(
                 self.env._(
@@ -119,12 +109,7 @@ class LlmGenerationReservation(models.AbstractModel):
             return
         try:
             with self._transaction() as own:
-                spending = own.env["llm.generation.spending"].browse(spending_id).exists()
-                if cost is None:
-                    spending.unlink()
-                elif cost:
-                    tokens = min(LARGEST, sum(cost.values()))
-                    spending.write({"tokens": tokens, "is_open": False})
+                own.env["llm.generation.spending"].browse(spending_id).exists()._close(cost)
         except psycopg2.Error as error:
             # The answer is there, or its own error more telling: the estimate stays.
             _logger.warning("Spending %s is not settled: %s", spending_id, type(error).__name__)
@@ -183,6 +168,22 @@ class LlmGenerationReservation(models.AbstractModel):
         return first, second, jobs - first - second
 
     # === STEPS === #
+
+    @api.model
+    def _check_all(self, limits, spent, needs):
+        """Refuse what does not fit into one of these budgets."""
+        for subject, need in sorted(needs.items()):
+            self._check(subject, limits[subject], spent.get(subject, Amount()), need)
+
+    @api.model
+    def _spent_when_free(self, subjects):
+        """Return what was spent today, once nobody else reserves of these budgets.
+
+        :raise psycopg2.errors.LockNotAvailable: where that takes too long
+        """
+        self.env.cr.execute(sql.LOCK_PATIENCE)
+        self._lock(subjects)
+        return self._spent(subjects) if subjects else {}
 
     @api.model
     def _wanted(self, jobs, sources):

@@ -6,6 +6,8 @@ from ..const import SPENDING_DAYS
 
 #: Rows removed at a time.
 BATCH = 10_000
+#: No number in a column is larger.
+LARGEST = 2**31 - 1
 
 
 class LlmGenerationSpending(models.Model):
@@ -31,6 +33,17 @@ class LlmGenerationSpending(models.Model):
     _user_idx = models.Index("(user_id, day) INCLUDE (jobs, tokens)")
     _company_idx = models.Index("(company_id, day) INCLUDE (jobs, tokens)")
     _job_idx = models.Index("(job_id) WHERE job_id IS NOT NULL")
+
+    def _close(self, cost):
+        """Note what a direct answer cost.
+
+        :param dict cost: None for one that was not asked for in the end; empty where nobody can
+            know: the estimate stays
+        """
+        if cost is None:
+            self.unlink()
+        elif cost:
+            self.write({"tokens": min(LARGEST, sum(cost.values())), "is_open": False})
 
     @api.autovacuum
     def _gc_spending(self):

@@ -1,3 +1,4 @@
+import contextlib
 import threading
 from unittest.mock import patch
 
@@ -9,6 +10,7 @@ from odoo.tests import BaseCase, get_db_name, tagged
 from ..models.llm_generation_claim import LOOK_AGAIN
 from ..runner.answer import Answer
 from ..runner.lazy_cursor import read_committed
+from ..runner.statements import budget
 
 THREADS = 6
 LIMIT = 3
@@ -180,6 +182,38 @@ class TestConcurrency(BaseCase):
         queued = self._at_once(queue)
         self.assertEqual(queued.count(True), LIMIT)
         self.assertEqual(self._waiting(), LIMIT)
+
+    def test_many_who_ask_directly_at_once_keep_the_budget(self):
+        self.addCleanup(self._set_budget, 0)
+        self._set_budget(LIMIT)
+        asking = threading.Barrier(THREADS)
+
+        def ask(env):
+            with contextlib.ExitStack() as stack:
+                try:
+                    provider = env["llm.provider"].browse(self.provider_id)
+                    stack.enter_context(provider._direct_answer(estimate=1)).has_asked = True
+                except UserError:
+                    return False
+                finally:
+                    asking.wait(30)  # all of them, before the first has its answer
+                return True
+
+        self.assertEqual(self._at_once(ask).count(True), LIMIT)
+
+    def test_who_asks_directly_does_not_wait_for_ever_for_who_reserves(self):
+        self.addCleanup(self._set_budget, 0)
+        self._set_budget(LIMIT)
+        with self._env() as env, self._env() as other:
+            job = env["llm.generation.job"].create({"thread_id": self.thread_id})
+            job.action_queue()
+            provider = other["llm.provider"].browse(self.provider_id)
+            with (
+                patch.object(budget, "LOCK_PATIENCE", "SET LOCAL lock_timeout = '200ms'"),
+                self.assertRaisesRegex(UserError, "Try again in a moment"),
+                provider._direct_answer(estimate=1),
+            ):
+                self.fail("It was allowed.")
 
     def _set_budget(self, jobs):
         with self._env() as env:

@@ -43,7 +43,9 @@ class TestLlmGenerationBudgetWays(BudgetCase):
             return {"content": "".join(said)}, []
 
         provider_class = type(provider)
-        self.startPatcher(patch.object(provider_class, "fakedirect_generate", generate, create=True))
+        self.startPatcher(
+            patch.object(provider_class, "fakedirect_generate", generate, create=True)
+        )
         return {
             "generate": lambda: list(self.thread.generate("Hi")),
             "response": lambda: list(self.thread.generate_response("Hi", use_queue=False)),

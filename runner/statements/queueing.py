@@ -185,7 +185,8 @@ PROVIDERS_WORK = """
 #: token for four characters of the question.
 ESTIMATED_TOKENS = f"""
             (COALESCE(
-                (SELECT LEAST(GREATEST(max((j.generation_inputs ->> name)::numeric), 1), {MOST_TOKENS})
+                (SELECT LEAST(
+                    GREATEST(max((j.generation_inputs ->> name)::numeric), 1), {MOST_TOKENS})
                  FROM unnest(ARRAY{list(LIMIT_NAMES)}) name
                  WHERE jsonb_typeof(j.generation_inputs -> name) = 'number'
                  HAVING count(*) > 0), %(answer_tokens)s)

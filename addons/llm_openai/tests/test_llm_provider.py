@@ -281,3 +281,14 @@ class TestLlmProvider(LlmOpenaiCommon):
                 "messages": [{"role": "user", "content": "a cat"}],
             },
         )
+
+    def test_a_limit_of_the_answer_is_sent_under_its_name(self):
+        text = {"choices": [{"message": {"content": "meow"}}]}
+        for name in ("max_tokens", "max_completion_tokens"):
+            self.answer(json_answer(text))
+            self.provider.chat([{"role": "user", "content": "Hi"}], **{name: 5})
+            self.assertEqual(self._sent(-1)[name], 5)
+        self.answer(json_answer(text))
+        self.provider.generate({"prompt": "a cat", "max_output_tokens": 5}, model=self.chat_model)
+        sent = self._sent(-1)
+        self.assertEqual((sent["max_tokens"], "max_output_tokens" in sent), (5, False))

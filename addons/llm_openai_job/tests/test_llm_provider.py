@@ -66,6 +66,14 @@ class TestLlmProvider(LlmOpenaiJobCommon):
         self.assertEqual((body["max_output_tokens"], body["background"]), (5, True))
         self.assertEqual(job.input_message_id.body, "<p>Hi</p>")
 
+    def test_a_limit_of_the_answer_is_sent_under_the_name_that_responses_know(self):
+        for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
+            with self.subTest(name):
+                self._submitted_job(generation_inputs={"prompt": "Hi", name: 20})
+                sent = self._sent(-1)[1]
+                self.assertEqual(sent["max_output_tokens"], 20)
+                self.assertFalse({"max_tokens", "max_completion_tokens"} & sent.keys())
+
     def test_an_answer_that_is_asked_for_again_is_posted_once(self):
         job = self._submitted_job()
         self.answer(json_answer(response("completed", "Hi")))
