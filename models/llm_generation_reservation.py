@@ -219,7 +219,10 @@ class LlmGenerationReservation(models.AbstractModel):
         busy = set()
         for kind, record_id in sorted(subjects):
             statement = sql.LOCK if wait else sql.TRY_LOCK
-            [(locked,)] = self._select(statement, [BUDGET_LOCKS[kind], record_id])
+            # One that takes too long is told to who asked, and is no error of the database.
+            key = [BUDGET_LOCKS[kind], record_id]
+            self.env.cr.execute(statement, key, log_exceptions=False)
+            [(locked,)] = self.env.cr.fetchall()
             if not wait and not locked:
                 busy.add((kind, record_id))
         return busy

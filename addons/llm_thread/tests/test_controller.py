@@ -160,7 +160,7 @@ class TestController(FakeChatMixin, HttpCase):
         self.assertFalse(self.asked)
 
     def test_a_user_has_a_few_answers_at_once(self):
-        threads = [self._create_thread(name=str(n)) for n in range(USER_STREAMS + 1)]
+        threads = [self.thread.copy() for _stream in range(USER_STREAMS + 1)]
         self.answers.extend(words("Half", "rest") for _thread in threads)
         bodies = [self._stream(thread) for thread in threads]
         for body in bodies[:-1]:
@@ -177,7 +177,7 @@ class TestController(FakeChatMixin, HttpCase):
 
     def test_a_process_gives_a_few_answers_at_once(self):
         with patch.object(stream_slots, "PROCESS_STREAMS", 1):
-            first, second = self._stream(self.thread), self._stream(self._create_thread())
+            first, second = self._stream(self.thread), self._stream(self.thread.copy())
             self.answers.append(words("Half", "rest"))
             next(first)
             self.assertIn(b"Wait for the end of one", next(second))
