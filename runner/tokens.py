@@ -1,5 +1,7 @@
 """Tokens: how an answer is limited to some, and how many a text is where nobody tells."""
 
+import re
+
 from ..const import DEFAULT_ANSWER_TOKENS
 from .answer import Answer
 
@@ -9,6 +11,9 @@ LIMIT_NAMES = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 MOST_TOKENS = 1_000_000
 #: Bytes of a text that are about one token.
 TOKEN_BYTES = 4
+#: As many tokens as a picture is about.
+FILE_BYTES = 1000 * TOKEN_BYTES
+_FILE = re.compile(r"data:[\w/+.;=-]{0,200},[\w+/=%-]*")
 #: What a model is told of the records that it is given: messages and tools.
 _TOLD_FIELDS = ("body", "body_json", "name", "description", "input_schema")
 #: The names that services give to what was used.
@@ -16,6 +21,8 @@ _KINDS = {
     "prompt": ("prompt_tokens", "input_tokens"),
     "completion": ("completion_tokens", "output_tokens"),
 }
+#: Parts of an answer that are about it.
+_NOT_SAID = frozenset({"error", "usage"})
 
 
 def is_limit(value):
@@ -41,11 +48,15 @@ def limited(kwargs, name, tokens):
 def length_of(given):
     """Return the bytes of text in what a provider is given, or says.
 
-    :param given: a text, JSON that holds texts, or records of messages or tools. Files that are
-        written as `data:` addresses are no text.
+    :param given: a text, JSON that holds texts, or records of messages or tools. A file that is
+        written as a `data:` address counts no more than a picture costs.
+
+    >>> length_of({"prompt": "Hé", "images": ["data:image/png;base64," + "A" * 10**6]})
+    4003
     """
     if isinstance(given, str):
-        return 0 if given.startswith("data:") else len(given.encode("utf-8", "replace"))
+        size = len(given.encode("utf-8", "replace"))
+        return min(size, FILE_BYTES) if _FILE.fullmatch(given) else size
     if isinstance(given, dict):
         return sum(map(length_of, given.values()))
     if isinstance(given, list | tuple):
@@ -97,7 +108,7 @@ class Usage:
             told = next((usage[name] for name in names if usage.get(name)), 0)
             answer = Answer("running", usage={f"{kind}_tokens": told})
             self._told[kind] = answer.tokens(kind) or self._told[kind]
-        self._said += length_of(said.get("content")) + length_of(said.get("tool_calls"))
+        self._said += sum(length_of(said[name]) for name in said.keys() - _NOT_SAID)
 
     @property
     def is_known(self):

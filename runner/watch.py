@@ -53,7 +53,9 @@ class Watch:
 
     def _hear(self, call, said):
         call.hear(said)
-        self._has_refused = self._has_refused or (isinstance(said, dict) and "error" in said)
+        self._has_refused = self._has_refused or (
+            isinstance(said, dict) and bool(said.get("error"))
+        )
 
     @property
     def usage(self):
