@@ -1,5 +1,6 @@
 import contextlib
 import threading
+import time
 from unittest.mock import patch
 
 from odoo import SUPERUSER_ID, api
@@ -208,12 +209,14 @@ class TestConcurrency(BaseCase):
             job = env["llm.generation.job"].create({"thread_id": self.thread_id})
             job.action_queue()
             provider = other["llm.provider"].browse(self.provider_id)
+            begin = time.monotonic()
             with (
                 patch.object(budget, "LOCK_PATIENCE", "SET LOCAL lock_timeout = '200ms'"),
                 self.assertRaisesRegex(UserError, "Try again in a moment"),
                 provider._direct_answer(estimate=1),
             ):
                 self.fail("It was allowed.")
+            self.assertLess(time.monotonic() - begin, 15)
 
     def _set_budget(self, jobs):
         with self._env() as env:
