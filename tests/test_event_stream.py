@@ -163,7 +163,7 @@ class TestEventStream(LlmGenerationCommon, HttpCase):
 
                 def wait(held=held):
                     cr = self.service.calls["chat"][-1].env.cr
-                    held.append(isinstance(cr, LazyCursor) and cr.in_transaction)
+                    held.append(not isinstance(cr, LazyCursor) or cr.in_transaction)
 
                 self.service.chunks = [wait, {"content": "Hello"}, wait, {"content": " you"}]
                 data = {"thread_id": self.thread.id, "message": "Hi", "use_queue": "0"}
