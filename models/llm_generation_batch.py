@@ -136,6 +136,7 @@ class LlmGenerationJob(models.Model):
         # sudo: a key is taken, whoever took it.
         live = self.sudo().search([
             ("identity_key", "in", [key for key in keys if key]),
+            ("identity_scope", "=", 0),
             ("state", "in", ACTIVE_STATES),
         ])
         taken, own = {(job.company_id, job.identity_key) for job in live}, self.env.user.company_id

@@ -40,6 +40,7 @@ class LlmGenerationGuard(models.AbstractModel):
             self.with_context(context),  # pylint: disable=context-overridden
         ).create(vals_list)
         jobs._check_owner_rights()
+        jobs.filtered("identity_key")._own_keys()
         return jobs.with_env(self.env)
 
     def write(self, vals):
@@ -49,6 +50,8 @@ class LlmGenerationGuard(models.AbstractModel):
         checked = {"thread_id", "provider_id", "model_id", "input_message_id"}
         if not self.env.su and checked & vals.keys():
             self._check_owner_rights()
+        if not self.env.su and "identity_key" in vals:
+            self._own_keys()
         return result
 
     @api.model
@@ -74,6 +77,13 @@ class LlmGenerationGuard(models.AbstractModel):
                         fields=", ".join(sorted(refused)),
                     )
                 )
+
+    def _own_keys(self):
+        """Let the keys of these drafts be the user's own: they neither take nor tell another's.
+
+        `_identify()` gives keys of code, which are common to a company.
+        """
+        self.sudo().identity_scope = self.env.uid  # sudo: users do not choose the scope
 
     def _check_owner_rights(self):
         """Refuse jobs on what their creator may not use.

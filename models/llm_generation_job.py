@@ -68,7 +68,15 @@ class LlmGenerationJob(models.Model):
     )
     identity_key = fields.Char(
         copy=False,
-        help="At most one waiting or running job of a company has this key.",
+        help="At most one waiting or running job of a company has this key. A key that a user"
+        " gives by hand is compared with that user's own keys only.",
+    )
+    identity_scope = fields.Integer(
+        readonly=True,
+        copy=False,
+        aggregator=None,
+        groups="base.group_system",
+        help="The user who gave the key by hand; 0 for a key of code.",
     )
     generation_inputs = fields.Json()
     provider_data = fields.Json(readonly=True, copy=False)
@@ -132,7 +140,7 @@ class LlmGenerationJob(models.Model):
     _old_idx = models.Index("(completed_at) WHERE completed_at IS NOT NULL")
     _user_idx = models.Index("(user_id, id)")
     _identity_unique = models.UniqueIndex(
-        "(COALESCE(company_id, 0), identity_key)"
+        "(COALESCE(company_id, 0), COALESCE(identity_scope, 0), identity_key)"
         " WHERE identity_key IS NOT NULL AND state IN ('queued', 'running')",
         "A job with this identity key is already waiting or running.",
     )

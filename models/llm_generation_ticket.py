@@ -180,18 +180,28 @@ class LlmGenerationTicket(models.AbstractModel):
             ("identity_key", "in", [key for key in self.mapped("identity_key") if key]),
             ("state", "in", ACTIVE_STATES),
         ])
-        keys = {(job.company_id, job.identity_key) for job in taken}
+        keys = {job._full_key() for job in taken}
         free = []
         for job in self:
-            key = (job.company_id, job.identity_key)
+            key = job._full_key()
             if not job.identity_key or key not in keys:
                 keys.add(key)
                 free.append(job.id)
         return self.browse(free)
 
+    def _full_key(self):
+        """Return what no two live jobs have in common, if they have a key: as in the index."""
+        job = self.sudo()  # sudo: whose key it is decides what it is compared with
+        return job.company_id, job.identity_scope, job.identity_key
+
+    def _identify(self, key):
+        """Give a draft a key of code: it is common to all users of the company."""
+        # sudo: a key that its user gives by hand would be theirs alone.
+        self.sudo().write({"identity_key": key, "identity_scope": 0})
+
     @api.model
     def _find_live(self, vals):
-        """Return the waiting or running job with the key of these values, if there is one."""
+        """Return the waiting or running job with this key of code, if there is one."""
         if not vals.get("identity_key"):
             return self.browse()
         given = {name: vals[name] for name in GIVEN if vals.get(name)}
@@ -200,6 +210,7 @@ class LlmGenerationTicket(models.AbstractModel):
         live = self.sudo().search(
             [
                 ("identity_key", "=", vals["identity_key"]),
+                ("identity_scope", "=", 0),
                 ("company_id", "=", self._values_from_thread(given, threads)["company_id"]),
                 ("state", "in", ACTIVE_STATES),
             ],

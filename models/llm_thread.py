@@ -142,6 +142,7 @@ class LlmThread(models.Model):
         if live := Job._find_live({"thread_id": self.id, **job_values}):
             return live
         attachments = job_values.pop("attachment_ids", None)
+        key = job_values.pop("identity_key", None)
         if hasattr(self, "prepare_generation_inputs") and (inputs or attachments):
             inputs = self.prepare_generation_inputs(inputs or {}, attachments)
         with self.env.cr.savepoint():  # who catches a refusal finds nothing half-way
@@ -154,6 +155,8 @@ class LlmThread(models.Model):
                 "input_message_id": question.id,
                 **job_values,
             })
+            if key:
+                job._identify(key)
             job.action_queue()
         return job
 

@@ -81,6 +81,7 @@ FIGURES = """
             AND (j.identity_key IS NULL OR NOT EXISTS (
                 SELECT FROM llm_generation_job o
                 WHERE COALESCE(o.company_id, 0) = COALESCE(j.company_id, 0)
+                    AND COALESCE(o.identity_scope, 0) = COALESCE(j.identity_scope, 0)
                     AND o.identity_key = j.identity_key
                     AND o.identity_key IS NOT NULL
                     AND o.state IN ('queued', 'running')))
