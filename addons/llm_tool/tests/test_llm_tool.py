@@ -1,3 +1,4 @@
+import time
 from datetime import date
 from unittest.mock import patch
 
@@ -118,6 +119,62 @@ class TestLlmTool(LlmToolCommon):
             self._run(lambda tool, parameters: "It ran.")
 
         fetch.assert_not_called()
+
+    def _of_text(self, **keywords):
+        return {"type": "object", "properties": {"a": {"type": "string", **keywords}}}
+
+    def test_no_pattern_keeps_the_server_busy(self):
+        evil, long = "a" * 60 + "!", "a" * 900_000 + "!"
+        for pattern in (
+            "^(?:a|aa){26}$", "^(a?){26}a{26}$", "^(?:ab|a(?:b)|ab?){20}c", "(a+)+$", "^(a|a)*$",
+            "(x+x+)+y", "(.*a){25}b", "(a?){999}b", "(" * 25 + "a" + "+)" * 25 + "b",
+        ):  # fmt: skip
+            for text in (evil, long):
+                with self.subTest(pattern=pattern[:40], length=len(text)):
+                    self.tool.input_schema = self._of_text(pattern=pattern)
+                    begin = time.monotonic()
+                    with self.assertRaisesRegex(UserError, r"at \$\.a, .* does not match"):
+                        self._run(lambda tool, parameters: self.fail("It ran."), {"a": text})
+                    self.assertLess(time.monotonic() - begin, 5)
+
+    def test_a_pattern_that_nobody_can_bound_is_refused_with_the_schema(self):
+        named = {"type": "object", "patternProperties": {"(a+)+$": {}}}
+        dialect = "http://json-schema.org/draft-07/schema#"
+        for schema in (
+            *(self._of_text(pattern=one) for one in (r"^(a+)*\1$", "(?=(a+)+$)b", "(?<=a+)b", "(")),
+            self._of_text(pattern="(?:a{9999}){9999}"),
+            {**named, "additionalProperties": False},
+            {**named, "unevaluatedProperties": False},
+            self._of_text(**{"$schema": dialect, "pattern": "(a+)+$"}),
+        ):
+            with self.subTest(schema=schema), self.assertRaisesRegex(ValidationError, "Schema"):
+                self.tool.input_schema = schema
+        # A schema that an implementation computes is not looked at before it is used.
+        for schema in (named, self._of_text(pattern="(?=(a+)+$)b")):
+            with self.subTest(schema=schema):
+                with patch("odoo.addons.llm_tool.models.llm_tool.check_schema"):
+                    self.tool.input_schema = schema
+                with self.assertRaisesRegex(UserError, "[Nn]obody can"):
+                    self._run(lambda tool, parameters: "It ran.", {"a": "a" * 60 + "!"})
+
+    def test_a_dialect_and_patterns_of_letters_are_taken(self):
+        self.tool.input_schema = {
+            "$schema": "http://json-schema.org/draft-07/schema#",
+            **self._of_text(pattern=r"^\p{Lu}\d$"),
+        }
+        self.assertEqual(self._run(lambda tool, parameters: "It ran.", {"a": "É7"}), "It ran.")
+        with self.assertRaisesRegex(UserError, "does not match"):
+            self._run(lambda tool, parameters: self.fail("It ran."), {"a": "é7"})
+
+    def test_references_without_an_end_are_refused(self):
+        parts = {"l0": {"type": "string"}}
+        for number in range(1, 40):
+            parts[f"l{number}"] = {"anyOf": [{"$ref": f"#/$defs/l{number - 1}"}] * 2}
+        for reference in ("#", "#/$defs/l39"):
+            with self.subTest(reference=reference):
+                self.tool.input_schema = {"type": "object", "$defs": parts, "$ref": reference}
+                with self.assertRaisesRegex(UserError, "without an end"):
+                    self._run(lambda tool, parameters: "It ran.", {})
 
     def test_names_are_function_names_and_unique(self):
         for name in ("two words", "1st", "x" * 65, "naïve"):
