@@ -2,6 +2,8 @@ from odoo import api, fields, models
 from odoo.exceptions import AccessError
 from odoo.tools import html2plaintext
 
+from .llm_generation_bounds import BOUNDS
+
 #: Types of fields that can hold an answer.
 TEXT_TYPES = ("char", "text", "html")
 EDITORS = "mail.group_mail_template_editor"
@@ -146,7 +148,7 @@ class IrActionsServer(models.Model):
             model,
             [
                 {
-                    "name": f"{self.name} · {record.display_name}",
+                    "name": f"{self.name} · {record.display_name}"[: BOUNDS["char"]],
                     "model": self.model_name,
                     "res_id": record.id,
                 }

@@ -14,6 +14,7 @@ class LlmGenerationGroup(models.Model):
 
     _name = "llm.generation.group"
     _description = "LLM Generation Group"
+    _inherit = ["llm.generation.bounds"]
     _order = "id desc"
 
     name = fields.Char(required=True, readonly=True)

@@ -10,6 +10,7 @@ from ..const import (
     TRANSITIONS,
 )
 from ..runner.statements import storage as sql
+from .llm_generation_bounds import BOUNDS
 
 
 class LlmGenerationJob(models.Model):
@@ -19,6 +20,7 @@ class LlmGenerationJob(models.Model):
     _description = "LLM Generation Job"
     _inherit = [
         "llm.generation.guard",
+        "llm.generation.bounds",
         "llm.generation.request",
         "llm.generation.state",
         "llm.generation.ticket",
@@ -162,7 +164,7 @@ class LlmGenerationJob(models.Model):
     def _compute_name(self):
         for job in self:
             parts = (job.thread_id.sudo().name, job.model_id.sudo().name)  # sudo: one name for all
-            job.name = " · ".join(part for part in parts if part)
+            job.name = " · ".join(part for part in parts if part)[: BOUNDS["char"]]
 
     @api.depends("thread_id")
     def _compute_from_thread(self):

@@ -24,7 +24,7 @@ class LlmGenerationQueue(models.Model):
 
     _name = "llm.generation.queue"
     _description = "LLM Generation Queue"
-    _inherit = ["mail.thread", "mail.activity.mixin"]
+    _inherit = ["llm.generation.bounds", "mail.thread", "mail.activity.mixin"]
     _rec_name = "provider_id"
     _order = "id"
 

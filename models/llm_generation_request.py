@@ -7,12 +7,10 @@ from odoo.exceptions import UserError
 from odoo.tools import html2plaintext
 
 from ..runner.schema import validator
-from ..runner.untrusted import is_storable
+from .llm_generation_bounds import BOUNDS
 
-#: Bytes of `generation_inputs`; files belong into attachments.
-INPUT_LIMIT = 1_000_000
-#: What a job is asked with, and comes from anywhere.
-KEPT = frozenset({"generation_inputs", "identity_key", "name"})
+#: Characters of JSON that a job asks, wherever they come from; files belong into attachments.
+INPUT_LIMIT = BOUNDS["json"]
 #: Uses of a model that answer with files.
 MEDIA_USES = ("generation", "image_generation")
 
@@ -25,29 +23,14 @@ class LlmGenerationRequest(models.AbstractModel):
 
     @api.model_create_multi
     def create(self, vals_list):
-        self._check_storable(vals_list)
-        return super().create(vals_list)
+        return super().create([self._without_empty_key(vals) for vals in vals_list])
 
     def write(self, vals):
-        self._check_storable([vals])
-        return super().write(vals)
+        return super().write(self._without_empty_key(vals))
 
     @api.model
-    def _check_storable(self, vals_list):
-        """Refuse what a person or an addon asks for and PostgreSQL cannot hold.
-
-        :raise UserError: for inputs that are nested too deeply, or have impossible values
-        """
-        for vals in vals_list:
-            for name in KEPT & vals.keys():
-                if not is_storable(vals[name]):
-                    raise UserError(
-                        self.env._(
-                            "%s cannot be kept: it is nested too deeply, or has a number or a"
-                            " character that JSON does not allow.",
-                            self._fields[name]._description_string(self.env),
-                        )
-                    )
+    def _without_empty_key(self, vals):
+        return {**vals, "identity_key": False} if vals.get("identity_key") == "" else vals
 
     def _check_inputs(self):
         """Validate the inputs against the model's `input_schema`, where it has one.

@@ -13,7 +13,8 @@ HISTORY_LIMIT = 50
 class LlmThread(models.Model):
     """Asks for answers through the queue, and tells what became of them."""
 
-    _inherit = "llm.thread"
+    _name = "llm.thread"
+    _inherit = ["llm.thread", "llm.generation.bounds"]
 
     generation_job_ids = fields.One2many("llm.generation.job", "thread_id")
     is_generating = fields.Boolean(
@@ -68,11 +69,16 @@ class LlmThread(models.Model):
     # === MESSAGES === #
 
     def message_post(self, *, llm_role=None, body_json=None, **kwargs):
-        """Post a message; what a provider says in it is made fit to be kept and shown."""
+        """Post a message; what a provider says in it is made fit to be kept and shown.
+
+        :raise UserError: for a question that is too long
+        """
         if llm_role and llm_role != "user":
             key = self.provider_id._told_key()
             kwargs["body"] = said(kwargs.get("body"), key)
             body_json = said_json(body_json, key, bounded=llm_role == "assistant")
+        else:  # before Odoo cleans the body, which takes long
+            self.env["mail.message"]._refuse_long_question(kwargs.get("body"), body_json)
         return super().message_post(llm_role=llm_role, body_json=body_json, **kwargs)
 
     # === GENERATION === #

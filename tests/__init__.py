@@ -21,6 +21,7 @@ from . import test_http_errors
 from . import test_hub
 from . import test_ir_actions_server
 from . import test_lazy_cursor
+from . import test_llm_generation_bounds
 from . import test_llm_generation_budget
 from . import test_llm_generation_budget_limits
 from . import test_llm_generation_bulk

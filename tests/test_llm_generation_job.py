@@ -153,6 +153,7 @@ class TestLlmGenerationJob(LlmGenerationCommon):
         self.assertNotEqual(job, mine)
         self.assertEqual((job.state, job.identity_key), ("queued", "key"))
         self.assertEqual(thread.enqueue_generation("Hello", identity_key="key"), job)
+        self._by_hand(self.user, "other", scheduled_at="2099-01-01 00:00:00")
         group = self.env["llm.generation.job"].create_batch(
             ["a", "b"], model=self.direct_model, identity_keys=["key", "other"]
         )
