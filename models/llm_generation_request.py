@@ -30,7 +30,7 @@ class LlmGenerationRequest(models.AbstractModel):
 
     @api.model
     def _without_empty_key(self, vals):
-        return {**vals, "identity_key": False} if vals.get("identity_key") == "" else vals
+        return vals if vals.get("identity_key", True) else {**vals, "identity_key": False}
 
     def _check_inputs(self):
         """Validate the inputs against the model's `input_schema`, where it has one.

@@ -196,9 +196,7 @@ def _validator(schema_text):
             raise error
     if '"patternProperties"' in schema_text:
         # Its search has no bounds. What such a schema says of other names is the provider's.
-        guarded = jsonschema.validators.extend(
-            guarded, {"unevaluatedProperties": lambda *_: ()}
-        )
+        guarded = jsonschema.validators.extend(guarded, {"unevaluatedProperties": lambda *_: ()})
     # A registry of its own: without one, the schema may have any address looked up.
     return guarded(_without_dialects(schema), registry=referencing.Registry())
 

@@ -26,8 +26,9 @@ class TestLlmGenerationBounds(LlmGenerationCommon):
         limit = self.env["llm.generation.model.limit"].search([], limit=1)
         self.records = {
             "llm.generation.job": self._create_job(thread_id=self.thread.id),
-            "llm.generation.group": self.env["llm.generation.job"]
-            .create_batch(["a"], model=self.direct_model),
+            "llm.generation.group": self.env["llm.generation.job"].create_batch(
+                ["a"], model=self.direct_model
+            ),
             "llm.generation.model.limit": limit
             or limit.create({"queue_id": self.queue.id, "model_id": self.native_model.id}),
             "llm.generation.prioritise": self.env["llm.generation.prioritise"].create({}),

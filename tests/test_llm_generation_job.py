@@ -133,7 +133,8 @@ class TestLlmGenerationJob(LlmGenerationCommon):
         """Have a user create and queue a job with a key, as over RPC."""
         thread = self._create_thread(user=user)
         job = (
-            self.env["llm.generation.job"]
+            self
+            .env["llm.generation.job"]
             .with_user(user)
             .create({
                 "thread_id": thread.id,

@@ -6,10 +6,12 @@ from jsonschema.exceptions import SchemaError, best_match
 from jsonschema.validators import extend
 from referencing import Registry
 
-#: Steps of one pattern in one text.
+#: Steps of patterns in one check, which take less than a second.
 STEP_LIMIT = 20_000_000
 #: References followed in one check: some that name each other ask for the same without end.
 REFERENCE_LIMIT = 10_000
+ENDLESS = "its references go round without an end"
+UNBOUNDED = "it uses patternProperties, or a $schema within; name the properties"
 
 
 def _options():
@@ -26,20 +28,11 @@ def _compile(pattern):
 
 _OPTIONS = _options()
 _FORMATS = FormatChecker(())
-_FORMATS.checks("regex", raises=(re2.error, UnicodeEncodeError))(_compile)
 
 
-def _pattern(checker, pattern, instance, _schema):
-    if not checker.is_type(instance, "string"):
-        return
-    try:
-        # RE2 does not backtrack: it takes as many steps as the pattern is long, for each byte.
-        compiled = _compile(pattern)
-        is_bounded = compiled.programsize * len(instance.encode()) <= STEP_LIMIT
-        if not is_bounded or not compiled.search(instance):
-            yield ValidationError(f"{instance[:200]!r} does not match {pattern!r}")
-    except (re2.error, UnicodeEncodeError):
-        yield ValidationError(f"nobody can tell whether a text matches {pattern!r}")
+@_FORMATS.checks("regex", raises=(re2.error, UnicodeEncodeError))
+def _is_pattern(value):
+    return not isinstance(value, str) or bool(_compile(value))
 
 
 def check_schema(schema):
@@ -59,25 +52,20 @@ def best_error(schema, parameters):
     :raise SchemaError: for a schema by which nobody can judge in bounded steps
     :raise Unresolvable: for a reference that leads nowhere; none is fetched
     """
-    followed = []
-    keywords = {
-        name: _counted(Draft202012Validator.VALIDATORS[name], followed)
-        for name in ("$ref", "$dynamicRef")
-    }
-    validator = extend(Draft202012Validator, {**keywords, "pattern": _pattern})
+    validator = extend(Draft202012Validator, _bounded_keywords())
     # An empty registry: a schema must not make the server fetch a remote "$ref".
     checker = validator(_bounded_schema(schema), registry=Registry())
     try:
         return best_match(checker.iter_errors(parameters))
     except RecursionError as error:
-        raise SchemaError("its references go round without an end") from error
+        raise SchemaError(ENDLESS) from error
 
 
 def _bounded_schema(schema):
     """Return a schema that stays within our validator, whose patterns have bounds."""
     schema = {name: part for name, part in schema.items() if name != "$schema"}
     if _names(schema) & {"$schema", "patternProperties"}:
-        raise SchemaError("it uses patternProperties, or a $schema within; name the properties")
+        raise SchemaError(UNBOUNDED)
     return schema
 
 
@@ -96,11 +84,31 @@ def _names(schema):
     return names
 
 
-def _counted(keyword, followed):
-    def check(checker, value, instance, schema):
-        followed.append(value)
-        if len(followed) > REFERENCE_LIMIT:
-            raise RecursionError
-        yield from keyword(checker, value, instance, schema) or ()
+def _bounded_keywords():
+    """Return keywords for one check, which share what it may take."""
+    left = {"steps": STEP_LIMIT, "references": REFERENCE_LIMIT}
 
-    return check
+    def pattern(checker, value, instance, _schema):
+        if not checker.is_type(instance, "string"):
+            return
+        try:
+            # RE2 does not backtrack: it takes as many steps as a pattern is long, for each byte.
+            compiled = _compile(value)
+            left["steps"] -= compiled.programsize * len(instance.encode())
+            if left["steps"] < 0 or not compiled.search(instance):
+                yield ValidationError(f"{instance[:200]!r} does not match {value!r}")
+        except (re2.error, UnicodeEncodeError):
+            yield ValidationError(f"nobody can tell whether a text matches {value!r}")
+
+    def counted(keyword):
+        def check(checker, value, instance, schema):
+            left["references"] -= 1
+            if left["references"] < 0:
+                raise RecursionError
+            yield from keyword(checker, value, instance, schema) or ()
+
+        return check
+
+    references = ("$ref", "$dynamicRef")
+    followed = {name: counted(Draft202012Validator.VALIDATORS[name]) for name in references}
+    return {"pattern": pattern, **followed}

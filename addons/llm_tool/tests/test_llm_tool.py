@@ -137,6 +137,14 @@ class TestLlmTool(LlmToolCommon):
                         self._run(lambda tool, parameters: self.fail("It ran."), {"a": text})
                     self.assertLess(time.monotonic() - begin, 5)
 
+    def test_many_texts_together_keep_the_server_no_longer(self):
+        texts = {"type": "array", "items": {"pattern": "(a?){999}b"}}
+        self.tool.input_schema = {"type": "object", "properties": {"a": texts}}
+        begin = time.monotonic()
+        with self.assertRaisesRegex(UserError, "does not match"):
+            self._run(lambda tool, parameters: "It ran.", {"a": ["a" * 9_000] * 100})
+        self.assertLess(time.monotonic() - begin, 5)
+
     def test_a_pattern_that_nobody_can_bound_is_refused_with_the_schema(self):
         named = {"type": "object", "patternProperties": {"(a+)+$": {}}}
         dialect = "http://json-schema.org/draft-07/schema#"
