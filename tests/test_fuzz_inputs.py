@@ -175,6 +175,17 @@ class TestFuzzSchema(BaseCase):
                 named = {"patternProperties": {pattern: {}}, "additionalProperties": False}
                 self.assertEqual(self._sentences(named, {"a" * 100_000: 1}), [])
 
+    def test_what_searches_without_a_bound_is_left_to_the_provider(self):
+        named = {"patternProperties": {"^a": {}}, "unevaluatedProperties": False}
+        for dialect in ("draft/2019-09", "draft/2020-12"):
+            with self.subTest(dialect):
+                given = {"$schema": f"https://json-schema.org/{dialect}/schema", **named}
+                self.assertEqual(self._sentences(given, {"b": 1}), [])
+
+    def test_a_schema_itself_is_looked_at_in_time(self):
+        with patch.object(schema, "TIME_LIMIT", -1), self.assertRaises(TimeoutError):
+            schema._validator('{"title": "Late"}')
+
     def test_patterns_mean_what_json_schema_says(self):
         for pattern, good, bad in (
             ("b", "abc", "ac"),
