@@ -55,6 +55,15 @@ class LlmProvider(models.Model):
         """Return the ``(code, label)`` of each service; an addon that brings one appends it."""
         return []
 
+    # === CRUD METHODS === #
+
+    def write(self, vals):
+        result = super().write(vals)
+        if "company_id" in vals:
+            # Record rules look at the company before: only who has settings rights shares one.
+            self.check_access("write")
+        return result
+
     # === ACTION METHODS === #
 
     def action_fetch_models(self):

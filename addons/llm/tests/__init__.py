@@ -1,3 +1,4 @@
+from . import test_companies
 from . import test_llm_fetch_models
 from . import test_llm_model
 from . import test_llm_provider

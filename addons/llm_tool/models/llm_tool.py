@@ -200,7 +200,7 @@ class LlmTool(models.Model):
             raise UserError(
                 self.env._(
                     "The input schema of tool “%(tool)s” refers to “%(reference)s”, which it does"
-                    " not define. A manager can correct it in LLM > Configuration > Tools.",
+                    " not define. An administrator can correct it in LLM > Configuration > Tools.",
                     tool=self.name,
                     reference=unresolvable.ref,
                 )

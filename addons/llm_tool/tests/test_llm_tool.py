@@ -145,12 +145,21 @@ class TestLlmTool(LlmToolCommon):
                 self.tool.input_schema_text = text
                 self.tool.flush_recordset()
 
-    def test_users_read_tools_and_managers_change_them(self):
-        self.assertEqual(self.tool.with_user(self.user).name, "fake_tool")
-        with self.assertRaises(AccessError):
-            self.tool.with_user(self.user).active = False
+    def test_users_read_tools_and_who_has_settings_rights_changes_them(self):
+        # A tool runs with the rights of whoever asks, in all companies.
+        born = {"name": "mine", "description": "Mine", "implementation": "server_action"}
+        for user in (self.user, self.manager):
+            tool = self.tool.with_user(user)
+            self.assertEqual(tool.name, "fake_tool")
+            with self.assertRaises(AccessError):
+                tool.active = False
+            with self.assertRaises(AccessError):
+                tool.create(born)
+            with self.assertRaises(AccessError):
+                tool.unlink()
 
-        self.tool.with_user(self.manager).active = False
+        self.assertTrue(self.tool.with_user(self.admin).create(born))
+        self.tool.with_user(self.admin).active = False
         self.assertFalse(self.tool.active)
 
     def test_a_tool_is_declared_as_a_function(self):
@@ -171,7 +180,7 @@ class TestLlmTool(LlmToolCommon):
 
 class TestLlmToolForm(LlmToolCommon):
     def test_the_schema_follows_the_implementation(self):
-        with Form(self.env["llm.tool"].with_user(self.manager)) as form:
+        with Form(self.env["llm.tool"].with_user(self.admin)) as form:
             form.name = "mine"
             form.description = "My own search"
             form.implementation = "search_records"
@@ -184,7 +193,7 @@ class TestLlmToolForm(LlmToolCommon):
         self.assertEqual(tool.input_schema["required"], ["model", "fields"])
 
     def test_a_schema_edited_in_the_form_is_kept(self):
-        tool = self.env.ref("llm_tool.llm_tool_search_records").with_user(self.manager)
+        tool = self.env.ref("llm_tool.llm_tool_search_records").with_user(self.admin)
 
         with Form(tool) as form:
             form.input_schema_text = '{"type": "object", "maxProperties": 1}'

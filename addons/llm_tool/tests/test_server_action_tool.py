@@ -59,7 +59,7 @@ class TestServerActionTool(LlmToolCommon):
         with self.assertRaisesRegex(UserError, "is not one of"):
             self._call(other, record_ids=self.partners.ids)
         self.tool.input_schema = {"type": "object"}
-        with self.assertRaisesRegex(UserError, "A manager can allow it"):
+        with self.assertRaisesRegex(UserError, "An administrator can allow it"):
             self._call(other, record_ids=self.partners.ids)
 
         self.assertNotIn("no", self.partners.mapped("ref"))
@@ -164,9 +164,11 @@ class TestServerActionTool(LlmToolCommon):
 
         self.assertNotIn("done", self.partners.mapped("ref"))
 
-    def test_a_manager_fills_the_allow_list(self):
+    def test_an_administrator_fills_the_allow_list(self):
         action = self._create_action(allow=False, code="pass")
 
-        self.tool.with_user(self.manager).server_action_ids += action
+        with self.assertRaises(AccessError):
+            self.tool.with_user(self.manager).server_action_ids += action
+        self.tool.with_user(self.admin).server_action_ids += action
 
         self.assertIn(action.id, self.tool.input_schema["properties"]["action_id"]["enum"])
