@@ -14,7 +14,7 @@ class MailMessage(models.Model):
             return forbidden
         # sudo: where a message is may be asked of one that cannot be read.
         ours = (self - forbidden).sudo().filtered(lambda one: one.model == "llm.thread")
-        threads = self.env["llm.thread"].browse(set(ours.mapped("res_id"))).exists()
+        threads = self.env["llm.thread"].browse(set(ours.mapped("res_id")))
         writable = threads._filtered_access("write")._ids
         return forbidden | ours.filtered(lambda one: one.res_id not in writable).sudo(False)
 
