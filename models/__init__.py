@@ -1,5 +1,6 @@
 from . import ir_actions_server
 from . import ir_http
+from . import ir_websocket
 from . import llm_generation_guard
 from . import llm_generation_request
 from . import llm_generation_state
@@ -40,6 +41,7 @@ from . import llm_generation_webhook
 from . import llm_generation_follow
 from . import llm_provider
 from . import llm_thread
+from . import mail_message
 from . import res_company
 from . import res_config_settings
 from . import res_users

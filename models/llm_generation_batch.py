@@ -69,8 +69,7 @@ class LlmGenerationJob(models.Model):
             threads = list(threads) * len(wanted)
         else:
             threads = [threads[place] for place in wanted]
-        # sudo: a job's company is no choice of who makes it.
-        company = provider.sudo().company_id or self.env.user.company_id
+        company = self._company_of(self.env.user, provider, (threads or [None])[0])
         group_values = {
             "name": name,
             "user_id": self.env.uid,
@@ -94,6 +93,7 @@ class LlmGenerationJob(models.Model):
         jobs = jobs.with_env(self.env)
         if not self.env.su:
             jobs._check_owner_rights()
+            jobs._check_priority()
         if len(jobs.user_id) == 1:
             group.user_id = jobs.user_id  # the thread's owner, where OdooBot works
         if jobs:
@@ -138,12 +138,12 @@ class LlmGenerationJob(models.Model):
             ("identity_key", "in", [key for key in keys if key]),
             ("state", "in", ACTIVE_STATES),
         ])
-        taken, own = {(job.company_id, job.identity_key) for job in live}, self.env.user.company_id
+        taken = {(job.company_id, job.identity_key) for job in live}
+        company_of = {one: self._company_of(self.env.user, one) for one in set(providers)}
         free = []
         for place, key in enumerate(keys):
             provider = providers[place] if len(providers) > 1 else providers[0]
-            # sudo: as in `_compute_company_id()`.
-            full_key = (provider.sudo().company_id or own, key)
+            full_key = (company_of[provider], key)
             if not key or full_key not in taken:
                 taken.add(full_key)
                 free.append(place)

@@ -106,7 +106,8 @@ class LlmGenerationGroup(models.Model):
         jobs = self._jobs_that("can_cancel")
         if not jobs:
             raise UserError(self.env._("Every job has ended; there is nothing to cancel."))
-        return jobs.action_cancel()
+        jobs.action_cancel()
+        return self._tell_left("can_cancel") or True
 
     def action_retry_failed(self):
         """Queue the failed jobs of these groups again that have a retry left.
@@ -116,7 +117,8 @@ class LlmGenerationGroup(models.Model):
         jobs = self._jobs_that("can_retry")._filtered_identity_free()
         if not jobs:
             raise UserError(self.env._("No failed job has a retry left."))
-        return jobs.action_retry()
+        jobs.action_retry()
+        return self._tell_left("can_retry") or True
 
     def action_view_jobs(self):
         """Open the jobs of these groups."""
@@ -132,6 +134,16 @@ class LlmGenerationGroup(models.Model):
         self.check_access("read")
         jobs = self.env["llm.generation.job"].search([("group_id", "in", self.ids)])
         return jobs.filtered(ability)
+
+    def _tell_left(self, ability):
+        """Return the message that some jobs were left alone as the caller may not see them."""
+        # sudo: how many they are, and nothing else of them.
+        left = self.sudo()._jobs_that(ability) - self._jobs_that(ability)
+        if not left:
+            return False
+        message = self.env._("%s of other companies were left.", len(left))
+        params = {"type": "warning", "message": message}
+        return {"type": "ir.actions.client", "tag": "display_notification", "params": params}
 
     def _on_done(self):
         """Act on the end of the group's last job; called once in its life, as its owner.

@@ -1,6 +1,8 @@
 from odoo import api, models
 from odoo.exceptions import AccessError, UserError
 
+from ..const import DEFAULT_PRIORITY, LAST_ID, MAX_RETRIES
+
 #: What the owner of a job may write over RPC, and only while it is a draft.
 OWNER_FIELDS = frozenset({
     "generation_inputs",
@@ -16,6 +18,8 @@ OWNER_FIELDS = frozenset({
 })
 #: What a manager may write over RPC while a job waits.
 MANAGER_FIELDS = frozenset({"max_retries", "priority", "scheduled_at"})
+#: The numbers that a person chooses: the least and the largest.
+BOUNDS = {"max_retries": (0, MAX_RETRIES), "priority": (-LAST_ID, LAST_ID)}
 
 
 class LlmGenerationGuard(models.AbstractModel):
@@ -26,6 +30,8 @@ class LlmGenerationGuard(models.AbstractModel):
 
     @api.model_create_multi
     def create(self, vals_list):
+        for vals in vals_list:
+            self._check_bounds(vals)
         if self.env.su:
             return super().create(vals_list)
         self._check_created_by_user(vals_list)
@@ -40,34 +46,97 @@ class LlmGenerationGuard(models.AbstractModel):
             self.with_context(context),  # pylint: disable=context-overridden
         ).create(vals_list)
         jobs._check_owner_rights()
+        jobs._check_priority()
         return jobs.with_env(self.env)
 
+    @api.model
+    def default_get(self, fields):
+        values = super().default_get(fields)
+        if not self.env.su:
+            # Each user may have defaults of their own, by which nothing is born forged, either.
+            own = self.env["ir.default"]._get_model_defaults(self._name)
+            for name in (own.keys() & values.keys()) - OWNER_FIELDS:
+                default = self._fields[name].default
+                del values[name]
+                if default:
+                    values[name] = default(self)
+        return values
+
     def write(self, vals):
+        self._check_bounds(vals)
         if not self.env.su:
             self._check_written_by_user(vals)
         result = super().write(vals)
         checked = {"thread_id", "provider_id", "model_id", "input_message_id"}
         if not self.env.su and checked & vals.keys():
             self._check_owner_rights()
+        if not self.env.su and "priority" in vals:
+            self._check_priority()
         return result
+
+    @api.model
+    def _check_bounds(self, vals):
+        """Refuse numbers that the database cannot hold, or that nobody means.
+
+        :raise UserError: with the least and the largest number
+        """
+        for name in BOUNDS.keys() & vals.keys():
+            least, most = BOUNDS[name]
+            try:
+                number = int(vals[name] or 0)
+            except (TypeError, ValueError, OverflowError):
+                number = None
+            if number is None or not least <= number <= most:
+                raise UserError(
+                    self.env._(
+                        "%(field)s is a whole number from %(least)s to %(most)s.",
+                        field=self._fields[name]._description_string(self.env),
+                        least=least,
+                        most=most,
+                    )
+                )
+
+    def _check_priority(self):
+        """Refuse a place ahead of others to whoever is no manager."""
+        if any(job.priority < DEFAULT_PRIORITY for job in self) and not self._is_manager():
+            raise AccessError(
+                self.env._(
+                    "Only a manager lets a job run before others. Choose a priority of %s or more.",
+                    DEFAULT_PRIORITY,
+                )
+            )
+
+    @api.model
+    def _is_manager(self):
+        return self.env.user.has_group("llm.group_llm_manager")
 
     @api.model
     def _check_created_by_user(self, vals_list):
         for vals in vals_list:
             foreign = vals.get("user_id", self.env.uid) != self.env.uid
-            engine_owned = vals.keys() - OWNER_FIELDS - {"user_id", "state", "name"}
+            engine_owned = vals.keys() - OWNER_FIELDS - {"user_id", "state"}
             if foreign or engine_owned or vals.get("state", "draft") != "draft":
                 raise AccessError(
                     self.env._("A job is created as your own draft; its state is the queue's work.")
                 )
 
     def _check_written_by_user(self, vals):
-        manager = self.env.user.has_group("llm.group_llm_manager")
+        manager = self._is_manager()
         for job in self:
-            allowed = OWNER_FIELDS if job.state == "draft" else frozenset()
+            is_own = job.user_id == self.env.user
+            allowed = OWNER_FIELDS if job.state == "draft" and is_own else frozenset()
             if manager and job.state in {"draft", "queued", "failed"}:
                 allowed |= MANAGER_FIELDS
-            if refused := vals.keys() - allowed:
+            refused = vals.keys() - allowed
+            if job.state == "draft" and refused & OWNER_FIELDS:
+                raise AccessError(
+                    self.env._(
+                        "Only %(owner)s writes what this job asks: it runs with their rights.",
+                        # sudo: who sees the job sees whose it is.
+                        owner=job.user_id.sudo().name,
+                    )
+                )
+            if refused:
                 raise AccessError(
                     self.env._(
                         "%(fields)s of a job in this state cannot be changed by hand.",
@@ -78,10 +147,11 @@ class LlmGenerationGuard(models.AbstractModel):
     def _check_owner_rights(self):
         """Refuse jobs on what their creator may not use.
 
-        :raise AccessError: on a thread that cannot be read, or another company's provider
+        :raise AccessError: on a thread of somebody else, or another company's provider
         :raise UserError: on a model of another provider
         """
-        self.thread_id.check_access("read")
+        # The answer is posted there, and is what the next one of its owner works with.
+        self.thread_id.check_access("write")
         self.provider_id.check_access("read")
         self.model_id.check_access("read")
         # A thousand jobs have few models, and most have no message yet.

@@ -1,5 +1,5 @@
 from odoo import api, fields, models
-from odoo.exceptions import UserError
+from odoo.exceptions import AccessError, UserError
 
 from ..const import (
     ACTIVE_STATES,
@@ -7,6 +7,7 @@ from ..const import (
     DEFAULT_PRIORITY,
     DEFAULT_RETENTION_DAYS,
     ERROR_TYPES,
+    MAX_RETRIES,
     TRANSITIONS,
 )
 from ..runner.statements import storage as sql
@@ -86,8 +87,9 @@ class LlmGenerationJob(models.Model):
     error_message = fields.Text(readonly=True, copy=False)
     retry_count = fields.Integer("Retries", readonly=True, copy=False, aggregator=None)
     max_retries = fields.Integer(
-        default=lambda self: self.env["llm.generation.queue"]._default_setting(
-            "max_retries", DEFAULT_MAX_RETRIES
+        default=lambda self: min(
+            self.env["llm.generation.queue"]._default_setting("max_retries", DEFAULT_MAX_RETRIES),
+            MAX_RETRIES,
         ),
         aggregator=None,
     )
@@ -140,8 +142,9 @@ class LlmGenerationJob(models.Model):
         "CHECK((completed_at IS NOT NULL) = (state IN ('completed', 'failed', 'cancelled')))",
         "A job has an end date exactly when it has ended.",
     )
-    _max_retries_positive = models.Constraint(
-        "CHECK(max_retries >= 0)", "The number of retries cannot be negative."
+    _max_retries_bounded = models.Constraint(
+        f"CHECK(max_retries BETWEEN 0 AND {MAX_RETRIES})",
+        "The number of retries is from 0 to 100.",
     )
 
     def init(self):
@@ -162,11 +165,27 @@ class LlmGenerationJob(models.Model):
             job.provider_id = job.provider_id or job.thread_id.provider_id
             job.model_id = job.model_id or job.thread_id.model_id
 
-    @api.depends("provider_id", "user_id")
+    @api.depends("provider_id", "user_id", "thread_id")
     def _compute_company_id(self):
         for job in self:
-            # sudo: a job's company is no choice of who makes it.
-            job.company_id = job.provider_id.sudo().company_id or job.user_id.company_id
+            job.company_id = self._company_of(job.user_id, job.provider_id, job.thread_id)
+
+    @api.model
+    def _company_of(self, user, provider, thread=None):
+        """Return the company that a job belongs to: always one of its user's.
+
+        That of the thread, else of the provider; where these are shared, the one that the user
+        works in.
+        """
+        own = user._get_company_ids()
+        # sudo: a job's company is no choice of who makes it.
+        thread, provider, user = thread and thread.sudo(), provider.sudo(), user.sudo()
+        candidates = [provider.company_id]
+        if thread and "company_id" in thread._fields:
+            candidates.insert(0, thread.company_id)
+        if user == self.env.user:
+            candidates.append(self.env.company)
+        return next((company for company in candidates if company.id in own), user.company_id)
 
     @api.depends("state", "retry_count", "max_retries")
     def _compute_abilities(self):
@@ -188,11 +207,16 @@ class LlmGenerationJob(models.Model):
 
         The work starts when the caller's transaction commits, and not at all if it rolls back.
 
+        :raise AccessError: for the draft of somebody else, whoever asks
         :raise UserError: for a job that is no draft, or whose inputs the model refuses
         """
         self.check_access("read")
         if any(job.state != "draft" for job in self):
             raise UserError(self.env._("Only a draft can be queued. Use Retry for a failed job."))
+        if not self.env.su and self.user_id - self.env.user:
+            raise AccessError(
+                self.env._("A draft is queued by its owner only: it runs with their rights.")
+            )
         self._check_inputs()
         self.env["llm.generation.engine"]._enqueue(self)
         return True

@@ -121,6 +121,7 @@ class LlmGenerationQueue(models.Model):
         for queue in self:
             queue.update(Figures._values(queue, figures[queue.id]))
 
+    @api.depends_context("uid", "su", "allowed_company_ids")
     def _compute_recent_job_ids(self):
         for queue in self:
             domain = Domain("provider_id", "=", queue.provider_id.id)
@@ -167,7 +168,7 @@ class LlmGenerationQueue(models.Model):
             self.env["llm.generation.engine"]._wake(f"go:{provider.id}")
 
     def action_clear_queue(self):
-        """Cancel every job that waits.
+        """Cancel every job that waits, as far as the caller may see it.
 
         :return: how many were cancelled
         """
@@ -176,6 +177,8 @@ class LlmGenerationQueue(models.Model):
 
     def action_retry_failed_jobs(self):
         """Queue again every failed job that has a retry left, as far as budgets allow.
+
+        Those that the caller may not see are left alone.
 
         :return: how many were queued
         """
@@ -207,6 +210,10 @@ class LlmGenerationQueue(models.Model):
     def _search_jobs(self, domain):
         domain &= Domain("provider_id", "in", self.provider_id.ids)
         return self.env["llm.generation.job"].search(domain)
+
+    def _count_jobs(self, domain):
+        domain &= Domain("provider_id", "in", self.provider_id.ids)
+        return self.env["llm.generation.job"].search_count(domain)
 
     # === BUSINESS METHODS === #
 

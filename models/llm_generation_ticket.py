@@ -91,7 +91,11 @@ class LlmGenerationTicket(models.AbstractModel):
         threads = self.env["llm.thread"].sudo().with_context(active_test=False)
         return threads.search_fetch(
             [("id", "in", [thread_id for thread_id in ids if thread_id])],
-            ["name", "user_id", "provider_id", "model_id"],
+            [
+                name
+                for name in ("name", "user_id", "provider_id", "model_id", "company_id")
+                if name in threads._fields
+            ],
         )
 
     @api.model

@@ -232,21 +232,28 @@ class LlmGenerationUpkeep(models.AbstractModel):
 
     @api.model
     def _cancel_waiting(self, providers):
-        """Cancel all that waits for these providers, in batches that are committed one by one.
+        """Cancel what waits for these providers and the caller sees, in batches with a commit each.
 
         In one transaction, a hundred thousand jobs would collide with the first that starts.
 
         :return: how many were cancelled
         """
+        companies = self._seen_companies()
         cancelled, batch = 0, CANCEL_BATCH
         while batch == CANCEL_BATCH:
             with self._transaction() as upkeep:
-                rows = upkeep._select(sql.WAITING, [providers.ids, CANCEL_BATCH])
+                params = {"providers": providers.ids, "companies": companies, "limit": CANCEL_BATCH}
+                rows = upkeep._select(sql.WAITING, params)
                 jobs = upkeep.env["llm.generation.job"].browse(row[0] for row in rows)
                 jobs._set_state("cancelled", is_delayed=False)
                 batch = len(jobs)
             cancelled += batch
         return cancelled
+
+    @api.model
+    def _seen_companies(self):
+        """Return the ids of the companies whose jobs the caller sees, None for all of them."""
+        return None if self.env.su else self.env.companies.ids
 
     # === OLD JOBS AND NEWS === #
 

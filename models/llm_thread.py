@@ -112,8 +112,7 @@ class LlmThread(models.Model):
         """
         self.ensure_one()
         provider = self.provider_id
-        # sudo: whose budget it is does not depend on what the user may read.
-        company = provider.sudo().company_id or self.env.user.company_id
+        company = self.env["llm.generation.job"]._company_of(self.env.user, provider, self)
         if self.env["llm.generation.budget"]._limits(self.env.user, company):
             return True
         info = provider.get_generation_queue_info()

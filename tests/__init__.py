@@ -3,6 +3,7 @@ from . import test_answer
 from . import test_backoff
 from . import test_brief_examples
 from . import test_clock_jump
+from . import test_companies
 from . import test_concurrency
 from . import test_contract
 from . import test_crons
@@ -48,6 +49,7 @@ from . import test_llm_generation_verdict
 from . import test_llm_provider
 from . import test_llm_thread
 from . import test_llm_thread_hook
+from . import test_ownership
 from . import test_pace
 from . import test_pause
 from . import test_people_tours

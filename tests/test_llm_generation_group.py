@@ -38,13 +38,13 @@ class TestLlmGenerationGroup(LlmGenerationCommon):
     # === MAKING ONE === #
 
     def test_each_prompt_becomes_a_job_with_a_thread_of_its_own(self):
-        group = self._batch(["a", {"prompt": "b", "max_tokens": 3}], priority=4, name="Texts")
+        group = self._batch(["a", {"prompt": "b", "max_tokens": 3}], priority=14, name="Texts")
         jobs = group.job_ids.sorted("id")
         self.assertEqual(
             jobs.mapped("generation_inputs"), [{"prompt": "a"}, {"prompt": "b", "max_tokens": 3}]
         )
         self.assertEqual(jobs.mapped("state"), ["queued"] * 2)
-        self.assertEqual(jobs.mapped("priority"), [4, 4])
+        self.assertEqual(jobs.mapped("priority"), [14, 14])
         self.assertEqual(len(jobs.thread_id), 2)
         self.assertEqual(jobs.thread_id.mapped("name"), ["Texts"] * 2)
         self.assertEqual((group.user_id, jobs.user_id, group.name), (self.user, self.user, "Texts"))

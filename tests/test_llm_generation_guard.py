@@ -31,7 +31,7 @@ class TestLlmGenerationGuard(LlmGenerationCommon):
             name: FORGED_CHOICES.get(name, FORGED.get(field.type))
             for name, field in cls.env["llm.generation.job"]._fields.items()
             if (field.store or field.type == "one2many")
-            and name not in OWNER_FIELDS | MANAGER_FIELDS | MAGIC | {"name"}
+            and name not in OWNER_FIELDS | MANAGER_FIELDS | MAGIC
         }
 
     def _rpc(self, user, records, method, *args, **kwargs):
@@ -93,7 +93,7 @@ class TestLlmGenerationGuard(LlmGenerationCommon):
         thread = self._create_thread()
         forged = {f"default_{name}": value for name, value in self.forged.items()}
         job = self._rpc_create(
-            self.user, {"thread_id": thread.id}, default_priority=3, **forged
+            self.user, {"thread_id": thread.id}, default_priority=13, **forged
         ).sudo()
         self.assertRecordValues(
             job,
@@ -105,7 +105,7 @@ class TestLlmGenerationGuard(LlmGenerationCommon):
                     "completed_at": False,
                     "error_message": False,
                     "attempt_token": 0,
-                    "priority": 3,
+                    "priority": 13,
                 }
             ],
         )
@@ -123,10 +123,10 @@ class TestLlmGenerationGuard(LlmGenerationCommon):
     def test_the_owner_prepares_a_draft(self):
         thread = self._create_thread()
         job = self._rpc_create(self.user, {"thread_id": thread.id})
-        values = {"generation_inputs": {"prompt": "Hi"}, "priority": 5, "identity_key": "k"}
+        values = {"generation_inputs": {"prompt": "Hi"}, "priority": 15, "identity_key": "k"}
         self._rpc(self.user, job, "write", values)
         self._rpc(self.user, job, "action_queue")
-        self.assertEqual((job.state, job.priority, job.user_id), ("queued", 5, self.user))
+        self.assertEqual((job.state, job.priority, job.user_id), ("queued", 15, self.user))
 
     def test_the_owner_changes_nothing_once_it_is_queued(self):
         for state in ("queued", "running", "failed", "completed", "cancelled"):

@@ -35,7 +35,7 @@ class TestRightsFields(LlmGenerationCommon):
             name: FORGED_CHOICES.get(name, FORGED.get(field.type))
             for name, field in cls.env["llm.generation.job"]._fields.items()
             if (field.store or field.type == "one2many")
-            and name not in OWNER_FIELDS | MANAGER_FIELDS | MAGIC | {"name"}
+            and name not in OWNER_FIELDS | MANAGER_FIELDS | MAGIC
         }
         cls.callers = cls.user | cls.manager | cls.env.ref("base.user_admin")
 

@@ -93,7 +93,7 @@ class TestRightsMatrix(LlmGenerationCommon):
         match name:
             case "llm.generation.job":
                 job = self._create_job(thread_id=self.thread.id)
-                return job, {"thread_id": self.thread.id}, {"priority": 3}
+                return job, {"thread_id": self.thread.id}, {"priority": 13}
             case "llm.generation.group":
                 values = {"name": "G", "user_id": self.user.id, "company_id": self.env.company.id}
                 return self.env[name].create(values), values, {"name": "H"}

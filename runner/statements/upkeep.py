@@ -84,8 +84,9 @@ CANCELLED_AT_PROVIDER = """
 #: The last ones first: claims begin at the head.
 WAITING = """
     SELECT id FROM llm_generation_job
-    WHERE provider_id = ANY(%s) AND state = 'queued'
-    ORDER BY priority DESC, turn DESC LIMIT %s
+    WHERE provider_id = ANY(%(providers)s) AND state = 'queued'
+        AND (%(companies)s::int[] IS NULL OR company_id = ANY(%(companies)s))
+    ORDER BY priority DESC, turn DESC LIMIT %(limit)s
     FOR NO KEY UPDATE SKIP LOCKED
 """
 
