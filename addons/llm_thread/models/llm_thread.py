@@ -89,18 +89,17 @@ class LlmThread(models.Model):
     def _compute_company_id(self):
         """A conversation belongs to a company of its owner, also where its provider is shared."""
         for thread in self:
-            owner = thread.user_id
-            candidates = (
+            owner = thread.user_id.sudo()  # sudo: whose company it is follows, whoever asks
+            candidates = [
                 # sudo: whose provider it is may be asked by who may not use it.
                 thread.provider_id.sudo().company_id,
                 thread.company_id,
-                self.env.company if owner == self.env.user else owner.sudo().company_id,
-            )
+            ]
+            if owner == self.env.user:
+                candidates.append(self.env.company)
             own = owner._get_company_ids()
             thread.company_id = next(
-                (company for company in candidates if company.id in own),
-                # sudo: the owner's name and company are no secret to who makes a conversation.
-                owner.sudo().company_id,
+                (company for company in candidates if company.id in own), owner.company_id
             )
 
     @api.constrains("provider_id", "model_id")
