@@ -4,7 +4,6 @@ from odoo import api, fields, models
 
 from ..runner import backoff
 from ..runner.limits import LIFE_LOCK
-from ..runner.statements import clock_jump
 from ..runner.statements import upkeep as sql
 
 _logger = logging.getLogger(__name__)
@@ -64,17 +63,9 @@ class LlmGenerationLife(models.AbstractModel):
             return runner.id
 
     @api.model
-    def _heartbeat(self, runner_id, clock=None):
-        """Say that a runner lives; returns whether it still counts as alive.
-
-        :param ClockWatch clock: what notices that the database's clock was set; the times in the
-            tables are put right then, before anybody goes by them
-        """
+    def _heartbeat(self, runner_id):
+        """Say that a runner lives; returns whether it still counts as alive."""
         with self._transaction() as life:
-            if clock and (jump := clock.look(float(life._select(clock_jump.EPOCH)[0][0]))):
-                _logger.warning("The database's clock was set by %.0f seconds", jump)
-                for statement in clock_jump.ALL:
-                    life._change(statement, touches=("llm.generation.job", "llm.generation.queue"))
             return bool(life._change(sql.HEARTBEAT, [runner_id], touches=()))
 
     @api.model

@@ -10,7 +10,6 @@ import psycopg2
 
 from ..const import RUNNER_CHANNEL, RUNNER_THREADS
 from . import limits, pool
-from .clock_watch import ClockWatch
 from .conversations import Conversations
 from .deadlines import Deadlines
 from .executor import Threads
@@ -54,7 +53,7 @@ class Runner(threading.Thread):
         self._woken = Wakeup()
         self._last_work = time.monotonic()
         self._is_full, self._may_retire = False, True
-        self._pace, self._clock = Pace(), ClockWatch()
+        self._pace = Pace()
 
     # === LIFE === #
 
@@ -249,7 +248,7 @@ class Runner(threading.Thread):
 
     def _keep_house(self):
         life = self._models.get("llm.generation.life")
-        if not life._heartbeat(self.runner_id, self._clock):
+        if not life._heartbeat(self.runner_id):
             _logger.warning("Runner %s was taken for dead, and signs on again", self.title)
             self._register()
         with self._claiming:  # what is claimed just now is not lost

@@ -2,7 +2,6 @@ from . import test_analysis_tours
 from . import test_answer
 from . import test_backoff
 from . import test_brief_examples
-from . import test_clock_jump
 from . import test_concurrency
 from . import test_contract
 from . import test_crons

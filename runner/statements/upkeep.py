@@ -1,6 +1,6 @@
 """What is due by the clock, and what becomes of jobs whose process is gone."""
 
-from .clock import AHEAD, NOW
+from .clock import NOW
 from .economy import IDLE
 
 #: Scheduled jobs whose time has come join the line.
@@ -118,11 +118,9 @@ LOST = """
 """
 
 #: After a longer absence of the database everybody was silent: who lives gets time to say so.
-#: A sign of life from the future is older than the clock, which was set back since; a start from
-#: the future, too.
 SILENT_RUNNERS = f"""
     SELECT id FROM llm_generation_runner
-    WHERE (heartbeat_at < {NOW} - make_interval(secs => %(silence)s) OR heartbeat_at > {AHEAD})
+    WHERE heartbeat_at < {NOW} - make_interval(secs => %(silence)s)
       AND NOT pg_postmaster_start_time() AT TIME ZONE 'UTC'
           BETWEEN {NOW} - make_interval(secs => %(silence)s) AND {NOW}
     FOR UPDATE SKIP LOCKED

@@ -4,7 +4,7 @@ import importlib.util
 import shutil
 import sys
 
-from . import apt, commands, fake_clock, paths, postgres
+from . import apt, commands, paths, postgres
 from .say import halt
 
 
@@ -99,7 +99,6 @@ def install_system_packages(profile):
     needs = (
         (profile != "lint" and not postgres.find_binaries(), "PostgreSQL's server", ["postgresql"]),
         (profile == "test" and not chromium(), "Chromium", ["chromium"]),
-        (profile == "test" and not fake_clock.find_library(), "libfaketime", ["libfaketime"]),
         (profile != "demo" and not shutil.which("npm"), "Node.js with npm", ["nodejs", "npm"]),
     )
     wanted = [(purpose, packages) for missing, purpose, packages in needs if missing]

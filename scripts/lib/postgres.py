@@ -70,7 +70,6 @@ class Cluster:
         self.socket = self.home / "s"
         self.log = self.folder / "postgresql.log"
         self.process = None
-        self.env = {}  # of the server, besides ours
 
     def _home(self):
         """Return a folder that the server's user can reach, with room for a socket's short name."""
@@ -134,7 +133,7 @@ class Cluster:
             self.log,
             user=self.user,
             cwd=self.home,
-            env={**os.environ, "LC_ALL": "C", **self.env},
+            env={**os.environ, "LC_ALL": "C"},
         )
         if not commands.wait_for(lambda: self.is_ready() or not self.process.is_alive(), 60):
             self.process.kill()

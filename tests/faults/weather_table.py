@@ -14,7 +14,7 @@ LIVE = {"draft", "queued", "running"}
 
 def report(
     lab, tally, fault, groups, *, since, expected=None, ends=("completed",), explained=EXPLAINED,
-    database=None, recovered=None,
+    database=None,
 ):  # fmt: skip
     """Hand over the row of a fault, and check it.
 
@@ -25,7 +25,6 @@ def report(
     :param ends: the states in which the jobs may end
     :param explained: error types of attempts that allow a second submission; None is an attempt
         that was given back without an error
-    :param float recovered: seconds, where the clock of the machine does not tell them
     """
     jobs, duplicated, unexplained, why = [], 0, [], Counter()
     for group, provider in groups.items():
@@ -43,9 +42,8 @@ def report(
             unexplained += mine[:1] * max(0, again - len(causes))
     stuck = [job for job in jobs if job["state"] in LIVE or job["retry_at"]]
     lost = [job for job in jobs if job not in stuck and not has_ended_well(job, ends)]
-    if recovered is None:
-        ended = [job["ended"] for job in jobs if job["ended"]]
-        recovered = max(ended, default=time.time()) - since
+    ended = [job["ended"] for job in jobs if job["ended"]]
+    recovered = max(ended, default=time.time()) - since
     row = fault_table.Row(
         script=Path(sys.argv[0]).stem,
         fault=fault,
