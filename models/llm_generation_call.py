@@ -19,7 +19,6 @@ from ..runner.watch import Watch
 
 _logger = logging.getLogger(__name__)
 
-PAUSED = "The queue was paused before the provider was called."
 NO_ID = "The provider accepted the job without an id."
 #: Seconds until a job is tried again whose thread is busy with an answer that no job writes;
 #: the end of one that a job writes is noticed at once.
@@ -62,11 +61,8 @@ class LlmGenerationCall(models.AbstractModel):
         :return: what the provider said, False on an error
         """
         raw, claim, handle = False, brief.claim, received(self.env, "generation_call")
-        # The provider may have asked for a pause after the job was claimed.
-        left = handle.gate.left if handle and talk == "_submit" else 0.0
         with self._transaction(lazy=True) as call:
             try:
-                call._check_pause(left)
                 answer, raw = call._heard(brief, talk)
                 call.env.flush_all()  # what was written goes with the answer, or not at all
             except OvertakenError:
@@ -81,8 +77,6 @@ class LlmGenerationCall(models.AbstractModel):
                 answer = call._answer_of(error, claim, polling=talk == "_ask", key=key)
                 answer = answer.without(key)
             answer = replace(answer, pause=answer.pause or getattr(handle, "pause", None))
-            if handle and not left and (wait := answer.wished_pause):
-                handle.gate.shut(wait)
             finish = received(call.env, "generation_finish")
             if finish and not call.env.cr.in_transaction:
                 finish(claim, answer)
@@ -99,11 +93,6 @@ class LlmGenerationCall(models.AbstractModel):
         answer, raw = getattr(self, talk)(job, brief.claim)
         key = job.provider_id._told_key() or (answer.error_message and self._key_of(brief))
         return answer.without(key), storable(raw, key, hides_names=True)
-
-    @api.model
-    def _check_pause(self, left):
-        if left:
-            raise exceptions.RateLimitedError(PAUSED, retry_after=left)
 
     @api.model
     def _submit(self, job, claim):

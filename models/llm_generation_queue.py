@@ -163,8 +163,7 @@ class LlmGenerationQueue(models.Model):
         self.check_access("write")
         # sudo: these are the engine's, and managers end a pause by this way only.
         self.sudo().write({"paused_until": False, "refused_by": False})
-        for provider in self.sudo().provider_id:
-            self.env["llm.generation.engine"]._wake(f"go:{provider.id}")
+        self.env["llm.generation.engine"]._wake_for_queues(self.ids)
 
     def action_clear_queue(self):
         """Cancel every job that waits.

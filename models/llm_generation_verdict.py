@@ -222,7 +222,7 @@ class LlmGenerationVerdict(models.AbstractModel):
         values = {}
         if not queue.paused_until or queue.paused_until < until:
             values["paused_until"] = until
-            self._wake(f"pause:{queue.provider_id.id}:{seconds:.3f}")
+            self._wake("clock")  # its end is due by time
         if error_type in backoff.REFUSALS and queue.refused_by != error_type:
             values["refused_by"] = error_type
             self._tell_of_refusal(queue, error_type)

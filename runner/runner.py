@@ -231,8 +231,6 @@ class Runner(threading.Thread):
             while not self._is_over() and (free := (executor := self._executor()).free):
                 count, work, waits = executor.take(free, self.runner_id, self.title, queue_ids)
                 self._woken.set_later(waits)
-                if threading.current_thread() is self:
-                    self._hear(0.0)  # a provider may have asked for a pause meanwhile
                 executor.start(work)
                 started += count
                 if count < free:

@@ -14,7 +14,7 @@ from .test_llm_generation_guard import FORGED, FORGED_CHOICES, MAGIC
 #: What a remote caller may put into its context, hoping that the engine takes it for its own.
 HOSTILE_CONTEXT = {
     "cron_id": 1,
-    "generation_call": {"gate": 1},
+    "generation_call": {"pause": 1},
     "generation_earlier_job": "ext-of-another",
     "generation_finish": "finish",
     "generation_inline": True,

@@ -1,4 +1,4 @@
-"""Two providers say 429 for a while, amid 200 jobs each: nobody calls meanwhile, no job fails."""
+"""Two providers say 429 for a while, amid 200 jobs each: what is on its way is refused once."""
 
 import time
 
@@ -11,9 +11,9 @@ from weather_table import report
 JOBS, LIMIT, RETRY_AFTER = 200, 8, 20
 #: Calls that are answered before the provider has had enough.
 FIRST = 60
-#: Seconds in which the first refusal has to reach all threads of all servers, and what is on its
-#: way to the provider may arrive there; a busy machine is allowed for.
-ON_ITS_WAY = 1.0
+#: Seconds in which the first refusal has to reach the queue's row, and what was claimed before may
+#: arrive at the provider; a busy machine is allowed for.
+ON_ITS_WAY = 2.0
 #: Seconds after the pause in which the next call has to come; a busy machine is allowed for.
 SOON = 8
 SERVICES = {"chats": "faultchat", "jobs": "fault"}

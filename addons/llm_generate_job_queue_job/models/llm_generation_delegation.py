@@ -58,7 +58,7 @@ class LlmGenerationDelegation(models.AbstractModel):
                 "Generation %(job)s, attempt %(token)s", job=job.id, token=token
             ),
         )
-        return delayed._run_claimed(token, job.provider_id.id).uuid
+        return delayed._run_claimed(token).uuid
 
     @api.model
     def _waiting(self, runner_id):
@@ -112,7 +112,7 @@ class LlmGenerationDelegation(models.AbstractModel):
     # === IN A WORKER OF QUEUE_JOB === #
 
     @api.model
-    def _execute(self, claim, provider_id):
+    def _execute(self, claim):
         """Run a claimed job to its end, in transactions of the engine's.
 
         That of queue_job stays open meanwhile, and has nothing but its own lock.
@@ -121,7 +121,7 @@ class LlmGenerationDelegation(models.AbstractModel):
         :raise FailedJobError: when it could not be begun, or its end could not be stored
         """
         try:
-            with self._attended(claim, provider_id) as (runner, call):
+            with self._attended(claim) as (runner, call):
                 return self._run_begun(claim, runner, call)
         except Exception as error:  # noqa: BLE001 its text may have what is nobody's business
             self._report(claim, error)
@@ -150,9 +150,9 @@ class LlmGenerationDelegation(models.AbstractModel):
 
     @api.model
     @contextlib.contextmanager
-    def _attended(self, claim, provider_id):
+    def _attended(self, claim):
         if not self._is_inline():
-            with attend(self.env.cr.dbname, claim, provider_id) as attended:
+            with attend(self.env.cr.dbname, claim) as attended:
                 yield attended
             return
         runner_id = self.env["llm.generation.life"]._register_runner("inline", 0)

@@ -30,7 +30,7 @@ class TestDelegation(QueueJobCommon):
         )
         self.assertEqual(record.channel, self.direct_queue.queue_job_channel)
         self.assertEqual(record.records, job)
-        self.assertEqual(list(record.args), [job.attempt_token, self.direct.id])
+        self.assertEqual(list(record.args), [job.attempt_token])
         self.assertEqual((job.state, job.attempt_ids.runner_id), ("running", self.runner))
         self.assertFalse(self.service.calls["chat"])
 
