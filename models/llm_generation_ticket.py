@@ -53,11 +53,11 @@ class LlmGenerationTicket(models.AbstractModel):
         exportable=False,
         groups=fields.NO_ACCESS,
     )
-    webhook_deliveries = fields.Json(
+    hinted_at = fields.Datetime(
         readonly=True,
         copy=False,
         groups="base.group_system",
-        help="The deliveries of the last minutes and their times: none counts twice.",
+        help="When a webhook had the provider asked, or will have it asked.",
     )
     is_hinted = fields.Boolean(
         readonly=True,

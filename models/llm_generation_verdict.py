@@ -145,11 +145,12 @@ class LlmGenerationVerdict(models.AbstractModel):
         """Note where an external job is, and when to ask again."""
         polls = 0 if answer.external_job_id else job.poll_count + 1
         wait = answer.poll_after or min(LAST_POLL, FIRST_POLL * 1.5 ** min(polls, 50))
-        if job.is_hinted:  # a webhook came while we asked, or before the job had its id
-            wait = 0.0
         now = self.env.cr.now().replace(microsecond=0)  # what is due now must not come too late
+        next_poll_at = now + timedelta(seconds=wait)
+        if job.is_hinted:  # a webhook came while we asked, or before the job had its id
+            next_poll_at = max(now, job.hinted_at or now)
         values |= {
-            "next_poll_at": now + timedelta(seconds=wait),
+            "next_poll_at": next_poll_at,
             "poll_count": polls,
             "asked_at": now,
         }

@@ -34,6 +34,11 @@ NEXT_DUE = f"""
     ) - {NOW})
 """
 
+HINTED_AT = f"""
+            CASE WHEN hinted_at > {NOW} THEN hinted_at
+                ELSE GREATEST(date_trunc('second', {NOW}),
+                    hinted_at + make_interval(secs => %(pause)s)) END"""
+
 #: External jobs to ask about: what the provider forgets first comes first. Nobody else asks
 #: about them for half a minute. A subquery in the place of `due` might be executed more than
 #: once, each time with other rows: the limit would not hold.
@@ -51,6 +56,17 @@ CLAIM_POLLS = f"""
     FROM due
     WHERE j.id = due.id
     RETURNING j.id, j.attempt_token
+"""
+
+#: A webhook: the job is to be asked about now, or once a pause since the last webhook's question
+#: is over. `hinted_at` is when that question was, or will be.
+HINT = f"""
+    UPDATE llm_generation_job
+    SET is_hinted = TRUE,
+        next_poll_at = LEAST(next_poll_at, {HINTED_AT}),
+        hinted_at = {HINTED_AT}
+    WHERE id = %(job)s AND COALESCE(attempt_token, 0) = %(token)s AND state = 'running'
+    RETURNING id
 """
 
 DUE_RETRIES = f"""
