@@ -85,13 +85,9 @@ def hang_up(response):
         with contextlib.suppress(Exception):  # a provider's own code; the job has ended anyway
             response.close()
         return
-    connection = getattr(response.raw, "connection", None) or getattr(
-        response.raw, "_connection", None
-    )
-    sock = getattr(connection, "sock", None)
-    if sock is None:  # urllib3 lets go of the connection once the headers are read
-        reader = getattr(getattr(response.raw, "_fp", None), "fp", None)
-        sock = getattr(getattr(reader, "raw", None), "_sock", None)
-    if sock is not None:
+    # Not the connection's: urllib3 lets go of that once the headers are read. Its own `shutdown()`
+    # is younger than what Odoo asks for.
+    reader = getattr(getattr(response.raw, "_fp", None), "fp", None)
+    if sock := getattr(getattr(reader, "raw", None), "_sock", None):
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
