@@ -37,6 +37,5 @@
         ],
     },
     "post_init_hook": "post_init_hook",
-    "post_load": "post_load",
     "application": True,
 }

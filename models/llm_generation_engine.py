@@ -12,7 +12,7 @@ from ..const import (
     TRANSITIONS,
 )
 from ..runner import handover, pool
-from ..runner.lazy_cursor import InlineCursor, LazyCursor, read_committed
+from ..runner.lazy_cursor import InlineCursor, LazyCursor, open_cursor, read_committed
 from ..runner.statements import queueing as sql
 
 #: Jobs that one call of the inline mode runs at most, so that a job which queues itself ends.
@@ -79,7 +79,7 @@ class LlmGenerationEngine(models.AbstractModel):
         elif lazy and handover.received(self.env, "generation_lent") and not self.env.cr.closed:
             cr = self.env.cr  # that of a runner's thread, which needs it for nothing else
         else:
-            cr = LazyCursor(self.env.registry) if lazy else self.env.registry.cursor()
+            cr = LazyCursor(self.env.registry) if lazy else open_cursor(self.env.registry)
         try:
             with cr:
                 read_committed(cr)

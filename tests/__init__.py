@@ -63,7 +63,6 @@ from . import test_scrub
 from . import test_secrets
 from . import test_security
 from . import test_statement_counts
-from . import test_statement_log
 from . import test_tours
 from . import test_translations
 from . import test_untrusted
