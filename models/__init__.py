@@ -16,7 +16,6 @@ from . import llm_generation_queue
 from . import llm_generation_queue_guard
 from . import llm_generation_queue_panel
 from . import llm_generation_bucket
-from . import llm_generation_farewell
 from . import llm_generation_model_limit
 from . import llm_generation_news
 from . import llm_generation_engine

@@ -102,3 +102,31 @@ class LlmGenerationGuard(models.AbstractModel):
             raise UserError(
                 self.env._("A running job cannot be deleted. Cancel it first, then delete it.")
             )
+        if any(job.must_cancel for job in self.sudo()):  # sudo: a note of the engine
+            raise UserError(
+                self.env._(
+                    "The provider is just being told that the job was cancelled. Delete it in a"
+                    " minute."
+                )
+            )
+
+    def _give_up(self):
+        """Give up jobs whose thread is about to be deleted: nobody would read the answers.
+
+        :raise UserError: for what a provider works on: it could not be told any more
+        """
+        if any(job.state == "running" for job in self):
+            raise UserError(
+                self.env._(
+                    "An answer is being written in this conversation. Cancel it first, then delete"
+                    " the conversation."
+                )
+            )
+        if any(self.mapped("must_cancel")):
+            raise UserError(
+                self.env._(
+                    "A provider is just being told that an answer in this conversation was"
+                    " cancelled. Delete the conversation in a minute."
+                )
+            )
+        self.filtered("is_active")._set_state("cancelled", is_delayed=False)

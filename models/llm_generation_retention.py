@@ -34,7 +34,11 @@ class LlmGenerationRetention(models.AbstractModel):
             kept = param.get_param("llm_generate_job.retention_days")
             days = int(kept) if kept else DEFAULT_RETENTION_DAYS
         limit = fields.Datetime.now() - timedelta(days=days)
-        domain = [("completed_at", "<", limit), ("state", "in", FINAL_STATES)]
+        domain = [
+            ("completed_at", "<", limit),
+            ("state", "in", FINAL_STATES),
+            ("must_cancel", "=", False),  # the provider has still to be told
+        ]
         removed, batch = 0, CLEAN_UP_BATCH
         while batch == CLEAN_UP_BATCH:
             with self._transaction() as retention:

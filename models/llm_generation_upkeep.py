@@ -192,28 +192,20 @@ class LlmGenerationUpkeep(models.AbstractModel):
 
     @api.model
     def _claim_cancellations(self):
-        """Return what providers have to be told of, once each: arguments of the next method."""
+        """Return the ids of the jobs that providers have to be told of, once each."""
         with self._transaction() as upkeep:
-            jobs = [(row[0],) for row in upkeep._change(sql.CANCELLED_AT_PROVIDER)]
-            gone = upkeep._change(sql.FAREWELLS, touches=["llm.generation.farewell"])
-            return jobs + [(row[0], row[1:]) for row in gone]
+            return [row[0] for row in upkeep._change(sql.CANCELLED_AT_PROVIDER)]
 
     @api.model
     def _cancel_at_providers(self):
-        for what in self._claim_cancellations():
-            self._cancel_at_provider(*what)
+        for job_id in self._claim_cancellations():
+            self._cancel_at_provider(job_id)
 
     @api.model
-    def _cancel_at_provider(self, job_id, farewell=None):
-        """Tell the provider that a job was given up; it may refuse.
-
-        :param farewell: what is left of a job that is no more
-        """
+    def _cancel_at_provider(self, job_id):
+        """Tell the provider that a job was given up; it may refuse."""
         with self._transaction(lazy=True) as upkeep:
             job = upkeep.env["llm.generation.job"].browse(job_id).exists()
-            if farewell:
-                names = ("provider_id", "model_id", "external_job_id", "provider_data")
-                job = job.new(dict(zip(names, farewell, strict=True)))
             if not job.external_job_id or job.state == "running":
                 return  # it was tried again meanwhile, which ended the earlier try
             try:

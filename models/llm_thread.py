@@ -191,7 +191,10 @@ class LlmThread(models.Model):
     def unlink(self):
         # Not by `@api.ondelete`: `mail.thread` removes the messages before that is called.
         self.check_access("unlink")
-        self.env["llm.generation.farewell"]._take_leave(self)
+        # sudo: who may delete the thread may end all of its jobs.
+        jobs = self.env["llm.generation.job"].sudo()
+        waiting = Domain("state", "in", ACTIVE_STATES) | Domain("must_cancel", "=", True)
+        jobs.search(Domain("thread_id", "in", self.ids) & waiting)._give_up()
         return super().unlink()
 
     # === ACTION METHODS === #

@@ -210,8 +210,8 @@ class Runner(threading.Thread):
             if (free := self.pollers.free) and (claims := upkeep._claim_polls(free)):
                 for brief in self._models.get("llm.generation.preparation")._prepare(claims):
                     self.pollers.submit(self.conversations.hold, brief, "_poll")
-            for what in upkeep._claim_cancellations():
-                self.pollers.submit(upkeep._cancel_at_provider, *what)
+            for job_id in upkeep._claim_cancellations():
+                self.pollers.submit(upkeep._cancel_at_provider, job_id)
             seconds = upkeep._next_due()
         self._due.put_off("due", limits.HEARTBEAT if seconds is None else seconds)
         # What is due and cannot be done now, as all pollers are at it, must not make this spin.

@@ -8,6 +8,7 @@ from . import test_crons
 from . import test_dashboard_tours
 from . import test_database
 from . import test_deadlines
+from . import test_deletion
 from . import test_direct_generation
 from . import test_doctests
 from . import test_event_stream
@@ -28,7 +29,6 @@ from . import test_llm_generation_conclusion
 from . import test_llm_generation_dashboard
 from . import test_llm_generation_economy
 from . import test_llm_generation_engine
-from . import test_llm_generation_farewell
 from . import test_llm_generation_figures
 from . import test_llm_generation_follow
 from . import test_llm_generation_group

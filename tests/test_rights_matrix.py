@@ -125,9 +125,6 @@ class TestRightsMatrix(LlmGenerationCommon):
                 bucket = self.env[name].create({"queue_id": self.direct_queue.id})
                 self.env[name].search([("queue_id", "=", self.queue.id)]).unlink()
                 return bucket, {"queue_id": self.queue.id}, {"token_level": 9.0}
-            case "llm.generation.farewell":
-                values = {"provider_id": self.native.id, "job_number": 7, "external_job_id": "x"}
-                return self.env[name].create(values), values, {"external_job_id": "y"}
             case "llm.generation.spending":
                 values = {"job_id": 7, "day": "2026-01-01", "jobs": 1, "tokens": 2, "attempts": 0}
                 values |= {"user_id": self.user.id, "xid": "1"}

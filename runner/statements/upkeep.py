@@ -29,8 +29,7 @@ NEXT_DUE = f"""
              WHERE j.provider_id = q.provider_id AND j.state = 'queued' LIMIT 1) waiting
          WHERE q.enabled AND q.paused_until > {NOW} - interval '0.5 seconds'),
         (SELECT {NOW} FROM ({IDLE}) idle LIMIT 1),
-        (SELECT {NOW} FROM llm_generation_job WHERE must_cancel IS TRUE ORDER BY id LIMIT 1),
-        (SELECT {NOW} FROM llm_generation_farewell ORDER BY id LIMIT 1)
+        (SELECT {NOW} FROM llm_generation_job WHERE must_cancel IS TRUE ORDER BY id LIMIT 1)
     ) - {NOW})
 """
 
@@ -103,14 +102,6 @@ WAITING = """
     WHERE provider_id = ANY(%s) AND state = 'queued'
     ORDER BY priority DESC, turn DESC LIMIT %s
     FOR NO KEY UPDATE SKIP LOCKED
-"""
-
-#: The same of jobs that are no more.
-FAREWELLS = """
-    DELETE FROM llm_generation_farewell
-    WHERE id IN (
-        SELECT id FROM llm_generation_farewell ORDER BY id LIMIT 50 FOR UPDATE SKIP LOCKED)
-    RETURNING job_number, provider_id, model_id, external_job_id, provider_data
 """
 
 #: Running attempts whose process is gone: its heartbeat stopped and its session lock is free,

@@ -1,0 +1,29 @@
+"""Remove what 19.0.1.1.0 has no more. Each step may find that its work was done already."""
+
+import logging
+
+from odoo.tools import sql
+
+_logger = logging.getLogger(__name__)
+
+#: Jobs that were deleted before their provider was told that they were cancelled.
+UNTOLD = "SELECT provider_id, job_number, external_job_id FROM llm_generation_farewell"
+
+
+def migrate(cr, version):
+    """Drop tables that no model has any more; Odoo drops the columns of fields by itself."""
+    if not version:
+        return
+    _drop_farewells(cr)
+
+
+def _drop_farewells(cr):
+    if not sql.table_exists(cr, "llm_generation_farewell"):
+        return
+    cr.execute(UNTOLD)
+    for provider, job, external in cr.fetchall():
+        _logger.warning(
+            "Job %s of provider %s was deleted, and is not cancelled there: %s",
+            *(job, provider, external),
+        )
+    cr.execute("DROP TABLE llm_generation_farewell")
