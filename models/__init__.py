@@ -32,7 +32,6 @@ from . import llm_generation_verdict
 from . import llm_generation_conclusion
 from . import llm_generation_call
 from . import llm_generation_life
-from . import llm_generation_origin
 from . import llm_generation_retention
 from . import llm_generation_upkeep
 from . import llm_generation_webhook

@@ -51,7 +51,7 @@ class LlmGenerationEngine(models.AbstractModel):
         super()._register_hook()
         # What this server left behind need not wait a minute for the first scheduled action.
         # Of a copy Odoo makes the registry before it neutralizes it: nothing starts there yet.
-        if pool.starts_by_itself() and not self.env["llm.generation.origin"]._has_moved():
+        if pool.starts_by_itself() and not self.env["llm.generation.life"]._is_copied():
             pool.ensure(self.env.cr.dbname)
 
     # === TRANSACTIONS === #

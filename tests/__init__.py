@@ -4,6 +4,7 @@ from . import test_backoff
 from . import test_brief_examples
 from . import test_concurrency
 from . import test_contract
+from . import test_copied_database
 from . import test_crons
 from . import test_dashboard_tours
 from . import test_database
@@ -36,7 +37,6 @@ from . import test_llm_generation_guard
 from . import test_llm_generation_job
 from . import test_llm_generation_life
 from . import test_llm_generation_model_limit
-from . import test_llm_generation_origin
 from . import test_llm_generation_queue
 from . import test_llm_generation_queue_panel
 from . import test_llm_generation_report

@@ -9,12 +9,16 @@ _logger = logging.getLogger(__name__)
 #: Jobs that were deleted before their provider was told that they were cancelled.
 UNTOLD = "SELECT provider_id, job_number, external_job_id FROM llm_generation_farewell"
 
+#: Where the jobs were last run is noted otherwise now.
+FORGET_ORIGIN = "DELETE FROM ir_config_parameter WHERE key = 'llm_generate_job.database'"
+
 
 def migrate(cr, version):
     """Drop tables that no model has any more; Odoo drops the columns of fields by itself."""
     if not version:
         return
     _drop_farewells(cr)
+    cr.execute(FORGET_ORIGIN)
 
 
 def _drop_farewells(cr):

@@ -133,4 +133,17 @@ SILENT_RUNNERS = f"""
     FOR UPDATE SKIP LOCKED
 """
 
+#: One process at a time finds out whether the database is a copy. Before, and apart from, the reading.
+IDENTITY_LOCK = "SELECT pg_advisory_xact_lock(hashtext('llm_generation_identity'))"
+
+#: Queues with work that the database which this one is a copy of may have done since.
+HOLD_QUEUES = """
+    UPDATE llm_generation_queue q SET enabled = FALSE
+    WHERE enabled AND EXISTS (
+        SELECT FROM llm_generation_job j
+        WHERE j.provider_id = q.provider_id
+          AND (j.state IN ('queued', 'running') OR (j.state = 'failed' AND j.retry_at IS NOT NULL)))
+    RETURNING id
+"""
+
 HEARTBEAT = f"UPDATE llm_generation_runner SET heartbeat_at = {NOW} WHERE id = %s RETURNING id"
