@@ -13,11 +13,10 @@ class LlmGenerationJob(models.Model):
         "llm.generation.group",
         readonly=True,
         copy=False,
-        index="btree_not_null",
         ondelete="set null",
     )
 
-    #: How far a group is, and whether it is done, is read from this alone.
+    #: How far a group is, and whether it is done, is read from this alone; and its jobs are found.
     _group_idx = models.Index("(group_id, state) INCLUDE (retry_at) WHERE group_id IS NOT NULL")
 
     @api.model

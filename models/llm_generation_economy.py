@@ -22,6 +22,8 @@ class LlmGenerationJob(models.Model):
         " at its date, or after a day.",
     )
 
+    #: Whether, and which, economy jobs wait in a queue: asked at each end of a job and each look at
+    #: the clock, and mostly none do.
     _economy_idx = models.Index(f"(provider_id, priority, turn, queued_at, id) WHERE {SAVING}")
 
     @api.model_create_multi

@@ -10,6 +10,7 @@ from ..const import (
     TRANSITIONS,
 )
 from ..runner.statements import storage as sql
+from ..runner.statements.clock import DUE, HAS_DUE
 
 
 class LlmGenerationJob(models.Model):
@@ -32,6 +33,7 @@ class LlmGenerationJob(models.Model):
     # Not `readonly`: the ORM would compute these one by one for thousands of jobs, though
     # `create()` knows them. Nobody writes them by hand: see `llm.generation.guard`.
     name = fields.Char(compute="_compute_name", store=True, precompute=True, readonly=False)
+    # its index: figures of a thread, PROMOTE_BUSY, and what goes with a thread
     thread_id = fields.Many2one("llm.thread", required=True, ondelete="cascade", index=True)
     provider_id = fields.Many2one(
         "llm.provider",
@@ -72,6 +74,7 @@ class LlmGenerationJob(models.Model):
     )
     generation_inputs = fields.Json()
     provider_data = fields.Json(readonly=True, copy=False)
+    # the indexes of both messages: PostgreSQL looks here whenever any message of Odoo is deleted
     input_message_id = fields.Many2one(
         "mail.message", index="btree_not_null", ondelete="set null", copy=False
     )
@@ -103,34 +106,29 @@ class LlmGenerationJob(models.Model):
     can_cancel = fields.Boolean(compute="_compute_abilities")
     queue_position = fields.Integer(compute="_compute_queue_position", aggregator=None)
 
+    # Each index costs each job a write, and stays only for a statement of the engine or a screen:
+    # the claim takes the head of a queue in its order, CLAIM; queues with something, READY_QUEUES
     _claim_idx = models.Index(
         "(provider_id, priority, turn, queued_at, id)"
         " WHERE state = 'queued' AND is_delayed IS NOT TRUE"
     )
-    _turn_idx = models.Index("(provider_id, priority, user_id, turn) WHERE state = 'queued'")
-    _delayed_idx = models.Index(
-        "(scheduled_at) INCLUDE (provider_id) WHERE state = 'queued' AND is_delayed IS TRUE"
+    # counts of what runs (CLAIM), a user's last turn (ENQUEUE), counts and "retry" of the dashboard
+    _open_idx = models.Index(
+        "(provider_id, state, priority, user_id, turn)"
+        " WHERE state IN ('draft', 'queued', 'running')"
+        " OR (state = 'failed' AND retry_count < max_retries)"
     )
-    _busy_idx = models.Index(
-        "(thread_id) WHERE state = 'queued' AND is_delayed IS TRUE AND error_type = 'busy'"
-    )
-    _draft_idx = models.Index("(provider_id) WHERE state = 'draft'")
-    _running_idx = models.Index("(provider_id, priority, turn) WHERE state = 'running'")
-    _poll_idx = models.Index(
-        "(next_poll_at) WHERE state = 'running' AND external_job_id IS NOT NULL"
-    )
-    _retry_idx = models.Index("(retry_at) WHERE state = 'failed' AND retry_at IS NOT NULL")
-    _retriable_idx = models.Index(
-        "(provider_id) WHERE state = 'failed' AND retry_count < max_retries"
-    )
-    _must_cancel_idx = models.Index("(id) WHERE must_cancel IS TRUE")
+    # when a runner has to look again, and at what: NEXT_DUE, PROMOTE, CLAIM_POLLS, DUE_RETRIES, …
+    _due_idx = models.Index(f"({DUE}) WHERE {HAS_DUE}")
+    # the dashboard, which reads nothing else; the clean-up
     _figures_idx = models.Index(
         "(provider_id, completed_at) INCLUDE"
         " (state, duration, queue_duration, prompt_tokens, completion_tokens)"
         " WHERE completed_at IS NOT NULL"
     )
-    _old_idx = models.Index("(completed_at) WHERE completed_at IS NOT NULL")
+    # a user's list of jobs, newest first: the record rule names the user
     _user_idx = models.Index("(user_id, id)")
+    # no statement, but a promise: see its message
     _identity_unique = models.UniqueIndex(
         "(COALESCE(company_id, 0), identity_key)"
         " WHERE identity_key IS NOT NULL AND state IN ('queued', 'running')",

@@ -34,25 +34,37 @@ class LlmGenerationRetention(models.AbstractModel):
             kept = param.get_param("llm_generate_job.retention_days")
             days = int(kept) if kept else DEFAULT_RETENTION_DAYS
         limit = fields.Datetime.now() - timedelta(days=days)
-        domain = [
-            ("completed_at", "<", limit),
-            ("state", "in", FINAL_STATES),
-            ("must_cancel", "=", False),  # the provider has still to be told
-        ]
-        removed, batch = 0, CLEAN_UP_BATCH
-        while batch == CLEAN_UP_BATCH:
-            with self._transaction() as retention:
-                jobs = retention.env["llm.generation.job"].search(
-                    domain, limit=CLEAN_UP_BATCH, order="completed_at"
-                )
-                jobs = jobs.try_lock_for_update()  # another process may be at it
-                batch = len(jobs)
-                jobs.unlink()
+        # sudo: old jobs are removed whoever may see their provider. One after the other: the dates
+        # are in an index by provider.
+        providers = self.env["llm.provider"].sudo().with_context(active_test=False)
+        removed, left = 0, providers.search([]).ids
+        while left:
+            batch = self._remove_some(left[0], limit)
             removed += batch
-            if time.monotonic() >= deadline:
+            if batch < CLEAN_UP_BATCH:
+                left.pop(0)
+            if batch and time.monotonic() >= deadline:
                 break
         self.env["llm.generation.completion"]._forget_empty(limit)
-        return removed, batch == CLEAN_UP_BATCH
+        return removed, bool(left)
+
+    @api.model
+    def _remove_some(self, provider_id, limit):
+        """Remove a batch of a provider's jobs that ended before a date; return how many."""
+        with self._transaction() as retention:
+            jobs = retention.env["llm.generation.job"].search(
+                [
+                    ("provider_id", "=", provider_id),
+                    ("completed_at", "<", limit),
+                    ("state", "in", FINAL_STATES),
+                    ("must_cancel", "=", False),  # the provider has still to be told
+                ],
+                limit=CLEAN_UP_BATCH,
+                order="completed_at",
+            )
+            jobs = jobs.try_lock_for_update()  # another process may be at it
+            jobs.unlink()
+            return len(jobs)
 
     @api.model
     def _clean_up_in_time(self):

@@ -56,6 +56,14 @@ class TestLlmGenerationJob(LlmGenerationCommon):
         self.native.company_id = company
         self.assertEqual(self._create_job(user=self.env.user).company_id, company)
 
+    def test_there_are_few_indexes(self):
+        # Each costs each job a write: `llm_generation_job.py` says what each is for.
+        self.env.cr.execute(
+            "SELECT indexname FROM pg_indexes WHERE tablename = 'llm_generation_job'"
+        )
+        names = [row[0] for row in self.env.cr.fetchall()]
+        self.assertLessEqual(len(names), 12, names)
+
     def test_a_running_job_is_not_deleted(self):
         job = self._create_job("running")
         self.assertIn("Cancel it first", self._refusal(job.unlink))

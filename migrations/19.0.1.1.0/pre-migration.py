@@ -12,6 +12,16 @@ UNTOLD = "SELECT provider_id, job_number, external_job_id FROM llm_generation_fa
 #: Where the jobs were last run is noted otherwise now.
 FORGET_ORIGIN = "DELETE FROM ir_config_parameter WHERE key = 'llm_generate_job.database'"
 
+#: Others serve their statements as well, see `models/llm_generation_job.py`.
+DROP_INDEXES = """
+    DROP INDEX IF EXISTS
+        llm_generation_job_busy_idx, llm_generation_job_delayed_idx, llm_generation_job_draft_idx,
+        llm_generation_job_must_cancel_idx, llm_generation_job_old_idx, llm_generation_job_poll_idx,
+        llm_generation_job_retriable_idx, llm_generation_job_retry_idx,
+        llm_generation_job_running_idx, llm_generation_job_turn_idx,
+        llm_generation_job__group_id_index
+"""
+
 
 def migrate(cr, version):
     """Drop tables that no model has any more; Odoo drops the columns of fields by itself."""
@@ -19,6 +29,7 @@ def migrate(cr, version):
         return
     _drop_farewells(cr)
     cr.execute(FORGET_ORIGIN)
+    cr.execute(DROP_INDEXES)
 
 
 def _drop_farewells(cr):

@@ -22,8 +22,8 @@ FIGURES = """
         WHERE state = 'queued' AND is_delayed IS NOT TRUE AND provider_id = ANY(%(providers)s)
         GROUP BY provider_id
         UNION ALL
-        SELECT provider_id, 'delayed', count(*), NULL FROM llm_generation_job
-        WHERE state = 'queued' AND is_delayed IS TRUE AND provider_id = ANY(%(providers)s)
+        SELECT provider_id, 'waiting', count(*), NULL FROM llm_generation_job
+        WHERE state = 'queued' AND provider_id = ANY(%(providers)s)
         GROUP BY provider_id
         UNION ALL
         SELECT provider_id, 'running', count(*), NULL FROM llm_generation_job

@@ -239,7 +239,7 @@ PROMOTE_BUSY = """
                WHERE q.provider_id = llm_generation_job.provider_id)
 """
 
-#: Returns the queues that have a free slot now, whether any job found its thread busy, and whether
+#: Returns the queues that have a free slot now, whether a job found this thread busy, and whether
 #: economy jobs wait for this queue to be idle: mostly there are none at all.
 CLOSE_ATTEMPTS = f"""
     UPDATE llm_generation_attempt a
@@ -253,8 +253,9 @@ CLOSE_ATTEMPTS = f"""
     FROM llm_generation_job j
     WHERE a.job_id = j.id AND a.outcome = 'running' AND j.id = ANY(%(jobs)s)
     RETURNING (SELECT q.id FROM llm_generation_queue q WHERE q.provider_id = j.provider_id),
-        EXISTS (SELECT FROM llm_generation_job
-                WHERE state = 'queued' AND is_delayed IS TRUE AND error_type = 'busy'),
+        EXISTS (SELECT FROM llm_generation_job other
+                WHERE other.thread_id = j.thread_id AND other.state = 'queued'
+                  AND other.is_delayed IS TRUE AND other.error_type = 'busy'),
         (SELECT 1 FROM llm_generation_job
          WHERE provider_id = j.provider_id AND {SAVING} LIMIT 1) IS NOT NULL
 """

@@ -1,6 +1,6 @@
 """What is due by the clock, and what becomes of jobs whose process is gone."""
 
-from .clock import NOW
+from .clock import DUE, HAS_DUE, NOW
 from .economy import IDLE
 
 #: Scheduled jobs whose time has come join the line.
@@ -8,8 +8,8 @@ PROMOTE = f"""
     UPDATE llm_generation_job SET is_delayed = FALSE
     WHERE id IN (
         SELECT id FROM llm_generation_job
-        WHERE state = 'queued' AND is_delayed IS TRUE AND scheduled_at <= {NOW}
-        ORDER BY scheduled_at LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED)
+        WHERE state = 'queued' AND is_delayed IS TRUE AND scheduled_at <= {NOW} AND {DUE} <= {NOW}
+        ORDER BY {DUE} LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED)
     RETURNING id
 """
 
@@ -17,19 +17,13 @@ PROMOTE = f"""
 #: second after its end: that of a short one would be over before anybody looks.
 NEXT_DUE = f"""
     SELECT EXTRACT(EPOCH FROM LEAST(
-        (SELECT min(scheduled_at) FROM llm_generation_job
-         WHERE state = 'queued' AND is_delayed IS TRUE),
-        (SELECT min(retry_at) FROM llm_generation_job
-         WHERE state = 'failed' AND retry_at IS NOT NULL),
-        (SELECT min(next_poll_at) FROM llm_generation_job
-         WHERE state = 'running' AND external_job_id IS NOT NULL),
+        (SELECT min({DUE}) FROM llm_generation_job WHERE {HAS_DUE}),
         (SELECT min(q.paused_until) FROM llm_generation_queue q
          CROSS JOIN LATERAL (
              SELECT FROM llm_generation_job j
              WHERE j.provider_id = q.provider_id AND j.state = 'queued' LIMIT 1) waiting
          WHERE q.enabled AND q.paused_until > {NOW} - interval '0.5 seconds'),
-        (SELECT {NOW} FROM ({IDLE}) idle LIMIT 1),
-        (SELECT {NOW} FROM llm_generation_job WHERE must_cancel IS TRUE ORDER BY id LIMIT 1)
+        (SELECT {NOW} FROM ({IDLE}) idle LIMIT 1)
     ) - {NOW})
 """
 
@@ -45,7 +39,7 @@ CLAIM_POLLS = f"""
     WITH due AS MATERIALIZED (
         SELECT id FROM llm_generation_job
         WHERE state = 'running' AND external_job_id IS NOT NULL
-          AND (next_poll_at <= {NOW} OR %(now)s)
+          AND ((next_poll_at <= {NOW} AND {DUE} <= {NOW}) OR %(now)s)
         ORDER BY result_expires_at NULLS LAST, next_poll_at
         LIMIT %(limit)s
         FOR NO KEY UPDATE SKIP LOCKED
@@ -70,8 +64,8 @@ HINT = f"""
 
 DUE_RETRIES = f"""
     SELECT j.id FROM llm_generation_job j
-    WHERE j.state = 'failed' AND j.retry_at <= {NOW}
-    ORDER BY j.retry_at LIMIT 500
+    WHERE state = 'failed' AND retry_at <= {NOW} AND {DUE} <= {NOW}
+    ORDER BY {DUE} LIMIT 500
     FOR NO KEY UPDATE SKIP LOCKED
 """
 
@@ -88,11 +82,11 @@ OVERDUE = f"""
     FOR NO KEY UPDATE OF j SKIP LOCKED
 """
 
-CANCELLED_AT_PROVIDER = """
+CANCELLED_AT_PROVIDER = f"""
     UPDATE llm_generation_job SET must_cancel = FALSE
     WHERE id IN (
-        SELECT id FROM llm_generation_job WHERE must_cancel IS TRUE
-        ORDER BY id LIMIT 50 FOR NO KEY UPDATE SKIP LOCKED)
+        SELECT id FROM llm_generation_job WHERE must_cancel IS TRUE AND {DUE} = 'epoch'
+        LIMIT 50 FOR NO KEY UPDATE SKIP LOCKED)
     RETURNING id
 """
 

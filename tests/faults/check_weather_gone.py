@@ -7,7 +7,7 @@ from fake_book import marked
 from fault_lab import FaultLab
 from lib import fault_table
 from lib.commands import wait_for
-from lib.lab import environment
+from lib.lab import environment, insist
 from lib.say import run_main, step
 from lib.tally import Tally
 from weather_table import report
@@ -22,7 +22,7 @@ JOBS, LIMIT = 4, 2
 #: For what has to be stopped: these do not end by themselves meanwhile.
 ENDLESS = {
     "chats": ("faultchat", {"delay": 300, "pieces": 3000}),
-    "sync": ("fault", {"delay": 20}),
+    "sync": ("fault", {"delay": 90}),
     "jobs": ("fault", {"job_seconds": 300}),
 }
 
@@ -127,7 +127,7 @@ def delete_threads(lab, work):
     [server] = lab.servers
     login = work.fault.replace(" ", "_")
     work.refusal = try_to_delete(server, threads, login)
-    server.call("llm.thread", "action_cancel_generation", threads, login=login)
+    insist(lab, lab.database, lambda env: env["llm.thread"].browse(threads).action_cancel_generation())
     wait_for(lambda: not try_to_delete(server, threads, login), 15, 0.2)
 
 
