@@ -3,6 +3,7 @@ import time
 from datetime import timedelta
 
 from odoo import api, fields, models
+from odoo.fields import Domain
 
 from ..const import DEFAULT_RETENTION_DAYS, FINAL_STATES
 
@@ -37,7 +38,7 @@ class LlmGenerationRetention(models.AbstractModel):
         # sudo: old jobs are removed whoever may see their provider. One after the other: the dates
         # are in an index by provider.
         providers = self.env["llm.provider"].sudo().with_context(active_test=False)
-        removed, left = 0, providers.search([]).ids
+        removed, left = 0, providers.search(Domain.TRUE).ids
         while left:
             batch = self._remove_some(left[0], limit)
             removed += batch

@@ -62,7 +62,7 @@ class EngineCursor(Cursor):
 
     def execute(self, query, params=None, log_exceptions=True):
         """Execute a statement within the transaction."""
-        _execute(super().execute, query, params, log_exceptions)
+        return _execute(super().execute, query, params, log_exceptions)
 
 
 def open_cursor(registry):

@@ -127,7 +127,8 @@ SILENT_RUNNERS = f"""
     FOR UPDATE SKIP LOCKED
 """
 
-#: One process at a time finds out whether the database is a copy. Before, and apart from, the reading.
+#: One process at a time finds out whether the database is a copy. Before, and apart from, the
+#: reading.
 IDENTITY_LOCK = "SELECT pg_advisory_xact_lock(hashtext('llm_generation_identity'))"
 
 #: Queues with work that the database which this one is a copy of may have done since.

@@ -127,7 +127,11 @@ def delete_threads(lab, work):
     [server] = lab.servers
     login = work.fault.replace(" ", "_")
     work.refusal = try_to_delete(server, threads, login)
-    insist(lab, lab.database, lambda env: env["llm.thread"].browse(threads).action_cancel_generation())
+
+    def cancel(env):
+        env["llm.thread"].browse(threads).action_cancel_generation()
+
+    insist(lab, lab.database, cancel)
     wait_for(lambda: not try_to_delete(server, threads, login), 15, 0.2)
 
 
@@ -141,7 +145,7 @@ def try_to_delete(server, threads, login):
 
 
 def check_deleted(lab, tally, work, since):
-    """Threads stay while their jobs run; afterwards the jobs go with them, and what ran is stopped."""
+    """Threads stay while their jobs run; then the jobs go with them, and what ran is stopped."""
     tally.check(
         "Cancel it first" in work.refusal, "a thread stays while its job runs", work.refusal
     )

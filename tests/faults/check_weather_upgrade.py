@@ -122,7 +122,9 @@ def copy_newer(folder):
     ignored = shutil.ignore_patterns("addons", "tests", ".git", "scripts", "benchmarks")
     shutil.copytree(paths.ROOT, target, ignore=ignored)
     manifest = target / "__manifest__.py"
-    manifest.write_text(re.sub(r'"19[.]0[.][0-9.]+"', '"19.0.99.0.0"', manifest.read_text(), count=1))
+    manifest.write_text(
+        re.sub(r'"19[.]0[.][0-9.]+"', '"19.0.99.0.0"', manifest.read_text(), count=1)
+    )
     (target / "models" / "llm_newer.py").write_text(NEWER)
     with (target / "models" / "__init__.py").open("a") as file:
         file.write("from . import llm_newer\n")
