@@ -15,8 +15,6 @@
         "views/llm_generation_job_views.xml",
         "views/llm_generation_job_form_views.xml",
         "views/llm_generation_job_search_views.xml",
-        "views/llm_generation_group_views.xml",
-        "views/ir_actions_server_views.xml",
         "views/llm_generation_queue_views.xml",
         "views/llm_generation_queue_form_views.xml",
         "views/llm_generation_dashboard_views.xml",

@@ -1,4 +1,3 @@
-from . import ir_actions_server
 from . import ir_http
 from . import llm_generation_guard
 from . import llm_generation_request
@@ -7,9 +6,6 @@ from . import llm_generation_ticket
 from . import llm_generation_job
 from . import llm_generation_bulk
 from . import llm_generation_job_budget
-from . import llm_generation_batch
-from . import llm_generation_economy
-from . import llm_generation_group
 from . import llm_generation_runner
 from . import llm_generation_attempt
 from . import llm_generation_queue
@@ -20,7 +16,6 @@ from . import llm_generation_farewell
 from . import llm_generation_model_limit
 from . import llm_generation_news
 from . import llm_generation_engine
-from . import llm_generation_completion
 from . import llm_generation_spending
 from . import llm_generation_budget
 from . import llm_generation_reservation

@@ -84,8 +84,8 @@ class LlmGenerationJob(models.Model):
             for job in able - able._filtered_identity_free():
                 reasons[job] = self.env._("a job with the same key waits or runs")
             able = self.filtered(lambda job: not reasons[job])
-            for job in able - self.env["llm.generation.reservation"]._affordable(able):
-                reasons[job] = self.env._("the budget of the day is used up")
+            for job in able - able._may_retry():
+                reasons[job] = self._retry_refusal()
         return reasons
 
     def _bulk_reason(self, what):

@@ -6,7 +6,6 @@ OWNER_FIELDS = frozenset({
     "generation_inputs",
     "identity_key",
     "input_message_id",
-    "is_economy",
     "max_retries",
     "model_id",
     "priority",
@@ -30,10 +29,11 @@ class LlmGenerationGuard(models.AbstractModel):
             return super().create(vals_list)
         self._check_created_by_user(vals_list)
         # Defaults in the context would slip past that check.
+        owner_fields = self._owner_fields()
         context = {
             key: value
             for key, value in self.env.context.items()
-            if not key.startswith("default_") or key.removeprefix("default_") in OWNER_FIELDS
+            if not key.startswith("default_") or key.removeprefix("default_") in owner_fields
         }
         jobs = super(
             LlmGenerationGuard,
@@ -52,10 +52,15 @@ class LlmGenerationGuard(models.AbstractModel):
         return result
 
     @api.model
+    def _owner_fields(self):
+        """Return the fields that the owner of a job may write over RPC while it is a draft."""
+        return OWNER_FIELDS
+
+    @api.model
     def _check_created_by_user(self, vals_list):
         for vals in vals_list:
             foreign = vals.get("user_id", self.env.uid) != self.env.uid
-            engine_owned = vals.keys() - OWNER_FIELDS - {"user_id", "state", "name"}
+            engine_owned = vals.keys() - self._owner_fields() - {"user_id", "state", "name"}
             if foreign or engine_owned or vals.get("state", "draft") != "draft":
                 raise AccessError(
                     self.env._("A job is created as your own draft; its state is the queue's work.")
@@ -64,7 +69,7 @@ class LlmGenerationGuard(models.AbstractModel):
     def _check_written_by_user(self, vals):
         manager = self.env.user.has_group("llm.group_llm_manager")
         for job in self:
-            allowed = OWNER_FIELDS if job.state == "draft" else frozenset()
+            allowed = self._owner_fields() if job.state == "draft" else frozenset()
             if manager and job.state in {"draft", "queued", "failed"}:
                 allowed |= MANAGER_FIELDS
             if refused := vals.keys() - allowed:

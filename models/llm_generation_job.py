@@ -271,6 +271,48 @@ class LlmGenerationJob(models.Model):
             "views": [(False, "form")],
         }
 
+    # === HOOKS === #
+    # What other addons extend, each with `super()`. They get many jobs at once, as superuser but for
+    # the first and the last one, and work in the transaction that moves the jobs.
+
+    def _before_enqueue(self, sources):
+        """Refuse jobs that are about to be queued, or reserve for them.
+
+        Called for all jobs of a call at once, before any of them moves. What it raises leaves all
+        of them as they are.
+
+        :param sources: the states that are left: `("draft",)`, or `("failed",)` for a retry
+        :raise UserError: a sentence for who queues them
+        """
+
+    def _after_move(self, target, was_running):
+        """See to what follows from a move of these jobs; all of them have it behind them.
+
+        :param str target: the state that they are in now; of `failed`, `retry_at` says whether
+            they will be tried again by themselves
+        :param was_running: those of them that ran before
+        """
+
+    def _after_end(self):
+        """See to what follows from the end of these jobs, which is for good.
+
+        They are completed, cancelled, or failed without an automatic retry ahead. Called after
+        `_after_move()`, or when the retry that was ahead of a failed job is given up. A retry by
+        hand can have a job end once more.
+        """
+
+    def _may_retry(self, *, is_due=False):
+        """Return those of these failed jobs that may be queued again now.
+
+        :param bool is_due: nobody asked for it: their automatic retry is due. Then it waits for no
+            lock, and writes on each job that it leaves out when that is due again (`retry_at`).
+        """
+        return self
+
+    def _retry_refusal(self):
+        """Return why `_may_retry()` leaves jobs out: the end of a sentence that begins with them."""
+        return self.env._("may not be tried again now")
+
     # === BUSINESS METHODS === #
 
     def check_status(self):

@@ -1,8 +1,10 @@
 from odoo import api, fields, models
 
+from ..const import FINAL_STATES
+
 
 class LlmGenerationJob(models.Model):
-    """What the owner of a job has left of the day, where a refusal would come."""
+    """Jobs take of the budgets when they are queued, and are settled at their end."""
 
     _inherit = "llm.generation.job"
 
@@ -16,3 +18,20 @@ class LlmGenerationJob(models.Model):
         ).items():
             asks = state in {"draft", "failed"}
             jobs.budget_left = asks and Budget._left_sentence(user, company)
+
+    def _before_enqueue(self, sources):
+        super()._before_enqueue(sources)
+        self.env["llm.generation.reservation"]._reserve(self, sources)
+
+    def _after_move(self, target, was_running):
+        super()._after_move(target, was_running)
+        if target in FINAL_STATES:
+            self.env["llm.generation.reservation"]._settle(self)
+
+    def _may_retry(self, *, is_due=False):
+        jobs = super()._may_retry(is_due=is_due)
+        reservation = self.env["llm.generation.reservation"]
+        return reservation._retriable(jobs) if is_due else reservation._affordable(jobs)
+
+    def _retry_refusal(self):
+        return self.env._("the budget of the day is used up")

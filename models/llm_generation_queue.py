@@ -175,14 +175,13 @@ class LlmGenerationQueue(models.Model):
         return self.env["llm.generation.upkeep"]._cancel_waiting(self.provider_id)
 
     def action_retry_failed_jobs(self):
-        """Queue again every failed job that has a retry left, as far as budgets allow.
+        """Queue again every failed job that has a retry left and may be tried again now.
 
         :return: how many were queued
         """
         self.check_access("write")
         failed = self._search_jobs(Domain("state", "=", "failed")).filtered("can_retry")
-        failed = failed._filtered_identity_free()
-        failed = self.env["llm.generation.reservation"]._affordable(failed)
+        failed = failed._filtered_identity_free()._may_retry()
         failed.action_retry()
         return len(failed)
 
@@ -258,11 +257,10 @@ class LlmGenerationQueue(models.Model):
 
     @api.model
     def _auto_retry_failed_jobs(self):
-        """Queue again the failed jobs whose retry is due; look at the groups that may be done.
+        """Queue again the failed jobs whose retry is due.
 
         :return: how many were queued
         """
-        self.env["llm.generation.completion"]._tell_done()
         return self.env["llm.generation.upkeep"]._retry_due()
 
     def get_queue_stats(self):

@@ -28,12 +28,7 @@ class LlmGenerationRetention(models.AbstractModel):
         :return: how many were removed, and whether some may be left
         """
         deadline = time.monotonic() + seconds
-        if days is None:
-            # sudo: parameters are the administrators'.
-            param = self.env["ir.config_parameter"].sudo()
-            kept = param.get_param("llm_generate_job.retention_days")
-            days = int(kept) if kept else DEFAULT_RETENTION_DAYS
-        limit = fields.Datetime.now() - timedelta(days=days)
+        limit = self._kept_since(days)
         domain = [("completed_at", "<", limit), ("state", "in", FINAL_STATES)]
         removed, batch = 0, CLEAN_UP_BATCH
         while batch == CLEAN_UP_BATCH:
@@ -47,8 +42,17 @@ class LlmGenerationRetention(models.AbstractModel):
             removed += batch
             if time.monotonic() >= deadline:
                 break
-        self.env["llm.generation.completion"]._forget_empty(limit)
         return removed, batch == CLEAN_UP_BATCH
+
+    @api.model
+    def _kept_since(self, days=None):
+        """Return the date of which on ended jobs are kept; None takes the days of the settings."""
+        if days is None:
+            # sudo: parameters are the administrators'.
+            param = self.env["ir.config_parameter"].sudo()
+            kept = param.get_param("llm_generate_job.retention_days")
+            days = int(kept) if kept else DEFAULT_RETENTION_DAYS
+        return fields.Datetime.now() - timedelta(days=days)
 
     @api.model
     def _clean_up_in_time(self):

@@ -8,7 +8,6 @@ from ..runner import pool
 from ..runner.answer import Claim
 from ..runner.http_errors import traceback_of
 from ..runner.statements import upkeep as sql
-from ..runner.statements.economy import PROMOTE_ECONOMY
 from ..runner.statements.queueing import READY_QUEUES
 
 _logger = logging.getLogger(__name__)
@@ -34,15 +33,17 @@ class LlmGenerationUpkeep(models.AbstractModel):
 
     @api.model
     def _promote(self):
-        """Let the jobs join the line whose time has come, or whose queue is idle."""
+        """Let the jobs join the line whose time has come, or that no addon holds back any more."""
         with self._transaction() as upkeep:
-            if upkeep._change(sql.PROMOTE) + upkeep._change(PROMOTE_ECONOMY):
+            if len(upkeep._change(sql.PROMOTE)) + upkeep._release_held():
                 upkeep._wake()  # this process may have no thread for them
 
     @api.model
     def _next_due(self):
         """Return the seconds until something is due, None for nothing."""
         (seconds,) = self._select(sql.NEXT_DUE)[0]
+        if (seconds is None or seconds > 0) and self._is_held_due():
+            return 0.0
         return None if seconds is None else max(0.0, float(seconds))
 
     @api.model
@@ -62,7 +63,7 @@ class LlmGenerationUpkeep(models.AbstractModel):
             live = jobs._filtered_identity_free()
             (jobs - live).write({"retry_at": False})
             upkeep._call_hooks(jobs - live)
-            live = upkeep.env["llm.generation.reservation"]._retriable(live)
+            live = live._may_retry(is_due=True)
             if live:
                 upkeep._enqueue(live, sources=("failed",))
         return len(live)

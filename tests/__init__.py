@@ -19,7 +19,6 @@ from . import test_fuzz_jobs
 from . import test_fuzz_webhook
 from . import test_http_errors
 from . import test_hub
-from . import test_ir_actions_server
 from . import test_lazy_cursor
 from . import test_llm_generation_budget
 from . import test_llm_generation_budget_limits
@@ -27,12 +26,10 @@ from . import test_llm_generation_bulk
 from . import test_llm_generation_call
 from . import test_llm_generation_conclusion
 from . import test_llm_generation_dashboard
-from . import test_llm_generation_economy
 from . import test_llm_generation_engine
 from . import test_llm_generation_farewell
 from . import test_llm_generation_figures
 from . import test_llm_generation_follow
-from . import test_llm_generation_group
 from . import test_llm_generation_guard
 from . import test_llm_generation_job
 from . import test_llm_generation_life

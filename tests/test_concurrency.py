@@ -16,7 +16,7 @@ JOBS = 30
 
 
 @tagged("post_install", "-at_install")
-class TestConcurrency(BaseCase):
+class ConcurrencyCase(BaseCase):
     """Real threads on real connections: what they make is committed, and removed in the end."""
 
     def setUp(self):
@@ -86,6 +86,8 @@ class TestConcurrency(BaseCase):
         self.assertEqual(len(results), THREADS)
         return results
 
+
+class TestConcurrency(ConcurrencyCase):
     def test_a_queue_is_made_once_by_many_at_its_first_use(self):
         with self._env() as env:
             env.cr.execute(
@@ -207,31 +209,6 @@ class TestConcurrency(BaseCase):
             self.assertEqual(job.state, "queued")  # what the snapshot still shows
             self.assertIs(job.check_status(), False)
             self.assertEqual((job.state, job.prompt_tokens, job.is_active), ("completed", 3, False))
-
-    def test_of_many_that_end_the_last_jobs_of_a_group_one_tells_it(self):
-        with self._env() as env:
-            env["llm.generation.queue"]._get_or_create_queue(self.provider_id).write({
-                "max_concurrent_jobs": THREADS
-            })
-            thread = env["llm.thread"].browse(self.thread_id)
-            group = env["llm.generation.job"].create_batch(["Hi"] * THREADS, threads=thread)
-            group_id, group_class = group.id, type(group)
-        self.addCleanup(self._remove_group, group_id)
-        with self._env() as env:
-            claims, _wait = env["llm.generation.claim"]._claim(THREADS)
-        told, ended = [], threading.Barrier(THREADS)
-
-        def end(env):
-            env["llm.generation.verdict"]._apply([(claims.pop(), Answer("completed"))])
-            ended.wait(30)  # nobody has committed yet
-
-        with patch.object(group_class, "_on_done", lambda group: told.append(group.id)):
-            self._at_once(end)
-        self.assertEqual(told, [group_id])
-
-    def _remove_group(self, group_id):
-        with self._env() as env:
-            env["llm.generation.group"].browse(group_id).unlink()
 
     def test_who_holds_a_job_holds_up_no_other_verdict(self):
         with self._env() as env:

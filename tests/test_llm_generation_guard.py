@@ -1,7 +1,7 @@
 from odoo.exceptions import AccessError
 from odoo.service.model import call_kw
 
-from ..models.llm_generation_guard import MANAGER_FIELDS, OWNER_FIELDS
+from ..models.llm_generation_guard import MANAGER_FIELDS
 from .common import LlmGenerationCommon
 
 #: what an attacker would like to have in a field, by its type
@@ -27,11 +27,12 @@ class TestLlmGenerationGuard(LlmGenerationCommon):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
+        cls.owner_fields = cls.env["llm.generation.job"]._owner_fields()
         cls.forged = {
             name: FORGED_CHOICES.get(name, FORGED.get(field.type))
             for name, field in cls.env["llm.generation.job"]._fields.items()
             if (field.store or field.type == "one2many")
-            and name not in OWNER_FIELDS | MANAGER_FIELDS | MAGIC | {"name"}
+            and name not in cls.owner_fields | MANAGER_FIELDS | MAGIC | {"name"}
         }
 
     def _rpc(self, user, records, method, *args, **kwargs):
@@ -131,7 +132,7 @@ class TestLlmGenerationGuard(LlmGenerationCommon):
     def test_the_owner_changes_nothing_once_it_is_queued(self):
         for state in ("queued", "running", "failed", "completed", "cancelled"):
             job = self._create_job(state)
-            for name in OWNER_FIELDS:
+            for name in self.owner_fields:
                 with self.subTest(state=state, field=name):
                     values = {name: job[name].id if "_id" in name else job[name]}
                     self._refusal(self._rpc, self.user, job, "write", values, error=AccessError)

@@ -94,9 +94,6 @@ class TestRightsMatrix(LlmGenerationCommon):
             case "llm.generation.job":
                 job = self._create_job(thread_id=self.thread.id)
                 return job, {"thread_id": self.thread.id}, {"priority": 3}
-            case "llm.generation.group":
-                values = {"name": "G", "user_id": self.user.id, "company_id": self.env.company.id}
-                return self.env[name].create(values), values, {"name": "H"}
             case "llm.generation.attempt":
                 attempt = self._create_job("running").attempt_ids
                 return attempt, {"job_id": attempt.job_id.id}, {"outcome": "completed"}
@@ -200,17 +197,10 @@ class TestRightsMatrix(LlmGenerationCommon):
             "action_retry": "failed",
             "action_bulk_retry": "failed",
             "action_retry_last_failed_generation": "failed",
-            "action_retry_failed": "failed",
             "action_open_job": "completed",
         }
         job = self._create_job(states.get(name, "queued"))
-        job.group_id = self.env["llm.generation.group"].create({
-            "name": "G",
-            "user_id": self.user.id,
-            "company_id": job.company_id.id,
-        })
         records = {
-            "llm.generation.group": job.group_id,
             "llm.generation.job": job,
             "llm.generation.report": self.env["llm.generation.report"].browse(job.id),
             "llm.generation.queue": self.queue,

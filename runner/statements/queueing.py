@@ -1,7 +1,6 @@
 """How jobs enter a queue, are claimed from it, and leave it."""
 
 from .clock import NOW
-from .economy import SAVING
 
 #: Whether a queue `q` has a free slot, and a job that may start. LIMIT is one look into an index
 #: for each queue; from EXISTS, statistics that know of few waiting jobs make a scan of all of
@@ -239,8 +238,8 @@ PROMOTE_BUSY = """
                WHERE q.provider_id = llm_generation_job.provider_id)
 """
 
-#: Returns the queues that have a free slot now, whether any job found its thread busy, and whether
-#: economy jobs wait for this queue to be idle: mostly there are none at all.
+#: Returns the queues that have a free slot now, and whether any job found its thread busy: mostly
+#: there is none at all.
 CLOSE_ATTEMPTS = f"""
     UPDATE llm_generation_attempt a
     SET outcome = %(outcome)s,
@@ -254,7 +253,5 @@ CLOSE_ATTEMPTS = f"""
     WHERE a.job_id = j.id AND a.outcome = 'running' AND j.id = ANY(%(jobs)s)
     RETURNING (SELECT q.id FROM llm_generation_queue q WHERE q.provider_id = j.provider_id),
         EXISTS (SELECT FROM llm_generation_job
-                WHERE state = 'queued' AND is_delayed IS TRUE AND error_type = 'busy'),
-        (SELECT 1 FROM llm_generation_job
-         WHERE provider_id = j.provider_id AND {SAVING} LIMIT 1) IS NOT NULL
+                WHERE state = 'queued' AND is_delayed IS TRUE AND error_type = 'busy')
 """

@@ -1,7 +1,6 @@
 """What is due by the clock, and what becomes of jobs whose process is gone."""
 
 from .clock import AHEAD, NOW
-from .economy import IDLE
 
 #: Scheduled jobs whose time has come join the line.
 PROMOTE = f"""
@@ -28,7 +27,6 @@ NEXT_DUE = f"""
              SELECT FROM llm_generation_job j
              WHERE j.provider_id = q.provider_id AND j.state = 'queued' LIMIT 1) waiting
          WHERE q.enabled AND q.paused_until > {NOW} - interval '0.5 seconds'),
-        (SELECT {NOW} FROM ({IDLE}) idle LIMIT 1),
         (SELECT {NOW} FROM llm_generation_job WHERE must_cancel IS TRUE ORDER BY id LIMIT 1),
         (SELECT {NOW} FROM llm_generation_farewell ORDER BY id LIMIT 1)
     ) - {NOW})

@@ -1,9 +1,9 @@
 from odoo.exceptions import AccessError
 from odoo.tests import new_test_user
 
-from .common import LlmGenerationCommon, posted
+from odoo.addons.llm_generate_job.tests.common import LlmGenerationCommon, posted
 
-LOGGER = "odoo.addons.llm_generate_job.models.llm_generation_completion"
+LOGGER = "odoo.addons.llm_generate_job_batch.models.llm_generation_engine"
 
 
 class TestIrActionsServer(LlmGenerationCommon):

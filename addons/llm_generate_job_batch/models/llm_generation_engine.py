@@ -3,29 +3,46 @@ import logging
 
 from odoo import api, models
 
-from ..runner.http_errors import traceback_of
-from ..runner.statements import group as sql
+from odoo.addons.llm_generate_job.runner.http_errors import traceback_of
+
+from .. import statements as sql
 
 _logger = logging.getLogger(__name__)
 
 #: Where a transaction keeps the groups that are looked at after its commit.
-ENDED = "llm_generate_job.ended_groups"
+ENDED = "llm_generate_job_batch.ended_groups"
 #: What the log is told, each with a traceback without credentials.
 UNSTORED = "The answer of job %s could not be stored in its record\n%s"
 UNSEEN = "Groups %s were not looked at\n%s"
 UNTOLD = "The hook of the group %s failed\n%s"
 
 
-class LlmGenerationCompletion(models.AbstractModel):
-    """Finds out that the last job of a group has ended, and tells it once.
+class LlmGenerationEngine(models.AbstractModel):
+    """Lets in economy jobs when their queue is idle; finds out that the last job of a group has ended, and tells it once.
 
     Two transactions that end the last two jobs do not see each other. So each looks after its
     commit: the later one sees all jobs ended. No row is written by every job that ends.
     """
 
-    _name = "llm.generation.completion"
-    _description = "LLM Generation Completion"
-    _inherit = ["llm.generation.engine"]
+    _inherit = "llm.generation.engine"
+
+    # === ECONOMY === #
+
+    @api.model
+    def _release_held(self):
+        return super()._release_held() + len(self._change(sql.PROMOTE_ECONOMY))
+
+    @api.model
+    def _is_held_due(self):
+        return super()._is_held_due() or bool(self._select(sql.ANY_IDLE))
+
+    @api.model
+    def _wake_for_economy(self, jobs):
+        """Have the clocks look whether the queues of these jobs, which moved, are idle now."""
+        if self._select(sql.SAVING_BESIDE, [jobs.ids]):
+            self._wake("clock")
+
+    # === THE END OF A GROUP === #
 
     @api.model
     def _have_ended(self, jobs):
@@ -103,9 +120,3 @@ class LlmGenerationCompletion(models.AbstractModel):
     def _reopen(self, jobs):
         """Note that the groups of these jobs, which wait again, are not done."""
         self._change(sql.REOPEN, [jobs.ids], touches=["llm.generation.group"])
-
-    @api.model
-    def _forget_empty(self, limit):
-        """Remove the groups that were done before a date and have no job left."""
-        with self._transaction() as own:
-            return len(own._change(sql.EMPTY_GROUPS, [limit], touches=["llm.generation.group"]))

@@ -1,11 +1,22 @@
+from datetime import timedelta
+
 from odoo import api, fields, models
 from odoo.exceptions import UserError
 
-from ..const import ACTIVE_STATES
+from odoo.addons.llm_generate_job.const import ACTIVE_STATES
+
+from .. import statements as sql
+
+#: Hours after which an economy job runs in any case, where no date is given.
+ECONOMY_HOURS = 24
 
 
 class LlmGenerationJob(models.Model):
-    """Thousands of jobs in one call, and the group that they belong to."""
+    """Thousands of jobs in one call, the group that they belong to, and jobs that can wait.
+
+    Those run when their queue is idle, at the latest at a date. Until then they are delayed ones,
+    so that a claim has nothing to do with them.
+    """
 
     _inherit = "llm.generation.job"
 
@@ -17,8 +28,53 @@ class LlmGenerationJob(models.Model):
         ondelete="set null",
     )
 
+    is_economy = fields.Boolean(
+        "Economy",
+        help="Runs when nothing else waits, in half of the queue's slots at most; at the latest"
+        " at its date, or after a day.",
+    )
+
     #: How far a group is, and whether it is done, is read from this alone.
     _group_idx = models.Index("(group_id, state) INCLUDE (retry_at) WHERE group_id IS NOT NULL")
+    _economy_idx = models.Index(f"(provider_id, priority, turn, queued_at, id) WHERE {sql.SAVING}")
+
+    # === ECONOMY === #
+
+    @api.model_create_multi
+    def create(self, vals_list):
+        return super().create([self._with_latest_date(vals) for vals in vals_list])
+
+    def write(self, vals):
+        return super().write(self._with_latest_date(vals))
+
+    @api.model
+    def _with_latest_date(self, vals):
+        if not vals.get("is_economy") or vals.get("scheduled_at"):
+            return vals
+        latest = fields.Datetime.now() + timedelta(hours=ECONOMY_HOURS)
+        return {**vals, "scheduled_at": latest}
+
+    @api.model
+    def _owner_fields(self):
+        return super()._owner_fields() | {"is_economy"}
+
+    # === HOOKS === #
+
+    def _after_move(self, target, was_running):
+        super()._after_move(target, was_running)
+        engine = self.env["llm.generation.engine"]
+        self.env["llm.generation.group"]._forget_counts()
+        if target == "queued" and len(was_running) < len(self):
+            engine._reopen(self)
+        if target != "queued" or was_running:
+            engine._wake_for_economy(self)
+
+    def _after_end(self):
+        super()._after_end()
+        if self.group_id:
+            self.env["llm.generation.engine"]._have_ended(self)
+
+    # === BATCHES === #
 
     @api.model
     @api.private
@@ -99,7 +155,7 @@ class LlmGenerationJob(models.Model):
         if jobs:
             jobs.action_queue()
         else:
-            self.env["llm.generation.completion"]._look_later(group)
+            self.env["llm.generation.engine"]._look_later(group)
         return group.with_env(self.env)
 
     @api.model

@@ -2,14 +2,14 @@ from odoo import api, fields, models
 from odoo.exceptions import UserError
 from odoo.fields import Domain
 
-from ..const import FINAL_STATES, STATES
+from odoo.addons.llm_generate_job.const import FINAL_STATES, STATES
 
 
 class LlmGenerationGroup(models.Model):
     """Jobs that were asked for together; `llm.generation.job.create_batch()` makes one.
 
     It is done when each of its jobs has ended for good: a failed job that is going to be retried
-    by itself has not. What is told then is in `llm_generation_completion.py`.
+    by itself has not. What is told then is in `llm_generation_engine.py`.
     """
 
     _name = "llm.generation.group"
@@ -95,6 +95,12 @@ class LlmGenerationGroup(models.Model):
             ended = sum(of_group[state] for state in FINAL_STATES) - retried.get(group, 0)
             rest = 100.0 if group.done_at else 0.0  # of a group whose jobs were cleaned up
             group.progress = 100.0 * ended / group.job_count if group.job_count else rest
+
+    @api.model
+    def _forget_counts(self):
+        """Have the counts computed anew: SQL moved the jobs."""
+        counts = [n for n, field in self._fields.items() if field.compute == "_compute_counts"]
+        self.invalidate_model(counts, flush=False)
 
     # === ACTION METHODS === #
 

@@ -5,13 +5,13 @@ from odoo import fields
 from odoo.exceptions import AccessError, UserError
 from odoo.tests import users
 
-from ..exceptions import BadRequestError, TransientError
-from .common import LlmGenerationCommon
+from odoo.addons.llm_generate_job.exceptions import BadRequestError, TransientError
+from odoo.addons.llm_generate_job.tests.common import LlmGenerationCommon
 
-LOGGER = "odoo.addons.llm_generate_job.models.llm_generation_completion"
+LOGGER = "odoo.addons.llm_generate_job_batch.models.llm_generation_engine"
 
 
-class TestLlmGenerationGroup(LlmGenerationCommon):
+class TestLlmGenerationBatch(LlmGenerationCommon):
     def setUp(self):
         super().setUp()
         self.told = []
@@ -164,8 +164,8 @@ class TestLlmGenerationGroup(LlmGenerationCommon):
         self._end(second)
         self.assertEqual(self.told, [(self.partners, group.id, "done", self.user, False)])
         self.assertEqual((group.progress, group.completed_count), (100, 2))
-        self._engine("completion")._tell_done(group.ids)
-        self._engine("completion")._tell_done()
+        self._engine()._tell_done(group.ids)
+        self._engine()._tell_done()
         self.assertEqual(len(self.told), 1)
 
     def test_another_addon_may_override_the_end(self):
@@ -214,7 +214,7 @@ class TestLlmGenerationGroup(LlmGenerationCommon):
 
     def test_the_scheduled_action_finds_what_a_dead_process_left(self):
         group = self._batch(["a"])
-        with patch.object(type(self._engine("completion")), "_look_later", lambda *_args: None):
+        with patch.object(type(self._engine()), "_look_later", lambda *_args: None):
             self._end(group.job_ids)
         self.assertEqual(self.told, [])
         self.env["llm.generation.queue"]._auto_retry_failed_jobs()

@@ -2,11 +2,11 @@ from datetime import timedelta
 
 from odoo import fields
 
-from ..exceptions import TransientError
-from .common import LlmGenerationCommon
+from odoo.addons.llm_generate_job.exceptions import TransientError
+from odoo.addons.llm_generate_job.tests.common import LlmGenerationCommon
 
 
-class TestLlmGenerationEconomy(LlmGenerationCommon):
+class TestEconomy(LlmGenerationCommon):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -88,7 +88,7 @@ class TestLlmGenerationEconomy(LlmGenerationCommon):
         woken, engine_class = [], type(self._engine("engine"))
         first, second = self._create_job("running"), self._create_job("running")
         economy = self._economy()
-        for job, payloads in ((first, ["economy"]), (second, [])):
+        for job, payloads in ((first, ["clock"]), (second, [])):
             woken.clear()
             with self._patched_wake(engine_class, woken):
                 job.action_complete()
@@ -100,7 +100,7 @@ class TestLlmGenerationEconomy(LlmGenerationCommon):
         self._economy()
         with self._patched_wake(type(self._engine("engine")), woken):
             waiting.action_cancel()
-        self.assertEqual(woken, ["economy"])
+        self.assertEqual(woken, ["clock"])
 
     def test_runners_that_have_a_thread_for_it_hear_that_it_may_start(self):
         woken, engine_class = [], type(self.upkeep)
