@@ -134,8 +134,6 @@ class LlmGenerationEngine(models.AbstractModel):
             },
         )
         queued = jobs.browse(row[0] for row in rows)
-        if queued and "failed" in sources:
-            self.env["llm.generation.completion"]._reopen(queued)
         if queued:
             self._moved(queued, "queued", queued.browse(), queue_ids)
         return queued
