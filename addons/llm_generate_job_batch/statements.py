@@ -1,54 +1,54 @@
-"""When the work of a group of jobs is done, and which jobs wait until their queue is idle."""
+"""When the work of a batch of jobs is done, and which jobs wait until their queue is idle."""
 
 from odoo.addons.llm_generate_job.runner.statements.clock import NOW
 
-# === GROUPS === #
+# === BATCHES === #
 
-#: A job of group `g` that has not ended for good.
+#: A job of batch `b` that has not ended for good.
 UNDONE = """
     (EXISTS (SELECT FROM llm_generation_job j
-             WHERE j.group_id = g.id AND j.state IN ('draft', 'queued', 'running'))
+             WHERE j.batch_id = b.id AND j.state IN ('draft', 'queued', 'running'))
      OR EXISTS (SELECT FROM llm_generation_job j
-                WHERE j.group_id = g.id AND j.state = 'failed' AND j.retry_at IS NOT NULL))"""
+                WHERE j.batch_id = b.id AND j.state = 'failed' AND j.retry_at IS NOT NULL))"""
 
-#: Groups whose work is done, and nobody noted it yet.
-DONE_GROUPS = f"""
-    SELECT g.id FROM llm_generation_group g
-    WHERE g.done_at IS NULL AND (%(groups)s::int[] IS NULL OR g.id = ANY(%(groups)s))
+#: Batches whose work is done, and nobody noted it yet.
+DONE_BATCHES = f"""
+    SELECT b.id FROM llm_generation_batch b
+    WHERE b.done_at IS NULL AND (%(batches)s::int[] IS NULL OR b.id = ANY(%(batches)s))
       AND NOT {UNDONE}
-    ORDER BY g.id LIMIT 1000
+    ORDER BY b.id LIMIT 1000
 """
 
-#: Notes that a group is done, and returns whether it is for the first time. Of two that come at
+#: Notes that a batch is done, and returns whether it is for the first time. Of two that come at
 #: the same moment the second one waits for nothing, or finds the note: `done_at` is compared
 #: again when the lock is had.
 MARK_DONE = f"""
     WITH done AS MATERIALIZED (
-        SELECT g.id, g.told_at FROM llm_generation_group g
-        WHERE g.id = %s AND g.done_at IS NULL AND NOT {UNDONE}
-        FOR NO KEY UPDATE OF g SKIP LOCKED)
-    UPDATE llm_generation_group g
-    SET done_at = {NOW}, told_at = COALESCE(g.told_at, {NOW})
-    FROM done WHERE g.id = done.id
+        SELECT b.id, b.told_at FROM llm_generation_batch b
+        WHERE b.id = %s AND b.done_at IS NULL AND NOT {UNDONE}
+        FOR NO KEY UPDATE OF b SKIP LOCKED)
+    UPDATE llm_generation_batch b
+    SET done_at = {NOW}, told_at = COALESCE(b.told_at, {NOW})
+    FROM done WHERE b.id = done.id
     RETURNING done.told_at IS NULL
 """
 
 #: Failed jobs wait again: what was done goes on.
 REOPEN = """
-    UPDATE llm_generation_group SET done_at = NULL
+    UPDATE llm_generation_batch SET done_at = NULL
     WHERE done_at IS NOT NULL
-      AND id IN (SELECT group_id FROM llm_generation_job WHERE id = ANY(%s))
+      AND id IN (SELECT batch_id FROM llm_generation_job WHERE id = ANY(%s))
 """
 
-#: Groups that were done long ago and have no job left.
-EMPTY_GROUPS = """
-    DELETE FROM llm_generation_group g
-    WHERE g.id IN (
-        SELECT e.id FROM llm_generation_group e
+#: Batches that were done long ago and have no job left.
+EMPTY_BATCHES = """
+    DELETE FROM llm_generation_batch b
+    WHERE b.id IN (
+        SELECT e.id FROM llm_generation_batch e
         WHERE e.done_at < %s
-          AND NOT EXISTS (SELECT FROM llm_generation_job j WHERE j.group_id = e.id)
+          AND NOT EXISTS (SELECT FROM llm_generation_job j WHERE j.batch_id = e.id)
         FOR UPDATE SKIP LOCKED)
-    RETURNING g.id
+    RETURNING b.id
 """
 
 # === ECONOMY === #

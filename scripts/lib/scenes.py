@@ -7,12 +7,12 @@ ACTION = "Introduce each contact"
 
 
 def prepare(client):
-    """Have a server action of ours, and a group of jobs that it asked for; as administrator."""
+    """Have a server action of ours, and a batch of jobs that it asked for; as administrator."""
     if not client.call("ir.actions.server", "search", [["name", "=", ACTION]]):
         _make_action(client)
 
     def has_ended():
-        return not client.call("llm.generation.group", "search", [["done_at", "=", False]])
+        return not client.call("llm.generation.batch", "search", [["done_at", "=", False]])
 
     if not commands.wait_for(has_ended, 60, 0.5):
         halt("the jobs of the server action did not end in a minute.")

@@ -153,7 +153,7 @@ class IrActionsServer(models.Model):
                 for record in records
             ],
         )
-        group = env["llm.generation.job"].create_batch(
+        batch = env["llm.generation.job"].create_batch(
             [prompts[record.id] for record in records],
             threads=threads,
             name=self.name,
@@ -161,7 +161,7 @@ class IrActionsServer(models.Model):
             is_economy=self.llm_economy,
         )
         # sudo: what is done with the answers was said by whoever wrote the action.
-        group.sudo().action_id = self.id
+        batch.sudo().action_id = self.id
 
     def _store_llm_answer(self, job):
         """Give the record of a job its answer, with the rights of the job's owner.

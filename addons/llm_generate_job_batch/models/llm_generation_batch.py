@@ -5,15 +5,15 @@ from odoo.fields import Domain
 from odoo.addons.llm_generate_job.const import FINAL_STATES, STATES
 
 
-class LlmGenerationGroup(models.Model):
+class LlmGenerationBatch(models.Model):
     """Jobs that were asked for together; `llm.generation.job.create_batch()` makes one.
 
     It is done when each of its jobs has ended for good: a failed job that is going to be retried
     by itself has not. What is told then is in `llm_generation_engine.py`.
     """
 
-    _name = "llm.generation.group"
-    _description = "LLM Generation Group"
+    _name = "llm.generation.batch"
+    _description = "LLM Generation Batch"
     _order = "id desc"
 
     name = fields.Char(required=True, readonly=True)
@@ -21,10 +21,10 @@ class LlmGenerationGroup(models.Model):
         "res.users", "Owner", required=True, readonly=True, index=True, ondelete="cascade"
     )
     company_id = fields.Many2one("res.company", readonly=True, index=True)
-    job_ids = fields.One2many("llm.generation.job", "group_id", "Jobs", readonly=True)
+    job_ids = fields.One2many("llm.generation.job", "batch_id", "Jobs", readonly=True)
     done_at = fields.Datetime("Done", readonly=True, copy=False)
     told_at = fields.Datetime(
-        readonly=True, copy=False, groups="base.group_system", help="When its hook was called."
+        readonly=True, copy=False, groups="base.group_system", help="When its callback was called."
     )
     action_id = fields.Many2one(
         "ir.actions.server",
@@ -35,9 +35,9 @@ class LlmGenerationGroup(models.Model):
         ondelete="set null",
         help="The server action that takes the answers.",
     )
-    hook_model = fields.Char(readonly=True, copy=False, groups="base.group_system")
-    hook_ids = fields.Json(readonly=True, copy=False, groups="base.group_system")
-    hook_method = fields.Char(readonly=True, copy=False, groups="base.group_system")
+    callback_model = fields.Char(readonly=True, copy=False, groups="base.group_system")
+    callback_ids = fields.Json(readonly=True, copy=False, groups="base.group_system")
+    callback_method = fields.Char(readonly=True, copy=False, groups="base.group_system")
 
     state = fields.Selection(
         [("running", "Running"), ("done", "Done")],
@@ -61,8 +61,8 @@ class LlmGenerationGroup(models.Model):
 
     @api.depends("done_at")
     def _compute_state(self):
-        for group in self:
-            group.state = "done" if group.done_at else "running"
+        for batch in self:
+            batch.state = "done" if batch.done_at else "running"
 
     def _search_state(self, operator, value):
         if operator != "in":
@@ -72,29 +72,29 @@ class LlmGenerationGroup(models.Model):
 
     @api.depends("done_at")
     def _compute_counts(self):
-        # sudo: who may see a group may see how far it is.
+        # sudo: who may see a batch may see how far it is.
         Job = self.env["llm.generation.job"].sudo()
         counts = {
-            (group.id, state): count
-            for group, state, count in Job._read_group(
-                [("group_id", "in", self.ids)], ["group_id", "state"], ["__count"]
+            (batch.id, state): count
+            for batch, state, count in Job._read_group(
+                [("batch_id", "in", self.ids)], ["batch_id", "state"], ["__count"]
             )
         }
         retried = dict(
             Job._read_group(
-                [("group_id", "in", self.ids), ("state", "=", "failed"), ("retry_at", "!=", False)],
-                ["group_id"],
+                [("batch_id", "in", self.ids), ("state", "=", "failed"), ("retry_at", "!=", False)],
+                ["batch_id"],
                 ["__count"],
             )
         )
-        for group in self:
-            of_group = {state: counts.get((group.id, state), 0) for state, _label in STATES}
-            for state, count in of_group.items():
-                group[f"{state}_count"] = count
-            group.job_count = sum(of_group.values())
-            ended = sum(of_group[state] for state in FINAL_STATES) - retried.get(group, 0)
-            rest = 100.0 if group.done_at else 0.0  # of a group whose jobs were cleaned up
-            group.progress = 100.0 * ended / group.job_count if group.job_count else rest
+        for batch in self:
+            of_batch = {state: counts.get((batch.id, state), 0) for state, _label in STATES}
+            for state, count in of_batch.items():
+                batch[f"{state}_count"] = count
+            batch.job_count = sum(of_batch.values())
+            ended = sum(of_batch[state] for state in FINAL_STATES) - retried.get(batch, 0)
+            rest = 100.0 if batch.done_at else 0.0  # of a batch whose jobs were cleaned up
+            batch.progress = 100.0 * ended / batch.job_count if batch.job_count else rest
 
     @api.model
     def _forget_counts(self):
@@ -105,7 +105,7 @@ class LlmGenerationGroup(models.Model):
     # === ACTION METHODS === #
 
     def action_cancel(self):
-        """Give up all jobs of these groups that have not ended.
+        """Give up all jobs of these batches that have not ended.
 
         :raise UserError: where there is none
         """
@@ -115,7 +115,7 @@ class LlmGenerationGroup(models.Model):
         return jobs.action_cancel()
 
     def action_retry_failed(self):
-        """Queue the failed jobs of these groups again that have a retry left.
+        """Queue the failed jobs of these batches again that have a retry left.
 
         :raise UserError: where there is none
         """
@@ -125,30 +125,30 @@ class LlmGenerationGroup(models.Model):
         return jobs.action_retry()
 
     def action_view_jobs(self):
-        """Open the jobs of these groups."""
+        """Open the jobs of these batches."""
         self.check_access("read")
         action = self.env["ir.actions.act_window"]._for_xml_id(
             "llm_generate_job.llm_generation_job_action"
         )
-        return {**action, "domain": [("group_id", "in", self.ids)], "context": {}}
+        return {**action, "domain": [("batch_id", "in", self.ids)], "context": {}}
 
     # === BUSINESS METHODS === #
 
     def _jobs_that(self, ability):
         self.check_access("read")
-        jobs = self.env["llm.generation.job"].search([("group_id", "in", self.ids)])
+        jobs = self.env["llm.generation.job"].search([("batch_id", "in", self.ids)])
         return jobs.filtered(ability)
 
     def _on_done(self):
-        """Act on the end of the group's last job; called once in its life, as its owner.
+        """Act on the end of the batch's last job; called once in its life, as its owner.
 
-        It runs after the commit of the last job, in the transaction that notes that the group is
+        It runs after the commit of the last job, in the transaction that notes that the batch is
         done. An exception is logged and undoes only what this method did. Failed jobs that are
         retried by hand later do not call it again. Whoever overrides it calls `super()`, which
         calls the method that was given to `create_batch()`.
         """
         self.ensure_one()
-        hook = self.sudo()  # sudo: which method it is was said by code, and is the server's to know
-        if hook.hook_model in self.env and hook.hook_method:
-            records = self.env[hook.hook_model].browse(hook.hook_ids or ()).exists()
-            getattr(records, hook.hook_method)(self)
+        callback = self.sudo()  # sudo: which method it is was said by code, and is the server's to know
+        if callback.callback_model in self.env and callback.callback_method:
+            records = self.env[callback.callback_model].browse(callback.callback_ids or ()).exists()
+            getattr(records, callback.callback_method)(self)

@@ -9,19 +9,20 @@ from .. import statements as sql
 
 _logger = logging.getLogger(__name__)
 
-#: Where a transaction keeps the groups that are looked at after its commit.
-ENDED = "llm_generate_job_batch.ended_groups"
+#: Where a transaction keeps the batches that are looked at after its commit.
+ENDED = "llm_generate_job_batch.ended"
 #: What the log is told, each with a traceback without credentials.
 UNSTORED = "The answer of job %s could not be stored in its record\n%s"
-UNSEEN = "Groups %s were not looked at\n%s"
-UNTOLD = "The hook of the group %s failed\n%s"
+UNSEEN = "Batches %s were not looked at\n%s"
+UNTOLD = "The callback of batch %s failed\n%s"
 
 
 class LlmGenerationEngine(models.AbstractModel):
-    """Lets in economy jobs when their queue is idle; finds out that the last job of a group has ended, and tells it once.
+    """Lets in economy jobs when their queue is idle, and notices that a batch has ended.
 
-    Two transactions that end the last two jobs do not see each other. So each looks after its
-    commit: the later one sees all jobs ended. No row is written by every job that ends.
+    Two transactions that end the last two jobs of a batch do not see each other. So each looks
+    after its commit: the later one sees all jobs ended, and calls the callback. No row is written
+    by every job that ends.
     """
 
     _inherit = "llm.generation.engine"
@@ -42,15 +43,15 @@ class LlmGenerationEngine(models.AbstractModel):
         if self._select(sql.SAVING_BESIDE, [jobs.ids]):
             self._wake("clock")
 
-    # === THE END OF A GROUP === #
+    # === THE END OF A BATCH === #
 
     @api.model
     def _have_ended(self, jobs):
-        """Give the records of a server action their answers, and look at the jobs' groups."""
+        """Give the records of a server action their answers, and look at the jobs' batches."""
         for job in jobs:
-            if job.group_id.action_id:
+            if job.batch_id.action_id:
                 self._store_answer(job)
-        self._look_later(jobs.group_id)
+        self._look_later(jobs.batch_id)
 
     @api.model
     def _store_answer(self, job):
@@ -59,64 +60,64 @@ class LlmGenerationEngine(models.AbstractModel):
         )
         try:
             with self.env.cr.savepoint():
-                job.group_id.action_id._store_llm_answer(owned)
+                job.batch_id.action_id._store_llm_answer(owned)
         except Exception as error:  # noqa: BLE001 whatever it is
             # The answer is paid for, and stays in its thread.
             _logger.error(UNSTORED, job.id, traceback_of(error))  # noqa: TRY400 it is scrubbed
 
     @api.model
-    def _look_later(self, groups):
-        """Look at groups when this transaction, in which jobs of theirs ended, is committed."""
+    def _look_later(self, batches):
+        """Look at batches when this transaction, in which jobs of theirs ended, is committed."""
         if self._is_inline():
-            self._tell_done(groups.ids)
+            self._tell_done(batches.ids)
             return
         postcommit = self.env.cr.postcommit
         if ENDED not in postcommit.data:
             postcommit.data[ENDED] = set()
             postcommit.add(functools.partial(self._look_now, postcommit.data[ENDED]))
-        postcommit.data[ENDED].update(groups.ids)
+        postcommit.data[ENDED].update(batches.ids)
 
-    def _look_now(self, group_ids):
+    def _look_now(self, batch_ids):
         try:
-            self._tell_done(sorted(group_ids))
+            self._tell_done(sorted(batch_ids))
         except Exception as error:  # noqa: BLE001 whatever it is
-            # The jobs are committed, whatever becomes of the group: the sweep looks again.
-            _logger.error(UNSEEN, sorted(group_ids), traceback_of(error))  # noqa: TRY400 as above
+            # The jobs are committed, whatever becomes of the batch: the sweep looks again.
+            _logger.error(UNSEEN, sorted(batch_ids), traceback_of(error))  # noqa: TRY400 as above
 
     @api.model
-    def _tell_done(self, group_ids=None):
-        """Note which groups are done, and call the hook of each that is for the first time.
+    def _tell_done(self, batch_ids=None):
+        """Note which batches are done, and call the callback of each that is for the first time.
 
-        :param list group_ids: None looks at all groups: a process may have died between the
-            commit of the last job and the look at its group
-        :return: how many groups were found done
+        :param list batch_ids: None looks at all batches: a process may have died between the
+            commit of the last job and the look at its batch
+        :return: how many batches were found done
         """
         with self._transaction() as own:
-            done = [row[0] for row in own._select(sql.DONE_GROUPS, {"groups": group_ids})]
-        return sum(self._tell_group(group_id) for group_id in done)
+            done = [row[0] for row in own._select(sql.DONE_BATCHES, {"batches": batch_ids})]
+        return sum(self._tell_batch(batch_id) for batch_id in done)
 
     @api.model
-    def _tell_group(self, group_id):
-        # In one transaction: where the mark is lost, so is what the hook did.
+    def _tell_batch(self, batch_id):
+        # In one transaction: where the mark is lost, so is what the callback did.
         with self._transaction() as own:
-            marked = own._change(sql.MARK_DONE, [group_id], touches=["llm.generation.group"])
+            marked = own._change(sql.MARK_DONE, [batch_id], touches=["llm.generation.batch"])
             if marked and marked[0][0]:
-                own._call_group_hook(own.env["llm.generation.group"].browse(group_id))
+                own._call_back(own.env["llm.generation.batch"].browse(batch_id))
         return len(marked)
 
     @api.model
-    def _call_group_hook(self, group):
-        own = group.with_user(group.user_id).with_context(
-            tracking_disable=False, **self._owner_context(group)
+    def _call_back(self, batch):
+        own = batch.with_user(batch.user_id).with_context(
+            tracking_disable=False, **self._owner_context(batch)
         )
         try:
             with self.env.cr.savepoint():
                 own._on_done()
         except Exception as error:  # noqa: BLE001 whatever it is
             # Each of its answers is paid for and stored; another addon's bug is told in the log.
-            _logger.error(UNTOLD, group.id, traceback_of(error))  # noqa: TRY400 as above
+            _logger.error(UNTOLD, batch.id, traceback_of(error))  # noqa: TRY400 as above
 
     @api.model
     def _reopen(self, jobs):
-        """Note that the groups of these jobs, which wait again, are not done."""
-        self._change(sql.REOPEN, [jobs.ids], touches=["llm.generation.group"])
+        """Note that the batches of these jobs, which wait again, are not done."""
+        self._change(sql.REOPEN, [jobs.ids], touches=["llm.generation.batch"])

@@ -12,7 +12,7 @@ ECONOMY_HOURS = 24
 
 
 class LlmGenerationJob(models.Model):
-    """Thousands of jobs in one call, the group that they belong to, and jobs that can wait.
+    """Thousands of jobs in one call, the batch that they belong to, and jobs that can wait.
 
     Those run when their queue is idle, at the latest at a date. Until then they are delayed ones,
     so that a claim has nothing to do with them.
@@ -20,8 +20,8 @@ class LlmGenerationJob(models.Model):
 
     _inherit = "llm.generation.job"
 
-    group_id = fields.Many2one(
-        "llm.generation.group",
+    batch_id = fields.Many2one(
+        "llm.generation.batch",
         readonly=True,
         copy=False,
         index="btree_not_null",
@@ -34,8 +34,8 @@ class LlmGenerationJob(models.Model):
         " at its date, or after a day.",
     )
 
-    #: How far a group is, and whether it is done, is read from this alone.
-    _group_idx = models.Index("(group_id, state) INCLUDE (retry_at) WHERE group_id IS NOT NULL")
+    #: How far a batch is, and whether it is done, is read from this alone.
+    _batch_idx = models.Index("(batch_id, state) INCLUDE (retry_at) WHERE batch_id IS NOT NULL")
     _economy_idx = models.Index(f"(provider_id, priority, turn, queued_at, id) WHERE {sql.SAVING}")
 
     # === ECONOMY === #
@@ -63,7 +63,7 @@ class LlmGenerationJob(models.Model):
     def _after_move(self, target, was_running):
         super()._after_move(target, was_running)
         engine = self.env["llm.generation.engine"]
-        self.env["llm.generation.group"]._forget_counts()
+        self.env["llm.generation.batch"]._forget_counts()
         if target == "queued" and len(was_running) < len(self):
             engine._reopen(self)
         if target != "queued" or was_running:
@@ -71,7 +71,7 @@ class LlmGenerationJob(models.Model):
 
     def _after_end(self):
         super()._after_end()
-        if self.group_id:
+        if self.batch_id:
             self.env["llm.generation.engine"]._have_ended(self)
 
     # === BATCHES === #
@@ -97,12 +97,12 @@ class LlmGenerationJob(models.Model):
         :param threads: where the answers go: one thread for all, in which one job runs at a time
             and sees the earlier answers, or one a job
         :param model: instead of threads, the `llm.model` to ask: each job gets a thread of its own
-        :param str name: that of the group, and of the threads that are made
+        :param str name: that of the batch, and of the threads that are made
         :param list identity_keys: one a job, or None; a job whose key a live job has is left out
-        :param on_done: `(records, method)`: `records.method(group)` is called once, as the owner,
-            when all jobs have ended for good; see `llm.generation.group._on_done()`
+        :param on_done: `(records, method)`: `records.method(batch)` is called once, as the owner,
+            when all jobs have ended for good; see `llm.generation.batch._on_done()`
         :param job_values: `priority`, `scheduled_at` and the like, of all jobs
-        :return: the group, a record of `llm.generation.group`
+        :return: the batch, a record of `llm.generation.batch`
         :raise UserError: for lists of different lengths, or inputs that the model refuses
         :raise AccessError: on threads or a model that the user may not use
         """
@@ -127,15 +127,15 @@ class LlmGenerationJob(models.Model):
             threads = [threads[place] for place in wanted]
         # sudo: a job's company is no choice of who makes it.
         company = provider.sudo().company_id or self.env.user.company_id
-        group_values = {
+        batch_values = {
             "name": name,
             "user_id": self.env.uid,
             "company_id": company.id,
-            **self._hook_values(on_done),
+            **self._callback_values(on_done),
         }
-        # sudo: groups and the jobs in them are made by this method alone; the rights are checked.
+        # sudo: batches and the jobs in them are made by this method alone; the rights are checked.
         # It forgets the defaults in a request's context, which would choose what only code may.
-        group = self.env["llm.generation.group"].sudo().create(group_values)
+        batch = self.env["llm.generation.batch"].sudo().create(batch_values)
         # sudo: as above
         jobs = self.sudo().create([
             {
@@ -143,7 +143,7 @@ class LlmGenerationJob(models.Model):
                 "thread_id": thread.id,
                 "generation_inputs": self._batch_inputs(inputs[place]),
                 "identity_key": keys[place],
-                "group_id": group.id,
+                "batch_id": batch.id,
             }
             for place, thread in zip(wanted, threads, strict=True)
         ])
@@ -151,28 +151,28 @@ class LlmGenerationJob(models.Model):
         if not self.env.su:
             jobs._check_owner_rights()
         if len(jobs.user_id) == 1:
-            group.user_id = jobs.user_id  # the thread's owner, where OdooBot works
+            batch.user_id = jobs.user_id  # the thread's owner, where OdooBot works
         if jobs:
             jobs.action_queue()
         else:
-            self.env["llm.generation.engine"]._look_later(group)
-        return group.with_env(self.env)
+            self.env["llm.generation.engine"]._look_later(batch)
+        return batch.with_env(self.env)
 
     @api.model
     def _batch_inputs(self, asked):
         return {"prompt": asked} if isinstance(asked, str) else asked
 
     @api.model
-    def _hook_values(self, on_done):
+    def _callback_values(self, on_done):
         if not on_done:
             return {}
         records, method = on_done
         if not callable(getattr(records, method, None)):
             raise UserError(self.env._("%s has no method of that name.", records._name))
         return {
-            "hook_model": records._name,
-            "hook_ids": list(records.ids),
-            "hook_method": method,
+            "callback_model": records._name,
+            "callback_ids": list(records.ids),
+            "callback_method": method,
         }
 
     @api.model

@@ -2,7 +2,7 @@ from odoo import api, models
 
 
 class LlmGenerationQueue(models.Model):
-    """The scheduled action of retries also finds the groups whose end nobody noted."""
+    """The scheduled action of retries also finds the batches whose end nobody noted."""
 
     _inherit = "llm.generation.queue"
 

@@ -6,7 +6,7 @@ from .. import statements as sql
 
 
 class LlmGenerationRetention(models.AbstractModel):
-    """Removes the groups that nobody looks at any more."""
+    """Removes the batches that nobody looks at any more."""
 
     _inherit = "llm.generation.retention"
 
@@ -15,5 +15,5 @@ class LlmGenerationRetention(models.AbstractModel):
         result = super()._clean_up(days, seconds)
         with self._transaction() as own:
             limit = own._kept_since(days)
-            own._change(sql.EMPTY_GROUPS, [limit], touches=["llm.generation.group"])
+            own._change(sql.EMPTY_BATCHES, [limit], touches=["llm.generation.batch"])
         return result

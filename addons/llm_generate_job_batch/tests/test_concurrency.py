@@ -6,15 +6,15 @@ from odoo.addons.llm_generate_job.tests.test_concurrency import THREADS, Concurr
 
 
 class TestConcurrency(ConcurrencyCase):
-    def test_of_many_that_end_the_last_jobs_of_a_group_one_tells_it(self):
+    def test_of_many_that_end_the_last_jobs_of_a_batch_one_tells_it(self):
         with self._env() as env:
             env["llm.generation.queue"]._get_or_create_queue(self.provider_id).write({
                 "max_concurrent_jobs": THREADS
             })
             thread = env["llm.thread"].browse(self.thread_id)
-            group = env["llm.generation.job"].create_batch(["Hi"] * THREADS, threads=thread)
-            group_id, group_class = group.id, type(group)
-        self.addCleanup(self._remove_group, group_id)
+            batch = env["llm.generation.job"].create_batch(["Hi"] * THREADS, threads=thread)
+            batch_id, batch_class = batch.id, type(batch)
+        self.addCleanup(self._remove_batch, batch_id)
         with self._env() as env:
             claims, _wait = env["llm.generation.claim"]._claim(THREADS)
         told, ended = [], threading.Barrier(THREADS)
@@ -23,10 +23,10 @@ class TestConcurrency(ConcurrencyCase):
             env["llm.generation.verdict"]._apply([(claims.pop(), Answer("completed"))])
             ended.wait(30)  # nobody has committed yet
 
-        with patch.object(group_class, "_on_done", lambda group: told.append(group.id)):
+        with patch.object(batch_class, "_on_done", lambda batch: told.append(batch.id)):
             self._at_once(end)
-        self.assertEqual(told, [group_id])
+        self.assertEqual(told, [batch_id])
 
-    def _remove_group(self, group_id):
+    def _remove_batch(self, batch_id):
         with self._env() as env:
-            env["llm.generation.group"].browse(group_id).unlink()
+            env["llm.generation.batch"].browse(batch_id).unlink()

@@ -129,7 +129,7 @@ class TestEconomy(LlmGenerationCommon):
         self.assertTrue(job.is_delayed)
 
     def test_a_batch_may_be_one_of_economy(self):
-        group = self.env["llm.generation.job"].create_batch(
+        batch = self.env["llm.generation.job"].create_batch(
             ["a", "b"], model=self.native_model, is_economy=True
         )
-        self.assertEqual(group.job_ids.mapped("is_delayed"), [True, True])
+        self.assertEqual(batch.job_ids.mapped("is_delayed"), [True, True])

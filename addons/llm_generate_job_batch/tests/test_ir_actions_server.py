@@ -37,8 +37,8 @@ class TestIrActionsServer(LlmGenerationCommon):
         return action.with_context(**context, active_id=partners[:1].id).run()
 
     def _jobs(self):
-        groups = self.env["llm.generation.group"].search([("action_id", "=", self.action.id)])
-        return groups.job_ids.sorted("id")
+        batches = self.env["llm.generation.batch"].search([("action_id", "=", self.action.id)])
+        return batches.job_ids.sorted("id")
 
     def _answer_all(self, text="A friend"):
         self.service.answers["create"] = [posted(text)]

@@ -17,10 +17,10 @@ class TestLlmGenerationBatch(LlmGenerationCommon):
         self.told = []
         told = self.told
 
-        def hook(records, group):
-            told.append((records, group.id, group.state, group.env.user, group.env.su))
+        def callback(records, batch):
+            told.append((records, batch.id, batch.state, batch.env.user, batch.env.su))
 
-        self.enterContext(self._offered("res.partner", _on_generated=hook))
+        self.enterContext(self._offered("res.partner", _on_generated=callback))
         self.partners = self.user.partner_id + self.manager.partner_id
 
     def _batch(self, inputs=("a", "b"), **values):
@@ -38,8 +38,8 @@ class TestLlmGenerationBatch(LlmGenerationCommon):
     # === MAKING ONE === #
 
     def test_each_prompt_becomes_a_job_with_a_thread_of_its_own(self):
-        group = self._batch(["a", {"prompt": "b", "max_tokens": 3}], priority=4, name="Texts")
-        jobs = group.job_ids.sorted("id")
+        batch = self._batch(["a", {"prompt": "b", "max_tokens": 3}], priority=4, name="Texts")
+        jobs = batch.job_ids.sorted("id")
         self.assertEqual(
             jobs.mapped("generation_inputs"), [{"prompt": "a"}, {"prompt": "b", "max_tokens": 3}]
         )
@@ -47,8 +47,8 @@ class TestLlmGenerationBatch(LlmGenerationCommon):
         self.assertEqual(jobs.mapped("priority"), [4, 4])
         self.assertEqual(len(jobs.thread_id), 2)
         self.assertEqual(jobs.thread_id.mapped("name"), ["Texts"] * 2)
-        self.assertEqual((group.user_id, jobs.user_id, group.name), (self.user, self.user, "Texts"))
-        self.assertEqual((group.state, group.queued_count, group.progress), ("running", 2, 0))
+        self.assertEqual((batch.user_id, jobs.user_id, batch.name), (self.user, self.user, "Texts"))
+        self.assertEqual((batch.state, batch.queued_count, batch.progress), ("running", 2, 0))
 
     def test_threads_may_be_given(self):
         one, other = self._create_thread(), self._create_thread()
@@ -83,36 +83,36 @@ class TestLlmGenerationBatch(LlmGenerationCommon):
             "default_must_cancel": True,
             "default_external_job_id": "mine",
             "default_done_at": "2020-01-01 00:00:00",
-            "default_hook_model": "res.partner",
-            "default_hook_method": "_on_generated",
+            "default_callback_model": "res.partner",
+            "default_callback_method": "_on_generated",
         }
         job = self.env["llm.generation.job"].with_user(self.user).with_context(**context)
-        group = job.create_batch(["a"], model=self.native_model).with_env(self.env)
-        job = group.job_ids
+        batch = job.create_batch(["a"], model=self.native_model).with_env(self.env)
+        job = batch.job_ids
         self.assertEqual(
             (job.state, job.must_cancel, job.external_job_id), ("queued", False, False)
         )
-        self.assertEqual((group.hook_method, group.done_at), (False, False))
+        self.assertEqual((batch.callback_method, batch.done_at), (False, False))
 
     def test_a_key_that_a_live_job_has_is_left_out(self):
         self._create_job("queued", identity_key="live")
-        group = self._batch(["a", "b", "c", "d"], identity_keys=["live", "new", "new", None])
-        asked = [job.generation_inputs["prompt"] for job in group.job_ids.sorted("id")]
+        batch = self._batch(["a", "b", "c", "d"], identity_keys=["live", "new", "new", None])
+        asked = [job.generation_inputs["prompt"] for job in batch.job_ids.sorted("id")]
         self.assertEqual(asked, ["b", "d"])
 
-    def test_a_group_with_nothing_to_do_is_done(self):
+    def test_a_batch_with_nothing_to_do_is_done(self):
         self._create_job("queued", identity_key="live")
-        group = self._batch(["a"], identity_keys=["live"])
-        self.assertEqual((group.state, group.progress, len(self.told)), ("done", 100, 1))
+        batch = self._batch(["a"], identity_keys=["live"])
+        self.assertEqual((batch.state, batch.progress, len(self.told)), ("done", 100, 1))
 
     def test_inputs_that_the_model_refuses_leave_nothing(self):
         self.native_model.details = {
             "input_schema": {"type": "object", "required": ["size"], "properties": {}}
         }
-        before = self.env["llm.generation.group"].search_count([])
+        before = self.env["llm.generation.batch"].search_count([])
         with self.assertRaises(UserError):
             self._batch()
-        self.assertEqual(self.env["llm.generation.group"].search_count([]), before)
+        self.assertEqual(self.env["llm.generation.batch"].search_count([]), before)
 
     def test_many_are_asked_for_with_the_statements_of_few(self):
         counts = []
@@ -156,113 +156,113 @@ class TestLlmGenerationBatch(LlmGenerationCommon):
 
     # === ITS END === #
 
-    def test_the_hook_is_called_once_as_the_owner_when_the_last_job_has_ended(self):
-        group = self._batch()
-        first, second = group.job_ids.sorted("turn")
+    def test_the_callback_is_called_once_as_the_owner_when_the_last_job_has_ended(self):
+        batch = self._batch()
+        first, second = batch.job_ids.sorted("turn")
         self._end(first)
-        self.assertEqual((self.told, group.progress, group.state), ([], 50, "running"))
+        self.assertEqual((self.told, batch.progress, batch.state), ([], 50, "running"))
         self._end(second)
-        self.assertEqual(self.told, [(self.partners, group.id, "done", self.user, False)])
-        self.assertEqual((group.progress, group.completed_count), (100, 2))
-        self._engine()._tell_done(group.ids)
+        self.assertEqual(self.told, [(self.partners, batch.id, "done", self.user, False)])
+        self.assertEqual((batch.progress, batch.completed_count), (100, 2))
+        self._engine()._tell_done(batch.ids)
         self._engine()._tell_done()
         self.assertEqual(len(self.told), 1)
 
     def test_another_addon_may_override_the_end(self):
-        group_class, ended = type(self.env["llm.generation.group"]), []
-        with patch.object(group_class, "_on_done", lambda group: ended.append(group.name)):
+        batch_class, ended = type(self.env["llm.generation.batch"]), []
+        with patch.object(batch_class, "_on_done", lambda batch: ended.append(batch.name)):
             self._end(self._batch(["a"], name="Mine").job_ids)
         self.assertEqual((ended, self.told), (["Mine"], []))
 
     def test_a_failed_job_that_is_tried_again_has_not_ended(self):
         self.service.answers["create"] = [TransientError("Oops")]
-        group = self._batch(["a"], max_retries=1)
+        batch = self._batch(["a"], max_retries=1)
         self._process_queue()
-        self.assertTrue(group.job_ids.retry_at)
-        self.assertEqual((self.told, group.progress, group.failed_count), ([], 0, 1))
-        group.job_ids.retry_at = fields.Datetime.now()
+        self.assertTrue(batch.job_ids.retry_at)
+        self.assertEqual((self.told, batch.progress, batch.failed_count), ([], 0, 1))
+        batch.job_ids.retry_at = fields.Datetime.now()
         self._engine("upkeep")._retry_due()
         self._process_queue()
-        self.assertEqual(group.job_ids.retry_count, 1)
-        self.assertEqual((len(self.told), group.progress), (1, 100))
+        self.assertEqual(batch.job_ids.retry_count, 1)
+        self.assertEqual((len(self.told), batch.progress), (1, 100))
 
-    def test_a_retry_that_is_given_up_ends_the_group(self):
+    def test_a_retry_that_is_given_up_ends_the_batch(self):
         self.service.answers["create"] = [TransientError("Oops")]
-        group = self._batch(["a"], identity_keys=["key"], max_retries=1)
+        batch = self._batch(["a"], identity_keys=["key"], max_retries=1)
         self._process_queue()
         self._create_job("queued", identity_key="key")
-        group.job_ids.retry_at = fields.Datetime.now()
+        batch.job_ids.retry_at = fields.Datetime.now()
         self._engine("upkeep")._retry_due()
-        self.assertEqual((len(self.told), group.state), (1, "done"))
+        self.assertEqual((len(self.told), batch.state), (1, "done"))
 
-    def test_a_broken_hook_undoes_nothing_else(self):
-        def broken(records, group):
+    def test_a_broken_callback_undoes_nothing_else(self):
+        def broken(records, batch):
             records.sudo().write({"comment": "half-way"})
-            raise RuntimeError(f"{group.name}: Bearer sk-abcdefgh12345678")
+            raise RuntimeError(f"{batch.name}: Bearer sk-abcdefgh12345678")
 
         with (
             self._offered("res.partner", _on_broken=broken),
             self.assertLogs(LOGGER, "ERROR") as logs,
         ):
-            group = self._batch(["a"], on_done=(self.user.partner_id, "_on_broken"))
-            self._end(group.job_ids)
-        self.assertIn(f"hook of the group {group.id} failed", logs.output[0])
+            batch = self._batch(["a"], on_done=(self.user.partner_id, "_on_broken"))
+            self._end(batch.job_ids)
+        self.assertIn(f"callback of batch {batch.id} failed", logs.output[0])
         self.assertIn("RuntimeError", logs.output[0])
         self.assertNotIn("sk-abcdefgh", logs.output[0])
-        self.assertEqual((group.state, group.job_ids.state), ("done", "completed"))
+        self.assertEqual((batch.state, batch.job_ids.state), ("done", "completed"))
         self.assertFalse(self.user.partner_id.comment)
 
     def test_the_scheduled_action_finds_what_a_dead_process_left(self):
-        group = self._batch(["a"])
+        batch = self._batch(["a"])
         with patch.object(type(self._engine()), "_look_later", lambda *_args: None):
-            self._end(group.job_ids)
+            self._end(batch.job_ids)
         self.assertEqual(self.told, [])
         self.env["llm.generation.queue"]._auto_retry_failed_jobs()
-        self.assertEqual((len(self.told), group.state), (1, "done"))
+        self.assertEqual((len(self.told), batch.state), (1, "done"))
 
     # === ACTIONS === #
 
     def test_cancelling_gives_up_what_has_not_ended(self):
-        group = self._batch(["a", "b", "c"])
-        first, second, _third = group.job_ids.sorted("turn")
+        batch = self._batch(["a", "b", "c"])
+        first, second, _third = batch.job_ids.sorted("turn")
         self._end(first)
         self._claim(second)
-        group.with_user(self.user).action_cancel()
-        self.assertEqual((group.completed_count, group.cancelled_count), (1, 2))
-        self.assertEqual((group.state, len(self.told)), ("done", 1))
+        batch.with_user(self.user).action_cancel()
+        self.assertEqual((batch.completed_count, batch.cancelled_count), (1, 2))
+        self.assertEqual((batch.state, len(self.told)), ("done", 1))
         with self.assertRaises(UserError):
-            group.action_cancel()
+            batch.action_cancel()
 
-    def test_what_is_retried_by_hand_opens_the_group_and_calls_nobody_again(self):
+    def test_what_is_retried_by_hand_opens_the_batch_and_calls_nobody_again(self):
         self.service.answers["create"] = [BadRequestError("No"), "ext-2"]
-        group = self._batch(["a"])
+        batch = self._batch(["a"])
         self._process_queue()
-        self.assertEqual((group.state, group.failed_count, len(self.told)), ("done", 1, 1))
-        group.with_user(self.user).action_retry_failed()
-        self.assertEqual((group.state, group.queued_count), ("running", 1))
-        self._end(group.job_ids)
-        self.assertEqual((group.state, group.completed_count, len(self.told)), ("done", 1, 1))
+        self.assertEqual((batch.state, batch.failed_count, len(self.told)), ("done", 1, 1))
+        batch.with_user(self.user).action_retry_failed()
+        self.assertEqual((batch.state, batch.queued_count), ("running", 1))
+        self._end(batch.job_ids)
+        self.assertEqual((batch.state, batch.completed_count, len(self.told)), ("done", 1, 1))
         with self.assertRaises(UserError):
-            group.action_retry_failed()
+            batch.action_retry_failed()
 
     def test_its_jobs_can_be_opened_and_it_can_be_found(self):
-        group = self._batch()
-        Group = self.env["llm.generation.group"]
-        action = group.action_view_jobs()
+        batch = self._batch()
+        Batch = self.env["llm.generation.batch"]
+        action = batch.action_view_jobs()
         found = self.env["llm.generation.job"].search(action["domain"])
-        self.assertEqual(found, group.job_ids)
-        self.assertIn(group, Group.search([("state", "=", "running")]))
-        self.assertNotIn(group, Group.search([("state", "=", "done")]))
+        self.assertEqual(found, batch.job_ids)
+        self.assertIn(batch, Batch.search([("state", "=", "running")]))
+        self.assertNotIn(batch, Batch.search([("state", "=", "done")]))
 
     @users("generation_user")
-    def test_nobody_sees_the_groups_of_others(self):
+    def test_nobody_sees_the_batches_of_others(self):
         job = self.env["llm.generation.job"].with_user(self.manager)
-        group = job.create_batch(["a"], model=self.native_model)
+        batch = job.create_batch(["a"], model=self.native_model)
         with self.assertRaises(AccessError):
-            group.with_user(self.env.user).read(["name"])
-        self.assertNotIn(group, self.env["llm.generation.group"].search([]))
+            batch.with_user(self.env.user).read(["name"])
+        self.assertNotIn(batch, self.env["llm.generation.batch"].search([]))
 
-    def test_old_groups_go_with_their_jobs(self):
+    def test_old_batches_go_with_their_jobs(self):
         old, young = self._batch(["a"]), self._batch(["b"])
         self._end(old.job_ids + young.job_ids)
         old.job_ids.completed_at = old.done_at = "2020-01-01 00:00:00"

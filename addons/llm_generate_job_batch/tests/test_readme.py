@@ -15,14 +15,14 @@ class TestReadme(LlmGenerationCommon):
         env, told, printed = self.env(user=self.user), [], []
         names = {"env": env, "model": self.direct_model, "partners": partners.with_env(env)}
 
-        def done(records, group):
-            told.append((records.ids, group.name, group.env.user))
+        def done(records, batch):
+            told.append((records.ids, batch.name, batch.env.user))
 
         with self._offered("res.partner", on_greeted=done):
-            group = run(**names, print=lambda *values: printed.append(values))["group"]
+            batch = run(**names, print=lambda *values: printed.append(values))["batch"]
             self.assertEqual(printed, [("running", 0, 0)])
             self.assertEqual(self._process_queue(self.direct), 2)
-        self.assertEqual((group.state, group.completed_count), ("done", 2))
+        self.assertEqual((batch.state, batch.completed_count), ("done", 2))
         self.assertEqual(told, [(partners.ids, "Greetings", self.user)])
 
     def test_every_example_is_executed(self):

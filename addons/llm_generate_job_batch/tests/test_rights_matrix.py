@@ -30,12 +30,12 @@ class TestRightsMatrix(matrix.TestRightsMatrix):
     def _call_of(self, method):
         state = "failed" if method.endswith("retry_failed") else "queued"
         job = self._create_job(state)
-        job.group_id = self.env["llm.generation.group"].create({
+        job.batch_id = self.env["llm.generation.batch"].create({
             "name": "G",
             "user_id": self.user.id,
             "company_id": job.company_id.id,
         })
-        return job.group_id, ()
+        return job.batch_id, ()
 
     def test_each_model_has_a_line(self):
         models = [self.env[name] for name in self.env.registry]

@@ -5,15 +5,15 @@ from odoo.addons.llm_generate_job.tests.common import TOUR_TIMEOUT, LlmGeneratio
 
 @tagged("post_install", "-at_install")
 class TestTours(LlmGenerationCommon, HttpCase):
-    def test_a_group_shows_how_far_it_is_and_is_given_up(self):
+    def test_a_batch_shows_how_far_it_is_and_is_given_up(self):
         job = self.env["llm.generation.job"].with_user(self.user)
-        group = job.create_batch(["a", "b"], model=self.native_model, name="Letters")
+        batch = job.create_batch(["a", "b"], model=self.native_model, name="Letters")
 
         self.start_tour(
-            "/odoo/llm-generation-groups",
-            "llm_generation_group_tour",
+            "/odoo/llm-generation-batches",
+            "llm_generation_batch_tour",
             login=self.user.login,
             timeout=TOUR_TIMEOUT,
         )
 
-        self.assertEqual(set(group.job_ids.mapped("state")), {"cancelled"})
+        self.assertEqual(set(batch.job_ids.mapped("state")), {"cancelled"})

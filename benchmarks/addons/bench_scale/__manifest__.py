@@ -5,5 +5,5 @@
     "summary": "A provider that posts an answer, at once or as a job of its own",
     "author": "llm_generate_job contributors",
     "license": "LGPL-3",
-    "depends": ["bench", "llm_generate_job"],
+    "depends": ["bench", "llm_generate_job_batch"],
 }

@@ -4,10 +4,10 @@ import { registry } from "@web/core/registry";
 const call = (model, method, args) =>
     rpc(`/web/dataset/call_kw/${model}/${method}`, { model, method, args, kwargs: {} });
 
-registry.category("web_tour.tours").add("llm_generation_group_tour", {
+registry.category("web_tour.tours").add("llm_generation_batch_tour", {
     steps: () => [
         {
-            content: "the list tells how far each group is",
+            content: "the list tells how far each batch is",
             trigger: ".o_data_row:contains('Letters') [name=progress]:contains('0')",
         },
         { trigger: ".o_data_row:contains('Letters') .o_data_cell[name=name]", run: "click" },
