@@ -1,5 +1,6 @@
 """Another process upgrades the module to a newer version while an older server runs jobs."""
 
+import re
 import shutil
 import threading
 import time
@@ -121,7 +122,8 @@ def copy_newer(folder):
     ignored = shutil.ignore_patterns("addons", "tests", ".git", "scripts", "benchmarks")
     shutil.copytree(paths.ROOT, target, ignore=ignored)
     manifest = target / "__manifest__.py"
-    manifest.write_text(manifest.read_text().replace('"19.0.1.0.0"', '"19.0.99.0.0"', 1))
+    version = r'(?<="version": ")[\d.]+'
+    manifest.write_text(re.sub(version, "19.0.99.0.0", manifest.read_text()))
     (target / "models" / "llm_newer.py").write_text(NEWER)
     with (target / "models" / "__init__.py").open("a") as file:
         file.write("from . import llm_newer\n")
