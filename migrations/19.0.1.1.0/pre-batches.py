@@ -6,6 +6,7 @@ there after the upgrade.
 
 import logging
 
+from odoo.modules.module import Manifest
 from odoo.tools import SQL, sql
 
 _logger = logging.getLogger(__name__)
@@ -42,7 +43,6 @@ MENTIONS = (
     ("ir_model_data", "model"),
     ("ir_ui_view", "model"),
     ("ir_act_window", "res_model"),
-    ("ir_act_server", "model_name"),
     ("ir_attachment", "res_model"),
     ("ir_exports", "resource"),
     ("ir_filters", "model_id"),
@@ -90,7 +90,6 @@ CONSTRAINTS = r"""
     WHERE conrelid = ANY(%s::regclass[]) AND conname ~ '^llm_generation_(job_)?group'
 """
 
-IS_THERE = "SELECT 1 FROM ir_module_module WHERE name = %s AND state <> 'uninstallable'"
 INSTALL = "UPDATE ir_module_module SET state = 'to install' WHERE name = %s AND state = 'uninstalled'"
 IS_USED = """
     SELECT EXISTS (SELECT FROM llm_generation_group)
@@ -106,8 +105,8 @@ def migrate(cr, version):
     """
     if not version or not sql.table_exists(cr, OLD):
         return
-    cr.execute(IS_THERE, [ADDON])
-    if cr.rowcount:
+    # Not by its record: Odoo keeps that of an addon which is not there any more.
+    if Manifest.for_addon(ADDON, display_warning=False):
         _rename(cr)
         _hand_over(cr)
         _logger.info("Batches, economy jobs and their server action belong to %s now", ADDON)
@@ -147,9 +146,8 @@ def _hand_over(cr):
     cr.execute(HAND_OVER, params)
     cr.execute(HAND_OVER_CONSTRAINTS, params)
     for table, column in MENTIONS:
-        if sql.column_exists(cr, table, column):
-            names = {"table": SQL.identifier(table), "column": SQL.identifier(column)}
-            cr.execute(SQL(MENTION, **names))
+        names = {"table": SQL.identifier(table), "column": SQL.identifier(column)}
+        cr.execute(SQL(MENTION, **names))
     for statement in RENAME_FIELDS:
         cr.execute(statement)
     cr.execute(INSTALL, [ADDON])

@@ -38,6 +38,18 @@ if has("llm.generation.job"):
     )
     jobs[1:].action_queue()
     jobs[2].action_cancel()
+if has("llm.generation.batch"):
+    batches = env["llm.generation.batch"]
+    for is_economy in (False, True):
+        batches += env["llm.generation.job"].create_batch(
+            ["Hello", "Hello"], model=made["model"], is_economy=is_economy
+        )
+    batches[0].action_cancel()
+    action = env["ir.actions.server"].create({
+        "name": "Cycle", "state": "llm_generate", "model_id": env["ir.model"]._get_id("res.partner"),
+        "llm_model_id": made["model"].id, "llm_prompt": "Hello",
+    })
+    batches[1].action_id = action
 result = sorted(made)
 """
 

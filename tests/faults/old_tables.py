@@ -55,7 +55,7 @@ def statements():
     for table, columns in COLUMNS.items():
         lines = ", ".join(f"{name} {kind}" for name, kind in columns.items())
         yield f"CREATE TABLE {table} (id serial PRIMARY KEY, {lines}, {_LOG})"
-        yield from _reflections(table, columns)
+        yield from reflections(table, columns)
     yield from _records()
 
 
@@ -66,34 +66,45 @@ def _module():
     """
 
 
-def _reflections(table, columns):
+def reflections(table, columns):
     """What Odoo notes of models and fields, with their names: it removes those that are gone."""
     model = table.replace("_", ".")
+    yield from _model(table, model)
+    for name, kind in columns.items():
+        yield from field(table, model, name, kind)
+
+
+def _model(table, model):
     yield f"""
         INSERT INTO ir_model (model, name, state, "order", transient)
         VALUES ('{model}', '{{"en_US": "{model}"}}', 'base', 'id', FALSE)
     """
-    yield _data(f"model_{table}", "ir.model", f"(SELECT id FROM ir_model WHERE model = '{model}')")
-    for name, kind in columns.items():
-        kind = kind.split()[0]
-        ttype = {"retry_count": "integer", "max_retries": "integer"}.get(
-            name, _TYPES.get(kind, {"double": "float"}.get(kind, kind))
-        )
-        relation = _COMODELS.get(name, "mail.message" if name.endswith("message_id") else None)
-        if ttype == "many2one" and not relation:
-            ttype = "integer"
-        yield f"""
-            INSERT INTO ir_model_fields (model, model_id, name, ttype, relation, store, state,
-                field_description, copied, readonly, required, index)
-            SELECT model, id, '{name}', '{ttype}', {f"'{relation}'" if relation else "NULL"}, TRUE,
-                'base', '{{"en_US": "{name}"}}', TRUE, FALSE, FALSE, FALSE
-            FROM ir_model WHERE model = '{model}'
-        """
-        yield _data(
-            f"field_{table}__{name}",
-            "ir.model.fields",
-            f"(SELECT id FROM ir_model_fields WHERE model = '{model}' AND name = '{name}')",
-        )
+    yield data(f"model_{table}", "ir.model", f"(SELECT id FROM ir_model WHERE model = '{model}')")
+
+
+def field(table, model, name, kind, relation=None):
+    """Yield the statements by which Odoo knows a field of the addon."""
+    kind = kind.split()[0]
+    ttype = {"retry_count": "integer", "max_retries": "integer"}.get(
+        name, _TYPES.get(kind, {"double": "float"}.get(kind, kind))
+    )
+    relation = relation or _COMODELS.get(
+        name, "mail.message" if name.endswith("message_id") else None
+    )
+    if ttype == "many2one" and not relation:
+        ttype = "integer"
+    yield f"""
+        INSERT INTO ir_model_fields (model, model_id, name, ttype, relation, store, state,
+            field_description, copied, readonly, required, index)
+        SELECT model, id, '{name}', '{ttype}', {f"'{relation}'" if relation else "NULL"}, TRUE,
+            'base', '{{"en_US": "{name}"}}', TRUE, FALSE, FALSE, FALSE
+        FROM ir_model WHERE model = '{model}'
+    """
+    yield data(
+        f"field_{table}__{name}",
+        "ir.model.fields",
+        f"(SELECT id FROM ir_model_fields WHERE model = '{model}' AND name = '{name}')",
+    )
 
 
 def _records():
@@ -124,8 +135,9 @@ def _records():
     """
 
 
-def _data(name, model, res_id):
+def data(name, model, res_id, noupdate="FALSE"):
+    """Return the statement that gives a record its name in the addon."""
     return f"""
         INSERT INTO ir_model_data (module, name, model, res_id, noupdate)
-        VALUES ('{MODULE}', '{name}', '{model}', {res_id}, FALSE)
+        VALUES ('{MODULE}', '{name}', '{model}', {res_id}, {noupdate})
     """
