@@ -12,6 +12,7 @@ from . import test_deadlines
 from . import test_direct_generation
 from . import test_doctests
 from . import test_event_stream
+from . import test_hooks
 from . import test_hoot
 from . import test_fuzz_http
 from . import test_fuzz_inputs
