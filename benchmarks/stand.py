@@ -125,6 +125,7 @@ class Stand:
         self.database("lanes")
         instance = peer.beside(self.lab, self.lab.folder / "bridge", extra_addons=[ADDONS])
         instance.create_database("bridge", [*peer.bridges()], template="lanes")
+        peer.delegate(instance, "bridge")
         # Our limits hold there: queue_job gives each provider as much as all lanes have.
         channels = f"root:{sum(LANES.values())}"
         return self._our_side("bridge", instance, **_job_runner(channels))

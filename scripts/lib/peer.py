@@ -1,7 +1,7 @@
 """OCA's queue_job, for our bridge to it and for the benchmark; no other Odoo here finds it.
 
-The bridge installs itself where both are. So what runs on queue_job has an Odoo of its own, on
-databases of its own: in all others Odoo has never heard of it.
+What runs on queue_job has an Odoo of its own, on databases of its own: in all others Odoo has
+never heard of it.
 """
 
 import os
@@ -22,6 +22,12 @@ STEP = steps.Step(
 )
 
 
+_DELEGATE = """\
+env["ir.config_parameter"].set_param("llm_generate_job.executor", "queue_job")
+env["llm.generation.queue"].search([]).executor = "queue_job"
+"""
+
+
 def addons():
     """Return the folder with queue_job and its tests."""
     return STEP.folder / "odoo" / "addons"
@@ -40,6 +46,11 @@ def bridges():
         for name, folder in modules.folders().items()
         if MODULE in modules.depends(folder)
     }
+
+
+def delegate(instance, database):
+    """Have queue_job execute the jobs of all queues of a database, of those to come, too."""
+    instance.code(database, _DELEGATE)
 
 
 class Instance(odoo_server.Instance):

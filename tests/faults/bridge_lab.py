@@ -19,6 +19,7 @@ class BridgeLab(FaultLab):
     def add_database(self, name):
         made = super().add_database(name)
         self.instance.install(name, [*peer.bridges()])
+        peer.delegate(self.instance, name)
         return made
 
     def start_servers(self, *args, env=None, **options):

@@ -7,7 +7,6 @@ from odoo import api, fields, models
 from odoo.addons.llm_generate_job.runner.call import Call
 from odoo.addons.llm_generate_job.runner.http_errors import traceback_of
 from odoo.addons.queue_job.exception import FailedJobError
-from odoo.addons.queue_job.utils import must_run_without_delay
 
 from .. import statements as sql
 from ..attendant import attend
@@ -15,8 +14,6 @@ from ..limits import HELD_DELAY, LOST_DELAY, PATIENCE, STALLED_PAUSE
 
 _logger = logging.getLogger(__name__)
 
-#: Which executor is to be used: `queue_job` or `threads`.
-PARAMETER = "llm_generate_job.executor"
 #: Tries of queue_job: whether a job is tried again is not its decision.
 ONE = 1
 
@@ -31,12 +28,19 @@ class LlmGenerationDelegation(models.AbstractModel):
     # === IN THE PROCESS THAT CLAIMS === #
 
     @api.model
-    def _is_on(self):
-        """Return whether claimed jobs go to queue_job."""
-        # sudo: parameters are the administrators'.
-        param = self.env["ir.config_parameter"].sudo().get_param(PARAMETER)
-        # Without delay the runner itself would execute them, one after the other.
-        return param != "threads" and not must_run_without_delay(self.env)
+    def _split(self, queue_ids=None):
+        """Return those of some queues (None: of all) whose jobs queue_job executes, and the rest.
+
+        The rest is None where all are meant and queue_job has none of them.
+        """
+        delegated = self.env["llm.generation.queue"]._delegated()
+        if queue_ids is None:
+            if not delegated:
+                return [], None
+            # sudo: a runner works for everybody.
+            queue_ids = self.env["llm.generation.queue"].sudo().search([]).ids
+        theirs = [queue_id for queue_id in queue_ids if queue_id in delegated]
+        return theirs, [queue_id for queue_id in queue_ids if queue_id not in delegated]
 
     @api.model
     def _hand_over(self, claims):
@@ -79,7 +83,7 @@ class LlmGenerationDelegation(models.AbstractModel):
         uuid = attempt.queue_job_uuid
         record = self.env["queue.job"].search([("uuid", "=", uuid)], limit=1)
         values, delay = {"error_type": False, "error_message": False}, 0.0
-        if not self._is_on():
+        if self._queue_of(job).id not in self.env["llm.generation.queue"]._delegated():
             pass  # it moves to the threads
         elif not record or record.state in {"failed", "cancelled", "done"}:
             states = dict(record._fields["state"]._description_selection(self.env))
