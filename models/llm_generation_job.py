@@ -272,8 +272,8 @@ class LlmGenerationJob(models.Model):
         }
 
     # === HOOKS === #
-    # What other addons extend, each with `super()`. They get many jobs at once, as superuser but for
-    # the first and the last one, and work in the transaction that moves the jobs.
+    # What other addons extend, each with `super()`. They get many jobs at once, and work in the
+    # transaction that moves the jobs; `_after_move()` and `_after_end()` as superuser.
 
     def _before_enqueue(self, sources):
         """Refuse jobs that are about to be queued, or reserve for them.
@@ -310,7 +310,7 @@ class LlmGenerationJob(models.Model):
         return self
 
     def _retry_refusal(self):
-        """Return why `_may_retry()` leaves jobs out: the end of a sentence that begins with them."""
+        """Return why `_may_retry()` leaves jobs out, for people: what follows "could not: "."""
         return self.env._("may not be tried again now")
 
     # === BUSINESS METHODS === #

@@ -20,13 +20,15 @@ class LlmGenerationJob(models.Model):
             jobs.budget_left = asks and Budget._left_sentence(user, company)
 
     def _before_enqueue(self, sources):
-        super()._before_enqueue(sources)
+        result = super()._before_enqueue(sources)
         self.env["llm.generation.reservation"]._reserve(self, sources)
+        return result
 
     def _after_move(self, target, was_running):
-        super()._after_move(target, was_running)
+        result = super()._after_move(target, was_running)
         if target in FINAL_STATES:
             self.env["llm.generation.reservation"]._settle(self)
+        return result
 
     def _may_retry(self, *, is_due=False):
         jobs = super()._may_retry(is_due=is_due)

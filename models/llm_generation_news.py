@@ -50,7 +50,8 @@ class LlmGenerationNews(models.AbstractModel):
     @api.model
     def _call_hooks(self, jobs):
         """Tell other addons, and the threads of jobs, that these have ended for good."""
-        jobs._after_end()
+        if jobs:
+            jobs._after_end()
         if self.env["llm.thread"]._has_done_hook():
             for job in jobs:
                 self._call_hook(job)

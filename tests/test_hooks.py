@@ -29,17 +29,15 @@ class TestHooks(LlmGenerationCommon):
         self._watch("_before_enqueue")
         jobs = self._create_job() + self._create_job()
         jobs.action_queue()
-        self.assertEqual(
-            self.seen, [("_before_enqueue", jobs.ids, ["draft"] * 2, ("draft",))]
-        )
+        self.assertEqual(self.seen, [("_before_enqueue", jobs.ids, ["draft"] * 2, ("draft",))])
 
         def refuse(jobs, sources):
-            raise UserError(f"Not {sources[0]}")
+            raise UserError(sources[0])
 
         drafts, failed = self._create_job() + self._create_job(), self._create_job("failed")
         with self._offered("llm.generation.job", _before_enqueue=refuse):
-            self.assertEqual(self._refusal(drafts.action_queue), "Not draft")
-            self.assertEqual(self._refusal(failed.action_retry), "Not failed")
+            self.assertEqual(self._refusal(drafts.action_queue), "draft")
+            self.assertEqual(self._refusal(failed.action_retry), "failed")
         self.assertEqual((drafts + failed).mapped("state"), ["draft", "draft", "failed"])
 
     def test_each_move_is_told_with_the_jobs_that_ran(self):
@@ -109,8 +107,8 @@ class TestHooks(LlmGenerationCommon):
         self.assertGreater(upkeep._next_due(), 0)
         self.assertEqual(self._process_queue(), 0)
 
-        def release(_engine):
-            job.is_delayed = False
+        def release(engine):
+            job.with_env(engine.env).is_delayed = False
             return 1
 
         woken = []

@@ -4,9 +4,9 @@ from odoo.addons.llm_generate_job.runner.executor import Executor
 
 
 class QueueJobs(Executor):
-    """Hands claimed jobs to queue_job, in the channel of their provider, or to the runner's threads.
+    """Hands claimed jobs to queue_job, in the channel of their provider, or to the runner's own.
 
-    Which of them is chosen for each queue. What queue_job has belongs to the runner that
+    Which executes them is chosen for each queue. What queue_job has belongs to the runner that
     claimed it until a worker of queue_job begins it: from then on to that process, see `Attendant`.
     """
 

@@ -78,10 +78,12 @@ COLUMNS = (
 )
 #: Odoo looks for indexes by their names; those of constraints go with them.
 INDEXES = r"""
-    SELECT i.relname, regexp_replace(i.relname, '^llm_generation_(job_+)?group', 'llm_generation_\1batch')
+    SELECT i.relname,
+        regexp_replace(i.relname, '^llm_generation_(job_+)?group', 'llm_generation_\1batch')
     FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
     WHERE x.indrelid = ANY(%s::regclass[]) AND i.relname ~ '^llm_generation_(job_+)?group'
-      AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.oid AND c.conrelid = x.indrelid)
+      AND NOT EXISTS (
+        SELECT FROM pg_constraint c WHERE c.conindid = i.oid AND c.conrelid = x.indrelid)
 """
 CONSTRAINTS = r"""
     SELECT conrelid::regclass::text, conname,
@@ -90,7 +92,9 @@ CONSTRAINTS = r"""
     WHERE conrelid = ANY(%s::regclass[]) AND conname ~ '^llm_generation_(job_)?group'
 """
 
-INSTALL = "UPDATE ir_module_module SET state = 'to install' WHERE name = %s AND state = 'uninstalled'"
+INSTALL = """
+    UPDATE ir_module_module SET state = 'to install' WHERE name = %s AND state = 'uninstalled'
+"""
 IS_USED = """
     SELECT EXISTS (SELECT FROM llm_generation_group)
         OR EXISTS (SELECT FROM llm_generation_job WHERE is_economy AND state IN ('draft', 'queued'))

@@ -31,7 +31,7 @@ ANSWERS = (
     ("B105", ("runner/webhook_signatures.py",), "sentences about secrets"),
     ("B105", ("scripts/lib/stack.py",), "the password of the demo, which it tells"),
     ("B108", ("scripts/lib/postgres.py",), "made with mode 0700, refused if another user has it"),
-    ("B102", ("tests/test_readme.py",), "executes the examples of the README, which is ours"),
+    ("B102", ("tests/readme.py",), "executes the examples of the README, which is ours"),
     ("B704", ("addons/llm_thread/markup.py",), "was escaped before, see its test_markup.py"),
     ("B704", ("addons/llm/tests/*",), "reads a constant of the test"),
 )

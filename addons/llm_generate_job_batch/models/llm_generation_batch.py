@@ -148,7 +148,8 @@ class LlmGenerationBatch(models.Model):
         calls the method that was given to `create_batch()`.
         """
         self.ensure_one()
-        callback = self.sudo()  # sudo: which method it is was said by code, and is the server's to know
+        # sudo: which method it is was said by code, and is the server's to know.
+        callback = self.sudo()
         if callback.callback_model in self.env and callback.callback_method:
             records = self.env[callback.callback_model].browse(callback.callback_ids or ()).exists()
             getattr(records, callback.callback_method)(self)

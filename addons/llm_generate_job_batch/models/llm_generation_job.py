@@ -61,18 +61,20 @@ class LlmGenerationJob(models.Model):
     # === HOOKS === #
 
     def _after_move(self, target, was_running):
-        super()._after_move(target, was_running)
+        result = super()._after_move(target, was_running)
         engine = self.env["llm.generation.engine"]
         self.env["llm.generation.batch"]._forget_counts()
         if target == "queued" and len(was_running) < len(self):
             engine._reopen(self)
         if target != "queued" or was_running:
             engine._wake_for_economy(self)
+        return result
 
     def _after_end(self):
-        super()._after_end()
+        result = super()._after_end()
         if self.batch_id:
             self.env["llm.generation.engine"]._have_ended(self)
+        return result
 
     # === BATCHES === #
 

@@ -38,7 +38,8 @@ class LlmGenerationDelegation(models.AbstractModel):
             if not delegated:
                 return [], None
             # sudo: a runner works for everybody.
-            queue_ids = self.env["llm.generation.queue"].sudo().search([]).ids
+            queues = self.env["llm.generation.queue"].sudo()
+            return list(delegated), queues.search([("id", "not in", delegated)]).ids
         theirs = [queue_id for queue_id in queue_ids if queue_id in delegated]
         return theirs, [queue_id for queue_id in queue_ids if queue_id not in delegated]
 
