@@ -1,3 +1,5 @@
+import runpy
+from pathlib import Path
 from unittest.mock import patch
 
 from odoo.addons.llm_generate_job.tests.common import PROMPT
@@ -99,6 +101,18 @@ class TestDelegation(QueueJobCommon):
         provider, _model = self._create_provider("New", "fakedirect")
         queue = self.env["llm.generation.queue"]._get_or_create_queue(provider)
         self.assertIn(queue.id, queue._delegated())
+
+    def test_a_database_that_had_it_keeps_its_way(self):
+        script = Path(__file__).parents[1] / "migrations" / "19.0.1.1.0" / "post-migration.py"
+        migrate = runpy.run_path(str(script))["migrate"]
+        for before, after in ((False, "queue_job"), ("threads", "runner")):
+            with self.subTest(before):
+                self.queue.executor = "runner" if after == "queue_job" else "queue_job"
+                self.env["ir.config_parameter"].set_param("llm_generate_job.executor", before)
+                migrate(self.env.cr, "19.0.1.0.0")
+                self.assertEqual(self.queue.executor, after)
+                default = self.env["llm.generation.queue"].default_get(["executor"])
+                self.assertEqual(default["executor"], after)
 
     def test_each_queue_has_its_own_executor(self):
         self.queue.executor = "runner"
