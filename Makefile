@@ -1,7 +1,7 @@
 # Everything is kept in ${XDG_CACHE_HOME:-~/.cache}/llm_generate_job, nothing in the repository.
 PYTHON ?= python3
 SCRIPT = PYTHONPYCACHEPREFIX="$${XDG_CACHE_HOME:-$$HOME/.cache}/llm_generate_job/pycache" \
-	exec $(PYTHON) scripts
+	exec $(PYTHON) dev
 
 .PHONY: help setup demo serve stop test mutate lint bench load costs scale provider wheel screenshots translate clean
 
