@@ -11,6 +11,7 @@ from lib.say import run_main, say, stage, step
 from rows import (
     backlog,
     blocking,
+    costs,
     dispatch,
     first_word,
     in_flight,
@@ -32,6 +33,7 @@ FAMILIES = (
     blocking,
     through_peer,
     in_flight,
+    costs,
     backlog,
     screens,
     rate,
