@@ -74,10 +74,14 @@ def checks():
     )
     yield (
         "pylint-odoo",
-        lambda: _run(
-            *(python, "-m", "pylint", "--rcfile=.pylintrc"),
-            *("--disable=manifest-required-author", *sources),
-        ),
+        lambda: _run(*(
+            python,
+            "-m",
+            "pylint",
+            "--rcfile=pyproject.toml",
+            "--disable=manifest-required-author",
+            *sources,
+        )),
     )
     yield from weaknesses.checks(sources)
     skeleton = {"the skeleton of a provider": provider_skeleton.TEMPLATE}
@@ -90,16 +94,23 @@ def checks():
     ]
     yield (
         "prettier",
-        lambda: _run(paths.node_bin("prettier"), "--check", "--ignore-unknown", *pretty),
+        lambda: _run(
+            paths.node_bin("prettier"), "--config=dev/prettier.config.cjs", "--check", *pretty
+        ),
     )
     scripts = [name for name in pretty if name.endswith(".js")]
-    yield "eslint", lambda: scripts and _run(paths.node_bin("eslint"), *scripts)
+    yield (
+        "eslint",
+        lambda: (
+            scripts and _run(paths.node_bin("eslint"), "--config=dev/eslint.config.cjs", *scripts)
+        ),
+    )
     yield from house_rules.checks(tracked())
 
 
 def _oca(python, folder):
     return _run(
-        *(python, "-m", "oca_pre_commit_hooks.cli", "--config", ".oca_hooks.cfg"),
+        *(python, "-m", "oca_pre_commit_hooks.cli", "--config", "dev/oca_hooks.cfg"),
         os.path.relpath(folder, paths.ROOT),
     )
 

@@ -8,12 +8,6 @@ from . import linters, modules, odoo_server, odoo_tests, paths, wheels
 DATABASE = "wheel"
 #: Test classes that read files of each sort: the README, security/, i18n/, the modules of Python.
 SOME = ("TestReadmeUse", "TestReadmeNames", "TestRightsMatrix", "TestTranslations", "TestDoctests")
-#: What of the repository is in no wheel: see pyproject.toml.
-_LEFT_OUT = (
-    *("addons/", "dev/"),
-    *("CONTRIBUTING.md", "Makefile", "docs/", "eslint.config.cjs", "prettier.config.cjs"),
-    *("pyproject.toml", "ruff.toml"),
-)
 _FOUND = """\
 from odoo.modules import get_module_path
 result = {
@@ -53,7 +47,9 @@ def _check_contents(tally, built):
     wheel = built[paths.MODULE]
     prefix = f"odoo/addons/{paths.MODULE}/"
     inside = {name.removeprefix(prefix) for name in wheels.contents(wheel) if name[:5] == "odoo/"}
-    expected = {name for name in linters.tracked() if not name.startswith((*_LEFT_OUT, "."))}
+    expected = {
+        name for name in linters.tracked() if not name.startswith((*wheels.left_out(), "."))
+    }
     tally.check(inside == expected, f"{wheel.name} has the files of the addon",
                 f"different: {sorted(inside ^ expected)}")  # fmt: skip
     version = wheels.manifest(paths.ROOT)["version"]

@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 import tempfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -51,6 +52,13 @@ def requirements(values):
     could find nothing but somebody else's package of that name.
     """
     return ["odoo==19.0.*", *values.get("external_dependencies", {}).get("python", ())]
+
+
+def left_out():
+    """Return what of the repository is in no wheel of the addon, as its paths begin."""
+    project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    names = project["tool"]["hatch"]["build"]["targets"]["wheel"]["exclude"]
+    return [name.removeprefix("/") for name in names if name.startswith("/")]
 
 
 def build(target):

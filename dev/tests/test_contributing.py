@@ -6,7 +6,7 @@ import context  # noqa: F401
 from lib import environments, inventory, modules, paths
 
 PAGE = (paths.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-HOOKS = (paths.ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+HOOKS = (paths.DEV / "pre-commit.yaml").read_text(encoding="utf-8")
 
 
 class TestContributing(unittest.TestCase):

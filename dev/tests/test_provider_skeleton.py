@@ -67,7 +67,7 @@ class TestProviderSkeleton(unittest.TestCase):
     def test_the_linter_accepts_names_of_all_lengths(self):
         self.assertEqual(len(LONG), provider_skeleton.LONGEST)
         ruff = paths.venv_python("lint").parent / "ruff"
-        config = ("--no-cache", "--config", str(paths.ROOT / "ruff.toml"))
+        config = ("--no-cache", "--config", str(paths.ROOT / "pyproject.toml"))
         folders = [self.make(name) for name in (SHORT, LONG)]
         for command in (("check",), ("format", "--check")):
             result = subprocess.run(
