@@ -13,7 +13,7 @@ def main():
     program = paths.DEV / "benchmarks" / f"{name}.py"
     if not program.exists():
         halt(f"there is nothing to measure: dev/benchmarks/{name}.py is missing.")
-    set_up("demo")
+    set_up("load" if name == "load" else "bench")
     env = odoo_server.python_environment(odoo_source.current())
     return subprocess.call([paths.venv_python("odoo"), program], env=env)
 

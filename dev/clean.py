@@ -2,7 +2,7 @@
 
 import shutil
 
-from lib import paths, postgres, processes
+from lib import paths, postgres, stack
 from lib.say import run_main, say
 from stop import stop_all
 
@@ -10,9 +10,9 @@ from stop import stop_all
 def main():
     stop_all()
     for folder in paths.cache().glob("state/*/demo"):  # of every checkout that uses this cache
-        processes.Ledger(folder / "pids.json").stop_all()
-        postgres.Cluster(folder / "cluster").remove()
+        stack.stop(folder)
     shutil.rmtree(paths.cache(), ignore_errors=True)
+    postgres.sweep()
     say(f"removed {paths.cache()}")
 
 

@@ -3,10 +3,9 @@
 import os
 import sys
 
-from demo_people import FAILING, Administrator, User
+from demo_play import FAILING, Administrator, Play
 from demo_proxy import ModelProxy
 from demo_view import title
-from demo_watch import Generations
 from lib.say import halt, run_main, say, step
 from lib.stack import LOGIN, PASSWORD, Stack
 from setup import set_up
@@ -17,18 +16,10 @@ def play(stack):
     with ModelProxy(stack.endpoint["api_base"], failing=FAILING) as proxy:
         admin = Administrator(stack)
         with admin.provider_at(proxy.api_base):
-            generations = Generations(User(stack, admin), admin)
-            generations.ask()
-            generations.watch()
-        return generations.report(proxy)
-
-
-def _start(stack):
-    try:
-        stack.start()
-    except RuntimeError as error:  # an installation that failed; it names its log
-        halt(f"{error}. 'make clean' starts from nothing.")
-    step("ready")
+            user = Play(stack, admin)
+            user.ask()
+            user.watch()
+        return user.report(proxy)
 
 
 def farewell(stack):
@@ -47,7 +38,8 @@ def main():
     set_up("demo")
     stack = Stack()
     try:
-        _start(stack)
+        stack.start()
+        step("ready")
         passed = play(stack)
         if not leave:
             farewell(stack)

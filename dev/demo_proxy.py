@@ -1,4 +1,4 @@
-"""What stands before the model in the demo: it counts the calls, and fails one on purpose."""
+"""What stands before the model in the demo: it passes calls on, and fails one on purpose."""
 
 import contextlib
 import http.client
@@ -18,14 +18,13 @@ class ModelProxy:
 
     with ModelProxy(api_base, failing="some words") as proxy:
         proxy.api_base        # where to send the calls instead
-        proxy.most_at_once    # how many were in flight at the same time, at most
         proxy.failures        # how many it let fail
     """
 
     def __init__(self, api_base, failing):
         self.target = api_base.rstrip("/")
         self.failing = failing.encode()
-        self.failures = self.calls = self.most_at_once = self._in_flight = 0
+        self.failures = 0
         self._lock = threading.Lock()
         local = urllib.parse.urlsplit(self.target).hostname in {"127.0.0.1", "localhost"}
         handlers = [urllib.request.ProxyHandler({})] if local else []
@@ -33,10 +32,7 @@ class ModelProxy:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self.server.daemon_threads = True
         self.server.model = self
-
-    @property
-    def api_base(self):
-        return f"http://127.0.0.1:{self.server.server_port}"
+        self.api_base = f"http://127.0.0.1:{self.server.server_port}"
 
     def __enter__(self):
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -45,18 +41,6 @@ class ModelProxy:
     def __exit__(self, *_exc):
         self.server.shutdown()
         self.server.server_close()
-
-    @contextlib.contextmanager
-    def counted(self):
-        with self._lock:
-            self.calls += 1
-            self._in_flight += 1
-            self.most_at_once = max(self.most_at_once, self._in_flight)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._in_flight -= 1
 
     def is_to_fail(self, body):
         with self._lock:
@@ -76,12 +60,15 @@ class _Handler(BaseHTTPRequestHandler):
     def _pass_on(self, body):
         model = self.server.model
         # Either side may hang up; that ends the call on the other side, too.
-        with model.counted(), contextlib.suppress(OSError, http.client.HTTPException):
+        with contextlib.suppress(OSError, http.client.HTTPException):
             if model.is_to_fail(body or b""):
                 self._refuse(500, "The demo lets this one call fail.")
                 return
+            kept = ("Content-Type", "Authorization", "Accept")
+            headers = {name: self.headers[name] for name in kept if self.headers[name]}
             try:
-                answer = model.opener.open(self._request(body), timeout=120)
+                request = urllib.request.Request(model.target + self.path, body, headers)
+                answer = model.opener.open(request, timeout=120)
             except urllib.error.HTTPError as error:
                 answer = error
             except OSError as error:
@@ -91,11 +78,6 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(answer.status, answer.headers)
                 while block := answer.read1(65536):
                     self.wfile.write(block)
-
-    def _request(self, body):
-        kept = ("Content-Type", "Authorization", "Accept")
-        headers = {name: self.headers[name] for name in kept if self.headers[name]}
-        return urllib.request.Request(self.server.model.target + self.path, body, headers)
 
     def _refuse(self, status, sentence):
         self._answer(status, {"Content-Type": "application/json"})

@@ -3,7 +3,6 @@
 import html
 import re
 import sys
-import textwrap
 import time
 
 from lib.say import say
@@ -18,10 +17,10 @@ def plain(body):
     return " ".join(html.unescape(re.sub(r"<[^>]*>", "", body)).split())
 
 
-def cut(text, width):
-    """Return one line that fits, cut where it must be."""
-    text = " ".join(text.split())
-    return text if len(text) <= width else text[: width - 1].rstrip() + "…"
+def cut(start, text):
+    """Return one line that fits, its end cut off where it must be."""
+    text, width = " ".join(text.split()), WIDTH - len(start)
+    return start + (text if len(text) <= width else text[: width - 1].rstrip() + "…")
 
 
 def title(text):
@@ -29,86 +28,61 @@ def title(text):
 
 
 class Board:
-    """Lines of what happened, each with the time and the figures of the queue then."""
+    """Lines of what happened, each with the time and the figures of the queue then.
+
+    Between them a text may grow, word by word; what happens meanwhile is told after it.
+    """
 
     HEAD = "  time  wait  run  done"
 
     def __init__(self):
         self.started = time.monotonic()
         self.figures = (0, 0, 0)
-        self._text = ""
-        self._growing = None
+        self._text = self._start = ""
+        self._written = self._column = 0
         self._held = []
 
-    def head(self):
-        say(self.HEAD)
-
     def line(self, state, text):
-        """Tell what happened; while a text grows, later."""
         waiting, running, done = self.figures
-        seconds = time.monotonic() - self.started
-        figures = f"{seconds:5.1f}s  {waiting:4} {running:4} {done:5}"
-        line = cut_end(f"{figures}  {_MARKS.get(state, ' ')} ", text)
-        if self._growing:
-            self._held.append(line)
-        else:
-            say(line)
+        figures = f"{time.monotonic() - self.started:5.1f}s  {waiting:4} {running:4} {done:5}"
+        line = cut(f"{figures}  {_MARKS.get(state, ' ')} ", text)
+        self._held.append(line) if self._start else say(line)
 
     def grow(self, number, text):
         """Show a text that is longer each time, as far as its words are whole."""
-        if not self._growing:
-            self._growing = GrowingText(f"{number:>5}:")
+        if not self._start:
+            self._start = f"{number:>5}:"
+            self._column = len(self._start)
+            sys.stdout.write(self._start)
         self._text = text
-        self._growing.show(text.rpartition(" ")[0])
+        self._write(text.rpartition(" ")[0].split())
+
+    def _write(self, words):
+        for word in words[self._written :]:
+            if self._column + 1 + len(word) > WIDTH:
+                sys.stdout.write("\n" + " " * len(self._start))
+                self._column = len(self._start)
+            sys.stdout.write(f" {word}")
+            self._column += 1 + len(word)
+            self._written += 1
+        sys.stdout.flush()
 
     def end_text(self):
         """Show the rest of the text, and what happened meanwhile."""
-        if self._growing:
-            self._growing.show(self._text)
-            self._growing.end()
-            self._growing = None
+        if self._start:
+            self._write(self._text.split())
+            say()
         for line in self._held:
             say(line)
-        self._held = []
-
-
-class GrowingText:
-    """Writes the words of a text as they come, in lines that fit."""
-
-    def __init__(self, start):
-        self.indent = " " * len(start)
-        self.words = 0
-        self.column = len(start)
-        sys.stdout.write(start)
-
-    def show(self, text):
-        words = text.split()
-        for word in words[self.words :]:
-            if self.column + 1 + len(word) > WIDTH and self.column > len(self.indent):
-                sys.stdout.write(f"\n{self.indent}")
-                self.column = len(self.indent)
-            sys.stdout.write(f" {word}")
-            self.column += 1 + len(word)
-        self.words = max(self.words, len(words))
-        sys.stdout.flush()
-
-    def end(self):
-        say()
-
-
-def cut_end(start, text):
-    return start + cut(text, WIDTH - len(start))
+        self._start, self._held = "", []
 
 
 def table(rows):
-    """Show a table of dicts: number, state, wait, run, tokens, retries and answer."""
-    say(f"{'#':>2}  {'state':9}  {'wait':>5}  {'run':>5}  {'tokens':>7}  {'retries':>7}  answer")
-    for row in rows:
-        start = (
-            f"{row['number']:>2}  {row['state']:9}  {row['wait']:>5}  {row['run']:>5}"
-            f"  {row['tokens']:>7}  {row['retries']:>7}  "
-        )
-        say(cut_end(start, row["answer"]))
+    """Show rows of (number, state, wait, run, tokens, retries, answer) under their heads."""
+    for row in (("#", "state", "wait", "run", "tokens", "retries", "answer"), *rows):
+        number, state, wait, run, tokens, retries, answer = map(str, row)
+        start = f"{number:>2}  {state:9}  {wait:>5}  {run:>5}  {tokens:>7}  {retries:>7}  "
+        say(cut(start, answer))
 
 
 def checks(results):
@@ -117,13 +91,3 @@ def checks(results):
     for sentence, is_true in results.items():
         say(f"[{'ok' if is_true else 'NO'}] {sentence}")
     return all(results.values())
-
-
-def say_refused(what, reason):
-    say(what)
-    for line in reason.splitlines():
-        say(textwrap.fill(line, WIDTH, initial_indent="    ", subsequent_indent="    "))
-
-
-def seconds(value):
-    return f"{value:.1f}s" if value else "-"

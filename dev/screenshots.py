@@ -10,7 +10,7 @@ from setup import set_up
 
 
 def main():
-    set_up("test")
+    set_up("screenshots")
     stack = Stack().start()
     folder = paths.state() / "screenshots"
     shutil.rmtree(folder, ignore_errors=True)

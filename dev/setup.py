@@ -1,75 +1,104 @@
-"""Fetch and build what the demo and the tests run on, in the cache folder.
+"""Fetch and build what a command runs on, in the cache folder: setup.py [COMMAND].
 
-setup.py [demo|lint|test]: `demo` leaves out the browser and the linters, `lint` all but them.
+Each command has all that it needs before it starts. Without one: what `make test` needs.
 """
 
+import shutil
 import sys
 
-from lib import environments, odoo_source, paths, peer, postgres, seed, steps
-from lib.say import run_main, say, step
+from lib import (
+    apt,
+    browser,
+    environments,
+    fake_clock,
+    odoo_source,
+    paths,
+    peer,
+    postgres,
+    seed,
+    steps,
+)
+from lib.say import halt, run_main, say, step
+
+#: What each command needs.
+COMMANDS = {
+    "demo": {"odoo", "model"},
+    "screenshots": {"odoo", "model", "chromium", "browser"},
+    "bench": {"odoo", "chromium", "browser", "peer", "plot"},
+    "load": {"odoo", "peer"},
+    "lint": {"linters"},
+    "wheel": {"wheel"},
+    "test": {"odoo", "model", "mock", "chromium", "clock", "peer", "wheel", "linters"},
+}
 
 
-def steps_for(profile):
-    run = () if profile == "lint" else (*_odoo(), *_model())
-    mock = _mock() if profile == "test" else ()
-    rest = (*wheel_steps(), peer.STEP) if profile == "test" else ()
-    return [*run, *mock, *rest, *(() if profile == "demo" else _linters())]
+def system_packages():
+    """Yield (part, whether it is missing, purpose, Debian packages): what no cache can have."""
+    yield "odoo", not postgres.find_binaries(), "PostgreSQL's server", ["postgresql"]
+    yield "chromium", not environments.chromium(), "Chromium", ["chromium"]
+    yield "clock", not fake_clock.find_library(), "libfaketime", ["libfaketime"]
+    yield "linters", not shutil.which("npm"), "Node.js with npm", ["nodejs", "npm"]
+
+
+def steps_for(parts):
+    if "odoo" in parts:
+        yield from _odoo()
+    if "model" in parts:
+        yield environments.venv("model", "the local model", dependencies=False)
+    if "mock" in parts:
+        yield environments.venv("mock", "a server to test against", dependencies=False)
+    if "browser" in parts:
+        yield browser.STEP
+    if "peer" in parts:
+        yield peer.STEP
+    if "plot" in parts:
+        yield environments.apart("plot", "matplotlib")
+    if "wheel" in parts:
+        yield environments.venv("wheel", "what builds wheels", dependencies=False)
+    if "linters" in parts:
+        lock = (paths.DEV / "package-lock.json").read_text()
+        yield environments.venv("lint", "linters for Python")
+        yield environments.venv("audit", "what looks for weaknesses")
+        yield steps.Step("node", "linters for JavaScript and XML", [lock], environments.build_node)
 
 
 def _odoo():
     found = odoo_source.find()
-    pins = _venv_pins("odoo")
     if not found:
         yield steps.Step("odoo", "Odoo 19.0", odoo_source.pins(), odoo_source.build)
-    yield steps.Step("venv-odoo", "Python packages of Odoo", pins, environments.build_venv("odoo"))
+    yield environments.venv("odoo", "Python packages of Odoo")
+    pins = (*environments.pins("odoo"), *odoo_source.pins())
     yield steps.Step(
         "seed",
         "a fresh Odoo database",
-        (*pins, *odoo_source.pins(), found and found.package, postgres.find_binaries()),
+        (*pins, found and found.package, postgres.find_binaries()),
         seed.build,
         after=("odoo", "venv-odoo"),
     )
 
 
-def _model():
-    build = environments.build_venv("model", dependencies=False)
-    yield steps.Step("venv-model", "the local model", _venv_pins("model"), build)
-
-
-def _mock():
-    build = environments.build_venv("mock", dependencies=False)
-    yield steps.Step("venv-mock", "a server to test against", _venv_pins("mock"), build)
-
-
-def wheel_steps():
-    build = environments.build_venv("wheel", dependencies=False)
-    yield steps.Step("venv-wheel", "what builds wheels", _venv_pins("wheel"), build)
-
-
-def _linters():
-    lock = (paths.DEV / "package-lock.json").read_text()
-    build = environments.build_venv("lint")
-    yield steps.Step("venv-lint", "linters for Python", _venv_pins("lint"), build)
-    build = environments.build_venv("audit")
-    yield steps.Step("venv-audit", "what looks for weaknesses", _venv_pins("audit"), build)
-    yield steps.Step("node", "linters for JavaScript and XML", [lock], environments.build_node)
-
-
-def _venv_pins(name):
-    return environments.requirements(name).read_text(), sys.version_info[:2]
-
-
-def set_up(profile):
-    environments.check_python()
+def set_up(command):
+    parts = COMMANDS[command]
+    # Odoo 19.0 and the pins were tried with these versions of Python.
+    if not (3, 11) <= sys.version_info[:2] <= (3, 12):
+        version = ".".join(map(str, sys.version_info[:2]))
+        halt(
+            f"this is Python {version} and the pinned packages need 3.11 or 3.12: "
+            "start make with PYTHON=python3.11, say."
+        )
     odoo_source.find()  # a wrong ODOO_HOME is told before anything is fetched
-    environments.install_system_packages(profile)
-    steps.run_steps(steps_for(profile))
+    missing = [(what, names) for part, is_missing, what, names in system_packages()
+               if is_missing and part in parts]  # fmt: skip
+    if missing:
+        names = [name for _what, some in missing for name in some]
+        apt.install(names, " and ".join(what for what, _names in missing))
+    steps.run_steps([*steps_for(parts)])
     paths.module_link()
 
 
 def main():
-    profile = sys.argv[1] if len(sys.argv) > 1 else "test"
-    set_up(profile)
+    command = sys.argv[1] if len(sys.argv) > 1 else "test"
+    set_up(command)
     step(f"ready: everything is in {paths.cache()}")
     say()
 

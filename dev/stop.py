@@ -1,11 +1,11 @@
 """Stop what make demo and make serve started: make stop."""
 
-from lib import lab, paths, processes
+from lib import lab, paths, stack
 from lib.say import run_main, say
 
 
 def stop_all():
-    stopped = processes.Ledger(paths.state() / "demo" / "pids.json").stop_all()
+    stopped = stack.stop(paths.state() / "demo")
     lab.sweep()
     return stopped
 

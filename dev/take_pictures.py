@@ -1,56 +1,28 @@
 """Take a picture of each view that a menu of ours opens: take_pictures.py FOLDER URL DATABASE.
 
-Runs in the Python of Odoo, which has what drives a browser; screenshots.py starts it.
+And those of the addon's description page, of what the demo has left. Runs in the Python of Odoo,
+which has what drives a browser; screenshots.py starts it.
 """
 
-import json
+import io
 import sys
-import urllib.request
 from pathlib import Path
 
-from lib import portraits, scenes
+from lib import paths
 from lib.browser import Browser
+from lib.client import Client
 from lib.modules import folders
+from lib.processes import wait_for
 from lib.say import halt, run_main, say
 from lib.tally import Tally
+from PIL import Image
 
-USERS = (("admin", "admin"), ("demo", "demo"))
 #: Of a desk and of a phone.
 SIZES = ((1440, 900), (390, 844))
-
-
-class Client:
-    """A user of Odoo over its web interface."""
-
-    def __init__(self, url, database, login, password):
-        self.url = url
-        self.session = ""
-        credentials = {"db": database, "login": login, "password": password}
-        self.uid = self._post("/web/session/authenticate", credentials)["uid"]
-
-    def _post(self, path, params):
-        request = urllib.request.Request(
-            self.url + path,
-            json.dumps({"jsonrpc": "2.0", "method": "call", "params": params}).encode(),
-            {"Content-Type": "application/json", "Cookie": f"session_id={self.session}"},
-        )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            cookies = answer.headers.get_all("Set-Cookie") or []
-            reply = json.load(answer)
-        for cookie in cookies:
-            if cookie.startswith("session_id="):
-                self.session = cookie.partition("=")[2].partition(";")[0]
-        if "error" in reply:
-            raise PermissionError(reply["error"]["data"]["message"])
-        return reply["result"]
-
-    def call(self, model, method, *args, **kwargs):
-        params = {"model": model, "method": method, "args": args, "kwargs": kwargs}
-        return self._post(f"/web/dataset/call_kw/{model}/{method}", params)
-
-    def action(self, action_id):
-        """Return a window action as a menu opens it: only administrators read the records."""
-        return self._post("/web/action/load", {"action_id": action_id})
+DESCRIPTION = paths.ROOT / "static" / "description"
+DESK, PHONE, WIDE = (1440, 810), (390, 720), (1440, 560)  # WIDE: the demo's queues fill no more
+COLORS = 64
+ACTION = "Introduce each contact"
 
 
 def views_of(client):
@@ -81,32 +53,99 @@ def _views_of_action(client, name, model, action_id):
             yield f"{slug}-form", f"{address}/{records[0] if records else 'new'}", ""
 
 
+def make_scene(client):
+    """Have a server action of ours, and jobs that it asked for, which the demo has not."""
+    if not client.call("ir.actions.server", "search", [["name", "=", ACTION]]):
+        _make_action(client)
+    live = [["state", "in", ["queued", "running"]]]
+    if not wait_for(lambda: not client.call("llm.generation.job", "search", live), 60, 0.5):
+        halt("the jobs of the server action did not end in a minute.")
+
+
+def _make_action(client):
+    (model,) = client.call("ir.model", "search", [["model", "=", "res.partner"]])
+    completed = [["state", "=", "completed"]]
+    jobs = client.call("llm.generation.job", "search_read", completed, ["model_id"], limit=1)
+    [action] = client.call("ir.actions.server", "create", [{
+        "name": ACTION,
+        "model_id": model,
+        "state": "llm_generate",
+        "llm_model_id": jobs[0]["model_id"][0],
+        "llm_prompt": "Who is {{ object.name }}? Answer in one sentence.",
+    }])  # fmt: skip
+    partners = client.call("res.partner", "search", [], limit=5)
+    context = {"active_model": "res.partner", "active_ids": partners, "active_id": partners[0]}
+    client.call("ir.actions.server", "run", [action], context=context)
+
+
+def more_pages(client):
+    """Yield (name, address, page of a notebook) of pages that no menu opens."""
+    for name, model, domain, action, tab in (
+        ("action", "ir.actions.server", [["name", "=", ACTION]], "base.action_server_action", ""),
+        ("user", "res.users", [["login", "=", "demo"]], "base.action_res_users", "preferences"),
+    ):
+        if client.call(model, "has_access", [], "write"):
+            [record] = client.call(model, "search", domain, limit=1)
+            yield name, f"{client.url}/odoo/action-{action}/{record}", tab
+
+
+def of_description(admin):
+    """Yield (name, login, address, size, page of a notebook) of the description's pictures."""
+
+    def newest(model, domain, field="id"):
+        [found] = admin.call(model, "search_read", domain, [field], limit=1, order="id desc")
+        return found[field][0] if isinstance(found[field], (list, tuple)) else found[field]
+
+    job = newest("llm.generation.attempt", [["number", ">", 1]], "job_id")
+    answered = [["user_id.login", "=", "demo"], ["state", "=", "completed"]]
+    thread = newest("llm.generation.job", answered, "thread_id")
+    queue = newest("llm.generation.queue", [])
+    yield "dashboard", "admin", "/odoo/llm-dashboard", WIDE, ""
+    yield "jobs", "admin", "/odoo/llm-generation-jobs", DESK, ""
+    yield "queue", "admin", f"/odoo/llm-generation-queues/{queue}", DESK, ""
+    yield "attempts", "admin", f"/odoo/llm-generation-jobs/{job}", DESK, "attempts"
+    yield "conversation", "demo", f"/odoo/llm-threads/{thread}", DESK, ""
+    yield "phone", "demo", f"/odoo/llm-threads/{thread}", PHONE, ""
+
+
+def take(browser, tally, title, address, size, tab):
+    """Return the picture of a page as the bytes of a PNG."""
+    browser.resize(*size)
+    errors = browser.open(address)
+    if tab:
+        browser.page.click(f".nav-link[name={tab}]")
+        browser.page.wait_for_timeout(500)
+    tally.check(not errors, title, "\n".join(errors))
+    return browser.page.screenshot()
+
+
+def save_small(picture, path):
+    image = Image.open(io.BytesIO(picture)).convert("RGB")
+    image.quantize(COLORS, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
 def main():
     folder, url, database = Path(sys.argv[1]), *sys.argv[2:4]
     tally = Tally()
+    clients = {login: Client(url, database, login, login) for login in ("admin", "demo")}
+    make_scene(clients["admin"])
     browser = Browser()
-    clients = {}
     try:
-        for login, password in USERS:
-            try:
-                client = clients[login] = Client(url, database, login, password)
-            except PermissionError:
-                halt(f"there is no user {login} yet: run 'make demo' first.")
-            if login == "admin":
-                scenes.prepare(client)
+        for login, client in clients.items():
             browser.take_session(url, client.session)
-            for name, address, tab in (*views_of(client), *scenes.addresses(client)):
-                for width, height in SIZES:
-                    browser.resize(width, height)
-                    errors = browser.open(address)
-                    if tab:
-                        browser.click(f".nav-link[name={tab}]")
-                    browser.save_picture(folder / f"{login}-{name}-{width}.png")
-                    tally.check(not errors, f"{login}: {name}, {width}", "\n".join(errors))
-        portraits.take(browser, clients, tally)
+            for name, address, tab in (*views_of(client), *more_pages(client)):
+                for size in SIZES:
+                    title = f"{login}: {name}, {size[0]}"
+                    picture = take(browser, tally, title, address, size, tab)
+                    (folder / f"{login}-{name}-{size[0]}.png").write_bytes(picture)
+        for name, login, path, size, tab in of_description(clients["admin"]):
+            browser.take_session(url, clients[login].session)
+            title = f"the description's picture: {name}"
+            picture = take(browser, tally, title, url + path, size, tab)
+            save_small(picture, DESCRIPTION / f"{name}.png")
     finally:
         browser.close()
-    say(f"the pictures are in {folder}, those of the description page in {portraits.FOLDER}")
+    say(f"the pictures are in {folder}, those of the description page in {DESCRIPTION}")
     return tally.close()
 
 

@@ -2,16 +2,16 @@
 
 import os
 
-from lib import lab, paths, seed, steps, test_models, wheel_check, wheels
+from lib import lab, paths, seed, test_models, wheel_check, wheels
 from lib.say import run_main, say
 from lib.tally import Tally
-from setup import set_up, wheel_steps
+from setup import set_up
 
 
 def main():
     if os.environ.get("TEST"):
         return test()
-    steps.run_steps(list(wheel_steps()))
+    set_up("wheel")
     for wheel in wheels.build(paths.cache() / "wheels").values():
         say(wheel)
     return 0

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "faults"))
 
 from bridge_lab import BridgeLab
 from fault_lab import ADMIN, QUIET, FaultLab
-from lib import peer, steps
+from lib import peer
 from lib.commands import wait_for
 from lib.lab import environment
 from lib.say import halt, run_main, say, step
@@ -72,7 +72,6 @@ def open_lab():
         halt(f"VIA={VIA}: there is only VIA={peer.MODULE}.")
     if not VIA:
         return FaultLab("load")
-    steps.run_steps([peer.STEP])
     return BridgeLab("load", at_once=SLOTS)
 
 

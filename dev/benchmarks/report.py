@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import statistics
+import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -66,6 +67,22 @@ def quantile(samples, share):
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
+def measure_all(families, measure, keep_rows):
+    """Measure family by family, and keep the rows after each.
+
+    :return: the rows, and the names of the families that broke off
+    """
+    table, broken = [], []
+    for family in families:
+        try:
+            table += measure(family)
+        except Exception:  # noqa: BLE001 - the other families have their turn
+            say(traceback.format_exc())
+            broken += family.NAMES
+        keep_rows(table)
+    return table, broken
+
+
 def show(rows):
     """Print the table."""
     cells = [("", "ours", "peer", "ratio", "bar", "")]
@@ -83,9 +100,9 @@ def show(rows):
         say("  ".join((first.ljust(widths[0]), *aligned, bar, rest[4])).rstrip())
 
 
-def save(rows):
-    """Write the results to the file that is kept with the project."""
-    RESULTS.write_text(json.dumps([asdict(one) for one in rows], indent=2) + "\n")
+def save(rows, path=RESULTS):
+    """Write the results to a file, by default the one that is kept with the project."""
+    path.write_text(json.dumps([asdict(one) for one in rows], indent=2) + "\n")
 
 
 def machine(*versions):

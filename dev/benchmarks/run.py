@@ -1,13 +1,13 @@
 """Measure our queue beside queue_job, on the same machine: make bench.
 
-make bench B=enqueue,rate measures some families only, and keeps the results on file.
+make bench B=enqueue,rate measures some families only, and keeps the results on file. A family that
+breaks off takes no figure of another one along: those are in the table, and in the file it names.
 """
 
-import argparse
 import os
 
-from lib import peer
-from lib.say import run_main, say, stage, step
+from lib import paths, peer
+from lib.say import halt, run_main, say, stage, step
 from rows import (
     backlog,
     blocking,
@@ -46,26 +46,36 @@ CALM = 0.5
 
 def main():
     families = _wanted()
-    partial = len(families) < len(FAMILIES)
+    is_whole = len(families) == len(FAMILIES)
     with open_stand() as stand:
         say(_machine(stand))
-        table = [one for family in families for one in _measure(stand, family, partial)]
+        table, broken = report.measure_all(
+            families, lambda family: _measure(stand, family, draw=is_whole), keep
+        )
     report.show(table)
-    if not partial:
+    if broken:
+        say(f"\nNOT MEASURED: {', '.join(broken)}; the rows above are in {kept()}")
+    elif is_whole:
         report.save(table)
-        say(f"\nwritten to dev/benchmarks/{report.RESULTS.name}")
-    return 0 if all(one.ok for one in table) else 1
+        say(f"\nwritten to {report.RESULTS.relative_to(paths.ROOT)}")
+    return 0 if not broken and all(one.ok for one in table) else 1
+
+
+def kept():
+    return paths.state() / "bench.json"
+
+
+def keep(table):
+    report.save(table, kept())
 
 
 def _wanted():
-    parser = argparse.ArgumentParser(description=__doc__)
     names = [name for family in FAMILIES for name in family.NAMES]
-    parser.add_argument(
-        "--only", default=os.environ.get("B", ""), help=f"some of {', '.join(names)}"
-    )
-    only = {name for name in parser.parse_args().only.split(",") if name}
+    only = {name for name in os.environ.get("B", "").split(",") if name}
     if unknown := only - set(names):
-        parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+        halt(
+            f"there is no row {', '.join(sorted(unknown))} to measure: B is of {', '.join(names)}."
+        )
     return [family for family in FAMILIES if not only or only & set(family.NAMES)]
 
 
@@ -79,13 +89,13 @@ def _machine(stand):
     ) + (busy if load > CALM * os.cpu_count() else "")
 
 
-def _measure(stand, family, partial):
+def _measure(stand, family, *, draw):
     with stage(", ".join(family.NAMES)):
         rounds = []
         for number in range(getattr(family, "ROUNDS", ROUNDS)):
             step(f"round {number + 1}")
             rounds.append(family.measure(stand, number))
-        if hasattr(family, "draw") and not partial:
+        if hasattr(family, "draw") and draw:
             family.draw(rounds)
         table = list(family.rows(rounds))
         for one in table:

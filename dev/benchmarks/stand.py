@@ -4,7 +4,6 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-import packages
 import psycopg2
 from lib import lab, peer, postgres
 from lib.say import halt, step
@@ -191,6 +190,5 @@ class Stand:
 
 @contextmanager
 def open_stand():
-    packages.install()
     with lab.Lab("bench", extra_addons=[ADDONS]) as place:
         yield Stand(place)

@@ -97,7 +97,6 @@ class FaultLab(Lab):
         super().__enter__()
         try:
             self.fake = Fake(self.folder)
-            self.ledger.add("fake", self.fake.process)
             self.add_database(self.database)
         except BaseException:
             self.__exit__()

@@ -48,9 +48,7 @@ def _run_one(lab, tally, script, env):
     begin = time.monotonic()
     log = lab.folder / f"{script.stem}.log"
     with log.open("ab") as file:
-        status = processes.run(
-            [paths.venv_python("odoo"), script], file, env=env, seconds=LIMIT, ledger=lab.ledger
-        )
+        status = processes.run([paths.venv_python("odoo"), script], file, env=env, seconds=LIMIT)
     passed, failed = _closing_line(log)
     step(f"{script.stem}: {passed} passed, {failed} failed, {time.monotonic() - begin:.0f} s")
     tally.ok(passed)

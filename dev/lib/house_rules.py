@@ -1,16 +1,12 @@
-"""Rules of this repository that no linter knows: short files, nothing of one machine."""
+"""Rules of this repository that no linter knows: reasons for sudo(), nothing of one machine."""
 
 import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 from . import paths
 
-LINES = 300
-_CODE = (".py", ".js", ".xml", ".scss")
-_NOT_OURS = re.compile(r"(^|/)static/(lib|description)/")
 #: Where nobody has rights to get around.
 _NO_ADDON = re.compile(r"(^|/)(tests|dev)/")
 _HOST = re.compile(r"\b[a-z0-9-]+(?:\.[a-z0-9-]+)+\b")
@@ -26,10 +22,11 @@ _ASK = (
 
 def checks(files):
     texts = {name: _read(paths.ROOT / name) for name in files}
-    yield "files are short", lambda: _too_long(texts)
-    yield "no package server is named", lambda: _find(texts, registry_hosts())
-    yield "each sudo() has its reason beside it", lambda: _bare_sudo(texts)
-    yield "no path of this machine is named", lambda: _find(texts, _machine_paths())
+    # The folder of this checkout, unless it says nothing.
+    machine = {f"{paths.ROOT.parent}/"} - {"//"}
+    yield "no package server is named", lambda: find(texts, registry_hosts())
+    yield "each sudo() has its reason beside it", lambda: bare_sudo(texts)
+    yield "no path of this machine is named", lambda: find(texts, machine)
 
 
 def _read(path):
@@ -39,16 +36,7 @@ def _read(path):
         return ""  # a picture
 
 
-def _too_long(texts):
-    return "\n".join(
-        f"{name}: {lines} lines, the house wants {LINES} at most"
-        for name, text in texts.items()
-        if name.endswith(_CODE) and not _NOT_OURS.search(name)
-        if (lines := text.count("\n")) > LINES
-    )
-
-
-def _bare_sudo(texts):
+def bare_sudo(texts):
     return "\n".join(
         f"{name}:{number}: {line.strip()[:120]}"
         for name, text in texts.items()
@@ -72,13 +60,8 @@ def registry_hosts():
     return {host for host in hosts if re.search(r"\.[a-z]{2,}$", host)}
 
 
-def _machine_paths():
-    """Return the folder of this checkout, unless it says nothing."""
-    parent = paths.ROOT.parent
-    return {f"{parent}/"} if parent != Path("/") else set()
-
-
-def _find(texts, words):
+def find(texts, words):
+    """Return the lines that have one of these words."""
     pattern = re.compile("|".join(rf"(?<![\w.-]){re.escape(word)}" for word in words) or r"(?!)")
     return "\n".join(
         f"{name}:{number}: {line.strip()[:120]}"

@@ -26,21 +26,19 @@ class Lab:
     def __init__(self, name, *, extra_addons=(), source=None):
         self.name = name
         self.extra_addons = extra_addons
-        given = source or os.environ.get("LLM_SEED")
-        self.source = Path(given) if given else seed.folder()
+        self.source = Path(source or os.environ.get("LLM_SEED") or seed.folder())
 
     def __enter__(self):
         runs().mkdir(parents=True, exist_ok=True)
         self.folder = Path(tempfile.mkdtemp(prefix=f"{self.name}-", dir=runs()))
-        self.ledger = processes.Ledger(self.folder / "pids.json")
-        self.ledger.add("lab", processes.self_process())
+        processes.Ledger(self.folder / "owner.json").add("lab", processes.self_process())
+        processes.mark(self.folder)
         self.cluster = postgres.Cluster(self.folder / "cluster")
         try:
             self.instance = self.instance_class(
-                self.cluster, self.folder, extra_addons=self.extra_addons, ledger=self.ledger
+                self.cluster, self.folder, extra_addons=self.extra_addons
             )
             seed.plant(self.cluster, self.folder, self.source)
-            self.ledger.add("postgres", self.cluster.process, home=str(self.cluster.home))
         except BaseException:
             self.__exit__()
             raise
@@ -51,17 +49,14 @@ class Lab:
         return paths.state() / "logs" / self.name
 
     def __exit__(self, *_exc):
-        _end(self.ledger)
-        self._keep_logs()
-        self.cluster.remove()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _keep_logs(self):
+        processes.end_marked(self.folder)
         shutil.rmtree(self.kept_logs, ignore_errors=True)
         self.kept_logs.mkdir(parents=True)
         for pattern in ("*.log", "*.png"):  # the pictures are of browser tests that failed
             for path in self.folder.rglob(pattern):
                 shutil.copyfile(path, self.kept_logs / path.name)
+        self.cluster.remove()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def stack_database(self, name):
         """Make a database that has all our modules."""
@@ -76,27 +71,15 @@ class Lab:
     def restart_postgres(self, signum=None):
         """Restart the database server; with SIGQUIT, as after a crash."""
         self.cluster.restart(*([signum] if signum else []))
-        self.ledger.add("postgres", self.cluster.process, home=str(self.cluster.home))
-
-
-def _end(ledger):
-    entries = ledger.load()
-    own = entries.pop("lab", None)
-    ledger.save(entries)
-    ledger.stop_all()
-    for entry in entries.values():
-        if home := entry.get("home"):
-            shutil.rmtree(home, ignore_errors=True)
-    return own
 
 
 def sweep():
-    """Stop and remove what runs of this checkout left behind when they were killed."""
+    """End and remove what runs of this checkout left behind when they were killed."""
     for folder in runs().glob("*/"):
-        ledger = processes.Ledger(folder / "pids.json")
-        if not ledger.process("lab"):
-            _end(ledger)
+        if not processes.Ledger(folder / "owner.json").process("lab"):
+            processes.end_marked(folder)
             shutil.rmtree(folder, ignore_errors=True)
+    postgres.sweep()
 
 
 @contextmanager

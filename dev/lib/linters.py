@@ -1,20 +1,19 @@
-"""The linters of the repository, with the configuration at its root."""
+"""The linters of the repository, with their configuration in pyproject.toml and dev/."""
 
 import os
 import subprocess
 
-from . import house_rules, modules, paths, provider_skeleton, weaknesses
+from . import house, house_rules, modules, paths, provider_skeleton, weaknesses
 
 _IGNORED_BY_PRETTIER = ("i18n/", "static/lib/", "static/description/")
 
 
 def tracked(*suffixes):
     """Return the files of the repository that git knows or would add."""
-    return [
-        name
-        for name in _git("ls-files", "-co", "--exclude-standard") or _all_files()
-        if name.endswith(suffixes or "") and (paths.ROOT / name).is_file()
+    names = _git("ls-files", "-co", "--exclude-standard") or [
+        str(path.relative_to(paths.ROOT)) for path in sorted(paths.ROOT.rglob("*"))
     ]
+    return [n for n in names if n.endswith(suffixes or "") and (paths.ROOT / n).is_file()]
 
 
 def generated():
@@ -23,6 +22,7 @@ def generated():
 
 
 def _git(*arguments):
+    """Return what git lists, nothing in a tree that is no checkout."""
     if not (paths.ROOT / ".git").exists():
         return []
     result = subprocess.run(
@@ -31,28 +31,19 @@ def _git(*arguments):
     return sorted(set(result.stdout.splitlines()))
 
 
-def _all_files():
-    """Return the files of a tree that is no git checkout."""
-    return sorted(str(path.relative_to(paths.ROOT)) for path in paths.ROOT.rglob("*"))
-
-
-def _environment():
-    cache = paths.cache()
-    return {
-        **os.environ,
-        "NODE_PATH": str(cache / "node" / "node_modules"),
-        "PYLINTHOME": str(cache / "pylint"),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONPATH": "",
-    }
-
-
 def _run(*command):
     """Run a linter; return what it says when it is not content, '' otherwise."""
+    cache = paths.cache()
     result = subprocess.run(
         [str(part) for part in command],
         cwd=paths.ROOT,
-        env=_environment(),
+        env={
+            **os.environ,
+            "NODE_PATH": str(cache / "node" / "node_modules"),
+            "PYLINTHOME": str(cache / "pylint"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": "",
+        },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -64,55 +55,30 @@ def _run(*command):
 
 def checks():
     """Yield (title, function that returns its complaints)."""
-    python = paths.venv_python("lint")
-    ruff = (python.parent / "ruff",)
-    sources = tracked(".py")
-    yield "ruff check", lambda: _run(*ruff, "check", "--no-cache", "--force-exclude", *sources)
-    yield (
-        "ruff format",
-        lambda: _run(*ruff, "format", "--check", "--no-cache", "--force-exclude", *sources),
-    )
-    yield (
-        "pylint-odoo",
-        lambda: _run(*(
-            python,
-            "-m",
-            "pylint",
-            "--rcfile=pyproject.toml",
-            "--disable=manifest-required-author",
-            *sources,
-        )),
-    )
+    python, sources = paths.venv_python("lint"), tracked(".py")
+    for title, arguments in (("check", ()), ("format", ("--check",))):
+        command = (python.parent / "ruff", title, *arguments, "--no-cache", "--force-exclude")
+        yield f"ruff {title}", lambda command=command: _run(*command, *sources)
+    pylint = ("-m", "pylint", "--rcfile=pyproject.toml", "--disable=manifest-required-author")
+    yield "pylint-odoo", lambda: _run(python, *pylint, *sources)
     yield from weaknesses.checks(sources)
+    oca = (python, "-m", "oca_pre_commit_hooks.cli", "--config", "dev/oca_hooks.cfg")
     skeleton = {"the skeleton of a provider": provider_skeleton.TEMPLATE}
     for name, folder in (modules.folders() | skeleton).items():
-        yield f"oca checks of {name}", lambda folder=folder: _oca(python, folder)
+        place = os.path.relpath(folder, paths.ROOT)
+        yield f"oca checks of {name}", lambda place=place: _run(*oca, place)
     pretty = [
         name
         for name in tracked(".cjs", ".js", ".scss", ".xml")
         if not name.startswith(_IGNORED_BY_PRETTIER)
     ]
-    yield (
-        "prettier",
-        lambda: _run(
-            paths.node_bin("prettier"), "--config=dev/prettier.config.cjs", "--check", *pretty
-        ),
-    )
     scripts = [name for name in pretty if name.endswith(".js")]
-    yield (
-        "eslint",
-        lambda: (
-            scripts and _run(paths.node_bin("eslint"), "--config=dev/eslint.config.cjs", *scripts)
-        ),
-    )
+    prettier = (paths.node_bin("prettier"), "--config=dev/prettier.config.cjs", "--check")
+    yield "prettier", lambda: _run(*prettier, *pretty)
+    eslint = (paths.node_bin("eslint"), "--config=dev/eslint.config.cjs")
+    yield "eslint", lambda: _run(*eslint, *scripts)
     yield from house_rules.checks(tracked())
-
-
-def _oca(python, folder):
-    return _run(
-        *(python, "-m", "oca_pre_commit_hooks.cli", "--config", "dev/oca_hooks.cfg"),
-        os.path.relpath(folder, paths.ROOT),
-    )
+    yield "the house is within its bars", house.complaints
 
 
 def run(tally):

@@ -47,7 +47,7 @@ class Instance:
     :param site: a folder in which pip installed our modules, that take the place of the checkout's
     """
 
-    def __init__(self, cluster, folder, *, extra_addons=(), test=True, ledger=None, site=None):
+    def __init__(self, cluster, folder, *, extra_addons=(), test=True, site=None):
         self.cluster = cluster
         self.folder = Path(folder)
         self.odoo = odoo_source.current()
@@ -58,7 +58,6 @@ class Instance:
             *map(Path, extra_addons),
         ]
         self.test = test
-        self.ledger = ledger
         self.folder.mkdir(parents=True, exist_ok=True)
         self.data_dir = self.folder / "data"
         self.data_dir.mkdir(exist_ok=True)
@@ -98,9 +97,7 @@ class Instance:
     def run(self, *arguments, log):
         """Run odoo to its end; return its status, with the log in a file."""
         with Path(log).open("ab") as file:
-            return processes.run(
-                self.command(*arguments), file, env=self.environment, ledger=self.ledger
-            )
+            return processes.run(self.command(*arguments), file, env=self.environment)
 
     def create_database(self, name, modules=(), *, template="tpl", demo=False, log=None):
         """Make a database from a template and install modules into it."""
@@ -143,7 +140,6 @@ class Instance:
                 file,
                 env={**self.environment, **(env or {})},
                 stdin=stdin,
-                ledger=self.ledger,
             )
         start.unlink()
         program.unlink()
@@ -188,8 +184,6 @@ class Server:
             self.log,
             env={**self.instance.environment, **self.env},
         )
-        if self.instance.ledger:
-            self.instance.ledger.add(self.log.stem, self.process)
         if wait:
             self.wait_ready()
         return self

@@ -6,20 +6,13 @@ databases of its own: in all others Odoo has never heard of it.
 
 import os
 import shutil
-import sys
 
-from . import environments, modules, odoo_server, steps
+from . import environments, modules, odoo_server
 
 MODULE = modules.APART
 #: What a server is started with so that queue_job's runner lives in it.
 LOAD = "--load=base,rpc,web,queue_job"
-_PINS = environments.requirements("queue-job")
-STEP = steps.Step(
-    "queue-job",
-    "queue_job",
-    (_PINS.read_text(), sys.version_info[:2]),
-    environments.build_apart("queue-job", _PINS),
-)
+STEP = environments.apart("queue-job", "queue_job")
 
 
 def addons():
@@ -56,7 +49,7 @@ class Instance(odoo_server.Instance):
 
 def beside(lab, folder, *, extra_addons=()):
     """Return such an Odoo on the cluster of a lab, with the files of its databases so far."""
-    instance = Instance(lab.cluster, folder, extra_addons=extra_addons, ledger=lab.ledger)
+    instance = Instance(lab.cluster, folder, extra_addons=extra_addons)
     files = lab.instance.data_dir / "filestore"
     if files.is_dir():
         shutil.copytree(files, instance.data_dir / "filestore", dirs_exist_ok=True)

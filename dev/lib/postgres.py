@@ -1,5 +1,6 @@
 """A PostgreSQL cluster of our own: one folder, a unix socket, no network port."""
 
+import contextlib
 import os
 import pwd
 import re
@@ -13,6 +14,10 @@ from .say import halt
 
 USER = "odoo"  # Odoo refuses to work as "postgres"
 PORT = 5432  # names the socket file only
+
+_SHORT = Path("/var/tmp")
+#: Names the folder that a home there is for.
+_OF = "of"
 
 _SETTINGS = """\
 listen_addresses = ''
@@ -74,25 +79,24 @@ class Cluster:
 
     def _home(self):
         """Return a folder that the server's user can reach, with room for a socket's short name."""
-        short = Path("/var/tmp") / f"{paths.MODULE}-{paths.short_hash(self.folder)}"
+        short = _SHORT / f"{paths.MODULE}-{paths.short_hash(self.folder)}"
         return short if self.user or len(str(self.folder)) > 80 else self.folder
 
     def prepare(self):
         """Make the folders, ours alone."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.home != self.folder:
+            owners = {os.geteuid(), pwd.getpwnam(self.user).pw_uid if self.user else os.geteuid()}
             try:
                 self.home.mkdir(mode=0o700)
             except FileExistsError:
-                if self.home.is_symlink() or self.home.stat().st_uid not in self._owners():
+                if self.home.is_symlink() or self.home.stat().st_uid not in owners:
                     halt(
                         f"{self.home} belongs to somebody else: remove it, or set "
                         "XDG_CACHE_HOME to another folder."
                     )
+            (self.home / _OF).write_text(str(self.folder))
         self._give(self.home)
-
-    def _owners(self):
-        return {os.geteuid(), pwd.getpwnam(self.user).pw_uid if self.user else os.geteuid()}
 
     def _give(self, folder):
         if self.user:
@@ -107,7 +111,8 @@ class Cluster:
         )
 
     def exists(self):
-        return (self.data / "PG_VERSION").exists()
+        """Tell whether it is whole: its data may outlive a cache that was removed by hand."""
+        return self.folder.is_dir() and (self.data / "PG_VERSION").exists()
 
     def restore(self, archive):
         """Fill the cluster from an archive made by save()."""
@@ -199,3 +204,15 @@ class Cluster:
             cwd=self.home,
             user=self.user,
         )
+
+
+def sweep():
+    """End and remove the clusters whose folders are gone: of labs that were killed, or of a cache
+    that was removed by hand.
+    """
+    for home in _SHORT.glob(f"{paths.MODULE}-*"):
+        with contextlib.suppress(OSError):  # somebody else's, or gone meanwhile
+            folder = Path((home / _OF).read_text())
+            if not folder.exists():
+                processes.end_marked(folder.parent)
+                shutil.rmtree(home)

@@ -41,6 +41,14 @@ result = {"provider": provider.id, "model": model.id}
 """
 
 
+def stop(folder):
+    """Stop what a stack has started; return the names of what was running."""
+    stopped = processes.Ledger(folder / "pids.json").stop_all()
+    left = processes.marked(folder)
+    processes.end_marked(folder)
+    return stopped or [f"{len(left)} processes"] * bool(left)
+
+
 class Stack:
     database = "demo"
 
@@ -49,9 +57,7 @@ class Stack:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.ledger = processes.Ledger(self.folder / "pids.json")
         self.cluster = postgres.Cluster(self.folder / "cluster", quick=False)
-        self.instance = odoo_server.Instance(
-            self.cluster, self.folder, test=False, ledger=self.ledger
-        )
+        self.instance = odoo_server.Instance(self.cluster, self.folder, test=False)
         self.server = None
         self.endpoint = None
 
@@ -61,19 +67,22 @@ class Stack:
 
     def start(self):
         """Start what is not running; nothing that fails here is left half done."""
+        processes.mark(self.folder)
         try:
             self._start_postgres()
             self._start_model()
             changed = self._prepare_database()
             self._start_odoo(restart=changed)
-        except BaseException:
+        except BaseException as error:
             self.stop()
+            if isinstance(error, RuntimeError):  # an installation that failed; it names its log
+                halt(f"{error}. 'make clean' starts from nothing.")
             raise
         return self
 
     def stop(self):
         """Stop what was started here, by this command or an earlier one."""
-        return self.ledger.stop_all()
+        return stop(self.folder)
 
     def ensure_provider(self, name):
         """Have a provider on the endpoint; return {"provider": id, "model": id}."""
@@ -91,6 +100,8 @@ class Stack:
             self.cluster.process = running
             return
         step("PostgreSQL …")
+        if not self.ledger.load():  # the cache was removed by hand while all of it was running
+            processes.end_marked(self.folder)
         if self.cluster.exists():
             self.cluster.start()
         else:

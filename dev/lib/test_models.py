@@ -8,9 +8,7 @@ from . import mock_server, model_server
 def serve(place):
     """Give the tests a real model at LLM_TEST_API_BASE, and a mock at LLM_TEST_MOCK_BASE."""
     server = model_server.ModelServer(place.folder).start()
-    place.ledger.add("model", server.process)
     os.environ["LLM_TEST_API_BASE"] = server.endpoint["api_base"]
     os.environ["LLM_TEST_MODEL"] = server.endpoint["model"]
     mock = mock_server.MockServer(place.folder).start()
-    place.ledger.add("mock", mock.process)
     os.environ["LLM_TEST_MOCK_BASE"] = mock.endpoint["api_base"]

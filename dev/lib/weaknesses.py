@@ -11,6 +11,7 @@ from . import paths
 from .say import say
 
 _TESTS = "tests/*", "dev/benchmarks/*", "dev/faults/*", "addons/*/tests/*"
+CONSTANTS = "made of constants, see test_weaknesses.py"
 #: What bandit finds and what there is to say to it: (test of bandit, where, answer). A finding
 #: without an answer fails, and so does an answer without a finding.
 ANSWERS = (
@@ -18,16 +19,8 @@ ANSWERS = (
     ("B404", ("dev/*",), "each start is judged by itself"),
     ("B603", ("dev/*",), "lists without a shell"),
     ("B607", ("dev/*",), "the developer's own tools, from the developer's own PATH"),
-    (
-        "B310",
-        ("dev/*", "tests/*", "addons/*/tests/*"),
-        "http to servers on this machine that were started there",
-    ),
-    (
-        "B608",
-        ("runner/statements/*", "addons/*/statements.py"),
-        "made of constants, see test_weaknesses.py",
-    ),
+    ("B310", ("dev/*", *_TESTS), "http to servers on this machine that were started there"),
+    ("B608", ("runner/statements/*", "addons/*/statements.py"), CONSTANTS),
     ("B608", _TESTS, "constants of the test and ids that the database itself made"),
     ("B311", _TESTS, "load and faults by chance, no secret"),
     ("B105", ("tests/*", "dev/faults/*"), "secrets made up for the test"),
@@ -46,12 +39,7 @@ ACCEPTED = {
 #: Known to be vulnerable for ever: who does not know it has no data about vulnerabilities.
 CANARY = ("jinja2", "2.4.1")
 #: Signs in what pip-audit says that it got no answer, and that nothing is wrong with the pins.
-_NOBODY_ANSWERED = (
-    "requests.exceptions.",
-    "ServiceError",
-    "ould not connect",
-    "redirecting",
-)
+_NOBODY_ANSWERED = ("requests.exceptions.", "ServiceError", "ould not connect", "redirecting")
 
 
 def checks(sources):
@@ -87,7 +75,10 @@ def unanswered(findings, answers=ANSWERS):
     complaints, used = [], set()
     for finding in findings:
         file, test = finding["filename"].removeprefix("./"), finding["test_id"]
-        fitting = [row for row in answers if row[0] == test and _is_in(file, row[1])]
+        fitting = [
+            row for row in answers
+            if row[0] == test and any(fnmatch.fnmatchcase(file, place) for place in row[1])
+        ]  # fmt: skip
         used.update(fitting)
         if not fitting:
             complaints.append(f"{file}:{finding['line_number']}: {test} {finding['issue_text']}")
@@ -98,10 +89,6 @@ def unanswered(findings, answers=ANSWERS):
     ]
 
 
-def _is_in(file, places):
-    return any(fnmatch.fnmatchcase(file, place) for place in places)
-
-
 def _pip_audit():
     pins = {"==".join(CANARY)}
     for file in paths.DEV.glob("requirements-*.txt"):
@@ -109,7 +96,14 @@ def _pip_audit():
         pins |= {line for line in lines if line and not line.startswith("#")}
     dependencies = []
     for group in without_twins(pins):
-        answer = _ask_about(group)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "pins.txt"
+            file.write_text("\n".join(group), encoding="utf-8")
+            answer = _call(
+                *("pip_audit", "--vulnerability-service", "pypi", "--format", "json"),
+                *("--no-deps", "--disable-pip", "--progress-spinner", "off"),
+                *("--cache-dir", paths.cache() / "pip-audit", "--requirement", file),
+            )
         try:
             dependencies += json.loads(answer.stdout)["dependencies"]
         except (KeyError, ValueError):
@@ -123,29 +117,17 @@ def _pip_audit():
 def without_twins(pins):
     """Return the pins in groups, none of which has two versions of one package.
 
-    >>> without_twins({"a==1", "a==2", "b==1"})
-    [['a==1', 'b==1'], ['a==2']]
+    >>> without_twins({"a==1", "A==2", "b==1"})
+    [['A==2', 'b==1'], ['a==1']]
     """
     groups = []
     for pin in sorted(pins):
         name = pin.partition("==")[0].lower()
         group = next((one for one in groups if name not in one), None)
         if group is None:
-            group = {}
-            groups.append(group)
+            groups.append(group := {})
         group[name] = pin
     return [[*group.values()] for group in groups]
-
-
-def _ask_about(pins):
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "pins.txt"
-        file.write_text("\n".join(pins), encoding="utf-8")
-        return _call(
-            *("pip_audit", "--vulnerability-service", "pypi", "--format", "json"),
-            *("--no-deps", "--disable-pip", "--progress-spinner", "off"),
-            *("--cache-dir", paths.cache() / "pip-audit", "--requirement", file),
-        )
 
 
 def judge(dependencies):
@@ -155,16 +137,15 @@ def judge(dependencies):
 
     :param list dependencies: as pip-audit tells them in its JSON
     """
-    is_canary = [(one["name"].lower(), one.get("version")) == CANARY for one in dependencies]
-    canary = [one for one, is_it in zip(dependencies, is_canary, strict=True) if is_it]
+    canary = [one for one in dependencies if (one["name"].lower(), one.get("version")) == CANARY]
     if not any(one.get("vulns") for one in canary):
         say("pip-audit: the package index serves no vulnerabilities, so NOTHING WAS AUDITED")
         return ""
     complaints = set()
-    for one, is_it in zip(dependencies, is_canary, strict=True):
+    for one in dependencies:
         if "skip_reason" in one:
             say(f"pip-audit: {one['name']} was not audited: {one['skip_reason']}")
-        for known in () if is_it else one.get("vulns", ()):
+        for known in () if one in canary else one.get("vulns", ()):
             names = {known["id"], *known.get("aliases", ())}
             if not names & ACCEPTED.keys():
                 fixed = ", ".join(known.get("fix_versions", ())) or "no version"

@@ -36,7 +36,7 @@ def run(lab, tally, *, everything=False):
 def _place(lab, site):
     """Return a lab whose Odoo has no module of ours but those that are installed."""
     folder = lab.folder / "wheel"
-    instance = odoo_server.Instance(lab.cluster, folder, site=site, ledger=lab.ledger)
+    instance = odoo_server.Instance(lab.cluster, folder, site=site)
     files = lab.instance.data_dir / "filestore" / "tpl"
     if files.is_dir():
         shutil.copytree(files, instance.data_dir / "filestore" / "tpl")

@@ -20,55 +20,27 @@ GOOD = fault_table.Row(
 class TestFaultTable(unittest.TestCase):
     def setUp(self):
         super().setUp()
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.path = Path(folder.name) / "table.log"
-
-    def hand_over(self, *rows):
-        with (
-            patch.dict(os.environ, {fault_table.VARIABLE: str(self.path)}),
-            contextlib.redirect_stdout(io.StringIO()),
-        ):
-            for row in rows:
-                fault_table.hand_over(row)
-        return fault_table.read(self.path)
+        self.enterContext(contextlib.redirect_stdout(io.StringIO()))
 
     def failures(self, rows, scripts=("check_kill",)):
         tally = Tally()
-        with contextlib.redirect_stdout(io.StringIO()):
-            fault_table.check(tally, rows, scripts)
+        fault_table.check(tally, rows, scripts)
         return tally.failures
 
     def test_rows_are_read_as_they_were_handed_over(self):
         other = replace(GOOD, fault="a worker killed")
-        self.assertEqual(self.hand_over(GOOD, other), [GOOD, other])
-
-    def test_no_file_has_no_rows(self):
-        self.assertEqual(fault_table.read(self.path), [])
-
-    def test_without_a_table_a_row_is_only_said(self):
-        said = io.StringIO()
-        with patch.dict(os.environ), contextlib.redirect_stdout(said):
-            os.environ.pop(fault_table.VARIABLE, None)
-            fault_table.hand_over(GOOD)
-        self.assertIn("a server killed: jobs 20, lost 0, duplicated 2, stuck 0", said.getvalue())
-
-    def test_the_table_has_each_row_under_its_heads(self):
-        heads, _rule, row = fault_table.render([GOOD]).splitlines()
-        self.assertEqual(row.split("  ")[0], "a server killed")
-        self.assertEqual(row.index("12.3 s") + len("12.3 s"), heads.index("recovered") + 9)
-        self.assertTrue(row.endswith("2 worker_died"))
-
-    def test_good_rows_pass(self):
-        self.assertEqual(self.failures([GOOD]), [])
+        path = Path(self.enterContext(tempfile.TemporaryDirectory())) / "table.log"
+        self.assertEqual(fault_table.read(path), [])
+        with patch.dict(os.environ, {fault_table.VARIABLE: str(path)}):
+            for row in (GOOD, other):
+                fault_table.hand_over(row)
+        self.assertEqual(fault_table.read(path), [GOOD, other])
 
     def test_what_is_lost_stuck_or_unexplained_fails(self):
-        for name in ("lost", "stuck", "unexplained"):
-            with self.subTest(name):
-                self.assertEqual(len(self.failures([replace(GOOD, **{name: 1})])), 1)
-
-    def test_a_fault_without_jobs_shows_nothing(self):
-        self.assertEqual(len(self.failures([replace(GOOD, jobs=0)])), 1)
+        self.assertEqual(self.failures([GOOD]), [])
+        for values in ({"lost": 1}, {"stuck": 1}, {"unexplained": 1}, {"jobs": 0}):
+            with self.subTest(values):
+                self.assertEqual(len(self.failures([replace(GOOD, **values)])), 1)
 
     def test_a_script_without_a_row_fails(self):
         failures = self.failures([GOOD], scripts=("check_kill", "check_limits"))

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import backlog_data
-import packages
+from lib import paths
 from lib.lab import environment
 from lib.say import step
 
@@ -125,5 +125,5 @@ def draw(rounds):
         input="\n".join(",".join(map(str, point)) for point in points),
         text=True,
         check=True,
-        env={"PYTHONPATH": str(packages.PLOT.folder), "MPLCONFIGDIR": str(packages.PLOT.folder)},
+        env=dict.fromkeys(("PYTHONPATH", "MPLCONFIGDIR"), str(paths.cache() / "plot")),
     )

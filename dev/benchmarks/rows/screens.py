@@ -5,10 +5,9 @@ import time
 
 import backlog_data
 from lib.browser import Browser
-from lib.commands import wait_for
+from lib.client import Client
 from lib.lab import environment
 from lib.say import say, step
-from take_pictures import Client
 
 from report import row
 
@@ -24,23 +23,27 @@ DASHBOARD = "llm_generate_job.llm_generation_dashboard_menu"
 # An action takes the place of the last one when it is drawn; what it asked for meanwhile, and
 # still asks for, counts.
 _OPEN = """
-    (async () => {
+    async ({ root, menu }) => {
         const { rpcBus } = odoo.loader.modules.get("@web/core/network/rpc");
         const waiting = new Set();
         const onRequest = ({ detail }) => waiting.add(detail.data.id);
         const onResponse = ({ detail }) => waiting.delete(detail.data.id);
+        const end = performance.now() + 60_000;
         const until = async (find) => {
             let found;
             while (!(found = find())) {
+                if (performance.now() > end) {
+                    throw new Error("it did not open in a minute");
+                }
                 await new Promise((resolve) => setTimeout(resolve, 5));
             }
             return found;
         };
         const action = () => document.querySelector(".o_action_manager .o_action");
         const last = await until(action);
-        document.querySelector(".o_menu_sections [data-menu-xmlid='%(root)s']").click();
+        document.querySelector(`.o_menu_sections [data-menu-xmlid='${root}']`).click();
         const item = await until(() =>
-            document.querySelector(".o-dropdown--menu [data-menu-xmlid='%(menu)s']"));
+            document.querySelector(`.o-dropdown--menu [data-menu-xmlid='${menu}']`));
         rpcBus.addEventListener("RPC:REQUEST", onRequest);
         rpcBus.addEventListener("RPC:RESPONSE", onResponse);
         const begin = performance.now();
@@ -54,7 +57,7 @@ _OPEN = """
         rpcBus.removeEventListener("RPC:REQUEST", onRequest);
         rpcBus.removeEventListener("RPC:RESPONSE", onResponse);
         return seconds;
-    })()
+    }
 """
 
 
@@ -101,29 +104,18 @@ def _open_menus(browser, client):
     menus = client.call("ir.ui.menu", "load_menus", False)
     (root,) = (menu for menu in menus.values() if menu.get("xmlid") == MENU)
     browser.open(f"{client.url}/odoo/llm-threads")
-    wait_for(lambda: browser.evaluate("!!document.querySelector('.o_menu_sections')"), 30)
+    browser.page.wait_for_selector(".o_menu_sections")
     times = {}
     for _look in range(LOOKS + 1):
         for child in root["children"]:
             menu = menus[str(child)]
             step(f"{menu['name']} …")
-            times.setdefault(menu["xmlid"], []).append(_open(browser, menu))
+            seconds = browser.page.evaluate(_OPEN, {"root": MENU, "menu": menu["xmlid"]})
+            if browser.errors:
+                message = f"{menu['name']} did not open: {browser.errors}"
+                raise RuntimeError(message)
+            times.setdefault(menu["xmlid"], []).append(seconds)
     return {menu: statistics.median(some[1:]) for menu, some in times.items()}
-
-
-def _open(browser, menu):
-    """Click on a menu; return the seconds until what it opens is drawn."""
-    answer = browser.send(
-        "Runtime.evaluate",
-        expression=_OPEN % {"root": MENU, "menu": menu["xmlid"]},
-        awaitPromise=True,
-        timeout=60_000,
-    )
-    seconds = answer["result"].get("value")
-    if not seconds or browser.errors:
-        message = f"{menu['name']} did not open: {answer} {browser.errors}"
-        raise RuntimeError(message)
-    return seconds
 
 
 def rows(rounds):
