@@ -10,7 +10,7 @@ from setup import set_up
 
 def main():
     names = set(filter(None, os.environ.get("M", "").split(",")))
-    chosen = mutants.choose(names)
+    chosen = [one for one in mutations.read() if not names or one.name in names]
     if unknown := names - {one.name for one in chosen}:
         halt(f"there is no mutation {', '.join(sorted(unknown))} in {mutations.LIST.name}.")
     if rotten := mutations.faults_of(chosen):

@@ -1,4 +1,6 @@
-"""Run every check and test, from nothing: make test. With T only these tests of Odoo."""
+"""Run every check and test, from nothing: make test. With T only these tests of Odoo, or these
+scripts of dev/faults/: T=/llm_thread or T=check_kill.
+"""
 
 import os
 import time
@@ -10,6 +12,7 @@ from lib import (
     lab,
     linters,
     marks,
+    model_server,
     module_cycle,
     modules,
     odoo_lint,
@@ -17,9 +20,8 @@ from lib import (
     odoo_tests,
     paths,
     peer_tests,
-    provider_check,
+    provider_skeleton,
     seed,
-    test_models,
     unit_tests,
     wheel_check,
 )
@@ -31,7 +33,8 @@ STACK = "stack"  # the database that has all our modules
 
 
 def main():
-    tags = os.environ.get("T")
+    tags = [tag for tag in os.environ.get("T", "").split(",") if tag]
+    scripts = fault_scripts.scripts([tag for tag in tags if "/" not in tag])
     tally, begin = Tally(), time.time()
     generated = linters.generated()
     with stage("set-up"):
@@ -40,13 +43,23 @@ def main():
     if not tags:
         with stage("lint"):
             linters.run(tally)
-        with stage("tests of the scripts"):
+        with stage("tests of the tools"):
             unit_tests.run(tally)
     with lab.Lab("test", source=seed.folder()) as place:
         names = modules.installable(place.instance)
         if not names:
             halt("there is no module to test: no __manifest__.py was found.")
-        _test_modules(place, tally, names, tags)
+        ours, apart = peer_tests.split([tag for tag in tags if "/" in tag])
+        if (not tags or ours or scripts) and _make_stack(place, tally, names):
+            if not tags or ours:
+                _test_ours(place, tally, names, ",".join(ours))
+            if not tags:
+                _test_lives(place, tally, names)
+        if not tags or apart:
+            with stage("tests beside queue_job"):
+                peer_tests.run(place, tally, STACK, ",".join(apart))
+        if (not tags or scripts) and STACK in place.cluster.databases():
+            _test_faults(place, tally, scripts)
     if not tags:
         with stage("keys and prompts"):
             marks.check(tally, (paths.state() / "logs").glob("*/"), since=begin)
@@ -57,68 +70,39 @@ def main():
     return tally.close()
 
 
-def _test_modules(place, tally, names, tags):
-    tags, apart = peer_tests.split(tags)
-    if (tags or not apart) and not _test_ours(place, tally, names, tags):
-        return
-    if apart or not tags:
-        with stage("tests beside queue_job"):
-            peer_tests.run(place, tally, STACK, apart)
-    if not tags and not apart:
-        _test_faults(place, tally)
+def _make_stack(place, tally, names):
+    log = place.folder / "stack.log"
+    with stage("a database with all modules"):
+        try:
+            place.instance.create_database(STACK, names, log=log)
+        except RuntimeError as error:
+            tally.fail(str(error), odoo_tests.tail(log))
+            return False
+        odoo_tests.record(tally, odoo_log.read(log.read_text(errors="replace"), names))
+    return True
 
 
 def _test_ours(place, tally, names, tags):
-    with stage("a database with all modules"):
-        installed = _make_stack(place, tally, names)
-    if not installed:
-        return False
     with stage("a local model, and a mock of one"):
-        test_models.serve(place)
+        model_server.serve_tests(place.folder)
     with stage("tests in Odoo"):
-        _test_in_odoo(place, tally, names, tags)
-    if not tags:
-        _test_lives(place, tally, names)
-    return True
-
-
-def _make_stack(place, tally, names):
-    log = place.folder / "stack.log"
-    try:
-        place.instance.create_database(STACK, names, log=log)
-    except RuntimeError as error:
-        tally.fail(str(error), odoo_tests.tail(log))
-        return False
-    report = odoo_log.read(log.read_text(errors="replace"), names)
-    odoo_tests.record(tally, report)
-    return True
-
-
-def _test_in_odoo(place, tally, names, tags):
-    place.instance.create_database("tests", template=STACK)
-    report = odoo_tests.run(place, tally, "tests", names, tags=tags, update=names[:1])
-    if tags:
-        if not report.started:
-            tally.fail(f"no test matches T={tags}")
-    else:
-        ours = modules.folders()
-        odoo_tests.check_all_ran(tally, report, {name: ours[name] for name in names})
-        marks.note(place)
-    place.instance.drop_database("tests")
+        place.instance.create_database("tests", template=STACK)
+        report = odoo_tests.run(place, tally, "tests", names, tags=tags, update=names[:1])
+        if not tags:
+            ours = modules.folders()
+            odoo_tests.check_all_ran(tally, report, {name: ours[name] for name in names})
+            marks.note(place)
+        place.instance.drop_database("tests")
 
 
 def _test_lives(place, tally, names):
-    with stage("Odoo's own checks"):
-        place.instance.create_database("lint", template=STACK)
-        odoo_lint.run(place, tally, "lint")
-        place.instance.drop_database("lint")
-    with stage("modules one by one, from their wheels, and a new provider's"):
-        skeleton = provider_check.prepare(place)
+    with stage("Odoo's own checks, modules one by one and from their wheels, a new provider's"):
         lives = [*((name, "tpl") for name in names), (names[0], STACK)]
         works = [
+            partial(odoo_lint.run, place, tally, STACK),
             partial(wheel_check.run, place, tally),
             partial(peer_tests.live, place, tally),
-            partial(provider_check.run, place, tally, skeleton, STACK),
+            partial(provider_skeleton.check, place, tally, STACK),
             *(partial(module_cycle.run, place, tally, *life) for life in lives),
         ]
         pool = ThreadPoolExecutor(os.cpu_count())
@@ -128,13 +112,14 @@ def _test_lives(place, tally, names):
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _test_faults(place, tally):
+def _test_faults(place, tally, scripts):
     with stage("faults and races"):
+        fault_scripts.make_database(place.instance, STACK)
         place.cluster.stop()
         target = place.folder / "seed"
         target.mkdir()
         seed.save(place.cluster, place.instance, target)
-        fault_scripts.run(place, tally, target)
+        fault_scripts.run(place, tally, target, scripts)
 
 
 if __name__ == "__main__":

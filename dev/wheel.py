@@ -2,7 +2,7 @@
 
 import os
 
-from lib import lab, paths, seed, test_models, wheel_check, wheels
+from lib import lab, model_server, paths, seed, wheel_check, wheels
 from lib.say import run_main, say
 from lib.tally import Tally
 from setup import set_up
@@ -21,7 +21,7 @@ def test():
     set_up("test")
     tally = Tally()
     with lab.Lab("wheel", source=seed.folder()) as place:
-        test_models.serve(place)
+        model_server.serve_tests(place.folder)
         wheel_check.run(place, tally, everything=True)
     if tally.failures:
         say(f"The logs are in {place.kept_logs}")

@@ -10,7 +10,7 @@ import urllib.request
 from pathlib import Path
 
 from fake_book import KEY_MARK, PROMPT_MARK, marked
-from lib import marks, processes
+from lib import fault_scripts, marks, processes
 from lib.commands import wait_for
 from lib.lab import Lab, environment, insist
 from lib.say import halt, step
@@ -109,8 +109,11 @@ class FaultLab(Lab):
         return super().__exit__(*exc)
 
     def add_database(self, name):
-        self.stack_database(name)
-        self.instance.install(name, ["llm_fault_provider"])
+        if fault_scripts.DATABASE in self.cluster.databases():
+            self.instance.create_database(name, template=fault_scripts.DATABASE)
+        else:
+            self.stack_database(name)
+            self.instance.install(name, [fault_scripts.PROVIDER])
         step(f"database {name} is ready")
 
     def restart_postgres(self, signum=None):

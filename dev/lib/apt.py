@@ -11,6 +11,7 @@ from .say import halt, step
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _lock = threading.Lock()  # apt-get on the machine's own lists: one at a time
+_updated = []
 
 
 def install(packages, purpose):
@@ -21,18 +22,14 @@ def install(packages, purpose):
             f"{purpose} is missing and this machine has no apt-get: install it with the "
             f"machine's own package manager (in Debian the packages are: {wanted})."
         )
-    prefix = []
-    if os.geteuid():
-        prefix = ["sudo", "-n"]
-        if not shutil.which("sudo") or subprocess.call(
-            ["sudo", "-n", "true"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ):
-            halt(
-                f"{purpose} is missing and installing it needs administrator rights: have it "
-                f"installed with 'apt-get install {wanted}', then run the command again."
-            )
+    sudo = ["sudo", "-n"] if os.geteuid() else []
+    if sudo and not (shutil.which("sudo") and not _call([*sudo, "true"]).returncode):
+        halt(
+            f"{purpose} is missing and installing it needs administrator rights: have it "
+            f"installed with 'apt-get install {wanted}', then run the command again."
+        )
     # RUNLEVEL=1 keeps a new database server from being started beside our own.
-    prefix += ["env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1"]
+    prefix = [*sudo, "env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1"]
     with _lock:
         update(prefix)
         step(f"apt-get install {wanted}")
@@ -43,14 +40,14 @@ def install(packages, purpose):
         )
 
 
-_updated = False
-
-
 def update(prefix=()):
-    global _updated  # noqa: PLW0603 - once per run is enough
-    if not _updated:
+    if not _updated:  # once per run is enough
         commands.run([*prefix, "apt-get", "update"], "reading the package lists", name="apt")
-        _updated = True
+        _updated.append(True)
+
+
+def _call(command):
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 class UnstableSource:
@@ -60,7 +57,7 @@ class UnstableSource:
         self.folder = folder
         for name in ("lists/partial", "cache/archives/partial", "debs"):
             (folder / name).mkdir(parents=True)
-        (folder / "sources.list").write_text(f"deb [signed-by={KEYRING}] {self._site()} sid main\n")
+        (folder / "sources.list").write_text(f"deb [signed-by={KEYRING}] {_site()} sid main\n")
         self.options = [
             f"-oDir::Etc::sourcelist={folder / 'sources.list'}",
             "-oDir::Etc::sourceparts=/dev/null",
@@ -71,63 +68,44 @@ class UnstableSource:
             "-oAPT::Sandbox::User=",
         ]
 
-    def _site(self):
-        """Return the server that the machine itself takes its Debian packages from."""
-        if not (shutil.which("apt-get") and shutil.which("dpkg") and KEYRING.exists()):
-            halt(
-                "Odoo 19 is fetched as a Debian package and this machine is no Debian: install "
-                "Odoo 19.0 yourself and set ODOO_HOME to the folder that holds odoo-bin."
-            )
-        command = ["apt-get", "indextargets", "--format", "$(ORIGIN) $(LABEL) $(SITE)"]
-        for attempt in range(2):
-            output = subprocess.run(
-                [*command, "Identifier: Packages"], capture_output=True, text=True, check=False
-            ).stdout
-            sites = [line.split()[-1] for line in output.splitlines() if "Debian Debian " in line]
-            if sites:
-                return sites[0]
-            if not attempt and not os.geteuid():
-                with _lock:
-                    update()
-        return halt(
-            "no Debian package server is configured on this machine: run 'apt-get update' as "
-            "administrator, or install Odoo 19.0 yourself and set ODOO_HOME to its folder."
-        )
-
     def unpack(self, pins, target):
         """Fetch the packages (name or name=version) and unpack them into target."""
-        run = commands.run
-        run(
-            ["apt-get", *self.options, "update"],
-            "reading the lists of Debian's unstable suite",
-            name="odoo",
-        )
+
+        def run(what, *command):
+            commands.run(command, what, name="odoo", cwd=self.folder / "debs")
+
+        run("reading Debian's unstable suite", "apt-get", *self.options, "update")
         for pin in pins:
-            self._download(pin if self._has(pin) else pin.partition("=")[0])
+            if _call(["apt-cache", *self.options, "show", pin]).returncode:
+                step(f"{pin} has left the suite: taking the newest")
+                pin = pin.partition("=")[0]
+            run(f"downloading {pin}", "apt-get", *self.options, "download", pin)
         for deb in sorted((self.folder / "debs").glob("*.deb")):
-            run(["dpkg", "-x", deb, target], f"unpacking {deb.name}", name="odoo")
+            run(f"unpacking {deb.name}", "dpkg", "-x", deb, target)
 
-    def _has(self, pin):
-        """Tell whether a pinned version is still in the suite."""
-        command = ["apt-cache", *self.options, "show", pin]
-        found = not subprocess.run(command, capture_output=True, check=False).returncode
-        if not found:
-            step(f"{pin} has left the suite: taking the newest")
-        return found
 
-    def _download(self, pin):
-        commands.run(
-            ["apt-get", *self.options, "download", pin],
-            f"downloading {pin}",
-            name="odoo",
-            cwd=self.folder / "debs",
+def _site():
+    """Return the server that the machine itself takes its Debian packages from."""
+    if not (shutil.which("apt-get") and shutil.which("dpkg") and KEYRING.exists()):
+        halt(
+            "Odoo 19 is fetched as a Debian package and this machine is no Debian: install "
+            "Odoo 19.0 yourself and set ODOO_HOME to the folder that holds odoo-bin."
         )
+    command = ["apt-get", "indextargets", "--format", "$(ORIGIN) $(LABEL) $(SITE)"]
+    for attempt in range(2):
+        lines = _call([*command, "Identifier: Packages"]).stdout.splitlines()
+        if sites := [line.split()[-1] for line in lines if "Debian Debian " in line]:
+            return sites[0]
+        if not attempt and not os.geteuid():
+            with _lock:
+                update()
+    return halt(
+        "no Debian package server is configured on this machine: run 'apt-get update' as "
+        "administrator, or install Odoo 19.0 yourself and set ODOO_HOME to its folder."
+    )
 
 
 def candidate(package):
     """Return the version that the machine's own suite offers, or ''."""
-    output = subprocess.run(
-        ["apt-cache", "policy", package], capture_output=True, text=True, check=False
-    ).stdout
-    versions = [line.split()[-1] for line in output.splitlines() if "Candidate:" in line]
-    return versions[0] if versions and versions[0] != "(none)" else ""
+    lines = _call(["apt-cache", "policy", package]).stdout.splitlines()
+    return next((line.split()[-1] for line in lines if "Candidate:" in line), "")

@@ -12,7 +12,8 @@ from pathlib import Path
 from .say import say, step
 
 VARIABLE = "LLM_FAULT_TABLE"
-HEADS = ("fault", "jobs", "lost", "duplicated", "stuck", "recovered", "why submitted again")
+_LINE = "{:<54} {:>5} {:>5} {:>6} {:>6} {:>10}  {}"
+_HEADS = ("fault", "jobs", "lost", "again", "stuck", "recovered", "why submitted again")
 
 
 @dataclass
@@ -45,10 +46,15 @@ class Row:
         """Whether nothing was lost, stuck or submitted again without a reason."""
         return self.jobs > 0 and not (self.lost or self.stuck or self.unexplained)
 
+    def __str__(self):
+        why = f"{self.why} {self.unexplained} UNEXPLAINED" if self.unexplained else self.why
+        numbers = (self.jobs, self.lost, self.duplicated, self.stuck, f"{self.recovered:.1f} s")
+        return _LINE.format(self.fault, *numbers, why).rstrip()
+
 
 def hand_over(row):
     """Note a row for the table."""
-    step(f"{row.fault}: {', '.join(_cells(row)[1:])}".rstrip(", "))
+    step(f"{row}")
     if path := os.environ.get(VARIABLE):
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(row)) + "\n")
@@ -60,40 +66,13 @@ def read(path):
     return [Row(**json.loads(line)) for line in lines]
 
 
-def render(rows):
-    """Return the table as text."""
-    cells = [HEADS, *map(_plain_cells, rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        "  ".join(
-            text.ljust(width) if place in {0, len(HEADS) - 1} else text.rjust(width)
-            for place, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    ]
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
-
-
 def check(tally, rows, scripts):
     """Print the table, and hold each row to: 0 lost, 0 stuck, no duplicate without a reason.
 
     :param scripts: the names of the scripts, each of which has at least one row
     """
-    say(f"\n{render(rows)}\n")
+    say("\n".join(["", _LINE.format(*_HEADS), *map(str, rows), ""]))
     for row in rows:
         tally.check(row.is_good, f"{row.script}, {row.fault}: nothing lost, stuck or unexplained")
     missing = sorted(set(scripts) - {row.script for row in rows})
     tally.check(not missing, "each fault script has its row", ", ".join(missing))
-
-
-def _plain_cells(row):
-    numbers = (row.jobs, row.lost, row.duplicated, row.stuck)
-    reasons = [row.why, f"{row.unexplained} UNEXPLAINED" if row.unexplained else ""]
-    why = ", ".join(filter(None, reasons))
-    return (row.fault, *map(str, numbers), f"{row.recovered:.1f} s", why)
-
-
-def _cells(row):
-    """Return the cells with their heads, for a line of its own."""
-    pairs = zip(HEADS, _plain_cells(row), strict=True)
-    return [text if head in {"fault", HEADS[-1]} else f"{head} {text}" for head, text in pairs]

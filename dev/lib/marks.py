@@ -29,7 +29,7 @@ REACHED = {
 #: constraint is broken where servers run.
 BROKEN_ROW = "DETAIL:  Failing row contains"
 #: Templates, and what PostgreSQL has of its own.
-_NOT_OURS = {"postgres", "stack", "tpl"}
+_NOT_OURS = {"postgres", "stack", "tpl", fault_scripts.DATABASE}
 _TABLES = """
     SELECT relname FROM pg_class
     WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace

@@ -1,10 +1,11 @@
-"""The local model: llama.cpp's OpenAI-compatible server on SmolLM2, in a process of its own."""
+"""The models: llama.cpp's server on SmolLM2, and llmock, a server that is not ours with faults."""
 
 import json
 import os
 import urllib.request
 
-from . import commands, paths, processes
+from . import paths, processes
+from .processes import wait_for
 from .say import halt
 
 MODEL = "SmolLM2-135M-Instruct"
@@ -22,12 +23,13 @@ def endpoint_from_environment():
 
 
 class ModelServer:
+    """The local model, in a process of its own, with OpenAI's interface."""
+
     name = "model"
 
-    def __init__(self, folder, *, port=None, parallel=2):
+    def __init__(self, folder, *, port=None):
         self.log = folder / f"{self.name}.log"
         self.port = port or processes.free_port()
-        self.parallel = parallel
         self.process = None
 
     @property
@@ -37,16 +39,13 @@ class ModelServer:
 
     @property
     def command(self):
-        return [
-            paths.venv_python("model"),
-            paths.DEV / "serve_model.py",
-            *(str(self.port), MODEL, str(self.parallel)),
-        ]
+        python = paths.venv_python("model")
+        return [python, paths.DEV / "serve_model.py", str(self.port), MODEL, "2"]
 
     def start(self):
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.process = processes.start(self.command, self.log)
-        commands.wait_for(lambda: self.is_ready() or not self.process.is_alive(), 60)
+        wait_for(lambda: self.is_ready() or not self.process.is_alive(), 60)
         if not self.is_ready():
             self.process.kill()
             halt(f"the {self.name} server did not start: see {self.log}.")
@@ -56,12 +55,28 @@ class ModelServer:
         if not self.process.listens_on(self.port):
             return False
         try:
-            url = f"http://127.0.0.1:{self.port}/v1/models"
-            with urllib.request.urlopen(url, timeout=5) as answer:
+            with urllib.request.urlopen(f"{self.endpoint['api_base']}/models", timeout=5) as answer:
                 return bool(json.load(answer).get("data"))
         except (OSError, ValueError):
             return False
 
-    def stop(self):
-        if self.process:
-            self.process.stop()
+
+class MockServer(ModelServer):
+    name = "mock"
+
+    @property
+    def command(self):
+        return [
+            *(paths.venv_python("mock"), "-m", "uvicorn", "--factory", "llmock.main:create_app"),
+            *("--host", "127.0.0.1", "--port", str(self.port), "--log-level", "warning"),
+            # Some of the faults that it is asked for hold a call for long.
+            *("--timeout-graceful-shutdown", "1"),
+        ]
+
+
+def serve_tests(folder):
+    """Give the tests a real model at LLM_TEST_API_BASE, and a mock at LLM_TEST_MOCK_BASE."""
+    endpoint = ModelServer(folder).start().endpoint
+    os.environ["LLM_TEST_API_BASE"] = endpoint["api_base"]
+    os.environ["LLM_TEST_MODEL"] = endpoint["model"]
+    os.environ["LLM_TEST_MOCK_BASE"] = MockServer(folder).start().endpoint["api_base"]

@@ -7,11 +7,7 @@ from .odoo_tests import tail
 
 # What a used database has, as far as the modules that are installed know it.
 DATA = """\
-def has(model, field=None):
-    return model in env and (not field or field in env[model]._fields)
-
-made = {}
-if has("llm.provider"):
+if "llm.provider" in env:
     if not env["llm.provider"]._get_available_services():
         # No module that brings a service is there: the database has kept data of one.
         type(env["llm.provider"])._get_available_services = lambda self: [("cycle", "Cycle")]
@@ -19,43 +15,37 @@ if has("llm.provider"):
     provider = env["llm.provider"].create(
         {"name": "Cycle", "service": service, "api_key": "secret"}
     )
-    made["model"] = env["llm.model"].create(
+    model = env["llm.model"].create(
         {"name": "cycle-1", "provider_id": provider.id, "model_use": "chat"}
     )
     env["res.partner"].search([], limit=1).message_post(body="Hello")
-if has("llm.tool"):
+if "llm.tool" in env:
     env["llm.tool"].search([], limit=1).copy({"name": "cycle_tool"})
-if has("llm.thread"):
+if "llm.thread" in env:
     thread = env["llm.thread"].create(
-        {"name": "Cycle", "provider_id": provider.id, "model_id": made["model"].id}
+        {"name": "Cycle", "provider_id": provider.id, "model_id": model.id}
     )
     for role in ("user", "assistant"):
         thread.message_post(body="Hello", llm_role=role)
-    made["thread"] = thread
-if has("llm.generation.job"):
+if "llm.generation.job" in env:
     jobs = env["llm.generation.job"].create(
         [{"thread_id": thread.id, "generation_inputs": {"prompt": "Hello"}} for _ in range(3)]
     )
     jobs[1:].action_queue()
     jobs[2].action_cancel()
-result = sorted(made)
 """
-
 _UNINSTALL = """\
 module = env["ir.module.module"].search([("name", "=", {name!r})])
 module.button_immediate_uninstall()
 """
-
 _LEFT = """\
-name = {name!r}
-env["ir.module.module"].search([("name", "=", name)]).state
-data = env["ir.model.data"].search([("module", "=", name)]).mapped("complete_name")
+data = env["ir.model.data"].search([("module", "=", {name!r})]).mapped("complete_name")
 models = env["ir.model"].search([]).mapped("model")
 env.cr.execute("SELECT relname FROM pg_class WHERE relkind IN ('r', 'v') AND relname LIKE 'llm%%'")
 known = {{model.replace(".", "_") for model in models}}
 relations = set(env["ir.model.relation"].search([]).mapped("name"))
 tables = [row[0] for row in env.cr.fetchall() if row[0] not in known | relations]
-result = {{"data": data, "tables": tables}}
+result = data + tables
 """
 
 
@@ -65,60 +55,39 @@ def run(lab, tally, name, template="tpl"):
     On a database with all modules, the others that need it go with it.
     """
     database = f"cycle_{template}_{name}"
+    log = lab.folder / f"{database}.log"
+
+    def odoo(*arguments):
+        arguments = (*arguments, "-d", database, "--stop-after-init", "--no-http")
+        return lab.instance.run(*arguments, log=log) and f"Odoo failed\n{tail(log)}"
+
+    def code(source):
+        return lab.instance.code(database, source.format(name=name), log=log)
+
     lab.instance.create_database(database, template=template)
     try:
         for title, work in (
-            ("installs", lambda: _odoo(lab, database, "-i", name)),
-            ("takes data", lambda: _fill(lab, database)),
-            ("upgrades", lambda: _odoo(lab, database, "-u", name)),
-            ("uninstalls", lambda: _uninstall(lab, database, name)),
-            ("leaves nothing", lambda: _check_left(lab, database, name)),
-            ("is gone and Odoo starts", lambda: _odoo(lab, database)),
+            ("installs", lambda: odoo("-i", name)),
+            ("takes data", lambda: lab.instance.code(database, DATA, log=log)),
+            ("upgrades", lambda: odoo("-u", name)),
+            ("uninstalls", lambda: code(_UNINSTALL)),
+            ("leaves nothing, and Odoo starts", lambda: code(_LEFT)),
         ):
-            if not _phase(lab, tally, database, f"{name} {title} ({template})", work):
+            log.unlink(missing_ok=True)
+            if not tally.check(*_outcome(f"{name} {title} ({template})", work, log)):
                 break
     finally:
         lab.instance.drop_database(database)
 
 
-def _phase(lab, tally, database, title, work):
+def _outcome(title, work, log):
     """Do one thing; it went well if it says nothing and the log is clean."""
-    log = _log(lab, database)
-    log.unlink(missing_ok=True)
     try:
         complaint = work()
     except RuntimeError as error:
         complaint = f"{error}\n{tail(log)}"
-    if not complaint:
-        report = odoo_log.read(log.read_text(errors="replace"), modules.folders())
-        complaint = "\n".join(map(str, report.problems))
-    return tally.check(not complaint, title, complaint)
-
-
-def _log(lab, database):
-    return lab.folder / f"{database}.log"
-
-
-def _odoo(lab, database, *arguments):
-    log = _log(lab, database)
-    arguments = (*arguments, "-d", database, "--stop-after-init", "--no-http")
-    status = lab.instance.run(*arguments, log=log)
-    ignored = re.search(r"invalid module names, ignored.*", log.read_text(errors="replace"))
-    if status or ignored:
-        return tail(log)
-    return None
-
-
-def _fill(lab, database):
-    lab.instance.code(database, DATA, log=_log(lab, database))
-
-
-def _uninstall(lab, database, name):
-    lab.instance.code(database, _UNINSTALL.format(name=name), log=_log(lab, database))
-
-
-def _check_left(lab, database, name):
-    left = lab.instance.code(database, _LEFT.format(name=name), log=_log(lab, database))
-    if any(left.values()):
-        return f"left behind: {left}"
-    return None
+    text = log.read_text(errors="replace")
+    if ignored := re.search(r"invalid module names, ignored.*", text):
+        complaint = complaint or ignored[0]
+    complaint = complaint or "\n".join(map(str, odoo_log.read(text, modules.folders()).problems))
+    return not complaint, title, str(complaint)

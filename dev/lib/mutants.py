@@ -5,14 +5,12 @@ import queue
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import contextmanager
 
 from . import (
     fault_scripts,
     linters,
     modules,
-    mutations,
     odoo_log,
     odoo_server,
     odoo_tests,
@@ -29,129 +27,85 @@ LIMIT = 300
 _LET_UPDATE = "UPDATE ir_model_data SET noupdate = false WHERE module = '{}'"
 
 
-@dataclass
-class Outcome:
-    """What a run of tests came to; `fault` is why it says nothing about the guard."""
-
-    red: list
-    started: set
-    fault: str = ""
-    log: Path | None = None
-
-
 class Tree:
     """A copy of the repository outside of it, and an Odoo that loads our modules from there."""
 
     def __init__(self, lab, name):
-        self.lab = lab
+        self.lab, self.name = lab, name
         self.root = lab.folder / name / paths.MODULE
         for file in linters.tracked():
             target = self.root / file
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(paths.ROOT / file, target)
-        self.instance = _Instance(lab, self.root)
+        self.instance = odoo_server.Instance(lab.cluster, lab.folder / name / "odoo")
+        self.instance.data_dir = lab.instance.data_dir  # has the files of the copied database
+        addons = [*self.instance.odoo.addons, self.root.parent, self.root / "addons"]
+        self.instance.set_addons(addons)
         # A compiled file is known by the second and the size of its source: no two are the same.
         self._time = int(time.time())
 
-    def put(self, file, text):
+    def _put(self, file, text):
         path = self.root / file
         path.write_text(text, encoding="utf-8")
         self._time += 10
         os.utime(path, (self._time, self._time))
 
+    @contextmanager
     def breaking(self, mutation):
-        """Return a context in which the guard is away."""
-        return _Broken(self, mutation)
+        """Take the guard away for a while."""
+        text = (self.root / mutation.file).read_text(encoding="utf-8")
+        broken = mutation.broken(text)
+        if mutation.file.endswith(".xml"):  # an upgrade leaves such records alone
+            broken = broken.replace(' noupdate="1"', "")
+        self._put(mutation.file, broken)
+        try:
+            yield
+        finally:
+            self._put(mutation.file, text)
 
     def test(self, name, wanted, *, update=""):
-        """Run tests in Odoo on a database of their own."""
+        """Run tests in Odoo on a database of their own.
+
+        :return: (the red ones, why it says nothing about the guard or "", the log)
+        """
         database = f"mutant_{name}".replace("-", "_")
         self.instance.create_database(database, template=STACK)
         if update:
             self.lab.cluster.sql(_LET_UPDATE.format(update), database)
         log = self.lab.folder / f"{name}.log"
+        tags = ",".join(sorted({f"/{module}:{test}" for module, test in wanted}))
+        command = self.instance.command(
+            *("-d", database, "--test-tags", tags, "--log-level=info", "--stop-after-init"),
+            *(f"--http-port={processes.free_port()}", "--max-cron-threads=0"),
+            *(f"--gevent-port={processes.free_port()}", *(("-u", update) if update else ())),
+        )
         with log.open("ab") as file:
-            status = processes.run(
-                self.instance.command(
-                    *("-d", database, "--test-tags", _tags(wanted)),
-                    *(f"--http-port={processes.free_port()}", "--log-level=info"),
-                    *(f"--gevent-port={processes.free_port()}", "--max-cron-threads=0"),
-                    *(("-u", update) if update else ()),
-                    "--stop-after-init",
-                ),
-                file,
-                env=self.instance.environment,
-                seconds=LIMIT,
-                ledger=self.lab.ledger,
-            )
+            status = processes.run(command, file, env=self.instance.environment, seconds=LIMIT)
         self.instance.drop_database(database)
-        return _outcome(log, status, wanted)
+        report = odoo_log.read(log.read_text(errors="replace"), modules.folders())
+        started = {(module, test) for module, _file, test in report.started}
+        red = sorted({test for _module, _file, test in report.failed})
+        missing = sorted(test for module, test in set(wanted) - started)
+        if status == -1:
+            return red or ["it hung"], "", log
+        return red, f"did not run: {', '.join(missing)}" if missing else "", log
 
     def run_fault_script(self, name, seed_folder):
-        """Run a script of dev/faults/ as the copy has it."""
-        log = self.lab.folder / f"{self.root.parent.name}.{name}.log"
-        environment = self.instance.environment
-        path = environment["PYTHONPATH"].replace(str(paths.DEV), str(self.root / "dev"))
-        env = {
-            **environment,
-            "LLM_SEED": str(seed_folder),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTHONPATH": path,
-        }
-        script = self.root / "dev" / "faults" / f"{name}.py"
+        """Run a script of dev/faults/ as the copy has it; return (passed, failures, log)."""
+        log = self.lab.folder / f"{self.name}.{name}.log"
+        env = self.instance.environment
+        env["PYTHONPATH"] = env["PYTHONPATH"].replace(str(paths.DEV), str(self.root / "dev"))
+        env |= {"LLM_SEED": str(seed_folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [paths.venv_python("odoo"), self.root / "dev" / "faults" / f"{name}.py"]
         with log.open("ab") as file:
-            processes.run(
-                [paths.venv_python("odoo"), script],
-                file,
-                env=env,
-                seconds=fault_scripts.LIMIT,
-                ledger=self.lab.ledger,
-            )
-        return fault_scripts.result(log)
+            processes.run(command, file, env=env, seconds=fault_scripts.LIMIT)
+        return (*fault_scripts.result(log), log)
 
     def remove(self):
         # The scripts of the copy keep what they make in a folder named after where the copy is.
         state = paths.cache() / "state" / paths.short_hash(self.root)
         shutil.rmtree(state, ignore_errors=True)
         shutil.rmtree(self.root.parent, ignore_errors=True)
-
-
-class _Instance(odoo_server.Instance):
-    def __init__(self, lab, root):
-        super().__init__(lab.cluster, lab.folder / root.parent.name / "odoo", ledger=lab.ledger)
-        self.data_dir = lab.instance.data_dir  # has the files of the database that is copied
-        self.addons_path = [*self.odoo.addons, root.parent, root / "addons"]
-        self._write_conf()
-
-
-class _Broken:
-    def __init__(self, tree, mutation):
-        self.tree, self.mutation = tree, mutation
-        self.text = (tree.root / mutation.file).read_text(encoding="utf-8")
-
-    def __enter__(self):
-        broken = self.mutation.broken(self.text)
-        if self.mutation.file.endswith(".xml"):  # an upgrade leaves such records alone
-            broken = broken.replace(' noupdate="1"', "")
-        self.tree.put(self.mutation.file, broken)
-
-    def __exit__(self, *_exc):
-        self.tree.put(self.mutation.file, self.text)
-
-
-def _tags(wanted):
-    return ",".join(sorted({f"/{module}:{name}" for module, name in wanted}))
-
-
-def _outcome(log, status, wanted):
-    report = odoo_log.read(log.read_text(errors="replace"), modules.folders())
-    started = {(module, name) for module, _file, name in report.started}
-    red = sorted({name for _module, _file, name in report.failed})
-    if status == -1:
-        red = red or ["it hung"]
-    elif missing := sorted(name for module, name in set(wanted) - started):
-        return Outcome(red, started, f"did not run: {', '.join(missing)}", log)
-    return Outcome(red, started, log=log)
 
 
 def run(lab, tally, chosen):
@@ -161,28 +115,22 @@ def run(lab, tally, chosen):
     lab.instance.create_database(STACK, modules.installable(lab.instance), log=log)
     trees = [Tree(lab, f"tree{number}") for number in range(os.cpu_count())]
     try:
-        if _are_green(tally, trees[0], [one for one in chosen if one.tests]):
-            _break_all(tally, trees, [one for one in chosen if one.tests])
+        _break_all(tally, trees, [one for one in chosen if one.tests])
         _run_faults(lab, tally, trees[0], [one for one in chosen if one.faults])
     finally:
         for tree in trees:
             tree.remove()
 
 
-def _are_green(tally, tree, chosen):
+def _break_all(tally, trees, chosen):
     wanted = [test for mutation in chosen for test in mutation.wanted()]
     if not wanted:
-        return False
+        return
     step(f"{len(set(wanted))} tests in Odoo, nothing broken")
-    outcome = tree.test("unbroken", wanted)
-    return tally.check(
-        not (outcome.fault or outcome.red),
-        f"the tests are green while nothing is broken: {outcome.fault} {', '.join(outcome.red)}",
-        odoo_tests.tail(outcome.log),
-    )
-
-
-def _break_all(tally, trees, chosen):
+    red, fault, log = trees[0].test("unbroken", wanted)
+    title = f"the tests are green while nothing is broken: {fault} {', '.join(red)}"
+    if not tally.check(not (fault or red), title, odoo_tests.tail(log)):
+        return
     free = queue.SimpleQueue()
     for tree in trees:
         free.put(tree)
@@ -194,7 +142,7 @@ def _break_all(tally, trees, chosen):
                 outcome = tree.test(mutation.name, mutation.wanted(), update=mutation.update)
         finally:
             free.put(tree)
-        _tell(tally, mutation, outcome, time.monotonic() - begin)
+        _tell(tally, mutation, outcome, begin)
 
     # What upgrades takes longest: it comes first, so that nobody waits for it in the end.
     ordered = sorted(chosen, key=lambda mutation: not mutation.update)
@@ -202,12 +150,13 @@ def _break_all(tally, trees, chosen):
         list(pool.map(work, ordered))
 
 
-def _tell(tally, mutation, outcome, seconds):
-    killed = bool(outcome.red) and not outcome.fault
-    by = ", ".join(outcome.red) or "NOTHING"
-    say(f"| {mutation.name} | {mutation.guard} | {by} | {seconds:.0f} s |")
-    title = f"{mutation.name}: {outcome.fault or 'no test tells that the guard is away'}"
-    tally.check(killed, title, "" if killed else odoo_tests.tail(outcome.log, 15))
+def _tell(tally, mutation, outcome, begin):
+    red, fault, log = outcome
+    by = ", ".join(red) or "NOTHING"
+    say(f"| {mutation.name} | {mutation.guard} | {by} | {time.monotonic() - begin:.0f} s |")
+    killed = bool(red) and not fault
+    title = f"{mutation.name}: {fault or 'no test tells that the guard is away'}"
+    tally.check(killed, title, "" if killed else odoo_tests.tail(log, 15))
 
 
 def _run_faults(lab, tally, tree, chosen):
@@ -222,23 +171,12 @@ def _run_faults(lab, tally, tree, chosen):
         for name in mutation.faults:
             if name not in green:
                 step(f"{name}, nothing broken")
-                passed, failures = tree.run_fault_script(name, folder)
+                passed, failures, _log = tree.run_fault_script(name, folder)
                 title = f"{name} is green while nothing is broken: {failures}"
                 green[name] = tally.check(passed and not failures, title)
             if green[name]:
-                _break_fault(tally, tree, mutation, name, folder)
-
-
-def _break_fault(tally, tree, mutation, name, folder):
-    begin = time.monotonic()
-    with tree.breaking(mutation):
-        _passed, failures = tree.run_fault_script(name, folder)
-    outcome = Outcome([f"{name}: {title}" for title in failures], set())
-    outcome.log = tree.lab.folder / f"{tree.root.parent.name}.{name}.log"
-    _tell(tally, mutation, outcome, time.monotonic() - begin)
-
-
-def choose(names):
-    """Return the mutations of these names, all without."""
-    every = mutations.read()
-    return [one for one in every if one.name in names] if names else every
+                begin = time.monotonic()
+                with tree.breaking(mutation):
+                    _passed, failures, log = tree.run_fault_script(name, folder)
+                red = [f"{name}: {title}" for title in failures]
+                _tell(tally, mutation, (red, "", log), begin)

@@ -38,14 +38,8 @@ class Mutation:
 
     def wanted(self):
         """Return the tests in Odoo as (module, "Class.method")."""
-        return [
-            (module or paths.MODULE, name)
-            for module, _colon, name in (test.rpartition(":") for test in self.tests)
-        ]
-
-    def tags(self):
-        """Return the tests in the syntax of --test-tags."""
-        return ",".join(f"/{module}:{name}" for module, name in self.wanted())
+        parts = (test.rpartition(":") for test in self.tests)
+        return [(module or paths.MODULE, name) for module, _colon, name in parts]
 
 
 def read(path=LIST):

@@ -15,8 +15,10 @@ CLASSES = (
 )
 
 
-def run(lab, tally, database):
-    """Run them on a database that has our modules."""
+def run(lab, tally, template):
+    """Run them on a copy of a database that has our modules."""
+    database = "lint"
+    lab.instance.create_database(database, template=template)
     log = lab.folder / f"{database}.lint.log"
     lab.instance.run(
         *("-d", database, "-i", "test_lint", "--stop-after-init", "--max-cron-threads=0"),
@@ -24,6 +26,7 @@ def run(lab, tally, database):
         f"--http-port={processes.free_port()}",
         log=log,
     )
+    lab.instance.drop_database(database)
     report = odoo_log.read(log.read_text(errors="replace"), modules.folders())
     ran = {name.partition(".")[0] for _module, _file, name in report.started}
     found = {key[2].partition(".")[0]: [] for key in report.failed}

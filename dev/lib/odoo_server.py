@@ -35,12 +35,6 @@ def python_environment(odoo):
     }
 
 
-def _our_addons():
-    yield paths.module_link()
-    if (paths.ROOT / "addons").is_dir():
-        yield paths.ROOT / "addons"
-
-
 class Instance:
     """An Odoo on a cluster, with its configuration, files and logs in one folder.
 
@@ -52,19 +46,16 @@ class Instance:
         self.folder = Path(folder)
         self.odoo = odoo_source.current()
         self.site = site
-        self.addons_path = [
-            *self.odoo.addons,
-            *(() if site else _our_addons()),
-            *map(Path, extra_addons),
-        ]
         self.test = test
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.data_dir = self.folder / "data"
-        self.data_dir.mkdir(exist_ok=True)
+        self.data_dir.mkdir(parents=True, exist_ok=True)
         self.conf = self.folder / "odoo.conf"
-        self._write_conf()
+        ours = () if site else (paths.module_link(), paths.ROOT / "addons")
+        self.set_addons([*self.odoo.addons, *ours, *extra_addons])
 
-    def _write_conf(self):
+    def set_addons(self, addons_path):
+        """Have this addons path in every Odoo that starts from now on."""
+        self.addons_path = [*map(Path, addons_path)]
         options = {
             "addons_path": ",".join(map(str, self.addons_path)),
             "data_dir": self.data_dir,
@@ -78,11 +69,6 @@ class Instance:
         }
         lines = [f"{key} = {value}" for key, value in options.items()]
         self.conf.write_text("\n".join(["[options]", *lines, ""]))
-
-    def add_addons(self, folder):
-        """Put a folder on the addons path of every Odoo that starts from now on."""
-        self.addons_path.append(Path(folder))
-        self._write_conf()
 
     @property
     def environment(self):

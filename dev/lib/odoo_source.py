@@ -10,6 +10,8 @@ from . import apt, commands, paths
 from .say import halt
 
 _PYTHON = "usr/lib/python3/dist-packages"
+_SERIES = "import runpy, sys; print(runpy.run_path(sys.argv[1])['series'])"
+_WHERE = "import odoo.release as r; print(r.series); print(r.__file__)"
 
 
 class Odoo:
@@ -24,12 +26,7 @@ class Odoo:
     def python_path(self):
         """Return a folder with this `odoo` and nothing else to import."""
         folder = paths.cache() / "odoo-path" / paths.short_hash(self.package)
-        link = folder / "odoo"
-        if not link.is_symlink():
-            folder.mkdir(parents=True, exist_ok=True)
-            temporary = folder / f".{os.getpid()}"
-            temporary.symlink_to(self.package)
-            temporary.replace(link)
+        paths.link(folder / "odoo", self.package)
         return folder
 
 
@@ -56,24 +53,13 @@ def _from_home(home):
             f"ODOO_HOME is {home} and there is no Odoo: set it to the folder of an Odoo 19.0 "
             "source tree (the one that holds odoo-bin), or unset it to have Odoo fetched."
         )
-    series = _series(package)
-    if series != "19.0":
+    series = _ask([sys.executable], _SERIES, str(package / "release.py"))
+    if series != ["19.0"]:
         halt(
-            f"ODOO_HOME is {home} and holds Odoo {series}: this addon needs Odoo 19.0. "
+            f"ODOO_HOME is {home} and holds Odoo {' '.join(series)}: this addon needs Odoo 19.0. "
             "Set ODOO_HOME to such a source tree, or unset it to have Odoo fetched."
         )
-    extra = [home / "addons"] if (home / "addons").is_dir() else []
-    return Odoo(script, package, extra)
-
-
-def _series(package):
-    code = "import runpy, sys; print(runpy.run_path(sys.argv[1])['series'])"
-    return subprocess.run(
-        [sys.executable, "-c", code, str(package / "release.py")],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
+    return Odoo(script, package, [home / "addons"] if (home / "addons").is_dir() else [])
 
 
 def _from_script(script):
@@ -81,19 +67,14 @@ def _from_script(script):
     first = Path(script).read_bytes().split(b"\n", 1)[0].decode(errors="replace")
     if not first.startswith("#!") or "python" not in first:
         return None
-    answer = subprocess.run(
-        [
-            *first[2:].split(),
-            "-c",
-            "import odoo.release as r; print(r.series); print(r.__file__)",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.split()
-    if len(answer) == 2 and answer[0] == "19.0":
-        return Odoo(script, Path(answer[1]).parent)
-    return None
+    answer = _ask(first[2:].split(), _WHERE)
+    is_it = len(answer) == 2 and answer[0] == "19.0"
+    return Odoo(script, Path(answer[1]).parent) if is_it else None
+
+
+def _ask(python, code, *arguments):
+    command = [*python, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
 
 
 def pins():
@@ -103,10 +84,9 @@ def pins():
 
 def build(folder):
     """Unpack the package, what it links to, and the icons of the version that it expects."""
-    source = apt.UnstableSource(folder / ".apt")
-    source.unpack(pins(), folder)
+    apt.UnstableSource(folder / ".apt").unpack(pins(), folder)
     addons = folder / _PYTHON / "odoo" / "addons"
-    _unpack_icons(folder, addons)
+    _unpack_icons(folder / ".icons", addons)
     # The package leaves this file out and still bundles it: without it no asset is built.
     stub = addons / "mail/static/lib/selfie_segmentation/selfie_segmentation.js"
     stub.parent.mkdir(parents=True, exist_ok=True)
@@ -117,25 +97,18 @@ def build(folder):
     shutil.rmtree(folder / ".apt")
 
 
-def _unpack_icons(folder, addons):
+def _unpack_icons(icons, addons):
     """Put Font Awesome 4.7 in place of the links to 7, whose fonts show blank icons."""
-    icons = folder / ".icons"
     icons.mkdir()
+
+    def run(*command):
+        commands.run(command, "fetching Font Awesome", name="odoo", cwd=icons)
+
     if "4.7.0" in apt.candidate("fonts-font-awesome"):
-        commands.run(
-            ["apt-get", "download", "fonts-font-awesome"],
-            "downloading fonts-font-awesome",
-            name="odoo",
-            cwd=icons,
-        )
-        commands.run(["dpkg", "-x", next(icons.glob("*.deb")), icons], "unpacking", name="odoo")
+        run("apt-get", "download", "fonts-font-awesome")
+        run("dpkg", "-x", next(icons.glob("*.deb")), icons)
     else:
-        commands.run(
-            ["npm", "pack", "font-awesome@4.7.0"],
-            "downloading font-awesome",
-            name="odoo",
-            cwd=icons,
-        )
+        run("npm", "pack", "font-awesome@4.7.0")
         shutil.unpack_archive(next(icons.glob("*.tgz")), icons)
     fonts = {font.name: font for font in icons.rglob("*.*") if font.is_file()}
     for place in (addons / "web/static").rglob("fontawesome/fonts/*"):

@@ -3,30 +3,30 @@
 from . import inventory, modules, odoo_log, processes
 from .say import say
 
-# Slow or hanging work ends as a failure and not as a run without end.
-_OPTIONS = ("--stop-after-init", "--max-cron-threads=0", "--log-level=info")
 
+def run(lab, tally, database, names, *, tags=None, update=(), install=(), addons=None):
+    """Run the tests of these modules and record each; with tags only those.
 
-def run(lab, tally, database, names, *, tags=None, update=(), install=()):
-    """Run the tests of these modules and record each; with tags only those."""
-    ours = {*modules.folders(), *names}
+    :param addons: a folder besides those of the addons path
+    """
     log = lab.folder / f"{database}.tests.log"
-    tags = tags or ",".join(f"*/{name}" for name in names)
+    path = ",".join(map(str, (*lab.instance.addons_path, addons)))
     status = lab.instance.run(
-        *("-d", database, "--test-tags", tags, f"--http-port={processes.free_port()}"),
-        *(f"--gevent-port={processes.free_port()}", f"--screenshots={lab.folder / 'pictures'}"),
+        *("-d", database, "--test-tags", tags or ",".join(f"*/{name}" for name in names)),
+        *(f"--http-port={processes.free_port()}", f"--gevent-port={processes.free_port()}"),
+        *("--stop-after-init", "--max-cron-threads=0", "--log-level=info"),
+        *(f"--screenshots={lab.folder / 'pictures'}",),
         *(("-u", ",".join(update)) if update else ()),
         *(("-i", ",".join(install)) if install else ()),
-        *_OPTIONS,
+        *((f"--addons-path={path}",) if addons else ()),
         log=log,
     )
-    report = odoo_log.read(log.read_text(errors="replace"), ours)
+    report = odoo_log.read(log.read_text(errors="replace"), {*modules.folders(), *names})
     record(tally, report)
-    tally.check(
-        not status or report.failed or report.problems,
-        f"Odoo ended with status {status}",
-        tail(log),
-    )
+    ended_well = not status or report.failed or report.problems
+    tally.check(ended_well, f"Odoo ended with status {status}", tail(log))
+    if tags and not report.started:
+        tally.fail(f"no test matches T={tags}")
     return report
 
 
@@ -46,10 +46,9 @@ def check_all_ran(tally, report, folders):
     """Compare what ran with what is written: a test that nobody imports passes for ever."""
     for name, folder in folders.items():
         written = inventory.written_tests(name, folder)
-        missing = inventory.not_run(written, report.started)
         ran = sum(1 for module, _file, _name in report.started if module == name)
         say(f"{name}: {len(written)} tests are written, {ran} ran")
-        for _module, file, case, method in missing:
+        for _module, file, case, method in inventory.not_run(written, report.started):
             tally.fail(f"{name}/{file}: {case}.{method} did not run")
         if not written:
             tally.fail(f"{name} has no tests")

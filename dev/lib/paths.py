@@ -35,13 +35,16 @@ def node_bin(name):
     return cache() / "node" / "node_modules" / ".bin" / name
 
 
+def link(place, target):
+    """Have a link to a folder."""
+    if not place.is_symlink() or place.readlink() != target:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary = place.with_name(f".{os.getpid()}")
+        temporary.symlink_to(target)
+        temporary.replace(place)
+
+
 def module_link():
     """Return a folder for the addons path in which this checkout is called like the module."""
-    folder = state() / "addons"
-    link = folder / MODULE
-    if not link.is_symlink() or link.readlink() != ROOT:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{os.getpid()}"
-        temporary.symlink_to(ROOT)
-        temporary.replace(link)
-    return folder
+    link(state() / "addons" / MODULE, ROOT)
+    return state() / "addons"

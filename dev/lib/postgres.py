@@ -14,7 +14,6 @@ from .say import halt
 
 USER = "odoo"  # Odoo refuses to work as "postgres"
 PORT = 5432  # names the socket file only
-
 _SHORT = Path("/var/tmp")
 #: Names the folder that a home there is for.
 _OF = "of"
@@ -39,7 +38,7 @@ full_page_writes = off
 
 
 def find_binaries():
-    """Return the folder of PostgreSQL's server programs, 13 or newer, or None."""
+    """Return the folder of PostgreSQL's server programs, the newest, or None."""
     folders = sorted(
         Path("/usr/lib/postgresql").glob("*/bin"),
         key=lambda folder: int(re.sub(r"\D", "", folder.parent.name) or 0),
@@ -48,6 +47,11 @@ def find_binaries():
     if found := shutil.which("initdb"):
         folders.append(Path(found).resolve().parent)
     return next((folder for folder in folders if (folder / "postgres").exists()), None)
+
+
+def _program(name):
+    folder = find_binaries()
+    return folder / name if folder else halt("PostgreSQL is not installed: run 'make setup'.")
 
 
 def _server_user():
@@ -64,50 +68,51 @@ def _server_user():
 
 
 class Cluster:
-    """The cluster of a folder."""
+    """The cluster of a folder; `quick` ones may lose what they have by a power cut."""
 
     def __init__(self, folder, *, quick=True):
         self.folder = Path(folder)
         self.quick = quick
         self.user = _server_user()
-        self.home = self._home()
+        # The server's user has to reach it, and a socket's name is short.
+        short = _SHORT / f"{paths.MODULE}-{paths.short_hash(self.folder)}"
+        self.home = short if self.user or len(str(self.folder)) > 80 else self.folder
         self.data = self.home / "data"
         self.socket = self.home / "s"
         self.log = self.folder / "postgresql.log"
         self.process = None
         self.env = {}  # of the server, besides ours
-
-    def _home(self):
-        """Return a folder that the server's user can reach, with room for a socket's short name."""
-        short = _SHORT / f"{paths.MODULE}-{paths.short_hash(self.folder)}"
-        return short if self.user or len(str(self.folder)) > 80 else self.folder
+        self._connect = ["-h", self.socket, "-p", str(PORT), "-U", USER]
 
     def prepare(self):
         """Make the folders, ours alone."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.home != self.folder:
             owners = {os.geteuid(), pwd.getpwnam(self.user).pw_uid if self.user else os.geteuid()}
-            try:
-                self.home.mkdir(mode=0o700)
-            except FileExistsError:
-                if self.home.is_symlink() or self.home.stat().st_uid not in owners:
-                    halt(
-                        f"{self.home} belongs to somebody else: remove it, or set "
-                        "XDG_CACHE_HOME to another folder."
-                    )
+            self.home.mkdir(mode=0o700, exist_ok=True)
+            if self.home.is_symlink() or self.home.stat().st_uid not in owners:
+                halt(
+                    f"{self.home} belongs to somebody else: remove it, or set XDG_CACHE_HOME to "
+                    "another folder."
+                )
             (self.home / _OF).write_text(str(self.folder))
         self._give(self.home)
 
-    def _give(self, folder):
+    def _give(self, path):
         if self.user:
-            shutil.chown(folder, self.user, self.user)
+            shutil.chown(path, self.user, self.user)
 
     def initdb(self):
         self.prepare()
-        self._run(
-            "initdb",
-            *("-D", self.data, "-U", USER, "--encoding=UTF8", "--locale=C", "--auth=trust"),
-            "--no-sync",
+        commands.run(
+            [
+                *(_program("initdb"), "-D", self.data, "-U", USER, "--encoding=UTF8"),
+                *("--locale=C", "--auth=trust", "--no-sync"),
+            ],
+            "PostgreSQL's initdb",
+            name="postgres",
+            cwd=self.home,
+            user=self.user,
         )
 
     def exists(self):
@@ -118,15 +123,13 @@ class Cluster:
         """Fill the cluster from an archive made by save()."""
         self.prepare()
         shutil.rmtree(self.data, ignore_errors=True)
-        commands.run(
-            ["tar", "-xf", archive, "-C", self.home], "unpacking a database", name="postgres"
-        )
+        command = ["tar", "-xf", archive, "-C", self.home]
+        commands.run(command, "unpacking a database", name="postgres")
 
     def save(self, archive):
         """Write the stopped cluster to an archive."""
-        commands.run(
-            ["tar", "-cf", archive, "-C", self.home, "data"], "packing a database", name="postgres"
-        )
+        command = ["tar", "-cf", archive, "-C", self.home, "data"]
+        commands.run(command, "packing a database", name="postgres")
 
     def start(self):
         self.socket.mkdir(mode=0o700, exist_ok=True)
@@ -135,24 +138,21 @@ class Cluster:
         (self.data / "postgresql.auto.conf").write_text(settings + (_QUICK if self.quick else ""))
         self._give(self.data / "postgresql.auto.conf")
         self.process = processes.start(
-            [self._program("postgres"), "-D", self.data],
+            [_program("postgres"), "-D", self.data],
             self.log,
             user=self.user,
             cwd=self.home,
             env={**os.environ, "LC_ALL": "C", **self.env},
         )
-        if not commands.wait_for(lambda: self.is_ready() or not self.process.is_alive(), 60):
+        if not processes.wait_for(lambda: self.is_ready() or not self.process.is_alive(), 60):
             self.process.kill()
         if not self.is_ready():
             halt(f"PostgreSQL did not start: see {self.log}.")
         return self.process
 
     def is_ready(self):
-        return not subprocess.call(
-            [self._program("pg_isready"), "-q", "-h", self.socket, "-p", str(PORT), "-U", USER],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        command = [_program("pg_isready"), "-q", *self._connect]
+        return not subprocess.run(command, capture_output=True, check=False).returncode
 
     def stop(self, signum=signal.SIGINT):
         """Stop it: SIGINT ends the sessions, SIGQUIT is a crash."""
@@ -169,9 +169,11 @@ class Cluster:
 
     def sql(self, statement, database="postgres"):
         """Run SQL and return what psql prints: a line a row, columns apart by |."""
-        command = [self._program("psql"), "-X", "-qAt", "-v", "ON_ERROR_STOP=1"]
         result = subprocess.run(
-            [*command, "-h", self.socket, "-p", str(PORT), "-U", USER, "-d", database],
+            [
+                *(_program("psql"), "-X", "-qAt", "-v", "ON_ERROR_STOP=1"),
+                *(*self._connect, "-d", database),
+            ],
             input=statement,
             capture_output=True,
             text=True,
@@ -189,21 +191,6 @@ class Cluster:
 
     def drop_database(self, name):
         self.sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-
-    def _program(self, name):
-        folder = find_binaries()
-        if not folder:
-            halt("PostgreSQL's server is not installed: run 'make setup'.")
-        return folder / name
-
-    def _run(self, name, *arguments):
-        commands.run(
-            [self._program(name), *arguments],
-            f"PostgreSQL's {name}",
-            name="postgres",
-            cwd=self.home,
-            user=self.user,
-        )
 
 
 def sweep():

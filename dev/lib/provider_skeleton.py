@@ -3,7 +3,7 @@
 import re
 import shutil
 
-from . import modules, paths
+from . import modules, odoo_tests, paths
 from .say import halt
 
 TEMPLATE = paths.DEV / "provider"
@@ -28,20 +28,13 @@ def write(name, into):
     taken = modules.folders().get(module) or (folder if folder.exists() else None)
     if taken:
         halt(f"{module} is there already: see {taken}, or take another name.")
-    for source in _sources():
-        target = folder / source.relative_to(TEMPLATE)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(_renamed(source.read_text(encoding="utf-8"), name), encoding="utf-8")
+    for source in sorted(TEMPLATE.rglob("*")):
+        if source.is_file() and "__pycache__" not in source.parts:
+            target = folder / source.relative_to(TEMPLATE)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(_renamed(source.read_text(encoding="utf-8"), name), encoding="utf-8")
     shutil.copyfile(paths.ROOT / "addons" / "llm" / ICON, folder / ICON)
     return folder
-
-
-def _sources():
-    return [
-        path
-        for path in sorted(TEMPLATE.rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
-    ]
 
 
 def _renamed(text, name):
@@ -49,3 +42,19 @@ def _renamed(text, name):
     words = [word.capitalize() for word in name.split("_")]
     text = re.sub(r"\bAcme\b", " ".join(words), text)
     return text.replace("Acme", "".join(words)).replace("acme", name)
+
+
+def check(lab, tally, template):
+    """Write such an addon, install it on a copy of a database with ours, and run its tests."""
+    into = lab.folder / "skeleton"
+    into.mkdir()
+    folder = write("zenith_sky", into)
+    name, database = folder.name, "provider"
+    lab.instance.create_database(database, template=template)
+    try:
+        report = odoo_tests.run(lab, tally, database, [name], install=[name], addons=into)
+        odoo_tests.check_all_ran(tally, report, {name: folder})
+        inherited = [test for _module, file, test in report.passed if file == "test_contract"]
+        tally.check(inherited, f"{name} is held to the contract")
+    finally:
+        lab.instance.drop_database(database)

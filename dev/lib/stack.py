@@ -11,7 +11,7 @@ import os
 import shutil
 
 from . import model_server, modules, odoo_server, paths, postgres, processes, seed
-from .commands import wait_for
+from .processes import wait_for
 from .say import HaltError, halt, step
 
 PORT = 8069
@@ -37,7 +37,6 @@ if not model:
     )
 provider.model_ids.write({"default": False})
 model.default = True
-result = {"provider": provider.id, "model": model.id}
 """
 
 
@@ -58,8 +57,7 @@ class Stack:
         self.ledger = processes.Ledger(self.folder / "pids.json")
         self.cluster = postgres.Cluster(self.folder / "cluster", quick=False)
         self.instance = odoo_server.Instance(self.cluster, self.folder, test=False)
-        self.server = None
-        self.endpoint = None
+        self.server = self.endpoint = None
 
     @property
     def url(self):
@@ -85,14 +83,9 @@ class Stack:
         return stop(self.folder)
 
     def ensure_provider(self, name):
-        """Have a provider on the endpoint; return {"provider": id, "model": id}."""
-        endpoint = {
-            "LLM_API_BASE": self.endpoint["api_base"],
-            "LLM_API_KEY": self.endpoint["api_key"],
-            "LLM_MODEL": self.endpoint["model"],
-            "LLM_PROVIDER": name,
-        }
-        return self.instance.code(self.database, _PROVIDER, env=endpoint)
+        """Have a provider on the endpoint."""
+        values = {f"LLM_{key.upper()}": value for key, value in self.endpoint.items()}
+        self.instance.code(self.database, _PROVIDER, env={**values, "LLM_PROVIDER": name})
 
     def _start_postgres(self):
         running = self.ledger.process("postgres")
@@ -112,8 +105,8 @@ class Stack:
         self.endpoint = model_server.endpoint_from_environment()
         if self.endpoint:
             return
-        entry = self.ledger.load().get("model", {})
-        server = model_server.ModelServer(self.folder, port=entry.get("port"))
+        port = self.ledger.load().get("model", {}).get("port")
+        server = model_server.ModelServer(self.folder, port=port)
         if not self.ledger.process("model"):
             step("the model server …")
             server = model_server.ModelServer(self.folder).start()
@@ -152,15 +145,15 @@ class Stack:
         self.cluster.sql(f'ALTER DATABASE "{unfinished}" RENAME TO "{self.database}"')
 
     def _start_odoo(self, *, restart):
-        entry = self.ledger.load().get("odoo", {})
-        self.server = self.instance.server(
-            self.database, name="odoo", port=self._port(entry), cron_threads=2
-        )
-        self.server.process = self.ledger.process("odoo")
-        if self.server.process and not restart and wait_for(self.server.is_ready, 10):
+        def make(port=None):
+            return self.instance.server(self.database, name="odoo", port=port, cron_threads=2)
+
+        running = self.ledger.process("odoo")
+        self.server = make(self._port(self.ledger.load().get("odoo", {})))
+        self.server.process = running
+        if running and not restart and wait_for(self.server.is_ready, 10):
             return
-        if self.server.process:
-            self.server.stop()
+        self.server.stop()
         step("Odoo …")
         try:
             self.server.start()
@@ -168,7 +161,7 @@ class Stack:
             if os.environ.get("ODOO_PORT") or processes.port_is_free(self.server.port):
                 raise
             # Another program took the port between the look and the start.
-            self.server = self.instance.server(self.database, name="odoo", cron_threads=2).start()
+            self.server = make().start()
         self.ledger.add("odoo", self.server.process, port=self.server.port)
 
     def _port(self, entry):
@@ -176,11 +169,11 @@ class Stack:
         if self.ledger.process("odoo"):
             return entry.get("port")
         wanted = os.environ.get("ODOO_PORT")
-        if wanted:
-            if not wanted.isdigit() or not processes.port_is_free(int(wanted)):
-                halt(
-                    f"port {wanted} (ODOO_PORT) cannot be used, another program may have it: "
-                    "choose another one, or leave ODOO_PORT away to have a free one taken."
-                )
-            return int(wanted)
-        return PORT if processes.port_is_free(PORT) else processes.free_port()
+        if not wanted:
+            return PORT if processes.port_is_free(PORT) else processes.free_port()
+        if not wanted.isdigit() or not processes.port_is_free(int(wanted)):
+            halt(
+                f"port {wanted} (ODOO_PORT) cannot be used, another program may have it: "
+                "choose another one, or leave ODOO_PORT away to have a free one taken."
+            )
+        return int(wanted)

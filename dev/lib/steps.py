@@ -17,12 +17,10 @@ class Step:
     """Make one folder of the cache: build(folder) fills a temporary one, renamed when complete."""
 
     def __init__(self, name, title, pins, build, after=()):
-        self.name = name
-        self.title = title
+        self.name, self.title, self.build, self.after = name, title, build, after
         self.pins = paths.short_hash(*pins)
-        self.build = build
-        self.after = after
         self.failure = None
+        self.is_over = threading.Event()
 
     @property
     def folder(self):
@@ -34,6 +32,19 @@ class Step:
 
     def is_done(self):
         return self.folder.exists() and self.stamp.exists() and self.stamp.read_text() == self.pins
+
+    def run_after(self, others):
+        """Run when those that it needs are done, in a thread; not where anything has failed."""
+        try:
+            for name in self.after:
+                if name in others:
+                    others[name].is_over.wait()
+            if not any(other.failure for other in others.values()):
+                self.run()
+        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
+            self.failure = error
+        finally:
+            self.is_over.set()
 
     def run(self):
         begin = time.monotonic()
@@ -64,51 +75,21 @@ def locked():
         yield
 
 
-def check_disk():
-    free = shutil.disk_usage(paths.cache()).free
-    if free < FREE_BYTES:
-        halt(
-            f"only {free / 2**30:.1f} GB are free where {paths.cache()} lies and the set-up needs "
-            "3 GB: free some space, or set XDG_CACHE_HOME to a folder on a larger disk."
-        )
-
-
 def run_steps(steps):
     """Run what is not done yet; steps that do not wait for each other run at the same time."""
     with locked():
-        todo = [one for one in steps if not one.is_done()]
-        if not todo:
-            return
-        check_disk()
-        finished = {one.name: threading.Event() for one in todo}
-
-        def work(one):
-            try:
-                for name in one.after:
-                    if name in finished:
-                        finished[name].wait()
-                if not any(other.failure for other in todo):
-                    one.run()
-            except BaseException as error:  # noqa: BLE001 - raised again in the main thread
-                one.failure = error
-            finally:
-                finished[one.name].set()
-
-        threads = [threading.Thread(target=work, args=[one], daemon=True) for one in todo]
-        for thread in threads:
-            thread.start()
-        _wait(threads, todo, finished)
-        failures = [one.failure for one in todo if one.failure]
-        if failures:
-            raise failures[0]
-
-
-def _wait(threads, todo, finished):
-    """Say every 20 seconds what is still at work."""
-    while any(thread.is_alive() for thread in threads):
-        deadline = time.monotonic() + 20
-        for thread in threads:
-            thread.join(max(0, deadline - time.monotonic()))
-        waiting = [one.title for one in todo if not finished[one.name].is_set()]
-        if waiting:
-            step("still at work: " + ", ".join(waiting))
+        todo = {one.name: one for one in steps if not one.is_done()}
+        free = shutil.disk_usage(paths.cache()).free
+        if todo and free < FREE_BYTES:
+            halt(
+                f"only {free / 2**30:.1f} GB are free where {paths.cache()} lies and the set-up "
+                "needs 3 GB: free some space, or set XDG_CACHE_HOME to a folder on a larger disk."
+            )
+        for one in todo.values():
+            threading.Thread(target=one.run_after, args=[todo], daemon=True).start()
+        while waiting := [one for one in todo.values() if not one.is_over.is_set()]:
+            if not waiting[0].is_over.wait(20):
+                step("still at work: " + ", ".join(one.title for one in waiting))
+        for one in todo.values():
+            if one.failure:
+                raise one.failure

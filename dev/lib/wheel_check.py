@@ -20,36 +20,29 @@ result = {
 def run(lab, tally, *, everything=False):
     """Build and install the wheels, and run tests from there: some, or each that is written."""
     built = wheels.build(lab.folder / "wheels")
-    _check_contents(tally, built)
+    _check_contents(tally, built[paths.MODULE])
     built = {name: built[name] for name in modules.installable(lab.instance)}
-    site = lab.folder / "site"
+    site, folder = lab.folder / "site", lab.folder / "wheel"
     wheels.install(built.values(), site)
-    place = _place(lab, site)
-    place.instance.create_database(DATABASE)
-    try:
-        _test(place, tally, built, everything)
-        _check_found(place, tally, built, site)
-    finally:
-        place.instance.drop_database(DATABASE)
-
-
-def _place(lab, site):
-    """Return a lab whose Odoo has no module of ours but those that are installed."""
-    folder = lab.folder / "wheel"
+    # An Odoo that has no module of ours but those that are installed.
     instance = odoo_server.Instance(lab.cluster, folder, site=site)
     files = lab.instance.data_dir / "filestore" / "tpl"
     if files.is_dir():
         shutil.copytree(files, instance.data_dir / "filestore" / "tpl")
-    return SimpleNamespace(instance=instance, folder=folder)
+    instance.create_database(DATABASE)
+    try:
+        place = SimpleNamespace(instance=instance, folder=folder)
+        _test(place, tally, built, everything)
+        _check_found(instance, tally, built, site)
+    finally:
+        instance.drop_database(DATABASE)
 
 
-def _check_contents(tally, built):
-    wheel = built[paths.MODULE]
+def _check_contents(tally, wheel):
     prefix = f"odoo/addons/{paths.MODULE}/"
     inside = {name.removeprefix(prefix) for name in wheels.contents(wheel) if name[:5] == "odoo/"}
-    expected = {
-        name for name in linters.tracked() if not name.startswith((*wheels.left_out(), "."))
-    }
+    left_out = (*wheels.left_out(), ".")
+    expected = {name for name in linters.tracked() if not name.startswith(left_out)}
     tally.check(inside == expected, f"{wheel.name} has the files of the addon",
                 f"different: {sorted(inside ^ expected)}")  # fmt: skip
     version = wheels.manifest(paths.ROOT)["version"]
@@ -68,9 +61,8 @@ def _test(place, tally, built, everything):
     tally.check(cases >= {*SOME}, "the tests ran from the wheel", f"ran: {sorted(cases)}")
 
 
-def _check_found(place, tally, built, site):
-    source = f"NAMES = {sorted(built)!r}\n{_FOUND}"
-    found = place.instance.code(DATABASE, source)
+def _check_found(instance, tally, built, site):
+    found = instance.code(DATABASE, f"NAMES = {sorted(built)!r}\n{_FOUND}")
     for name, path in found["paths"].items():
         expected = str(site / "odoo" / "addons" / name)
         tally.check(path == expected, f"Odoo finds {name} where pip put it", path)

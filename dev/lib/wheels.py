@@ -36,11 +36,6 @@ exclude = [".*", "__pycache__", "/pyproject.toml"]
 """
 
 
-def distribution(name):
-    """Return what the package of a module is called."""
-    return f"odoo-addon-{name}"
-
-
 def manifest(folder):
     return ast.literal_eval((folder / "__manifest__.py").read_text(encoding="utf-8"))
 
@@ -66,29 +61,28 @@ def build(target):
     target.mkdir(parents=True, exist_ok=True)
     found = {}
     for name, source in modules.folders().items():
-        for old in target.glob(f"{_stem(name)}-*.whl"):
+        stem = f"odoo_addon_{name}-*.whl"
+        for old in target.glob(stem):
             old.unlink()
-        if (source / "pyproject.toml").exists():
-            _build(name, source, target)
-        else:
-            with tempfile.TemporaryDirectory() as place:
-                copy = Path(place) / name
-                ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
-                shutil.copytree(source, copy, ignore=ignored)
-                (copy / "pyproject.toml").write_text(_pyproject(name, source), encoding="utf-8")
-                _build(name, copy, target)
-        [found[name]] = target.glob(f"{_stem(name)}-*.whl")
+        with tempfile.TemporaryDirectory() as place:
+            if not (source / "pyproject.toml").exists():
+                source = shutil.copytree(
+                    source, Path(place) / name, ignore=shutil.ignore_patterns("__pycache__")
+                )
+                (source / "pyproject.toml").write_text(pyproject(name, source), encoding="utf-8")
+            _run(
+                *(f"building the wheel of {name}", paths.venv_python("wheel"), "-m", "hatchling"),
+                *("build", "-t", "wheel", "-d", target),
+                cwd=source,
+            )
+        [found[name]] = target.glob(stem)
     return found
 
 
-def _stem(name):
-    return distribution(name).replace("-", "_")
-
-
-def _pyproject(name, source):
+def pyproject(name, source):
     values = manifest(source)
     told = {
-        "distribution": distribution(name),
+        "distribution": f"odoo-addon-{name}",
         "version": values["version"],
         "summary": values.get("summary") or values["name"],
         "dependencies": requirements(values),
@@ -98,30 +92,17 @@ def _pyproject(name, source):
     return _PYPROJECT.format(**{key: json.dumps(value) for key, value in told.items()})
 
 
-def _build(name, source, target):
-    commands.run(
-        [
-            *(paths.venv_python("wheel"), "-m", "hatchling", "build"),
-            *("-t", "wheel", "-d", target),
-        ],
-        f"building the wheel of {name}",
-        name="wheel",
-        cwd=source,
-        env={"PYTHONDONTWRITEBYTECODE": "1"},
-    )
-
-
 def install(wheels, folder):
     """Have pip install wheels into a folder of their own: from no registry, and nothing else."""
-    commands.run(
-        [
-            *(sys.executable, "-m", "pip", "install", "--disable-pip-version-check"),
-            *("--no-input", "--no-deps", "--no-index", "--no-compile", "--target", folder),
-            *wheels,
-        ],
-        "installing the wheels",
-        name="wheel",
+    _run(
+        *("installing the wheels", sys.executable, "-m", "pip", "install"),
+        *("--disable-pip-version-check", "--no-input", "--no-deps", "--no-index", "--no-compile"),
+        *("--target", folder, *wheels),
     )
+
+
+def _run(what, *command, cwd=None):
+    commands.run(command, what, name="wheel", cwd=cwd, env={"PYTHONDONTWRITEBYTECODE": "1"})
 
 
 def contents(wheel):

@@ -20,7 +20,7 @@ class TestPackaging(unittest.TestCase):
         for name, folder in modules.folders().items():
             if folder != paths.ROOT:
                 with self.subTest(name):
-                    project = tomllib.loads(wheels._pyproject(name, folder))["project"]
+                    project = tomllib.loads(wheels.pyproject(name, folder))["project"]
                     version = wheels.manifest(folder)["version"]
                     self.assertEqual(project["name"], f"odoo-addon-{name}")
                     self.assertEqual(project["version"], version)
