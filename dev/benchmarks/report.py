@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import statistics
 import traceback
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from lib.say import say
 
 RESULTS = Path(__file__).resolve().parent / "results.json"
+_LINE = "{:<{width}}  {:>10}  {:>10}  {:>8}  {:<22}  {}"
 
 
 @dataclass(frozen=True)
@@ -85,19 +87,18 @@ def measure_all(families, measure, keep_rows):
 
 def show(rows):
     """Print the table."""
-    cells = [("", "ours", "peer", "ratio", "bar", "")]
+    width = max((len(one.name) for one in rows), default=0)
+    say("\n" + _LINE.format("", "ours", "peer", "ratio", "bar", "", width=width).rstrip())
     for one in rows:
-        peer = "-" if one.peer is None else f"{one.peer:,.2f}"
-        ratio = "-" if one.ratio is None else f"{one.ratio:,.1f} x"
-        verdict = "ok" if one.ok else "NOT OK"
-        cells.append((one.name, f"{one.ours:,.2f}", peer, ratio, one.bar, verdict))
-    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    say()
-    for line in cells:
-        first, *rest = line
-        aligned = [cell.rjust(width) for cell, width in zip(rest[:3], widths[1:4], strict=True)]
-        bar = rest[3].ljust(widths[4])
-        say("  ".join((first.ljust(widths[0]), *aligned, bar, rest[4])).rstrip())
+        say(_LINE.format(
+            one.name,
+            f"{one.ours:,.2f}",
+            "-" if one.peer is None else f"{one.peer:,.2f}",
+            "-" if one.ratio is None else f"{one.ratio:,.1f} x",
+            one.bar,
+            "ok" if one.ok else "NOT OK",
+            width=width,
+        ))  # fmt: skip
 
 
 def save(rows, path=RESULTS):
@@ -107,20 +108,12 @@ def save(rows, path=RESULTS):
 
 def machine(*versions):
     """Return what the figures depend on, in a line or two."""
-    cpu = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-            if line.startswith("model name")
-        ),
-        platform.machine(),
-    )
+    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    parts = (
-        f"{os.cpu_count()} x {cpu}",
+    return ", ".join((
+        f"{os.cpu_count()} x {cpu[1] if cpu else platform.machine()}",
         f"{memory:.0f} GB",
         f"Linux {platform.release()}",
         f"Python {platform.python_version()}",
         *versions,
-    )
-    return ", ".join(parts)
+    ))  # fmt: skip

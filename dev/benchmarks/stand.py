@@ -20,12 +20,14 @@ REST = 1.0
 class Side:
     """One of the two: a database, the server on it, and what its jobs look like."""
 
-    def __init__(self, stand, name, instance, table, live, failed, **server_options):
+    def __init__(self, stand, name, instance, table, live, failed, channels=None):
         self.stand = stand
         self.name = name
         self.table = table
         self.live, self.failed = live, failed  # states
-        self.server = instance.server(name, name=name, **server_options)
+        # What has queue_job's runner in it is started with the channels of that.
+        runner = {"args": [peer.LOAD], "env": {"ODOO_QUEUE_JOB_CHANNELS": channels}}
+        self.server = instance.server(name, name=name, **(runner if channels else {}))
 
     def call(self, method, *args):
         """Call a method of the model `bench` in the server."""
@@ -79,11 +81,6 @@ def resident(server):
     return int(line.split()[1]) / 1024
 
 
-def _job_runner(channels):
-    """Return what a server is started with to have queue_job's runner, with these channels."""
-    return {"args": [peer.LOAD], "env": {"ODOO_QUEUE_JOB_CHANNELS": channels}}
-
-
 class Stand:
     """Everything that rows measure on. Databases and servers are made when first asked for."""
 
@@ -94,25 +91,19 @@ class Stand:
         place.restart_postgres()
         self._sides = {}
 
-    @property
-    def ours(self):
-        return self._side("ours", self._make_ours)
+    ours = property(lambda self: self._side("ours"))
+    peer = property(lambda self: self._side("peer"))
+    bridge = property(lambda self: self._side("bridge"))
 
-    @property
-    def peer(self):
-        return self._side("peer", self._make_peer)
+    def interleave(self, number):
+        """Return both sides, as (name, side), each being the first in every other round."""
+        sides = [("ours", self.ours), ("peer", self.peer)]
+        return sides[::-1] if number % 2 else sides
 
-    @property
-    def bridge(self):
-        return self._side("bridge", self._make_bridge)
-
-    def sides(self):
-        return {"ours": self.ours, "peer": self.peer}
-
-    def _side(self, name, make):
+    def _side(self, name):
         if name not in self._sides:
-            side = self._sides[name] = make()
-            side.start()
+            self._sides[name] = getattr(self, f"_make_{name}")()
+            self._sides[name].start()
         return self._sides[name]
 
     def _make_ours(self):
@@ -125,19 +116,11 @@ class Stand:
         instance = peer.beside(self.lab, self.lab.folder / "bridge", extra_addons=[ADDONS])
         instance.create_database("bridge", [*peer.bridges()], template="lanes")
         # Our limits hold there: queue_job gives each provider as much as all lanes have.
-        channels = f"root:{sum(LANES.values())}"
-        return self._our_side("bridge", instance, **_job_runner(channels))
+        return self._our_side("bridge", instance, channels=f"root:{sum(LANES.values())}")
 
-    def _our_side(self, name, instance, **server_options):
-        return Side(
-            self,
-            name,
-            instance,
-            table="llm_generation_job",
-            live=("queued", "running"),
-            failed=("failed", "cancelled"),
-            **server_options,
-        )
+    def _our_side(self, name, instance, **options):
+        live, failed = ("queued", "running"), ("failed", "cancelled")
+        return Side(self, name, instance, "llm_generation_job", live, failed, **options)
 
     def _make_peer(self):
         step("preparing the peer …")
@@ -145,15 +128,9 @@ class Stand:
         instance.create_database("peer", [peer.MODULE, "bench_queue_job"])
         channels = [f"root:{sum(LANES.values())}"]
         channels += [f"root.{lane}:{limit}" for lane, limit in LANES.items()]
-        return Side(
-            self,
-            "peer",
-            instance,
-            table="queue_job",
-            live=("wait_dependencies", "pending", "enqueued", "started"),
-            failed=("failed", "cancelled"),
-            **_job_runner(",".join(channels)),
-        )
+        live = ("wait_dependencies", "pending", "enqueued", "started")
+        failed = ("failed", "cancelled")
+        return Side(self, "peer", instance, "queue_job", live, failed, channels=",".join(channels))
 
     def database(self, name):
         """Make a database: `plain` has what we stand on, any other has us and the lanes."""
@@ -163,15 +140,14 @@ class Stand:
         step(f"preparing the database {name} …")
         if name == "plain":
             instance.create_database(name, BASIS)
-            return
-        if name == "lanes":
+        elif name == "lanes":
             self.database("plain")
             instance.create_database(name, ["llm_generate_job", "bench_llm"], template="plain")
             prepare = [f"env['bench']._prepare({lane!r}, {n})" for lane, n in LANES.items()]
             instance.code(name, "\n".join(prepare))
-            return
-        self.database("lanes")
-        instance.create_database(name, template="lanes")
+        else:
+            self.database("lanes")
+            instance.create_database(name, template="lanes")
 
     @contextmanager
     def connect(self, database):

@@ -3,11 +3,11 @@
 import json
 import os
 import shutil
-import signal
 import urllib.request
 from pathlib import Path
 
-from . import commands, odoo_source, paths, postgres, processes
+from . import odoo_source, paths, postgres, processes
+from .processes import wait_for
 from .say import halt
 
 _CODE = """\
@@ -21,7 +21,7 @@ with open({answer!r}, "w") as _file:
 
 
 def python_environment(odoo):
-    """Return the environment in which the Python of Odoo finds it, and our scripts."""
+    """Return the environment in which the Python of Odoo finds it, and our tools."""
     env = {key: value for key, value in os.environ.items() if not key.startswith("ODOO_")}
     return {
         **env,
@@ -85,44 +85,47 @@ class Instance:
         with Path(log).open("ab") as file:
             return processes.run(self.command(*arguments), file, env=self.environment)
 
-    def create_database(self, name, modules=(), *, template="tpl", demo=False, log=None):
+    def create_database(self, name, modules=(), *, template="tpl", log=None):
         """Make a database from a template and install modules into it."""
         self.cluster.create_database(name, template)
         files = self.data_dir / "filestore"
         if (files / template).is_dir():
             shutil.copytree(files / template, files / name, dirs_exist_ok=True)
         if modules:
-            self.install(name, modules, demo=demo, log=log)
+            self.install(name, modules, log=log)
 
     def drop_database(self, name):
         self.cluster.drop_database(name)
         shutil.rmtree(self.data_dir / "filestore" / name, ignore_errors=True)
 
-    def install(self, database, modules, *, update=(), demo=False, log=None):
-        """Install modules, and upgrade those of `update`."""
+    def install(self, database, modules, *, update=(), log=None):
+        """Install modules, and upgrade those of `update`.
+
+        :raise RuntimeError: if that fails; it names the log
+        """
         log = log or self.folder / f"{database}.install.log"
         status = self.run(
             *("-d", database, "-i", ",".join(modules), "--stop-after-init", "--no-http"),
             *(["-u", ",".join(update)] if update else []),
-            *(["--with-demo"] if demo else []),
             log=log,
         )
         if status:
             raise RuntimeError(f"Odoo could not install {', '.join(modules)}: see {log}")
 
     def code(self, database, source, *, log=None, env=None):
-        """Run Python with `env` in Odoo, commit, and return its `result` (as JSON has it)."""
+        """Run Python with `env` in Odoo, commit, and return its `result` (as JSON has it).
+
+        :raise RuntimeError: if that fails; it names the log
+        """
         log = log or self.folder / f"{database}.code.log"
         stem = self.folder / f"code-{os.getpid()}-{paths.short_hash(source, os.urandom(8))}"
         program, start, answer = (stem.with_suffix(f".{kind}") for kind in ("py", "in", "json"))
         program.write_text(source)
         start.write_text(_CODE.format(source=str(program), answer=str(answer)))
+        command = ("shell", "-c", self.conf, "-d", database, "--no-http")
         with Path(log).open("ab") as file, start.open("rb") as stdin:
             status = processes.run(
-                self.command(
-                    *("shell", "-c", self.conf, "-d", database),
-                    *("--no-http", "--shell-interface=python"),
-                ),
+                self.command(*command, "--shell-interface=python"),
                 file,
                 env={**self.environment, **(env or {})},
                 stdin=stdin,
@@ -150,6 +153,7 @@ class Server:
         self.database = database
         self.port = port or processes.free_port()
         self.gevent_port = processes.free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
         self.log = instance.folder / f"{name}.log"
         self.process = None
         self.env = env or {}
@@ -160,22 +164,15 @@ class Server:
             *args,
         ]
 
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.port}"
-
     def start(self, *, wait=True):
-        self.process = processes.start(
-            self.instance.command(*self.arguments),
-            self.log,
-            env={**self.instance.environment, **self.env},
-        )
+        env = {**self.instance.environment, **self.env}
+        self.process = processes.start(self.instance.command(*self.arguments), self.log, env=env)
         if wait:
             self.wait_ready()
         return self
 
     def wait_ready(self, seconds=90):
-        commands.wait_for(lambda: self.is_ready() or not self.process.is_alive(), seconds)
+        wait_for(lambda: self.is_ready() or not self.process.is_alive(), seconds)
         if not self.is_ready():
             halt(f"Odoo did not start: see {self.log}.")
 
@@ -192,7 +189,7 @@ class Server:
     def stop(self, seconds=30):
         """Stop it as an administrator would, and wait for what it finishes."""
         if self.process:
-            self.process.stop(signal.SIGTERM, seconds)
+            self.process.stop(seconds=seconds)
 
     def kill(self):
         """End it and its workers at once, as the kernel does when memory is short."""
@@ -210,16 +207,10 @@ class Server:
         )
 
     def _rpc(self, service, method, *args):
-        body = {
-            "jsonrpc": "2.0",
-            "method": "call",
-            "params": {"service": service, "method": method, "args": args},
-        }
-        request = urllib.request.Request(
-            f"{self.url}/jsonrpc",
-            json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
-        )
+        params = {"service": service, "method": method, "args": args}
+        body = json.dumps({"jsonrpc": "2.0", "method": "call", "params": params}).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.url}/jsonrpc", body, headers)
         with urllib.request.urlopen(request, timeout=120) as answer:
             reply = json.load(answer)
         if "error" in reply:

@@ -18,46 +18,33 @@ GOOD = [
 ]
 
 
-class Cluster:
-    """Answers as psql does: a line a row, columns apart by |."""
-
-    def __init__(self, rows):
-        self.rows = rows
-
-    def databases(self):
-        return ["postgres", "faults"]
-
-    def sql(self, statement, _database):
-        if "pg_class" in statement:
-            return "llm_provider\nmail_message"
-        return "\n".join("|".join(map(str, row)) for row in self.rows)
-
-
 class TestMarks(unittest.TestCase):
     def setUp(self):
         super().setUp()
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
+        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
         self.enterContext(contextlib.redirect_stdout(io.StringIO()))
         self.enterContext(patch.object(marks.fault_scripts, "scripts", lambda: ["one"]))
 
     def failures(self, rows=GOOD, log="All is well.", **kwargs):
         """Return what a check finds of a database's rows and a log."""
+
+        def sql(statement, _database):  # as psql answers: a line a row, columns apart by |
+            found = "\n".join("|".join(map(str, row)) for row in rows)
+            return "llm_provider\nmail_message" if "pg_class" in statement else found
+
         (self.folder / "server.log").write_text(log)
         (self.folder / "marks.log").unlink(missing_ok=True)
-        marks.note(SimpleNamespace(folder=self.folder, cluster=Cluster(rows)))
+        cluster = SimpleNamespace(databases=lambda: ["postgres", "faults"], sql=sql)
+        marks.note(SimpleNamespace(folder=self.folder, cluster=cluster))
         tally = Tally()
         marks.check(tally, [self.folder], **kwargs)
-        return tally.failures
-
-    def test_marks_where_they_belong_are_no_leak(self):
-        self.assertEqual(self.failures(), [])
+        return len(tally.failures)
 
     def test_a_mark_in_a_log_is_a_leak(self):
+        self.assertEqual(self.failures(), 0)
         for mark in ("Bearer canary-key-fault", "{'prompt': 'job 1 canary-prompt-fault'}"):
             with self.subTest(mark):
-                self.assertEqual(len(self.failures(log=f"one\nINFO {mark}\ntwo")), 1)
+                self.assertEqual(self.failures(log=f"one\nINFO {mark}\ntwo"), 1)
 
     def test_a_row_that_breaks_a_constraint_is_told_by_postgresql(self):
         line = f"{marks.BROKEN_ROW} (7, draft, {{prompt: canary-prompt-test}})"
@@ -74,10 +61,8 @@ class TestMarks(unittest.TestCase):
             ("prompt", "bus_bus.message", 2),
         ):
             with self.subTest(row):
-                self.assertEqual(len(self.failures([*GOOD, row])), 1)
+                self.assertEqual(self.failures([*GOOD, row]), 1)
 
-    def test_without_marks_nothing_is_proven(self):
-        self.assertEqual(len(self.failures(GOOD[1:])), 1)
-
-    def test_what_was_not_searched_is_missed(self):
-        self.assertEqual(len(self.failures(since=time.time() + 60)), 2)
+    def test_what_was_not_searched_or_has_no_marks_proves_nothing(self):
+        self.assertEqual(self.failures(GOOD[1:]), 1)
+        self.assertEqual(self.failures(since=time.time() + 60), 2)

@@ -2,8 +2,6 @@
 
 from report import row
 
-from .order import interleave
-
 NAMES = ("blocking",)
 SECONDS = 0.5
 #: (lane, jobs, seconds allowed): with no loss it is jobs / limit x 0.5 s.
@@ -14,7 +12,7 @@ SLOTS = {"ten": 10, "fifty": 50}
 def measure(stand, number):
     return {
         name: {lane: side.drain(lane, jobs, SECONDS)[1] for lane, jobs, _limit in RUNS}
-        for name, side in interleave(stand, number)
+        for name, side in stand.interleave(number)
     }
 
 

@@ -9,8 +9,6 @@ from pathlib import Path
 
 from report import row
 
-from .order import interleave
-
 NAMES = ("costs",)
 ROUNDS = 1
 LANE, JOBS, SECONDS = "fifty", 1000, 0.05
@@ -22,7 +20,7 @@ _COUNTERS = """
 
 
 def measure(stand, number):
-    return {name: _costs(stand, side) for name, side in interleave(stand, number)}
+    return {name: _costs(stand, side) for name, side in stand.interleave(number)}
 
 
 def _costs(stand, side):

@@ -2,8 +2,6 @@
 
 from report import quantile, row
 
-from .order import interleave
-
 NAMES = ("dispatch",)
 JOBS = 100
 LANE = "ten"
@@ -11,7 +9,7 @@ LANE = "ten"
 
 def measure(stand, number):
     figures = {}
-    for name, side in interleave(stand, number):
+    for name, side in stand.interleave(number):
         side.restart()
         (cold,) = side.call("dispatch", LANE, 1)
         side.call("dispatch", LANE, 10)

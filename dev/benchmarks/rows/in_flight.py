@@ -6,8 +6,6 @@ from stand import resident
 
 from report import row
 
-from .order import interleave
-
 NAMES = ("memory", "activity")
 CALLS, SECONDS = 50, 5.0
 LANE = "fifty"
@@ -21,7 +19,7 @@ IDLE = """
 
 def measure(stand, number):
     figures = {"plain": _weigh_plain(stand)}
-    for name, side in interleave(stand, number):
+    for name, side in stand.interleave(number):
         side.restart()
         side.drain(LANE, 1)
         time.sleep(1.0)

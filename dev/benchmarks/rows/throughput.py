@@ -2,8 +2,6 @@
 
 from report import row
 
-from .order import interleave
-
 NAMES = ("enqueue", "noop")
 JOBS = 1000
 LANE = "fifty"
@@ -11,7 +9,7 @@ LANE = "fifty"
 
 def measure(stand, number):
     figures = {}
-    for name, side in interleave(stand, number):
+    for name, side in stand.interleave(number):
         enqueue, drain = side.drain(LANE, JOBS)
         figures[name] = {"enqueue": JOBS / enqueue, "noop": JOBS / drain}
     return figures
