@@ -6,7 +6,7 @@ import context  # noqa: F401
 from lib import modules, paths, wheels
 
 PROJECT = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-CHANGELOG = (paths.ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+CHANGELOG = (paths.ROOT / "docs" / "CHANGELOG.md").read_text(encoding="utf-8")
 VERSION = wheels.manifest(paths.ROOT)["version"]
 
 

@@ -9,11 +9,11 @@ from lib import environments, fault_scripts, inventory, modules, paths
 
 MAKEFILE = (paths.ROOT / "Makefile").read_text(encoding="utf-8")
 README, CONTRIBUTING, SECURITY = (
-    (paths.ROOT / f"{name}.md").read_text(encoding="utf-8")
-    for name in ("README", "CONTRIBUTING", "SECURITY")
+    (paths.ROOT / name).read_text(encoding="utf-8")
+    for name in ("README.md", "docs/CONTRIBUTING.md", "docs/SECURITY.md")
 )
 PAGES = [
-    *(paths.ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")),
+    paths.ROOT / "README.md",
     *sorted((paths.ROOT / "docs").glob("*.md")),
     *sorted(paths.DEV.glob("**/README.md")),
 ]
@@ -48,6 +48,8 @@ class TestPages(unittest.TestCase):
     def test_the_commands_are_there(self):
         targets = set(re.findall(r"^(\w+):", MAKEFILE, re.MULTILINE))
         for page in PAGES:
+            if page.name == "CHANGELOG.md":  # has those of older versions, too
+                continue
             text = page.read_text(encoding="utf-8")
             named = set(re.findall(r"(?:`|^)make (\w+)", text, re.MULTILINE))
             self.assertEqual(named - targets, set(), page.name)
