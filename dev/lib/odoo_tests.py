@@ -25,9 +25,24 @@ def run(lab, tally, database, names, *, tags=None, update=(), install=(), addons
     record(tally, report)
     ended_well = not status or report.failed or report.problems
     tally.check(ended_well, f"Odoo ended with status {status}", tail(log))
-    if tags and not report.started:
-        tally.fail(f"no test matches T={tags}")
+    for tag in not_matched(tags or "", report.started):
+        tally.fail(f"no test matches T={tag}")
     return report
+
+
+def not_matched(tags, started):
+    """Return those of some tags, /module:Class.method or less of it, that no started test has.
+
+    >>> not_matched("/llm:TestA,/llm:TestA.test_b,/llm_tool", {("llm", "test_a", "TestA.test_c")})
+    ['/llm:TestA.test_b', '/llm_tool']
+    """
+    names = {
+        f"/{module}{part}"
+        for module, _file, test in started
+        for part in ("", f":{test.partition('.')[0]}", f":{test}")
+    }
+    asked = [tag for tag in tags.split(",") if tag.startswith("/") and tag.count("/") == 1]
+    return [tag for tag in asked if tag not in names]
 
 
 def record(tally, report):

@@ -2,11 +2,11 @@ import doctest
 import unittest
 
 import context  # noqa: F401
-from lib import house, house_rules, odoo_lint, peer_tests, weaknesses
+from lib import house, house_rules, odoo_lint, odoo_tests, peer_tests, weaknesses
 
 
 def load_tests(_loader, tests, _pattern):
-    for module in (house, peer_tests, weaknesses):
+    for module in (house, odoo_tests, peer_tests, weaknesses):
         tests.addTests(doctest.DocTestSuite(module))
     return tests
 
