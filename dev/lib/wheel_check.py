@@ -41,8 +41,8 @@ def run(lab, tally, *, everything=False):
 def _check_contents(tally, wheel):
     prefix = f"odoo/addons/{paths.MODULE}/"
     inside = {name.removeprefix(prefix) for name in wheels.contents(wheel) if name[:5] == "odoo/"}
-    left_out = (*wheels.left_out(), ".")
-    expected = {name for name in linters.tracked() if not name.startswith(left_out)}
+    files = (name for name in linters.tracked() if not name.startswith("."))
+    expected = {name for name in files if name.partition("/")[0] not in wheels.left_out()}
     tally.check(inside == expected, f"{wheel.name} has the files of the addon",
                 f"different: {sorted(inside ^ expected)}")  # fmt: skip
     version = wheels.manifest(paths.ROOT)["version"]

@@ -50,7 +50,7 @@ def requirements(values):
 
 
 def left_out():
-    """Return what of the repository is in no wheel of the addon, as its paths begin."""
+    """Return the entries of the root that are in no wheel of the addon, besides hidden ones."""
     project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     names = project["tool"]["hatch"]["build"]["targets"]["wheel"]["exclude"]
     return [name.removeprefix("/") for name in names if name.startswith("/")]
