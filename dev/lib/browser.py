@@ -40,11 +40,11 @@ class Browser:
         """Open a page of Odoo and wait until it is drawn; return what it complained about."""
         self.errors.clear()
         self.page.goto("about:blank")
-        self.page.goto(url)
         try:
-            self.page.wait_for_function(_SETTLED, timeout=30_000)
+            self.page.goto(url, wait_until="commit", timeout=60_000)
+            self.page.wait_for_function(_SETTLED, timeout=60_000)
         except self.timeout:
-            self.errors.append("the page was not drawn within 30 seconds")
+            self.errors.append("the page was not drawn within a minute")
         self.page.wait_for_timeout(1500)  # pictures and charts come in with a movement
         return list(self.errors)
 
