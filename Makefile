@@ -1,9 +1,9 @@
 # Everything is kept in ${XDG_CACHE_HOME:-~/.cache}/llm_generate_job, nothing in the repository.
 PYTHON ?= python3
 SCRIPT = PYTHONPYCACHEPREFIX="$${XDG_CACHE_HOME:-$$HOME/.cache}/llm_generate_job/pycache" \
-	exec $(PYTHON) scripts
+	exec $(PYTHON) dev
 
-.PHONY: help setup demo serve stop test mutate lint bench load costs scale provider wheel screenshots translate clean
+.PHONY: help setup demo serve stop test mutate lint bench load provider wheel screenshots translate clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
@@ -34,12 +34,6 @@ bench: ## measure
 
 load: ## run 10,000 jobs on three servers, one of which leaves in the middle (VIA=queue_job: there)
 	@$(SCRIPT)/bench.py load
-
-costs: ## measure what a job costs PostgreSQL and Odoo, in five minutes
-	@$(SCRIPT)/bench.py costs
-
-scale: ## simulate a day of ten million jobs at those costs, and write its figures into docs/scale.md
-	@$(SCRIPT)/bench.py scale
 
 provider: ## write the addon of a new provider: NAME=acme (INTO=folder: there, not in addons/)
 	@NAME="$(NAME)" INTO="$(INTO)" $(SCRIPT)/provider.py

@@ -1,12 +1,12 @@
 {
     "name": "LLM Generate Job",
-    "version": "19.0.1.0.0",
+    "version": "19.0.1.1.0",
     "category": "Productivity/LLM",
     "summary": "Queue, limit, retry and watch every LLM generation",
     "author": "llm_generate_job contributors",
     "license": "LGPL-3",
     "depends": ["llm_thread", "llm_tool"],
-    "external_dependencies": {"python": ["jsonschema", "requests"]},
+    "external_dependencies": {"python": ["google-re2", "jsonschema", "requests"]},
     "data": [
         "security/ir.model.access.csv",
         "security/llm_generation_security.xml",
@@ -15,8 +15,6 @@
         "views/llm_generation_job_views.xml",
         "views/llm_generation_job_form_views.xml",
         "views/llm_generation_job_search_views.xml",
-        "views/llm_generation_group_views.xml",
-        "views/ir_actions_server_views.xml",
         "views/llm_generation_queue_views.xml",
         "views/llm_generation_queue_form_views.xml",
         "views/llm_generation_dashboard_views.xml",
@@ -37,6 +35,5 @@
         ],
     },
     "post_init_hook": "post_init_hook",
-    "post_load": "post_load",
     "application": True,
 }

@@ -47,6 +47,9 @@ ERROR_TYPES = [
     ("internal", "Unexpected error"),
 ]
 
+#: Errors after which the provider may have done the work all the same.
+UNKNOWN_OUTCOMES = ("unknown_outcome", "timeout", "worker_died")
+
 #: How an attempt ended; `running` while it has not.
 OUTCOMES = [
     ("running", "Running"),
@@ -57,6 +60,8 @@ OUTCOMES = [
 ]
 
 DEFAULT_PRIORITY = 10
+#: Retries of a job at most: each may be paid for.
+MAX_RETRIES = 100
 DEFAULT_MAX_RETRIES = 3
 DEFAULT_MAX_CONCURRENT = 5
 DEFAULT_RETRY_DELAY_MINUTES = 5.0
@@ -90,3 +95,5 @@ JOB_CHANNEL = "llm_generate_job_event"
 BUS_JOB_UPDATE = "llm.generation.job/update"
 #: Notification on the bus to the managers: something happened in these queues.
 BUS_QUEUE_UPDATE = "llm.generation.queue/update"
+#: The part of a company's channel that only its LLM managers hear.
+BUS_QUEUE_CHANNEL = "llm_generation_queue"

@@ -1,13 +1,3 @@
-import logging
-
-from .runner.statement_log import StatementFilter
-
-
-def post_load():
-    """Keep texts out of what this process logs of statements, whichever database they are on."""
-    logging.getLogger("odoo.sql_db").addFilter(StatementFilter())
-
-
 def post_init_hook(env):
     """Give each provider that is already there its queue."""
     # Here, and not by `_get_or_create_queue()`: other connections do not see the table yet.

@@ -14,8 +14,10 @@ from odoo.tools import config, json_default
 
 from ..const import JOB_CHANNEL
 from ..exceptions import GenerationError
+from ..runner import streams
 from ..runner.http_errors import classify, scrub, traceback_of
 from ..runner.hub import listen
+from ..runner.lazy_cursor import LazyCursor
 
 _logger = logging.getLogger(__name__)
 
@@ -44,9 +46,14 @@ class EventStream:
         if self.seconds:
             timer.start()
         try:
-            with Registry(self.dbname).cursor() as cr:
+            # It holds no connection while the provider, or the job, is waited for.
+            with (
+                LazyCursor(Registry(self.dbname)) as cr,
+                streams.of_user(self.dbname, self.uid) as is_free,
+            ):
                 context = {**self.context, "llm_on_response": self._keep}
-                yield from self._run(api.Environment(cr, self.uid, context))
+                env = api.Environment(cr, self.uid, context)
+                yield from self._run(env) if is_free else [self._refuse(env)]
         finally:
             timer.cancel()
 
@@ -86,9 +93,19 @@ class EventStream:
     def _ask(self, env):
         """Yield the events of `generate_response()` until a job is known that gives the answer."""
         thread = env["llm.thread"].browse(self.thread_id)
-        events = thread.generate_response(self.message, use_queue=self.use_queue)
-        with contextlib.closing(events):
-            for event in events:
+        use_queue = self.use_queue
+        if use_queue is None:
+            use_queue = thread._should_queue_generation()
+        with contextlib.ExitStack() as stack:
+            if not use_queue and not stack.enter_context(streams.direct()):
+                raise UserError(
+                    env._(
+                        "The server gives as many answers at once as it can. Try again in a"
+                        " moment, or ask through the queue."
+                    )
+                )
+            events = thread.generate_response(self.message, use_queue=use_queue)
+            for event in stack.enter_context(contextlib.closing(events)):
                 yield event
                 self.job_id = event.get("job_id")
                 if self.job_id:
@@ -123,6 +140,14 @@ class EventStream:
                 self.seconds,
             ),
         }
+
+    def _refuse(self, env):
+        text = env._(
+            "You read %s answers at once already, and more is not possible. Wait for the end of"
+            " one, or close it, and try again.",
+            streams.USER_STREAMS,
+        )
+        return self._encode({"type": "error", "error": text})
 
     def _fail(self, env, text=None):
         env.cr.rollback()

@@ -24,6 +24,4 @@ UPDATE llm_generation_job
    SET must_cancel = false
  WHERE must_cancel;
 
-DELETE FROM llm_generation_farewell;
-
 DELETE FROM llm_generation_runner;

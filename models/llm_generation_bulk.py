@@ -22,10 +22,15 @@ class LlmGenerationJob(models.Model):
         """Have the web client cancel these jobs, some at a time, and say what came of it."""
         return self._bulk_action("cancel")
 
-    def _bulk_action(self, what, value=None):
-        """Return the action that calls `apply_bulk()` for some jobs after the other."""
+    def _bulk_action(self, what, value=None, left=0):
+        """Return the action that calls `apply_bulk()` for some jobs after the other.
+
+        :param int left: how many more are meant that the caller may not see; they are told of
+        """
         self.check_access("read")
         params = {"what": what, "value": value, "ids": self._bulk_selection().ids}
+        if left:
+            params["left"] = left
         return {"type": "ir.actions.client", "tag": "llm_generation_bulk", "params": params}
 
     def _bulk_selection(self):
@@ -84,8 +89,8 @@ class LlmGenerationJob(models.Model):
             for job in able - able._filtered_identity_free():
                 reasons[job] = self.env._("a job with the same key waits or runs")
             able = self.filtered(lambda job: not reasons[job])
-            for job in able - self.env["llm.generation.reservation"]._affordable(able):
-                reasons[job] = self.env._("the budget of the day is used up")
+            for job in able - able._may_retry():
+                reasons[job] = self._retry_refusal()
         return reasons
 
     def _bulk_reason(self, what):
@@ -102,4 +107,5 @@ class LlmGenerationJob(models.Model):
         return ""
 
     def _may_prioritise(self):
-        return self.state == "draft" or self.env.user.has_group("llm.group_llm_manager")
+        is_own_draft = self.state == "draft" and self.user_id == self.env.user
+        return is_own_draft or self._is_manager()

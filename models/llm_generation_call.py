@@ -19,8 +19,9 @@ from ..runner.watch import Watch
 
 _logger = logging.getLogger(__name__)
 
-PAUSED = "The queue was paused before the provider was called."
 NO_ID = "The provider accepted the job without an id."
+#: Tokens after which it is noted how many there were, as nobody tells if the process is killed.
+NOTED_TOKENS = 500
 #: Seconds until a job is tried again whose thread is busy with an answer that no job writes;
 #: the end of one that a job writes is noticed at once.
 BUSY_DELAY = 5.0
@@ -62,16 +63,16 @@ class LlmGenerationCall(models.AbstractModel):
         :return: what the provider said, False on an error
         """
         raw, claim, handle = False, brief.claim, received(self.env, "generation_call")
-        # The provider may have asked for a pause after the job was claimed.
-        left = handle.gate.left if handle and talk == "_submit" else 0.0
+        watch = Watch()
         with self._transaction(lazy=True) as call:
             try:
-                call._check_pause(left)
-                answer, raw = call._heard(brief, talk)
+                answer, raw = call._heard(brief, talk, watch)
                 call.env.flush_all()  # what was written goes with the answer, or not at all
             except OvertakenError:
                 call.env.cr.rollback()
-                return False
+                if not watch.usage:
+                    return False
+                answer = Answer("cancelled", error_type="cancelled")  # it counts no longer
             except Exception as error:  # noqa: BLE001 whatever a provider raises ends its job
                 call.env.cr.rollback()
                 if is_uninstalled(call.env.cr.dbname):
@@ -80,9 +81,11 @@ class LlmGenerationCall(models.AbstractModel):
                 key = call._key_of(brief)
                 answer = call._answer_of(error, claim, polling=talk == "_ask", key=key)
                 answer = answer.without(key)
-            answer = replace(answer, pause=answer.pause or getattr(handle, "pause", None))
-            if handle and not left and (wait := answer.wished_pause):
-                handle.gate.shut(wait)
+            answer = replace(
+                answer,
+                pause=answer.pause or getattr(handle, "pause", None),
+                usage=answer.usage or watch.usage,
+            )
             finish = received(call.env, "generation_finish")
             if finish and not call.env.cr.in_transaction:
                 finish(claim, answer)
@@ -93,17 +96,12 @@ class LlmGenerationCall(models.AbstractModel):
     # === TALK === #
 
     @api.model
-    def _heard(self, brief, talk):
+    def _heard(self, brief, talk, watch):
         """Return the answer, and what the provider said, without its key."""
-        job = self._recall(brief)
+        job = self._recall(brief, watch)
         answer, raw = getattr(self, talk)(job, brief.claim)
         key = job.provider_id._told_key() or (answer.error_message and self._key_of(brief))
         return answer.without(key), storable(raw, key, hides_names=True)
-
-    @api.model
-    def _check_pause(self, left):
-        if left:
-            raise exceptions.RateLimitedError(PAUSED, retry_after=left)
 
     @api.model
     def _submit(self, job, claim):
@@ -146,8 +144,9 @@ class LlmGenerationCall(models.AbstractModel):
     @api.model
     def _generate(self, job, claim):
         """Generate in the thread, as the provider's users did before there was a queue."""
-        watch = Watch()
-        job = job.with_context(generation_watch=watch)
+        watch = received(job.env, "generation_watch")
+        limit = None if job._is_media() else job._answer_limit()
+        watch.limit = limit and job._told_limit(*limit)
         thread = job.thread_id
         with thread_lock.hold(self.env.cr.dbname, thread.id) as unlock:
             if not unlock:
@@ -177,6 +176,7 @@ class LlmGenerationCall(models.AbstractModel):
     @api.model
     def _relay(self, job, claim):
         """Run the thread's own generator, committing after each event it yields."""
+        watch = received(job.env, "generation_watch")
         usages, output = {}, job.output_message_id.id
         with contextlib.closing(job._direct_events()) as events:
             for event in events:
@@ -188,7 +188,10 @@ class LlmGenerationCall(models.AbstractModel):
                 if message.get("id") and message.get("llm_role") == "assistant":
                     output = message["id"]
                 self._checkpoint(job, claim, output)
-        return Answer("completed", output_message_id=output or None, usage=total(usages.values()))
+                self._note_usage(claim, watch)
+                self.env.cr.commit()  # pylint: disable=invalid-commit
+        told = {} if watch.has_asked else total(usages.values())
+        return Answer("completed", output_message_id=output or None, usage=told)
 
     @api.model
     def _checkpoint(self, job, claim, output):
@@ -202,7 +205,14 @@ class LlmGenerationCall(models.AbstractModel):
         if output and locked.output_message_id.id != output:
             locked.output_message_id = output
         self._notify(locked)
-        self.env.cr.commit()  # pylint: disable=invalid-commit
+
+    @api.model
+    def _note_usage(self, claim, watch):
+        """Keep how much was used so far, from time to time: this process may be killed."""
+        used = watch.usage
+        if sum(used.values()) >= watch.noted + NOTED_TOKENS:
+            watch.noted = sum(used.values())
+            self.env["llm.generation.attempt"].browse(claim.token).write(used)
 
     @api.model
     def _forget_partial_answer(self, job, claim):
@@ -228,7 +238,8 @@ class LlmGenerationCall(models.AbstractModel):
         for model, record_id in brief.values:
             if model == "llm.provider":
                 with contextlib.suppress(psycopg2.Error):
-                    return self.env[model].browse(record_id).exists().api_key or ""
+                    provider = self.env[model].browse(record_id).exists()
+                    return provider._read_api_key() if provider else ""
         return ""
 
     @api.model

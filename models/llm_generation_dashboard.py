@@ -2,8 +2,6 @@ from odoo import api, fields, models
 from odoo.exceptions import UserError
 from odoo.fields import Domain
 
-from ..const import BUS_QUEUE_UPDATE
-
 #: What to look at first.
 URGENCY = ("critical", "warning", "healthy", "disabled")
 
@@ -19,9 +17,7 @@ class LlmGenerationQueue(models.Model):
     def write(self, vals):
         result = super().write(vals)
         if SHOWN & vals.keys():
-            # sudo: a channel of the bus, which only members of the group hear.
-            managers = self.env.ref("llm.group_llm_manager").sudo()
-            managers._bus_send(BUS_QUEUE_UPDATE, {"provider_ids": self.provider_id.ids})
+            self.env["llm.generation.news"]._announce_queues(self.provider_id)
         return result
 
     @api.model
@@ -35,9 +31,11 @@ class LlmGenerationQueue(models.Model):
         queues = self.search(Domain.TRUE)
         figures = self.env["llm.generation.figures"]._figures(queues)
         is_manager = self.has_access("write")
+        configured = queues._filtered_access("write")  # not those that all companies share
         # sudo: who may see a queue may see the name of its provider, too.
-        queues = queues.sudo()
-        cards = [queue._dashboard_card(figures[queue.id], is_manager) for queue in queues]
+        cards = [
+            queue.sudo()._dashboard_card(figures[queue.id], queue in configured) for queue in queues
+        ]
         cards.sort(key=lambda card: (URGENCY.index(card["health"]), card["name"], card["id"]))
         return {
             "cards": cards,
@@ -45,7 +43,7 @@ class LlmGenerationQueue(models.Model):
             "steps": [] if self._was_ever_used(cards) else self._dashboard_steps(is_manager),
         }
 
-    def _dashboard_card(self, figures, is_manager):
+    def _dashboard_card(self, figures, can_configure):
         values = self.env["llm.generation.figures"]._values(self, figures)
         labels = dict(self._fields["queue_health"]._description_selection(self.env))
         ended = int(figures["completed"] + figures["failed"])
@@ -72,7 +70,7 @@ class LlmGenerationQueue(models.Model):
             "by_hour": figures["by_hour"] or [[0, 0]] * 24,
             "tokens_today": int(figures["tokens_today"]),
             "jobs_today": int(figures["today"]),
-            "buttons": self._dashboard_buttons(figures, cooling) if is_manager else [],
+            "buttons": self._dashboard_buttons(figures, cooling) if can_configure else [],
         }
 
     def _dashboard_buttons(self, figures, cooling):

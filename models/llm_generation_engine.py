@@ -12,7 +12,7 @@ from ..const import (
     TRANSITIONS,
 )
 from ..runner import handover, pool
-from ..runner.lazy_cursor import InlineCursor, LazyCursor, read_committed
+from ..runner.lazy_cursor import InlineCursor, LazyCursor, open_cursor, read_committed
 from ..runner.statements import queueing as sql
 
 #: Jobs that one call of the inline mode runs at most, so that a job which queues itself ends.
@@ -22,7 +22,6 @@ PASSED_ON = timedelta(seconds=5)
 #: What computes figures that follow from the states of jobs, by model.
 FIGURES = {
     "llm.generation.queue": "_compute_figures",
-    "llm.generation.group": "_compute_counts",
     "llm.thread": "_compute_generation_figures",
 }
 #: Context that goes with the engine from one transaction to the next.
@@ -51,7 +50,7 @@ class LlmGenerationEngine(models.AbstractModel):
         super()._register_hook()
         # What this server left behind need not wait a minute for the first scheduled action.
         # Of a copy Odoo makes the registry before it neutralizes it: nothing starts there yet.
-        if pool.starts_by_itself() and not self.env["llm.generation.origin"]._has_moved():
+        if pool.starts_by_itself() and not self.env["llm.generation.life"]._is_copied():
             pool.ensure(self.env.cr.dbname)
 
     # === TRANSACTIONS === #
@@ -79,7 +78,7 @@ class LlmGenerationEngine(models.AbstractModel):
         elif lazy and handover.received(self.env, "generation_lent") and not self.env.cr.closed:
             cr = self.env.cr  # that of a runner's thread, which needs it for nothing else
         else:
-            cr = LazyCursor(self.env.registry) if lazy else self.env.registry.cursor()
+            cr = LazyCursor(self.env.registry) if lazy else open_cursor(self.env.registry)
         try:
             with cr:
                 read_committed(cr)
@@ -119,9 +118,9 @@ class LlmGenerationEngine(models.AbstractModel):
         """Move drafts, or failed jobs, to the end of the queue; the latter costs a retry each.
 
         :return: the jobs that moved
-        :raise UserError: where a budget of the day does not allow for them
+        :raise UserError: where an addon does not allow for them
         """
-        self.env["llm.generation.reservation"]._reserve(jobs, sources)
+        jobs._before_enqueue(sources)
         get_queue = self.env["llm.generation.queue"]._get_or_create_queue
         providers = jobs.sudo().provider_id  # sudo: one may queue what one may not configure
         queue_ids = [get_queue(provider).id for provider in providers]
@@ -135,8 +134,6 @@ class LlmGenerationEngine(models.AbstractModel):
             },
         )
         queued = jobs.browse(row[0] for row in rows)
-        if queued and "failed" in sources:
-            self.env["llm.generation.completion"]._reopen(queued)
         if queued:
             self._moved(queued, "queued", queued.browse(), queue_ids)
         return queued
@@ -230,6 +227,27 @@ class LlmGenerationEngine(models.AbstractModel):
                 self.env["llm.generation.call"]._run(brief)
         return started
 
+    # === HELD BACK === #
+    # An addon can hold jobs back until something other than their date is there: it gives them the
+    # date at which they start in any case (`scheduled_at`), so that no claim finds them before.
+
+    @api.model
+    def _release_held(self):
+        """Let those jobs join the line (`is_delayed`) that an addon held back and that may start.
+
+        The clock of each runner calls it, in a transaction of its own, when `_is_held_due()` says
+        so; several may at once. An addon that finds that it may be so wakes them by
+        `_wake("clock")`.
+
+        :return: how many jobs it let in
+        """
+        return 0
+
+    @api.model
+    def _is_held_due(self):
+        """Return whether `_release_held()` would let in any job now."""
+        return False
+
     # === AFTER A MOVE === #
 
     @api.model
@@ -244,16 +262,12 @@ class LlmGenerationEngine(models.AbstractModel):
             # A job that found its thread busy did not make it free.
             ended = was_running.filtered(lambda job: (target, job.error_type) != ("queued", "busy"))
             queues = {row[0] for row in rows}
-            if any(is_busy for _queue, is_busy, _is_saving in rows):
+            if any(is_busy for _queue, is_busy in rows):
                 promoted = self._change(sql.PROMOTE_BUSY, [ended.ids], touches=())
                 queues |= {row[0] for row in promoted}
             self._wake_for_slots(queues - {None})
-            if any(is_saving for _queue, _is_busy, is_saving in rows):
-                self._wake("economy")  # which of them may start now is the clock's work
         if target == "queued":
             self._wake_for_queues(queue_ids)
-        elif jobs - was_running:
-            self._wake("economy")  # nobody waits any more, perhaps
         if target == "cancelled" and was_running:
             # A provider that cancelled a job itself need not be told.
             external = was_running.filtered("external_job_id")
@@ -265,8 +279,8 @@ class LlmGenerationEngine(models.AbstractModel):
                 self.env["llm.generation.upkeep"]._cancel_at_providers()
         self._notify(jobs)
         self._forget_figures()
+        jobs._after_move(target, was_running)
         if target in FINAL_STATES:
-            self.env["llm.generation.reservation"]._settle(jobs)
             self._call_hooks(jobs.filtered(lambda job: not job.retry_at))
 
     @api.model

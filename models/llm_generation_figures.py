@@ -41,8 +41,9 @@ class LlmGenerationFigures(models.AbstractModel):
 
     @api.model
     def _row_figures(self, row):
-        live = dict.fromkeys(("draft", "delayed", *ACTIVE_STATES), 0) | (row.pop("counts") or {})
-        live["queued"] += live["delayed"]
+        live = dict.fromkeys(("draft", "waiting", *ACTIVE_STATES), 0) | (row.pop("counts") or {})
+        live["delayed"] = live["waiting"] - live["queued"]  # those that are ready
+        live["queued"] = live.pop("waiting")
         kept = {name: row.pop(name) for name in NOTHING}
         ended = {name: float(value or 0) for name, value in row.items()}
         ended["today"] += live["queued"] + live["running"]

@@ -2,6 +2,8 @@ import contextlib
 import json
 
 from odoo import api, models
+from odoo.exceptions import AccessError, MissingError
+from odoo.modules.registry import Registry
 
 from ..const import FINAL_STATES, JOB_CHANNEL
 from ..runner.hub import listen
@@ -69,6 +71,11 @@ class LlmGenerationFollow(models.AbstractModel):
         with self._transaction(lazy=True) as follow, follow._one_connection():
             jobs = follow.env["llm.generation.job"].with_context(lang=self.env.lang)
             current = jobs.browse(job.id).exists()
+            if current and not self._may_follow(current):
+                seen["ended"] = True
+                text = self.env._("You may no longer read this conversation.")
+                yield {"type": "error", "error": text, "job_id": job.id}
+                return
             if not current:
                 seen["ended"] = True
                 yield {"type": "cancelled", "job_id": job.id}
@@ -77,6 +84,24 @@ class LlmGenerationFollow(models.AbstractModel):
             if seen["ended"]:
                 events.append(follow._last_event(current))
         yield from events
+
+    def _may_follow(self, job):
+        """Return whether who follows may read a job and its thread now: rights come and go.
+
+        :param job: in the transaction that looks at it
+        """
+        if self.env.su:
+            return True
+        if not self._is_inline():
+            # In a worker that does nothing but this, nobody else hears of changed rights.
+            Registry(job.env.cr.dbname).check_signaling(job.env.cr)
+        own = job.with_env(job.env(user=self.env.uid, context=self.env.context, su=False))
+        try:
+            # sudo: a user may not read whether they were archived.
+            is_active = own.env.user.sudo().active or own.env.user._is_superuser()
+            return is_active and own.has_access("read") and own.thread_id.has_access("read")
+        except (AccessError, MissingError):  # a company that is no longer theirs, or nobody
+            return False
 
     def _one_connection(self):
         """Return a context in which reads share one connection, where each would take its own."""

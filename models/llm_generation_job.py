@@ -1,5 +1,5 @@
 from odoo import api, fields, models
-from odoo.exceptions import UserError
+from odoo.exceptions import AccessError, UserError
 
 from ..const import (
     ACTIVE_STATES,
@@ -7,9 +7,12 @@ from ..const import (
     DEFAULT_PRIORITY,
     DEFAULT_RETENTION_DAYS,
     ERROR_TYPES,
+    MAX_RETRIES,
     TRANSITIONS,
 )
 from ..runner.statements import storage as sql
+from ..runner.statements.clock import DUE, HAS_DUE
+from .llm_generation_bounds import BOUNDS
 
 
 class LlmGenerationJob(models.Model):
@@ -19,6 +22,7 @@ class LlmGenerationJob(models.Model):
     _description = "LLM Generation Job"
     _inherit = [
         "llm.generation.guard",
+        "llm.generation.bounds",
         "llm.generation.request",
         "llm.generation.state",
         "llm.generation.ticket",
@@ -32,6 +36,7 @@ class LlmGenerationJob(models.Model):
     # Not `readonly`: the ORM would compute these one by one for thousands of jobs, though
     # `create()` knows them. Nobody writes them by hand: see `llm.generation.guard`.
     name = fields.Char(compute="_compute_name", store=True, precompute=True, readonly=False)
+    # its index: figures of a thread, PROMOTE_BUSY, and what goes with a thread
     thread_id = fields.Many2one("llm.thread", required=True, ondelete="cascade", index=True)
     provider_id = fields.Many2one(
         "llm.provider",
@@ -68,10 +73,19 @@ class LlmGenerationJob(models.Model):
     )
     identity_key = fields.Char(
         copy=False,
-        help="At most one waiting or running job of a company has this key.",
+        help="At most one waiting or running job of a company has this key. A key that a user"
+        " gives by hand is compared with that user's own keys only.",
+    )
+    identity_scope = fields.Integer(
+        readonly=True,
+        copy=False,
+        aggregator=None,
+        groups="base.group_system",
+        help="The user who gave the key by hand; 0 for a key of code.",
     )
     generation_inputs = fields.Json()
     provider_data = fields.Json(readonly=True, copy=False)
+    # the indexes of both messages: PostgreSQL looks here whenever any message of Odoo is deleted
     input_message_id = fields.Many2one(
         "mail.message", index="btree_not_null", ondelete="set null", copy=False
     )
@@ -86,8 +100,9 @@ class LlmGenerationJob(models.Model):
     error_message = fields.Text(readonly=True, copy=False)
     retry_count = fields.Integer("Retries", readonly=True, copy=False, aggregator=None)
     max_retries = fields.Integer(
-        default=lambda self: self.env["llm.generation.queue"]._default_setting(
-            "max_retries", DEFAULT_MAX_RETRIES
+        default=lambda self: min(
+            self.env["llm.generation.queue"]._default_setting("max_retries", DEFAULT_MAX_RETRIES),
+            MAX_RETRIES,
         ),
         aggregator=None,
     )
@@ -103,36 +118,31 @@ class LlmGenerationJob(models.Model):
     can_cancel = fields.Boolean(compute="_compute_abilities")
     queue_position = fields.Integer(compute="_compute_queue_position", aggregator=None)
 
+    # Each index costs each job a write, and stays only for a statement of the engine or a screen:
+    # the claim takes the head of a queue in its order, CLAIM; queues with something, READY_QUEUES
     _claim_idx = models.Index(
         "(provider_id, priority, turn, queued_at, id)"
         " WHERE state = 'queued' AND is_delayed IS NOT TRUE"
     )
-    _turn_idx = models.Index("(provider_id, priority, user_id, turn) WHERE state = 'queued'")
-    _delayed_idx = models.Index(
-        "(scheduled_at) INCLUDE (provider_id) WHERE state = 'queued' AND is_delayed IS TRUE"
+    # counts of what runs (CLAIM), a user's last turn (ENQUEUE), counts and "retry" of the dashboard
+    _open_idx = models.Index(
+        "(provider_id, state, priority, user_id, turn)"
+        " WHERE state IN ('draft', 'queued', 'running')"
+        " OR (state = 'failed' AND retry_count < max_retries)"
     )
-    _busy_idx = models.Index(
-        "(thread_id) WHERE state = 'queued' AND is_delayed IS TRUE AND error_type = 'busy'"
-    )
-    _draft_idx = models.Index("(provider_id) WHERE state = 'draft'")
-    _running_idx = models.Index("(provider_id, priority, turn) WHERE state = 'running'")
-    _poll_idx = models.Index(
-        "(next_poll_at) WHERE state = 'running' AND external_job_id IS NOT NULL"
-    )
-    _retry_idx = models.Index("(retry_at) WHERE state = 'failed' AND retry_at IS NOT NULL")
-    _retriable_idx = models.Index(
-        "(provider_id) WHERE state = 'failed' AND retry_count < max_retries"
-    )
-    _must_cancel_idx = models.Index("(id) WHERE must_cancel IS TRUE")
+    # when a runner has to look again, and at what: NEXT_DUE, PROMOTE, CLAIM_POLLS, DUE_RETRIES, …
+    _due_idx = models.Index(f"({DUE}) WHERE {HAS_DUE}")
+    # the dashboard, which reads nothing else; the clean-up
     _figures_idx = models.Index(
         "(provider_id, completed_at) INCLUDE"
         " (state, duration, queue_duration, prompt_tokens, completion_tokens)"
         " WHERE completed_at IS NOT NULL"
     )
-    _old_idx = models.Index("(completed_at) WHERE completed_at IS NOT NULL")
+    # a user's list of jobs, newest first: the record rule names the user
     _user_idx = models.Index("(user_id, id)")
+    # no statement, but a promise: see its message
     _identity_unique = models.UniqueIndex(
-        "(COALESCE(company_id, 0), identity_key)"
+        "(COALESCE(company_id, 0), COALESCE(identity_scope, 0), identity_key)"
         " WHERE identity_key IS NOT NULL AND state IN ('queued', 'running')",
         "A job with this identity key is already waiting or running.",
     )
@@ -140,8 +150,9 @@ class LlmGenerationJob(models.Model):
         "CHECK((completed_at IS NOT NULL) = (state IN ('completed', 'failed', 'cancelled')))",
         "A job has an end date exactly when it has ended.",
     )
-    _max_retries_positive = models.Constraint(
-        "CHECK(max_retries >= 0)", "The number of retries cannot be negative."
+    _max_retries_bounded = models.Constraint(
+        f"CHECK(max_retries BETWEEN 0 AND {MAX_RETRIES})",
+        "The number of retries is from 0 to 100.",
     )
 
     def init(self):
@@ -154,7 +165,7 @@ class LlmGenerationJob(models.Model):
     def _compute_name(self):
         for job in self:
             parts = (job.thread_id.sudo().name, job.model_id.sudo().name)  # sudo: one name for all
-            job.name = " · ".join(part for part in parts if part)
+            job.name = " · ".join(part for part in parts if part)[: BOUNDS["char"]]
 
     @api.depends("thread_id")
     def _compute_from_thread(self):
@@ -162,11 +173,27 @@ class LlmGenerationJob(models.Model):
             job.provider_id = job.provider_id or job.thread_id.provider_id
             job.model_id = job.model_id or job.thread_id.model_id
 
-    @api.depends("provider_id", "user_id")
+    @api.depends("provider_id", "user_id", "thread_id")
     def _compute_company_id(self):
         for job in self:
-            # sudo: a job's company is no choice of who makes it.
-            job.company_id = job.provider_id.sudo().company_id or job.user_id.company_id
+            job.company_id = self._company_of(job.user_id, job.provider_id, job.thread_id)
+
+    @api.model
+    def _company_of(self, user, provider, thread=None):
+        """Return the company that a job belongs to: always one of its user's.
+
+        That of the thread, else of the provider; where these are shared, the one that the user
+        works in.
+        """
+        own = user._get_company_ids()
+        # sudo: a job's company is no choice of who makes it.
+        thread, provider, user = thread and thread.sudo(), provider.sudo(), user.sudo()
+        candidates = [provider.company_id]
+        if thread and "company_id" in thread._fields:
+            candidates.insert(0, thread.company_id)
+        if user == self.env.user:
+            candidates.append(self.env.company)
+        return next((company for company in candidates if company.id in own), user.company_id)
 
     @api.depends("state", "retry_count", "max_retries")
     def _compute_abilities(self):
@@ -188,11 +215,16 @@ class LlmGenerationJob(models.Model):
 
         The work starts when the caller's transaction commits, and not at all if it rolls back.
 
+        :raise AccessError: for the draft of somebody else, whoever asks
         :raise UserError: for a job that is no draft, or whose inputs the model refuses
         """
         self.check_access("read")
         if any(job.state != "draft" for job in self):
             raise UserError(self.env._("Only a draft can be queued. Use Retry for a failed job."))
+        if not self.env.su and self.user_id - self.env.user:
+            raise AccessError(
+                self.env._("A draft is queued by its owner only: it runs with their rights.")
+            )
         self._check_inputs()
         self.env["llm.generation.engine"]._enqueue(self)
         return True
@@ -270,6 +302,48 @@ class LlmGenerationJob(models.Model):
             "res_id": self.thread_id.id,
             "views": [(False, "form")],
         }
+
+    # === HOOKS === #
+    # What other addons extend, each with `super()`. They get many jobs at once, and work in the
+    # transaction that moves the jobs; `_after_move()` and `_after_end()` as superuser.
+
+    def _before_enqueue(self, sources):
+        """Refuse jobs that are about to be queued, or reserve for them.
+
+        Called for all jobs of a call at once, before any of them moves. What it raises leaves all
+        of them as they are.
+
+        :param sources: the states that are left: `("draft",)`, or `("failed",)` for a retry
+        :raise UserError: a sentence for who queues them
+        """
+
+    def _after_move(self, target, was_running):
+        """See to what follows from a move of these jobs; all of them have it behind them.
+
+        :param str target: the state that they are in now; of `failed`, `retry_at` says whether
+            they will be tried again by themselves
+        :param was_running: those of them that ran before
+        """
+
+    def _after_end(self):
+        """See to what follows from the end of these jobs, which is for good.
+
+        They are completed, cancelled, or failed without an automatic retry ahead. Called after
+        `_after_move()`, or when the retry that was ahead of a failed job is given up. A retry by
+        hand can have a job end once more.
+        """
+
+    def _may_retry(self, *, is_due=False):
+        """Return those of these failed jobs that may be queued again now.
+
+        :param bool is_due: nobody asked for it: their automatic retry is due. Then it waits for no
+            lock, and writes on each job that it leaves out when that is due again (`retry_at`).
+        """
+        return self
+
+    def _retry_refusal(self):
+        """Return why `_may_retry()` leaves jobs out, for people: what follows "could not: "."""
+        return self.env._("may not be tried again now")
 
     # === BUSINESS METHODS === #
 

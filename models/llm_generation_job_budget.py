@@ -1,18 +1,41 @@
 from odoo import api, fields, models
 
+from ..const import FINAL_STATES
+
 
 class LlmGenerationJob(models.Model):
-    """What the owner of a job has left of the day, where a refusal would come."""
+    """Jobs take of the budgets when they are queued, and are settled at their end."""
 
     _inherit = "llm.generation.job"
 
     budget_left = fields.Char(compute="_compute_budget_left")
 
-    @api.depends("user_id", "company_id", "state")
+    @api.depends("user_id", "company_id", "provider_id", "state")
     def _compute_budget_left(self):
         Budget = self.env["llm.generation.budget"]
-        for (user, company, state), jobs in self.grouped(
-            lambda job: (job.user_id, job.company_id, job.state)
+        for (user, company, provider, state), jobs in self.grouped(
+            lambda job: (job.user_id, job.company_id, job.provider_id, job.state)
         ).items():
             asks = state in {"draft", "failed"}
-            jobs.budget_left = asks and Budget._left_sentence(user, company)
+            # sudo: whose budget it is does not depend on what the user may read.
+            payer = provider.sudo().company_id or company
+            jobs.budget_left = asks and Budget._left_sentence(user, payer)
+
+    def _before_enqueue(self, sources):
+        result = super()._before_enqueue(sources)
+        self.env["llm.generation.reservation"]._reserve(self, sources)
+        return result
+
+    def _after_move(self, target, was_running):
+        result = super()._after_move(target, was_running)
+        if target in FINAL_STATES:
+            self.env["llm.generation.reservation"]._settle(self)
+        return result
+
+    def _may_retry(self, *, is_due=False):
+        jobs = super()._may_retry(is_due=is_due)
+        reservation = self.env["llm.generation.reservation"]
+        return reservation._retriable(jobs) if is_due else reservation._affordable(jobs)
+
+    def _retry_refusal(self):
+        return self.env._("the budget of the day is used up")

@@ -4,10 +4,12 @@ from odoo import api, fields, models
 
 from ..runner import backoff
 from ..runner.limits import LIFE_LOCK
-from ..runner.statements import clock_jump
 from ..runner.statements import upkeep as sql
 
 _logger = logging.getLogger(__name__)
+
+#: The parameter that notes in which database the jobs were last run.
+IDENTITY = "llm_generate_job.database_identity"
 
 
 class LlmGenerationLife(models.AbstractModel):
@@ -51,9 +53,9 @@ class LlmGenerationLife(models.AbstractModel):
     def _register_runner(self, name, slots, runner_id=None):
         """Sign a runner on, or on again if nobody took it for dead; returns its id.
 
-        Before it is the first in a restored or copied database, the jobs there are settled.
+        Before the first in a copied database, the queues there that have work are disabled.
         """
-        self.env["llm.generation.origin"]._settle_if_moved()
+        self._hold_if_copied()
         with self._transaction() as life:
             runner = life.env["llm.generation.runner"].browse(runner_id or 0).exists()
             now = fields.Datetime.now()
@@ -64,17 +66,58 @@ class LlmGenerationLife(models.AbstractModel):
             return runner.id
 
     @api.model
-    def _heartbeat(self, runner_id, clock=None):
-        """Say that a runner lives; returns whether it still counts as alive.
+    def _identity(self):
+        """Return which database this is, by Odoo's own id of it; and by its name.
 
-        :param ClockWatch clock: what notices that the database's clock was set; the times in the
-            tables are put right then, before anybody goes by them
+        Odoo gives a copy its id only after it has loaded the modules there.
+        """
+        # sudo: parameters are the administrators'.
+        params = self.env["ir.config_parameter"].sudo()
+        return f"{params.get_param('database.uuid')} {self.env.cr.dbname}"
+
+    @api.model
+    def _is_copied(self):
+        """Return whether the jobs here are those of another database; None where nobody knows."""
+        # sudo: as above. Not by `get_param()`: what is cached may be older than the lock.
+        params = self.env["ir.config_parameter"].sudo()
+        noted = params.search([("key", "=", IDENTITY)]).value
+        return noted != self._identity() if noted else None
+
+    @api.model
+    def _hold_if_copied(self):
+        """Disable, once, the queues with work of a database that is a copy of another one.
+
+        That one may have done the work since. What ran there in a process that is not here is
+        given back by the rescue, and waits as well; what a provider runs is asked about.
         """
         with self._transaction() as life:
-            if clock and (jump := clock.look(float(life._select(clock_jump.EPOCH)[0][0]))):
-                _logger.warning("The database's clock was set by %.0f seconds", jump)
-                for statement in clock_jump.ALL:
-                    life._change(statement, touches=("llm.generation.job", "llm.generation.queue"))
+            life._select(sql.IDENTITY_LOCK)
+            copied = life._is_copied()
+            if copied:
+                life._hold_queues()
+            if copied is not False:
+                # sudo: as above.
+                params = life.env["ir.config_parameter"].sudo()
+                params.set_param(IDENTITY, life._identity())
+
+    def _hold_queues(self):
+        rows = self._change(sql.HOLD_QUEUES, touches=["llm.generation.queue"])
+        _logger.warning("This database is a copy: %s queues with work are disabled", len(rows))
+        for queue in self.env["llm.generation.queue"].browse(row[0] for row in rows):
+            self._tell_managers(
+                queue,
+                self.env._("The queue of a copied database waits for you"),
+                self.env._(
+                    "This database was copied, or restored under another name, while jobs waited or"
+                    " ran. The database that it comes from may have run them since. Cancel those"
+                    " that must not run again, then enable the queue."
+                ),
+            )
+
+    @api.model
+    def _heartbeat(self, runner_id):
+        """Say that a runner lives; returns whether it still counts as alive."""
+        with self._transaction() as life:
             return bool(life._change(sql.HEARTBEAT, [runner_id], touches=()))
 
     @api.model

@@ -6,6 +6,7 @@ class LlmGenerationModelLimit(models.Model):
 
     _name = "llm.generation.model.limit"
     _description = "LLM Generation Model Limit"
+    _inherit = ["llm.generation.bounds"]
     _rec_name = "model_id"
 
     queue_id = fields.Many2one(

@@ -3,7 +3,7 @@ import logging
 
 from odoo import api, models
 
-from ..const import BUS_JOB_UPDATE, BUS_QUEUE_UPDATE, JOB_CHANNEL
+from ..const import BUS_JOB_UPDATE, BUS_QUEUE_CHANNEL, BUS_QUEUE_UPDATE, JOB_CHANNEL
 from ..runner import handover, pool
 from ..runner.http_errors import traceback_of
 
@@ -44,14 +44,27 @@ class LlmGenerationNews(models.AbstractModel):
         for user, mine in jobs.sudo().grouped("user_id").items():  # sudo: each hears of their own
             payload = [job._bus_payload() for job in mine[:ANNOUNCED]]
             user._bus_send(BUS_JOB_UPDATE, payload)
-        managers = self.env.ref("llm.group_llm_manager").sudo()  # sudo: a channel of the bus
-        managers._bus_send(BUS_QUEUE_UPDATE, {"provider_ids": jobs.provider_id.ids})
+        self._announce_queues(jobs.provider_id)
+
+    @api.model
+    def _announce_queues(self, providers):
+        """Tell the managers that the queues of providers changed: each those of own companies."""
+        # sudo: a channel of the bus, which only members of the group hear.
+        managers = self.env.ref("llm.group_llm_manager").sudo()
+        # sudo: whose provider it is decides who hears of it.
+        for company, mine in providers.sudo().grouped("company_id").items():
+            news = {"provider_ids": mine.ids}
+            if company:
+                channel = (company, BUS_QUEUE_CHANNEL)
+                self.env["bus.bus"]._sendone(channel, BUS_QUEUE_UPDATE, news)
+            else:
+                managers._bus_send(BUS_QUEUE_UPDATE, news)
 
     @api.model
     def _call_hooks(self, jobs):
-        """Tell the threads and the groups of jobs that these have ended for good."""
-        if jobs.group_id:
-            self.env["llm.generation.completion"]._have_ended(jobs)
+        """Tell other addons, and the threads of jobs, that these have ended for good."""
+        if jobs:
+            jobs._after_end()
         if self.env["llm.thread"]._has_done_hook():
             for job in jobs:
                 self._call_hook(job)

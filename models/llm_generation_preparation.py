@@ -133,9 +133,10 @@ class LlmGenerationPreparation(models.AbstractModel):
         return ""
 
     @api.model
-    def _recall(self, brief):
+    def _recall(self, brief, watch):
         """Return the job of a brief in its owner's environment, without asking the database.
 
+        :param Watch watch: of what the provider is asked for this job
         :raise AccessError: when its owner may not have it run
         """
         if brief.refusal:
@@ -149,6 +150,7 @@ class LlmGenerationPreparation(models.AbstractModel):
             **self.env.context,
             **brief.context,
             "generation_earlier_job": brief.earlier_job,
+            "generation_watch": watch,
             "llm_on_response": call and call.on_response,
         }
         env = self.env(user=brief.user_id, context=context, su=False)

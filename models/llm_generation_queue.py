@@ -24,7 +24,7 @@ class LlmGenerationQueue(models.Model):
 
     _name = "llm.generation.queue"
     _description = "LLM Generation Queue"
-    _inherit = ["mail.thread", "mail.activity.mixin"]
+    _inherit = ["llm.generation.bounds", "mail.thread", "mail.activity.mixin"]
     _rec_name = "provider_id"
     _order = "id"
 
@@ -64,6 +64,7 @@ class LlmGenerationQueue(models.Model):
     model_limit_ids = fields.One2many("llm.generation.model.limit", "queue_id")
     webhook_secret = fields.Char(
         copy=False,
+        prefetch=False,
         groups=fields.NO_ACCESS,
         help="With this secret the provider signs its webhooks, by the Standard Webhooks"
         " specification. Without one they are refused.",
@@ -121,6 +122,7 @@ class LlmGenerationQueue(models.Model):
         for queue in self:
             queue.update(Figures._values(queue, figures[queue.id]))
 
+    @api.depends_context("uid", "su", "allowed_company_ids")
     def _compute_recent_job_ids(self):
         for queue in self:
             domain = Domain("provider_id", "=", queue.provider_id.id)
@@ -163,11 +165,10 @@ class LlmGenerationQueue(models.Model):
         self.check_access("write")
         # sudo: these are the engine's, and managers end a pause by this way only.
         self.sudo().write({"paused_until": False, "refused_by": False})
-        for provider in self.sudo().provider_id:
-            self.env["llm.generation.engine"]._wake(f"go:{provider.id}")
+        self.env["llm.generation.engine"]._wake_for_queues(self.ids)
 
     def action_clear_queue(self):
-        """Cancel every job that waits.
+        """Cancel every job that waits, as far as the caller may see it.
 
         :return: how many were cancelled
         """
@@ -175,14 +176,15 @@ class LlmGenerationQueue(models.Model):
         return self.env["llm.generation.upkeep"]._cancel_waiting(self.provider_id)
 
     def action_retry_failed_jobs(self):
-        """Queue again every failed job that has a retry left, as far as budgets allow.
+        """Queue again every failed job that has a retry left and may be tried again now.
+
+        Those that the caller may not see are left alone.
 
         :return: how many were queued
         """
         self.check_access("write")
         failed = self._search_jobs(Domain("state", "=", "failed")).filtered("can_retry")
-        failed = failed._filtered_identity_free()
-        failed = self.env["llm.generation.reservation"]._affordable(failed)
+        failed = failed._filtered_identity_free()._may_retry()
         failed.action_retry()
         return len(failed)
 
@@ -207,6 +209,10 @@ class LlmGenerationQueue(models.Model):
     def _search_jobs(self, domain):
         domain &= Domain("provider_id", "in", self.provider_id.ids)
         return self.env["llm.generation.job"].search(domain)
+
+    def _count_jobs(self, domain):
+        domain &= Domain("provider_id", "in", self.provider_id.ids)
+        return self.env["llm.generation.job"].search_count(domain)
 
     # === BUSINESS METHODS === #
 
@@ -258,11 +264,10 @@ class LlmGenerationQueue(models.Model):
 
     @api.model
     def _auto_retry_failed_jobs(self):
-        """Queue again the failed jobs whose retry is due; look at the groups that may be done.
+        """Queue again the failed jobs whose retry is due.
 
         :return: how many were queued
         """
-        self.env["llm.generation.completion"]._tell_done()
         return self.env["llm.generation.upkeep"]._retry_due()
 
     def get_queue_stats(self):

@@ -21,6 +21,7 @@ class LlmGenerationQueue(models.Model):
         compute="_compute_throughput_graph",
         help="Jobs that completed or failed in each of the last 24 hours.",
     )
+    can_configure = fields.Boolean(compute="_compute_can_configure")
     has_webhook_secret = fields.Boolean(
         compute="_compute_webhook_secret", groups="llm.group_llm_manager"
     )
@@ -65,11 +66,23 @@ class LlmGenerationQueue(models.Model):
                 {"key": self.env._("Jobs ended by hour"), "values": values}
             ])
 
+    @api.depends_context("uid", "su", "allowed_company_ids")
+    def _compute_can_configure(self):
+        """Say who may press a button: of what all companies share, who has settings rights."""
+        mine = self._filtered_access("write")
+        for queue in self:
+            queue.can_configure = queue in mine
+
     @api.depends("webhook_secret")
     def _compute_webhook_secret(self):
+        stored = self._filtered_access("read")._origin
+        # sudo: whether there is a secret may be known, the secret not; a search caches neither.
+        with_secret = stored.sudo().search([
+            ("id", "in", stored.ids),
+            ("webhook_secret", "!=", False),
+        ])
         for queue in self:
-            # sudo: whether there is a secret may be known, the secret not.
-            queue.has_webhook_secret = bool(queue.sudo().webhook_secret)
+            queue.has_webhook_secret = queue._origin.id in with_secret.ids
             queue.new_webhook_secret = False
 
     def _inverse_new_webhook_secret(self):
@@ -109,10 +122,17 @@ class LlmGenerationQueue(models.Model):
 
     def action_bulk_retry_failed(self):
         """Retry what failed in these queues, some at a time, and say what came of it."""
-        self.check_access("write")
-        return self._search_jobs(fields.Domain("state", "=", "failed"))._bulk_action("retry")
+        return self._bulk_action_on("failed", "retry")
 
     def action_bulk_clear(self):
         """Cancel what waits in these queues, some at a time, and say what came of it."""
+        return self._bulk_action_on("queued", "cancel")
+
+    def _bulk_action_on(self, state, what):
+        """Return the action on those of the jobs in a state that the caller may see."""
         self.check_access("write")
-        return self._search_jobs(fields.Domain("state", "=", "queued"))._bulk_action("cancel")
+        domain = fields.Domain("state", "=", state)
+        jobs = self._search_jobs(domain)
+        # sudo: how many there are besides, and nothing else of them.
+        left = self.sudo()._count_jobs(domain) - len(jobs)
+        return jobs._bulk_action(what, left=left)

@@ -6,13 +6,12 @@ from odoo import api, models
 from odoo.exceptions import UserError
 from odoo.tools import html2plaintext
 
+from ..runner import tokens
 from ..runner.schema import validator
-from ..runner.untrusted import is_storable
+from .llm_generation_bounds import BOUNDS
 
-#: Bytes of `generation_inputs`; files belong into attachments.
-INPUT_LIMIT = 1_000_000
-#: What a job is asked with, and comes from anywhere.
-KEPT = frozenset({"generation_inputs", "identity_key", "name"})
+#: Characters of JSON that a job asks, wherever they come from; files belong into attachments.
+INPUT_LIMIT = BOUNDS["json"]
 #: Uses of a model that answer with files.
 MEDIA_USES = ("generation", "image_generation")
 
@@ -25,29 +24,14 @@ class LlmGenerationRequest(models.AbstractModel):
 
     @api.model_create_multi
     def create(self, vals_list):
-        self._check_storable(vals_list)
-        return super().create(vals_list)
+        return super().create([self._without_empty_key(vals) for vals in vals_list])
 
     def write(self, vals):
-        self._check_storable([vals])
-        return super().write(vals)
+        return super().write(self._without_empty_key(vals))
 
     @api.model
-    def _check_storable(self, vals_list):
-        """Refuse what a person or an addon asks for and PostgreSQL cannot hold.
-
-        :raise UserError: for inputs that are nested too deeply, or have impossible values
-        """
-        for vals in vals_list:
-            for name in KEPT & vals.keys():
-                if not is_storable(vals[name]):
-                    raise UserError(
-                        self.env._(
-                            "%s cannot be kept: it is nested too deeply, or has a number or a"
-                            " character that JSON does not allow.",
-                            self._fields[name]._description_string(self.env),
-                        )
-                    )
+    def _without_empty_key(self, vals):
+        return vals if vals.get("identity_key", True) else {**vals, "identity_key": False}
 
     def _check_inputs(self):
         """Validate the inputs against the model's `input_schema`, where it has one.
@@ -61,6 +45,7 @@ class LlmGenerationRequest(models.AbstractModel):
 
     def _check_inputs_with(self, check):
         inputs = self._structured_inputs() or {}
+        self._check_limit()
         if len(json.dumps(inputs)) > INPUT_LIMIT:
             raise UserError(
                 self.env._("The inputs are larger than %s bytes; make them shorter.", INPUT_LIMIT)
@@ -75,6 +60,58 @@ class LlmGenerationRequest(models.AbstractModel):
                     errors="\n".join(errors),
                 )
             )
+
+    def _check_limit(self):
+        """Refuse a limit of the answer that is none, or of which the provider would not hear.
+
+        What is reserved of a budget follows from it.
+
+        :raise UserError: with what to write instead
+        """
+        limit = self._answer_limit()
+        if limit and not self._is_media():
+            provider = self.provider_id.sudo()  # sudo: the job names its provider
+            if not provider._implements("create_generation_job"):
+                self._told_limit(*limit)
+
+    def _answer_limit(self):
+        """Return the limit in the inputs, `(name, tokens)`, None where there is none.
+
+        :raise UserError: for one that is none
+        """
+        inputs = self._structured_inputs()
+        given = [name for name in tokens.LIMIT_NAMES if isinstance(inputs, dict) and name in inputs]
+        if len(given) > 1:
+            raise UserError(
+                self.env._("%s mean the same: give only one of them.", ", ".join(given))
+            )
+        if given and not tokens.is_limit(inputs[given[0]]):
+            raise UserError(
+                self.env._(
+                    "%(name)s has to be a whole number from 1 to %(most)s.",
+                    name=given[0],
+                    most=tokens.MOST_TOKENS,
+                )
+            )
+        return (given[0], inputs[given[0]]) if given else None
+
+    def _told_limit(self, name, limit):
+        """Return the limit of a chat with the name by which the provider is told.
+
+        :raise UserError: where it cannot be told
+        """
+        provider = self.provider_id.sudo()  # sudo: the job names its provider
+        parameter = provider._limit_parameter(name)
+        if not parameter:
+            raise UserError(
+                self.env._(
+                    "%(provider)s cannot be told how long a chat's answer may be. Leave out"
+                    " %(name)s.",
+                    provider=provider.name,
+                    name=name,
+                )
+            )
+        return parameter, limit
 
     def _is_media(self):
         # sudo: what the job does depends on its model, not on who looks.

@@ -1,12 +1,18 @@
+import logging
 from collections import namedtuple
 from datetime import timedelta
 
+import psycopg2
+
 from odoo import api, fields, models
+from odoo.exceptions import UserError
 
 from ..const import DEFAULT_ANSWER_TOKENS, TRANSITIONS
 from ..runner.limits import BUDGET_LOCKS
 from ..runner.statements import budget as sql
 from .llm_generation_budget import Amount
+
+_logger = logging.getLogger(__name__)
 
 #: Seconds after which a retry looks again at a budget that somebody else is reserving.
 LOOK_AGAIN = 30
@@ -45,8 +51,7 @@ class LlmGenerationReservation(models.AbstractModel):
         for job in wanted:
             for subject in limits.keys() & job.subjects:
                 needs[subject] = needs.get(subject, Amount()).plus(1, job.tokens)
-        for subject, need in sorted(needs.items()):
-            self._check(subject, limits[subject], spent.get(subject, Amount()), need)
+        self._check_all(limits, spent, needs)
         params = {
             "jobs": [job.id for job in wanted],
             "day": self._today(),
@@ -59,6 +64,55 @@ class LlmGenerationReservation(models.AbstractModel):
         """Put what jobs that ended really used in the place of what was reserved."""
         if self._are_set():
             self._change(sql.SETTLE, [jobs.ids], touches=["llm.generation.spending"])
+
+    @api.model
+    def _settle_late(self, token):
+        """Count what an attempt really used that told it when its job had ended already."""
+        if self._are_set():
+            self._change(sql.SETTLE_LATE, [token], touches=["llm.generation.spending"])
+
+    @api.model
+    def _reserve_direct(self, user, company, tokens):
+        """Reserve what an answer is going to cost that no job asks for.
+
+        In a transaction of its own: it is spent whatever becomes of the caller's, and others who
+        reserve do not have to wait for the answer.
+
+        :return: what `_settle_direct()` wants
+        :raise UserError: where a budget does not allow for it
+        """
+        if not self._are_set():
+            return False
+        limits = self._limits(user, company)
+        params = {"day": self._today(), "user": user.id, "company": company.id, "tokens": tokens}
+        try:
+            with self._transaction() as own:
+                spent = own._spent_when_free(limits)
+                self._check_all(limits, spent, dict.fromkeys(limits, Amount(1, tokens)))
+                touches = ["llm.generation.spending"]
+                return own._change(sql.RESERVE_DIRECT, params, touches=touches)[0][0]
+        except psycopg2.errors.LockNotAvailable:
+            raise UserError(
+                self.env._(
+                    "Something else takes of this budget just now. Try again in a moment; code"
+                    " that has queued jobs commits first."
+                )
+            ) from None
+
+    @api.model
+    def _settle_direct(self, spending_id, cost):
+        """Put what an answer cost in the place of what was reserved for it.
+
+        :param cost: see `runner.watch.Watch`
+        """
+        if not spending_id:
+            return
+        try:
+            with self._transaction() as own:
+                own.env["llm.generation.spending"].browse(spending_id).exists()._close(cost)
+        except psycopg2.Error as error:
+            # The answer is there, or its own error more telling: the estimate stays.
+            _logger.warning("Spending %s is not settled: %s", spending_id, type(error).__name__)
 
     @api.model
     def _affordable(self, jobs):
@@ -116,6 +170,22 @@ class LlmGenerationReservation(models.AbstractModel):
     # === STEPS === #
 
     @api.model
+    def _check_all(self, limits, spent, needs):
+        """Refuse what does not fit into one of these budgets."""
+        for subject, need in sorted(needs.items()):
+            self._check(subject, limits[subject], spent.get(subject, Amount()), need)
+
+    @api.model
+    def _spent_when_free(self, subjects):
+        """Return what was spent today, once nobody else reserves of these budgets.
+
+        :raise psycopg2.errors.LockNotAvailable: where that takes too long
+        """
+        self.env.cr.execute(sql.LOCK_PATIENCE)
+        self._lock(subjects)
+        return self._spent(subjects) if subjects else {}
+
+    @api.model
     def _wanted(self, jobs, sources):
         rows = self._select(
             sql.WANTED,
@@ -149,7 +219,10 @@ class LlmGenerationReservation(models.AbstractModel):
         busy = set()
         for kind, record_id in sorted(subjects):
             statement = sql.LOCK if wait else sql.TRY_LOCK
-            [(locked,)] = self._select(statement, [BUDGET_LOCKS[kind], record_id])
+            # One that takes too long is told to who asked, and is no error of the database.
+            key = [BUDGET_LOCKS[kind], record_id]
+            self.env.cr.execute(statement, key, log_exceptions=False)
+            [(locked,)] = self.env.cr.fetchall()
             if not wait and not locked:
                 busy.add((kind, record_id))
         return busy

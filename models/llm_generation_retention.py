@@ -3,6 +3,7 @@ import time
 from datetime import timedelta
 
 from odoo import api, fields, models
+from odoo.fields import Domain
 
 from ..const import DEFAULT_RETENTION_DAYS, FINAL_STATES
 
@@ -28,27 +29,47 @@ class LlmGenerationRetention(models.AbstractModel):
         :return: how many were removed, and whether some may be left
         """
         deadline = time.monotonic() + seconds
+        limit = self._kept_since(days)
+        # sudo: old jobs are removed whoever may see their provider. One after the other: the dates
+        # are in an index by provider.
+        providers = self.env["llm.provider"].sudo().with_context(active_test=False)
+        removed, left = 0, providers.search(Domain.TRUE).ids
+        while left:
+            batch = self._remove_some(left[0], limit)
+            removed += batch
+            if batch < CLEAN_UP_BATCH:
+                left.pop(0)
+            if batch and time.monotonic() >= deadline:
+                break
+        return removed, bool(left)
+
+    @api.model
+    def _remove_some(self, provider_id, limit):
+        """Remove a batch of a provider's jobs that ended before a date; return how many."""
+        with self._transaction() as retention:
+            jobs = retention.env["llm.generation.job"].search(
+                [
+                    ("provider_id", "=", provider_id),
+                    ("completed_at", "<", limit),
+                    ("state", "in", FINAL_STATES),
+                    ("must_cancel", "=", False),  # the provider has still to be told
+                ],
+                limit=CLEAN_UP_BATCH,
+                order="completed_at",
+            )
+            jobs = jobs.try_lock_for_update()  # another process may be at it
+            jobs.unlink()
+            return len(jobs)
+
+    @api.model
+    def _kept_since(self, days=None):
+        """Return the date of which on ended jobs are kept; None takes the days of the settings."""
         if days is None:
             # sudo: parameters are the administrators'.
             param = self.env["ir.config_parameter"].sudo()
             kept = param.get_param("llm_generate_job.retention_days")
             days = int(kept) if kept else DEFAULT_RETENTION_DAYS
-        limit = fields.Datetime.now() - timedelta(days=days)
-        domain = [("completed_at", "<", limit), ("state", "in", FINAL_STATES)]
-        removed, batch = 0, CLEAN_UP_BATCH
-        while batch == CLEAN_UP_BATCH:
-            with self._transaction() as retention:
-                jobs = retention.env["llm.generation.job"].search(
-                    domain, limit=CLEAN_UP_BATCH, order="completed_at"
-                )
-                jobs = jobs.try_lock_for_update()  # another process may be at it
-                batch = len(jobs)
-                jobs.unlink()
-            removed += batch
-            if time.monotonic() >= deadline:
-                break
-        self.env["llm.generation.completion"]._forget_empty(limit)
-        return removed, batch == CLEAN_UP_BATCH
+        return fields.Datetime.now() - timedelta(days=days)
 
     @api.model
     def _clean_up_in_time(self):

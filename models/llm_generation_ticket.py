@@ -3,6 +3,7 @@ import secrets
 from odoo import api, fields, models
 
 from ..const import ACTIVE_STATES, FINAL_STATES, WEBHOOK_PATH
+from .secret import read_secret
 
 #: What the rest of a new job's values follows from.
 GIVEN = ("thread_id", "provider_id", "model_id", "user_id")
@@ -51,13 +52,14 @@ class LlmGenerationTicket(models.AbstractModel):
         readonly=True,
         copy=False,
         exportable=False,
+        prefetch=False,
         groups=fields.NO_ACCESS,
     )
-    webhook_deliveries = fields.Json(
+    hinted_at = fields.Datetime(
         readonly=True,
         copy=False,
         groups="base.group_system",
-        help="The deliveries of the last minutes and their times: none counts twice.",
+        help="When a webhook had the provider asked, or will have it asked.",
     )
     is_hinted = fields.Boolean(
         readonly=True,
@@ -91,7 +93,11 @@ class LlmGenerationTicket(models.AbstractModel):
         threads = self.env["llm.thread"].sudo().with_context(active_test=False)
         return threads.search_fetch(
             [("id", "in", [thread_id for thread_id in ids if thread_id])],
-            ["name", "user_id", "provider_id", "model_id"],
+            [
+                name
+                for name in ("name", "user_id", "provider_id", "model_id", "company_id")
+                if name in threads._fields
+            ],
         )
 
     @api.model
@@ -133,8 +139,8 @@ class LlmGenerationTicket(models.AbstractModel):
         base = self.get_base_url().rstrip("/")
         if not base.startswith("https://"):
             return False
-        # sudo: the token is for the provider, whoever owns the job.
-        return f"{base}{WEBHOOK_PATH}/{self.id}/{self.sudo().webhook_token}"
+        token = read_secret(self, "webhook_token")
+        return f"{base}{WEBHOOK_PATH}/{self.id}/{token}"
 
     def _seconds_to_retry(self):
         """Return the seconds until the automatic retry; infinite where there will be none."""
@@ -180,18 +186,28 @@ class LlmGenerationTicket(models.AbstractModel):
             ("identity_key", "in", [key for key in self.mapped("identity_key") if key]),
             ("state", "in", ACTIVE_STATES),
         ])
-        keys = {(job.company_id, job.identity_key) for job in taken}
+        keys = {job._full_key() for job in taken}
         free = []
         for job in self:
-            key = (job.company_id, job.identity_key)
+            key = job._full_key()
             if not job.identity_key or key not in keys:
                 keys.add(key)
                 free.append(job.id)
         return self.browse(free)
 
+    def _full_key(self):
+        """Return what no two live jobs have in common, if they have a key: as in the index."""
+        job = self.sudo()  # sudo: whose key it is decides what it is compared with
+        return job.company_id, job.identity_scope, job.identity_key
+
+    def _identify(self, key):
+        """Give a draft a key of code: it is common to all users of the company."""
+        # sudo: a key that its user gives by hand would be theirs alone.
+        self.sudo().write({"identity_key": key, "identity_scope": 0})
+
     @api.model
     def _find_live(self, vals):
-        """Return the waiting or running job with the key of these values, if there is one."""
+        """Return the waiting or running job with this key of code, if there is one."""
         if not vals.get("identity_key"):
             return self.browse()
         given = {name: vals[name] for name in GIVEN if vals.get(name)}
@@ -200,6 +216,7 @@ class LlmGenerationTicket(models.AbstractModel):
         live = self.sudo().search(
             [
                 ("identity_key", "=", vals["identity_key"]),
+                ("identity_scope", "=", 0),
                 ("company_id", "=", self._values_from_thread(given, threads)["company_id"]),
                 ("state", "in", ACTIVE_STATES),
             ],

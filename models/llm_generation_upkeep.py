@@ -8,7 +8,6 @@ from ..runner import pool
 from ..runner.answer import Claim
 from ..runner.http_errors import traceback_of
 from ..runner.statements import upkeep as sql
-from ..runner.statements.economy import PROMOTE_ECONOMY
 from ..runner.statements.queueing import READY_QUEUES
 
 _logger = logging.getLogger(__name__)
@@ -34,15 +33,17 @@ class LlmGenerationUpkeep(models.AbstractModel):
 
     @api.model
     def _promote(self):
-        """Let the jobs join the line whose time has come, or whose queue is idle."""
+        """Let the jobs join the line whose time has come, or that no addon holds back any more."""
         with self._transaction() as upkeep:
-            if upkeep._change(sql.PROMOTE) + upkeep._change(PROMOTE_ECONOMY):
+            if len(upkeep._change(sql.PROMOTE)) + upkeep._release_held():
                 upkeep._wake()  # this process may have no thread for them
 
     @api.model
     def _next_due(self):
         """Return the seconds until something is due, None for nothing."""
         (seconds,) = self._select(sql.NEXT_DUE)[0]
+        if (seconds is None or seconds > 0) and self._is_held_due():
+            return 0.0
         return None if seconds is None else max(0.0, float(seconds))
 
     @api.model
@@ -62,7 +63,7 @@ class LlmGenerationUpkeep(models.AbstractModel):
             live = jobs._filtered_identity_free()
             (jobs - live).write({"retry_at": False})
             upkeep._call_hooks(jobs - live)
-            live = upkeep.env["llm.generation.reservation"]._retriable(live)
+            live = live._may_retry(is_due=True)
             if live:
                 upkeep._enqueue(live, sources=("failed",))
         return len(live)
@@ -192,28 +193,20 @@ class LlmGenerationUpkeep(models.AbstractModel):
 
     @api.model
     def _claim_cancellations(self):
-        """Return what providers have to be told of, once each: arguments of the next method."""
+        """Return the ids of the jobs that providers have to be told of, once each."""
         with self._transaction() as upkeep:
-            jobs = [(row[0],) for row in upkeep._change(sql.CANCELLED_AT_PROVIDER)]
-            gone = upkeep._change(sql.FAREWELLS, touches=["llm.generation.farewell"])
-            return jobs + [(row[0], row[1:]) for row in gone]
+            return [row[0] for row in upkeep._change(sql.CANCELLED_AT_PROVIDER)]
 
     @api.model
     def _cancel_at_providers(self):
-        for what in self._claim_cancellations():
-            self._cancel_at_provider(*what)
+        for job_id in self._claim_cancellations():
+            self._cancel_at_provider(job_id)
 
     @api.model
-    def _cancel_at_provider(self, job_id, farewell=None):
-        """Tell the provider that a job was given up; it may refuse.
-
-        :param farewell: what is left of a job that is no more
-        """
+    def _cancel_at_provider(self, job_id):
+        """Tell the provider that a job was given up; it may refuse."""
         with self._transaction(lazy=True) as upkeep:
             job = upkeep.env["llm.generation.job"].browse(job_id).exists()
-            if farewell:
-                names = ("provider_id", "model_id", "external_job_id", "provider_data")
-                job = job.new(dict(zip(names, farewell, strict=True)))
             if not job.external_job_id or job.state == "running":
                 return  # it was tried again meanwhile, which ended the earlier try
             try:
@@ -232,21 +225,28 @@ class LlmGenerationUpkeep(models.AbstractModel):
 
     @api.model
     def _cancel_waiting(self, providers):
-        """Cancel all that waits for these providers, in batches that are committed one by one.
+        """Cancel what waits for these providers and the caller sees, in batches with a commit each.
 
         In one transaction, a hundred thousand jobs would collide with the first that starts.
 
         :return: how many were cancelled
         """
+        companies = self._seen_companies()
         cancelled, batch = 0, CANCEL_BATCH
         while batch == CANCEL_BATCH:
             with self._transaction() as upkeep:
-                rows = upkeep._select(sql.WAITING, [providers.ids, CANCEL_BATCH])
+                params = {"providers": providers.ids, "companies": companies, "limit": CANCEL_BATCH}
+                rows = upkeep._select(sql.WAITING, params)
                 jobs = upkeep.env["llm.generation.job"].browse(row[0] for row in rows)
                 jobs._set_state("cancelled", is_delayed=False)
                 batch = len(jobs)
             cancelled += batch
         return cancelled
+
+    @api.model
+    def _seen_companies(self):
+        """Return the ids of the companies whose jobs the caller sees, None for all of them."""
+        return None if self.env.su else self.env.companies.ids
 
     # === OLD JOBS AND NEWS === #
 

@@ -9,6 +9,7 @@ from odoo import api, models
 from ..runner import backoff
 from ..runner.answer import LONGEST_WAIT
 from ..runner.statements import queueing as sql
+from ..runner.tokens import by_length, length_of
 
 _logger = logging.getLogger(__name__)
 
@@ -85,33 +86,56 @@ class LlmGenerationVerdict(models.AbstractModel):
         for outcome, which in told.items():
             _logger.info("%s: job %s", outcome.capitalize(), ", ".join(which))
         for claim, answer in late:
-            if answer.external_job_id and claim not in (held or ()):
+            if claim not in (held or ()):
                 self._note_late(claim, answer)
         return len(jobs)
 
     @api.model
     def _note_late(self, claim, answer):
-        """Keep the id of an external job whose attempt was overtaken, so that it can be ended."""
-        data = json.dumps(answer.provider_data) if answer.provider_data else None
-        params = {"external": answer.external_job_id, "data": data}
-        params |= {"job": claim.job_id, "token": claim.token}
+        """Keep what an attempt that was overtaken has left behind.
+
+        The id of its external job, so that it can be ended, and what it used: it is paid for.
+        """
         touches = ["llm.generation.job", "llm.generation.attempt"]
-        self._change(sql.LATE_EXTERNAL, params, touches=touches)
+        params = {"job": claim.job_id, "token": claim.token}
+        used = {f"{kind}_tokens": answer.tokens(kind) for kind in ("prompt", "completion")}
+        if any(used.values()):
+            self._change(sql.LATE_USAGE, {**params, **used}, touches=touches)
+            self.env["llm.generation.reservation"]._settle_late(claim.token)
+        if answer.external_job_id:
+            data = json.dumps(answer.provider_data) if answer.provider_data else None
+            params |= {"external": answer.external_job_id, "data": data}
+            self._change(sql.LATE_EXTERNAL, params, touches=touches)
 
     @api.model
     def _with_known_messages(self, jobs, answers):
-        """Return the answers without messages that are none of their job's thread."""
+        """Return the answers without messages that are none of their job's thread.
+
+        Where an answer does not tell what it used, that follows from its length.
+        """
         ids = {answer.output_message_id for answer in answers.values() if answer.output_message_id}
         if not ids:
             return answers
-        # sudo: a provider may name any message, and only its place is looked at.
+        # sudo: a provider may name any message, and only its place and its length are looked at.
         messages = self.env["mail.message"].sudo().browse(ids).exists()
         places = {message.id: (message.model, message.res_id) for message in messages}
+        known = {}
+        for job in jobs:
+            answer = known[job.id] = answers[job.id]
+            if places.get(answer.output_message_id) != ("llm.thread", job.thread_id.id):
+                known[job.id] = replace(answer, output_message_id=None)
+            elif not (answer.tokens("prompt") or answer.tokens("completion")):
+                known[job.id] = replace(answer, usage=self._usage_by_length(job, answer))
+        return known
+
+    @api.model
+    def _usage_by_length(self, job, answer):
+        """Return about how many tokens a job used whose provider does not tell."""
+        message = self.env["mail.message"].sudo().browse(answer.output_message_id)  # sudo: as above
+        asked = [job.generation_inputs, job.input_message_id.body]
         return {
-            job.id: answers[job.id]
-            if places.get(answers[job.id].output_message_id) == ("llm.thread", job.thread_id.id)
-            else replace(answers[job.id], output_message_id=None)
-            for job in jobs
+            "prompt_tokens": by_length(length_of(asked)),
+            "completion_tokens": by_length(length_of(message.body)),
         }
 
     @api.model
@@ -145,11 +169,12 @@ class LlmGenerationVerdict(models.AbstractModel):
         """Note where an external job is, and when to ask again."""
         polls = 0 if answer.external_job_id else job.poll_count + 1
         wait = answer.poll_after or min(LAST_POLL, FIRST_POLL * 1.5 ** min(polls, 50))
-        if job.is_hinted:  # a webhook came while we asked, or before the job had its id
-            wait = 0.0
         now = self.env.cr.now().replace(microsecond=0)  # what is due now must not come too late
+        next_poll_at = now + timedelta(seconds=wait)
+        if job.is_hinted:  # a webhook came while we asked, or before the job had its id
+            next_poll_at = max(now, job.hinted_at or now)
         values |= {
-            "next_poll_at": now + timedelta(seconds=wait),
+            "next_poll_at": next_poll_at,
             "poll_count": polls,
             "asked_at": now,
         }
@@ -222,7 +247,7 @@ class LlmGenerationVerdict(models.AbstractModel):
         values = {}
         if not queue.paused_until or queue.paused_until < until:
             values["paused_until"] = until
-            self._wake(f"pause:{queue.provider_id.id}:{seconds:.3f}")
+            self._wake("clock")  # its end is due by time
         if error_type in backoff.REFUSALS and queue.refused_by != error_type:
             values["refused_by"] = error_type
             self._tell_of_refusal(queue, error_type)

@@ -1,14 +1,17 @@
 import hmac
 import logging
-import time
 
-from odoo import api, fields, models
+from odoo import api, models
 
 from ..exceptions import GenerationError
 from ..runner.answer import Claim
-from ..runner.webhook_signatures import OTHER_JOB, TOLERANCE, WebhookRefusedError
+from ..runner.statements import upkeep as sql
+from ..runner.webhook_signatures import OTHER_JOB, WebhookRefusedError
 
 _logger = logging.getLogger(__name__)
+
+#: Seconds between two questions about a job that its webhooks bring about.
+HINT_PAUSE = 3.0
 
 
 class LlmGenerationWebhook(models.AbstractModel):
@@ -48,7 +51,8 @@ class LlmGenerationWebhook(models.AbstractModel):
             except GenerationError as error:
                 _logger.warning("Job %s: a webhook cannot be verified now: %s", job_id, error)
                 return 503
-            return webhook._note(claim, delivery)
+            webhook._note(claim)
+            return 200
 
     @api.model
     def _find_job(self, job_id, token):
@@ -59,22 +63,11 @@ class LlmGenerationWebhook(models.AbstractModel):
         return job if right and is_right else job.browse()
 
     @api.model
-    def _note(self, claim, delivery):
-        """Have the job asked about now, unless it has ended or the delivery is known."""
-        job = self._fence([claim])
-        if not job:
-            return 200
-        seen = job.webhook_deliveries or {}
-        if delivery.key in seen:
-            _logger.warning("Job %s: a webhook was refused: it came before", job.id)
-            return 409
-        # What is older is refused for its age: a delivery is fresh for twice the tolerance.
-        now = time.time()
-        seen = {key: at for key, at in seen.items() if at > now - 2 * TOLERANCE}
-        job.write({
-            "is_hinted": True,
-            "next_poll_at": fields.Datetime.now(),
-            "webhook_deliveries": {**seen, delivery.key: int(now)},
-        })
-        self._wake("webhook")
-        return 200
+    def _note(self, claim):
+        """Have the job asked about soon, unless it has ended.
+
+        A webhook that comes again, by the provider's doing or somebody else's, only asks again.
+        """
+        params = {"job": claim.job_id, "token": claim.token, "pause": HINT_PAUSE}
+        if self._change(sql.HINT, params):
+            self._wake("clock")

@@ -1,9 +1,19 @@
+import contextlib
+import functools
+import inspect
+
 from odoo import api, models
 
 from ..exceptions import NoJobInterfaceError
+from ..runner import tokens
 from ..runner.guarded import disarm, guard
 from ..runner.handover import received
+from ..runner.watch import Watch
 from ..runner.webhook_signatures import verify_standard
+from .secret import read_secret
+
+#: Under which the keys that a transaction read are noted on its cursor.
+KEYS = "llm.provider.api_key"
 
 
 class LlmProvider(models.Model):
@@ -38,17 +48,72 @@ class LlmProvider(models.Model):
             self.env["llm.generation.engine"]._wake()
         return result
 
+    def _register_hook(self):
+        """Keep the methods of services from remote calls, also those that say nothing of it.
+
+        A service's `<service>_chat()` spends the provider's key past the queue and its budgets.
+        """
+        super()._register_hook()
+        beginnings = tuple(f"{code}_" for code, _label in self._get_available_services())
+        for name, method in inspect.getmembers(type(self), inspect.isfunction):
+            if name.startswith(beginnings):
+                api.private(method)
+
     @api.private
     def chat(self, *args, **kwargs):
-        return self._watched(self._guarded, super().chat, *args, **kwargs)
+        watch = received(self.env, "generation_watch")
+        if watch and watch.limit:
+            kwargs = tokens.limited(kwargs, *watch.limit)
+        return self._watched(super().chat, *args, **kwargs)
 
     @api.private
     def generate(self, *args, **kwargs):
-        return self._watched(self._guarded, super().generate, *args, **kwargs)
+        return self._watched(super().generate, *args, **kwargs)
 
     def _watched(self, method, *args, **kwargs):
-        watch = received(self.env, "generation_watch")
-        return watch.ask(method, *args, **kwargs) if watch else method(*args, **kwargs)
+        """Call a method of a service, for a job, for a direct answer, or as one of its own."""
+        method = functools.partial(self._guarded, method)
+        if watch := received(self.env, "generation_watch"):
+            return watch.ask(method, *args, **kwargs)
+        with contextlib.ExitStack() as stack:
+            answered = self._direct_answer(estimate=tokens.estimate(args, kwargs))
+            answer = stack.enter_context(answered).ask(method, *args, **kwargs)
+            if hasattr(answer, "__next__"):
+                return self._chunks_within(stack.pop_all(), answer)
+            return answer
+
+    @staticmethod
+    def _chunks_within(stack, chunks):
+        with stack, contextlib.closing(chunks):
+            yield from chunks
+
+    @contextlib.contextmanager
+    def _direct_answer(self, thread=None, estimate=0):
+        """Surround an answer that no job asks for: a hook for what has to be known of each.
+
+        It surrounds `thread.generate()` with all calls that this makes, and each `chat()` and
+        `generate()` that is called outside of one; what a job asks for goes past it. An addon
+        that overrides it enters `super()` first, raises `UserError` before it yields to refuse
+        the answer, and finds in the `cost` of what it yields what was used in the end.
+
+        :param thread: the thread that answers, where there is one
+        :param int estimate: the tokens that the answer is expected to take
+        :return: a context manager that yields a `runner.watch.Watch`
+        """
+        yield Watch()
+
+    def _limit_parameter(self, name):
+        """Return the argument by which the service's chat is told the most tokens of an answer.
+
+        A service says that it can be told by a parameter of its `<service>_chat()` that is named
+        like one of `runner.tokens.LIMIT_NAMES`.
+
+        :param str name: the one to take where there are several
+        :return: None for a service that cannot be told
+        """
+        chat = getattr(self, f"{self.service}_chat", None)
+        known = inspect.signature(chat).parameters if chat else {}
+        return next((one for one in (name, *tokens.LIMIT_NAMES) if one in known), None)
 
     def _guarded(self, method, *args, **kwargs):
         """Call a method of a service; what it says, and raises, is made fit to be kept."""
@@ -59,12 +124,21 @@ class LlmProvider(models.Model):
             raise
         return guard(answer, self._told_key)
 
+    def _read_api_key(self):
+        """Return the key for a call of the service, see `read_secret()`; not each `llm` has it."""
+        inherited = getattr(super(), "_read_api_key", None)
+        key = inherited() if inherited else read_secret(self, "api_key")
+        self.env.cr.cache.setdefault(KEYS, {})[self.id] = key
+        return key
+
     def _told_key(self):
         """Return the API key where it was read in this transaction, without a statement.
 
-        A service that did not read it cannot have told it.
+        A service that did not read it cannot have told it. One that knows nothing of
+        `_read_api_key()` reads the field itself.
         """
-        return self._fields["api_key"]._get_cache(self.env).get(self.id) or ""
+        noted = self.env.cr.cache.get(KEYS, {}).get(self.id)
+        return noted or self._fields["api_key"]._get_cache(self.env).get(self.id) or ""
 
     @api.private
     def create_generation_job(self, job_record):
@@ -123,8 +197,7 @@ class LlmProvider(models.Model):
         if hasattr(self, f"{self.service}_verify_generation_webhook"):
             return self._dispatch("verify_generation_webhook", job_record, headers, body)
         queue = self.env["llm.generation.queue"]._get_or_create_queue(self)
-        # sudo: a webhook comes from nobody who logged in.
-        return verify_standard(headers, body, queue.sudo().webhook_secret)
+        return verify_standard(headers, body, read_secret(queue, "webhook_secret"))
 
     def get_generation_queue_info(self):
         """Return what the provider offers, and how busy its queue is.

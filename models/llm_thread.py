@@ -4,6 +4,9 @@ from odoo.fields import Domain
 
 from ..const import ACTIVE_STATES, STATES
 from ..runner.guarded import said, said_json
+from ..runner.handover import received
+from ..runner.lazy_cursor import LazyCursor
+from ..runner.tokens import estimate
 
 #: `generate_response()` queues by itself when this many jobs of the provider wait or run.
 BUSY_SLOTS = 3
@@ -13,7 +16,8 @@ HISTORY_LIMIT = 50
 class LlmThread(models.Model):
     """Asks for answers through the queue, and tells what became of them."""
 
-    _inherit = "llm.thread"
+    _name = "llm.thread"
+    _inherit = ["llm.thread", "llm.generation.bounds"]
 
     generation_job_ids = fields.One2many("llm.generation.job", "thread_id")
     is_generating = fields.Boolean(
@@ -68,14 +72,35 @@ class LlmThread(models.Model):
     # === MESSAGES === #
 
     def message_post(self, *, llm_role=None, body_json=None, **kwargs):
-        """Post a message; what a provider says in it is made fit to be kept and shown."""
+        """Post a message; what a provider says in it is made fit to be kept and shown.
+
+        :raise UserError: for a question that is too long
+        """
         if llm_role and llm_role != "user":
             key = self.provider_id._told_key()
             kwargs["body"] = said(kwargs.get("body"), key)
             body_json = said_json(body_json, key, bounded=llm_role == "assistant")
+        else:  # before Odoo cleans the body, which takes long
+            self.env["mail.message"]._refuse_long_question(kwargs.get("body"), body_json)
         return super().message_post(llm_role=llm_role, body_json=body_json, **kwargs)
 
     # === GENERATION === #
+
+    @api.model
+    def _open_stream_cursor(self):
+        # It holds no connection while the provider is waited for.
+        return LazyCursor(self.env.registry)
+
+    @api.private
+    def generate(self, *args, **kwargs):
+        self.ensure_one()
+        if received(self.env, "generation_watch"):
+            return (yield from super().generate(*args, **kwargs))
+        asked = estimate([*args, kwargs.get("user_message_body")], {})
+        with self.provider_id._direct_answer(self, asked) as watch:
+            thread = self.with_context(generation_watch=watch)
+            events = super(LlmThread, thread).generate(*args, **kwargs)
+            return (yield from events)  # noqa: B901 - to "yield from"
 
     @api.private
     def generate_response(self, user_message_body=None, use_queue=None, **kwargs):
@@ -105,17 +130,12 @@ class LlmThread(models.Model):
     def _should_queue_generation(self):
         """Return whether an answer is better queued than given directly.
 
-        It is when a budget has to be kept, when the provider runs jobs of its own, when its queue
-        is marked "Always queue", or when the queue is enabled and at least `BUSY_SLOTS` jobs wait
-        or run there already.
+        It is when the provider runs jobs of its own, when its queue is marked "Always queue", or
+        when the queue is enabled and at least `BUSY_SLOTS` jobs wait or run there already.
         Override it to choose otherwise.
         """
         self.ensure_one()
         provider = self.provider_id
-        # sudo: whose budget it is does not depend on what the user may read.
-        company = provider.sudo().company_id or self.env.user.company_id
-        if self.env["llm.generation.budget"]._limits(self.env.user, company):
-            return True
         info = provider.get_generation_queue_info()
         if info.get("supports_jobs", provider._implements("create_generation_job")):
             return True
@@ -142,6 +162,7 @@ class LlmThread(models.Model):
         if live := Job._find_live({"thread_id": self.id, **job_values}):
             return live
         attachments = job_values.pop("attachment_ids", None)
+        key = job_values.pop("identity_key", None)
         if hasattr(self, "prepare_generation_inputs") and (inputs or attachments):
             inputs = self.prepare_generation_inputs(inputs or {}, attachments)
         with self.env.cr.savepoint():  # who catches a refusal finds nothing half-way
@@ -154,6 +175,8 @@ class LlmThread(models.Model):
                 "input_message_id": question.id,
                 **job_values,
             })
+            if key:
+                job._identify(key)
             job.action_queue()
         return job
 
@@ -191,7 +214,10 @@ class LlmThread(models.Model):
     def unlink(self):
         # Not by `@api.ondelete`: `mail.thread` removes the messages before that is called.
         self.check_access("unlink")
-        self.env["llm.generation.farewell"]._take_leave(self)
+        # sudo: who may delete the thread may end all of its jobs.
+        jobs = self.env["llm.generation.job"].sudo()
+        waiting = Domain("state", "in", ACTIVE_STATES) | Domain("must_cancel", "=", True)
+        jobs.search(Domain("thread_id", "in", self.ids) & waiting)._give_up()
         return super().unlink()
 
     # === ACTION METHODS === #

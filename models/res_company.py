@@ -22,10 +22,14 @@ class ResCompany(models.Model):
         "Tokens a Day", groups="llm.group_llm_manager", help="Of the whole company. 0: no limit."
     )
     llm_user_daily_jobs = fields.Integer(
-        "Jobs a Day and User", groups="llm.group_llm_manager", help="0: no limit."
+        "Jobs a Day and User",
+        groups="llm.group_llm_manager",
+        help="A user of several companies has the smallest that any of them gives. 0: no limit.",
     )
     llm_user_daily_tokens = fields.Integer(
-        "Tokens a Day and User", groups="llm.group_llm_manager", help="0: no limit."
+        "Tokens a Day and User",
+        groups="llm.group_llm_manager",
+        help="A user of several companies has the smallest that any of them gives. 0: no limit.",
     )
 
     _llm_budgets_not_negative = models.Constraint(

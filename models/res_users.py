@@ -76,9 +76,16 @@ class ResUsers(models.Model):
         )
 
     def _daily_budget(self):
-        """Return the jobs and the tokens that the user may spend in a day, 0 for no limit."""
+        """Return the jobs and the tokens that the user may spend in a day, 0 for no limit.
+
+        Whoever has no budget of their own has one for all their companies together, the smallest
+        that any of these gives to its users: nobody has more by changing over to another one.
+        """
         self.ensure_one()
         user = self.sudo()  # sudo: users may not read it, and are bound by it all the same
         if user.llm_own_budget:
             return user.llm_daily_jobs, user.llm_daily_tokens
-        return user.company_id.llm_user_daily_jobs, user.company_id.llm_user_daily_tokens
+        return tuple(
+            min(filter(None, user.company_ids.mapped(name)), default=0)
+            for name in ("llm_user_daily_jobs", "llm_user_daily_tokens")
+        )

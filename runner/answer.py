@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from .. import exceptions
 from ..const import ERROR_TYPES
-from .backoff import DISK_FULL_DELAY, RATE_LIMIT_DELAY
+from .backoff import DISK_FULL_DELAY
 from .guarded import DATA_LIMIT
 from .untrusted import printable, scrub, storable, text_of, without
 
@@ -104,12 +104,6 @@ class Answer:
             external_job_id=self.external_job_id and without(self.external_job_id, key),
             provider_data=storable(self.provider_data, key, hides_names=True),
         )
-
-    @property
-    def wished_pause(self):
-        """Seconds for which no other call is to be made, 0 where there may be one at once."""
-        is_limited = self.error_type == "rate_limited"
-        return max(self.pause or 0.0, (self.retry_after or RATE_LIMIT_DELAY) * is_limited)
 
     def tokens(self, kind):
         """Return the `prompt` or `completion` tokens that were used, 0 where unknown."""

@@ -20,7 +20,3 @@ class Brief:
     values: dict = field(default_factory=dict)
     refusal: str = ""
     earlier_job: str = ""
-
-    @property
-    def provider_id(self):
-        return next((record_id for model, record_id in self.values if model == "llm.provider"), 0)

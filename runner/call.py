@@ -4,21 +4,15 @@ import contextlib
 import socket
 import threading
 import time
-from collections import defaultdict
 
-from .gate import Gate
 from .http_errors import retry_after
 
 
 class Call:
-    """What a runner knows of a job that one of its threads works on.
+    """What a runner knows of a job that one of its threads works on."""
 
-    :param Gate gate: the one of its provider
-    """
-
-    def __init__(self, claim, gate=None):
+    def __init__(self, claim):
         self.claim = claim
-        self.gate = gate or Gate()
         self._lock = threading.Lock()
         self._responses = []
         self.cancelled = False
@@ -53,13 +47,9 @@ class Call:
 class Calls(dict):
     """The calls of a runner, by the tokens of their claims."""
 
-    def __init__(self):
-        super().__init__()
-        self._gates = defaultdict(Gate)
-
-    def add(self, claim, provider_id):
+    def add(self, claim):
         """Note that a thread is to work on a job, and return the call."""
-        call = self[claim.token] = Call(claim, self._gates[provider_id])
+        call = self[claim.token] = Call(claim)
         return call
 
     def wind_up(self, life, deadline, wait):
@@ -77,18 +67,13 @@ class Calls(dict):
             call.cancel()
 
     def hear(self, payload):
-        """Obey a notification: some jobs were cancelled, or a provider's pause begins or ends."""
+        """Obey a notification: some jobs were cancelled."""
         what, _colon, rest = payload.partition(":")
         if what == "cancel":
             job_ids = set(rest.split(","))
             for call in list(self.values()):
                 if str(call.claim.job_id) in job_ids:
                     call.cancel()
-        elif what == "pause":
-            provider_id, seconds = rest.split(":")
-            self._gates[int(provider_id)].shut(float(seconds))
-        elif what == "go":
-            self._gates[int(rest)].open()
 
 
 def hang_up(response):
@@ -100,13 +85,9 @@ def hang_up(response):
         with contextlib.suppress(Exception):  # a provider's own code; the job has ended anyway
             response.close()
         return
-    connection = getattr(response.raw, "connection", None) or getattr(
-        response.raw, "_connection", None
-    )
-    sock = getattr(connection, "sock", None)
-    if sock is None:  # urllib3 lets go of the connection once the headers are read
-        reader = getattr(getattr(response.raw, "_fp", None), "fp", None)
-        sock = getattr(getattr(reader, "raw", None), "_sock", None)
-    if sock is not None:
+    # Not the connection's: urllib3 lets go of that once the headers are read. Its own `shutdown()`
+    # is younger than what Odoo asks for.
+    reader = getattr(getattr(response.raw, "_fp", None), "fp", None)
+    if sock := getattr(getattr(reader, "raw", None), "_sock", None):
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)

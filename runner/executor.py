@@ -94,7 +94,7 @@ class Threads(Executor):
 
     def start(self, work):
         for brief in work:
-            self._calls.add(brief.claim, brief.provider_id)
+            self._calls.add(brief.claim)
             try:
                 self._workers.submit(self._conversations.hold, brief, "_run")
             except RuntimeError:

@@ -14,7 +14,8 @@ import traceback
 import requests
 
 from .. import exceptions
-from .untrusted import LONGEST_ERROR, scrub
+from .bounded_http import start_of
+from .untrusted import LONGEST_ERROR, scrub, text_of
 
 #: An answer came with a file, and there was no room for it: that passes.
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -107,6 +108,8 @@ def _seconds_until(http_date, now=None):
 
 def error_details(response):
     """Return `(code, message)` of an error answer's body, empty strings where it tells none."""
+    if isinstance(response, requests.Response):
+        response = start_of(response)
     try:
         body = response.json()
     except ValueError:
@@ -114,15 +117,15 @@ def error_details(response):
     except (RuntimeError, requests.RequestException):
         return "", ""  # a stream that was read already, or that broke off
     if not isinstance(body, dict):
-        return "", str(body)[:500]
+        return "", text_of(body)[:500]
     error = body.get("error", body)
     if not isinstance(error, dict):
-        return "", str(error)[:500]
+        return "", text_of(error)[:500]
     # Some servers, llama.cpp for one, repeat the status as the code: the type tells more.
     names = [error.get(key) for key in ("code", "type")]
-    code = next((name for name in names if name and not str(name).isdigit()), "")
+    code = next((name for name in names if name and not text_of(name).isdigit()), "")
     message = error.get("message") or error.get("detail") or body.get("detail") or ""
-    return str(code), str(message)[:500]
+    return text_of(code), text_of(message)[:500]
 
 
 def from_response(response, message=None):

@@ -1,4 +1,4 @@
-"""A cursor that holds a database connection only while there is something to commit.
+"""The engine's cursors. One holds a database connection only while there is something to commit.
 
 A provider's code gets records, and records need a cursor. An ordinary cursor would keep a
 connection and a snapshot for as long as the provider takes to answer, and a queue with one
@@ -7,15 +7,20 @@ a moment; from the first write on there is a transaction, until `commit()` or `r
 """
 
 import contextlib
+import logging
 import re
 import threading
 from collections import deque
 from datetime import datetime
 
+import psycopg2
 from psycopg2.extensions import ISOLATION_LEVEL_READ_COMMITTED
 
 from odoo.sql_db import BaseCursor, Cursor
 from odoo.tools import SQL, config
+
+#: Odoo's own: what is logged here takes the place of what it would log.
+_logger = logging.getLogger("odoo.sql_db")
 
 #: A statement that leaves nothing behind. Locks, notifications and functions of the server
 #: (`FOR UPDATE`, `pg_notify`, `nextval`, …) need the transaction that follows them; a quoted
@@ -33,6 +38,39 @@ GATE = threading.BoundedSemaphore(max(4, config["db_maxconn"] // 4))
 PATIENCE = 1.0
 
 USED_AFTER_CLOSE = "The cursor of a finished generation was used again."
+
+
+def _execute(execute, query, params, log_exceptions):
+    """Execute a statement; of one that failed only what kind of error it was is logged.
+
+    Odoo logs it with its values, which are answers, prompts and keys.
+    """
+    try:
+        execute(query, params, log_exceptions=False)
+    except psycopg2.Error as error:
+        if log_exceptions:
+            told = (type(error).__name__, error.pgcode)
+            _logger.error("A statement failed: %s %s", *told)  # noqa: TRY400 the rest has values
+        raise
+
+
+class EngineCursor(Cursor):
+    """Odoo's cursor, which keeps to itself what a statement was about that failed.
+
+    All goes through its `execute()`: what the ORM flushes, and many rows at once.
+    """
+
+    def execute(self, query, params=None, log_exceptions=True):
+        """Execute a statement within the transaction."""
+        return _execute(super().execute, query, params, log_exceptions)
+
+
+def open_cursor(registry):
+    """Return a new cursor for the engine; a test's stays what it is."""
+    cursor = registry.cursor()
+    if type(cursor) is Cursor:
+        cursor.__class__ = EngineCursor  # the registry makes no other
+    return cursor
 
 
 def read_committed(cr):
@@ -67,7 +105,7 @@ class LazyCursor(BaseCursor):
     def _open(self):
         self._is_through = GATE.acquire(timeout=PATIENCE)
         try:
-            cursor = self._registry.cursor()
+            cursor = open_cursor(self._registry)
         except BaseException:
             self._leave_gate()
             raise
@@ -251,7 +289,7 @@ class InlineCursor(BaseCursor):
         """Execute a statement of the caller's cursor."""
         if self._savepoint is None:
             self._savepoint = self._cursor.savepoint(flush=False)
-        self._cursor.execute(query, params, log_exceptions)
+        _execute(self._cursor.execute, query, params, log_exceptions)
 
     def _end(self, *, rollback):
         savepoint, self._savepoint = self._savepoint, None

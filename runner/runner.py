@@ -10,7 +10,6 @@ import psycopg2
 
 from ..const import RUNNER_CHANNEL, RUNNER_THREADS
 from . import limits, pool
-from .clock_watch import ClockWatch
 from .conversations import Conversations
 from .deadlines import Deadlines
 from .executor import Threads
@@ -54,7 +53,7 @@ class Runner(threading.Thread):
         self._woken = Wakeup()
         self._last_work = time.monotonic()
         self._is_full, self._may_retire = False, True
-        self._pace, self._clock = Pace(), ClockWatch()
+        self._pace = Pace()
 
     # === LIFE === #
 
@@ -211,8 +210,8 @@ class Runner(threading.Thread):
             if (free := self.pollers.free) and (claims := upkeep._claim_polls(free)):
                 for brief in self._models.get("llm.generation.preparation")._prepare(claims):
                     self.pollers.submit(self.conversations.hold, brief, "_poll")
-            for what in upkeep._claim_cancellations():
-                self.pollers.submit(upkeep._cancel_at_provider, *what)
+            for job_id in upkeep._claim_cancellations():
+                self.pollers.submit(upkeep._cancel_at_provider, job_id)
             seconds = upkeep._next_due()
         self._due.put_off("due", limits.HEARTBEAT if seconds is None else seconds)
         # What is due and cannot be done now, as all pollers are at it, must not make this spin.
@@ -232,8 +231,6 @@ class Runner(threading.Thread):
             while not self._is_over() and (free := (executor := self._executor()).free):
                 count, work, waits = executor.take(free, self.runner_id, self.title, queue_ids)
                 self._woken.set_later(waits)
-                if threading.current_thread() is self:
-                    self._hear(0.0)  # a provider may have asked for a pause meanwhile
                 executor.start(work)
                 started += count
                 if count < free:
@@ -249,7 +246,7 @@ class Runner(threading.Thread):
 
     def _keep_house(self):
         life = self._models.get("llm.generation.life")
-        if not life._heartbeat(self.runner_id, self._clock):
+        if not life._heartbeat(self.runner_id):
             _logger.warning("Runner %s was taken for dead, and signs on again", self.title)
             self._register()
         with self._claiming:  # what is claimed just now is not lost

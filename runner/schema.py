@@ -4,39 +4,40 @@ import contextlib
 import contextvars
 import functools
 import json
-import re
 import time
 
 import jsonschema
+import jsonschema_specifications
+import re2
 import referencing
 import referencing.exceptions
-
-from . import patterns
+import referencing.jsonschema
 
 #: Errors told at once.
 ERROR_LIMIT = 10
 #: Seconds that a check may take: a schema of references can ask for the same again and again.
 TIME_LIMIT = 5.0
-#: Steps of regular expressions in one check, about as many as fit into a second.
+#: Characters of a schema.
+SCHEMA_LIMIT = 1_000_000
+#: Steps of regular expressions in one check, which take less than a second.
 STEP_LIMIT = 20_000_000
+#: Steps for which the compilation of one instruction of a pattern counts.
+COMPILATION = 100
 #: Items that are compared with each other; of more, their texts are.
 COMPARED = 300
-#: Keywords without which a check takes no longer than its schema and its inputs are long.
-MULTIPLYING = (
-    *("$ref", "$dynamicRef", "$recursiveRef"),
-    *("allOf", "anyOf", "oneOf", "items", "contains", "unevaluatedItems", "unevaluatedProperties"),
-)
+#: Keywords that look at one value and are done: they need no bound.
+PLAIN = ("type", "format", "minimum", "maximum", "minLength", "maxLength")
 #: What libraries raise on schemas that are none, or have no end.
 BROKEN = (
-    jsonschema.exceptions.SchemaError,
+    jsonschema.exceptions.ValidationError,
     jsonschema.exceptions.UnknownType,
     referencing.exceptions.Unresolvable,
     referencing.exceptions.NoSuchAnchor,
-    re.error,
     ArithmeticError,
     AttributeError,
     LookupError,
     RecursionError,
+    TimeoutError,
     TypeError,
     ValueError,
 )
@@ -45,31 +46,55 @@ BROKEN = (
 _budget = contextvars.ContextVar("budget")
 
 
-class _TooLongError(Exception):
-    """A check takes more time than anybody would wait."""
+def _options():
+    options = re2.Options()
+    options.log_errors = False
+    options.never_capture = True
+    options.max_mem = 1 << 20  # of a compiled pattern, which takes a tenth of a second at most
+    return options
+
+
+OPTIONS = _options()
+
+
+def _refuse_when_late():
+    if time.monotonic() > _budget.get()["end"]:
+        raise TimeoutError(f"the check takes longer than {TIME_LIMIT:.0f} seconds")
 
 
 def _guarded(keyword):
     def check(checker, value, instance, schema):
-        if time.monotonic() > _budget.get()["end"]:
-            raise _TooLongError
+        _refuse_when_late()
         yield from keyword(checker, value, instance, schema) or ()
 
     return check
 
 
 def _search(pattern, text):
-    """Return whether a pattern is found; None where it would take too long to tell."""
+    """Return whether a pattern is found; None where it cannot be told.
+
+    RE2 neither backtracks nor holds the interpreter's lock: a search takes as many steps as its
+    program has instructions, for each byte. What it cannot do in so many, as looking around and
+    referring back, is not told.
+    """
+    _refuse_when_late()
     budget = _budget.get()
-    needed = patterns.steps(pattern, len(text))
-    if needed > budget["steps"]:
+    if budget["steps"] <= 0:
         return None
-    budget["steps"] -= needed
-    return re.search(pattern, text) is not None
+    try:
+        compiled = re2.compile(pattern, OPTIONS)
+        budget["steps"] -= compiled.programsize * COMPILATION
+        needed = compiled.programsize * len(text.encode())
+        if needed > budget["steps"]:
+            return None
+        budget["steps"] -= needed
+        return compiled.search(text) is not None
+    except (re2.error, UnicodeEncodeError):
+        return None
 
 
 def _pattern(checker, pattern, instance, _schema):
-    # What cannot be told in time is left to the provider, who checks it anyway.
+    # What cannot be told is left to the provider, who checks it anyway.
     if checker.is_type(instance, "string") and _search(pattern, instance) is False:
         yield jsonschema.ValidationError(f"{instance!r} does not match {pattern!r}")
 
@@ -88,7 +113,7 @@ def _additional_properties(checker, allowed, instance, schema):
         return
     known = schema.get("properties", {})
     named = schema.get("patternProperties", {})
-    # A name of which nobody can tell in time whether it is known counts as known.
+    # A name of which cannot be told whether it is known counts as known.
     extra = [
         name
         for name in instance
@@ -125,7 +150,7 @@ def _guarded_class(validator_class):
         "additionalProperties": _additional_properties,
         "uniqueItems": _unique_items(keywords["uniqueItems"]),
     }
-    keywords |= {name: _guarded(keywords[name]) for name in MULTIPLYING if name in keywords}
+    keywords |= {name: _guarded(keywords[name]) for name in keywords.keys() - set(PLAIN)}
     return jsonschema.validators.extend(validator_class, keywords)
 
 
@@ -142,15 +167,37 @@ def _without_dialects(schema):
     return schema
 
 
+def _registry():
+    """Return the schemas of schemas, without what would lead out of the guarded class."""
+    dialect_of = referencing.jsonschema.specification_with
+    known = {address: one.contents for address, one in jsonschema_specifications.REGISTRY.items()}
+    return referencing.Registry().with_resources(
+        (address, dialect_of(one["$schema"]).create_resource(_without_dialects(one)))
+        for address, one in known.items()
+    )
+
+
+SPECIFICATIONS = _registry()
+
+
 @functools.lru_cache(maxsize=128)
 def _validator(schema_text):
+    if len(schema_text) > SCHEMA_LIMIT:
+        raise ValueError(f"it is longer than {SCHEMA_LIMIT} characters")
     schema = json.loads(schema_text)
     dialect = schema.get("$schema") if isinstance(schema, dict) else None
     latest = jsonschema.validators.Draft202012Validator
     validator_class = jsonschema.validators.validator_for({"$schema": dialect}, default=latest)
-    validator_class.check_schema(schema)
-    # A registry of its own: without one, the schema may have any address looked up.
     guarded = _guarded_class(validator_class)
+    # Not by `check_schema()`, which has no bounds.
+    with _limited():
+        rules = _without_dialects(validator_class.META_SCHEMA)
+        for error in guarded(rules, registry=SPECIFICATIONS).iter_errors(schema):
+            raise error
+    if '"patternProperties"' in schema_text:
+        # Its search has no bounds. What such a schema says of other names is the provider's.
+        guarded = jsonschema.validators.extend(guarded, {"unevaluatedProperties": lambda *_: ()})
+    # A registry of its own: without one, the schema may have any address looked up.
     return guarded(_without_dialects(schema), registry=referencing.Registry())
 
 
@@ -196,8 +243,6 @@ def _errors(checked, inputs):
     try:
         with _limited():
             errors = sorted(checked.iter_errors(inputs), key=str)
-    except _TooLongError:
-        return [f"input_schema: checking the inputs takes longer than {TIME_LIMIT:.0f} seconds"]
     except BROKEN as error:
         return [f"input_schema: {_reason(error)}"]
     return [

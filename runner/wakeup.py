@@ -44,7 +44,7 @@ class Wakeup:
                 self._queues.update(queue_ids)
 
     def hear(self, payload, slot_delay=0.0):
-        """Understand a notification: `queued:7,8` is about these queues, `economy` is for the clock
+        """Understand a notification: `queued:7,8` is about these queues, `clock` is for the clock
         only, any other is about all.
 
         :param float slot_delay: seconds that `slot:7,8` waits: the process that says it looks first
@@ -53,7 +53,7 @@ class Wakeup:
         if what in {"queued", "slot"}:
             ids = [int(queue_id) for queue_id in queues.split(",") if queue_id]
             self.add(ids, slot_delay if what == "slot" else 0.0)
-        elif what != "economy":
+        elif what != "clock":
             self.set()
 
     @property

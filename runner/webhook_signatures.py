@@ -35,11 +35,9 @@ class WebhookRefusedError(Exception):
 class Delivery:
     """A webhook that was proven genuine.
 
-    `key` is the same for the same delivery only. `external_id` is the provider's id of the job
-    that it is about, None where it does not tell.
+    `external_id` is the provider's id of the job that it is about, None where it does not tell.
     """
 
-    key: str
     external_id: str | None = None
 
 
@@ -71,7 +69,7 @@ def verify_standard(headers, body, secret, now=None):
     external_id = _job_of(body)
     if not external_id:
         raise WebhookRefusedError(NO_JOB)
-    return Delivery(_key(message_id, timestamp), external_id)
+    return Delivery(external_id)
 
 
 def verify_fal(headers, body, keys, now=None):
@@ -97,7 +95,7 @@ def verify_fal(headers, body, keys, now=None):
         raise WebhookRefusedError(WRONG_SIGNATURE) from None
     if not any(_is_signed(key, raw, signed) for key in keys):
         raise WebhookRefusedError(WRONG_SIGNATURE)
-    return Delivery(_key(request_id, timestamp, digest), request_id)
+    return Delivery(request_id)
 
 
 def read_jwks(document):
@@ -136,10 +134,6 @@ def _check_age(timestamp, now=None):
         raise WebhookRefusedError(WRONG_TIME)
     if abs((time.time() if now is None else now) - int(timestamp)) > TOLERANCE:
         raise WebhookRefusedError(NOT_FRESH)
-
-
-def _key(*parts):
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
 def _job_of(body):

@@ -13,7 +13,7 @@ from odoo.tests import TransactionCase, new_test_user, tagged
 
 from ..runner.answer import Answer, Claim
 
-#: Its last word must be in no log: see `scripts/lib/marks.py`.
+#: Its last word must be in no log: see `dev/lib/marks.py`.
 PROMPT = "Hello, says a canary-prompt-test"
 #: Seconds; a minute, which is the default, is little on a machine that has other work.
 TOUR_TIMEOUT = 180

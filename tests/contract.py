@@ -3,7 +3,8 @@
 A provider's author writes a test class from the parts that fit, on `LlmGenerationCommon`:
 
 - `JobContract` for a provider that runs jobs, `DirectContract` for one that only answers;
-- `HttpContract` of `contract_http.py` besides, for one that is reached over HTTP;
+- `HttpContract` of `contract_http.py` besides, for one that is reached over HTTP, and
+  `BoundsContract` for one that reads what comes from there with bounds;
 - `WebhookContract` of the same file besides, for one that sends webhooks.
 
     class TestMyProvider(HttpContract, JobContract, LlmGenerationCommon):

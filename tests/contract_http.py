@@ -2,10 +2,13 @@
 
 import logging
 import time
+import tracemalloc
 from datetime import timedelta
 
 from odoo import fields
 from odoo.tools import mute_logger
+
+from .fake_http import bomb, maze
 
 WEBHOOK_LOG = "odoo.addons.llm_generate_job.models.llm_generation_webhook"
 
@@ -67,6 +70,28 @@ class HttpContract:
             self.assertTrue(any(secret in repr(one.headers) for one in self.remote.requests))
 
 
+class BoundsContract:
+    """What holds for a provider that reads with bounds; `remote` is a `FakeHttpService`."""
+
+    def test_contract_an_answer_that_grows_is_no_answer(self):
+        for fault in (bomb, maze):
+            with self.subTest(fault.__name__):
+                self.remote.fault(fault)
+                tracemalloc.start()
+                try:
+                    job = self._ask()
+                    peak = tracemalloc.get_traced_memory()[1]
+                finally:
+                    tracemalloc.stop()
+
+                self.assertLess(peak, 30_000_000)
+                self.assertEqual(job.state, "failed")
+                self.assertTrue(job.retry_at)
+                self._pass_time(job)
+                self._assert_answered(self._finish(job))
+                self.remote.reset()
+
+
 class WebhookContract:
     """What holds for a provider that sends webhooks, besides `JobContract`."""
 
@@ -113,7 +138,7 @@ class WebhookContract:
         again = self.remote.webhook(job.external_job_id, time.time() + 1)
         statuses.append(self._send(job, *again))
 
-        self.assertEqual(statuses, [200, 409, 409, 200])
+        self.assertEqual(statuses, [200, 200, 200, 200])
         self.assertEqual(self._due(), 0)
         self._assert_answered(job)
 

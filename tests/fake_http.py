@@ -4,12 +4,14 @@ A subclass of `FakeHttpService` answers requests as its documentation says. A te
 with `fault()`: each meets one request, in turn, and then all is well again.
 """
 
+import functools
 import json
 import socket
 import struct
 import sys
 import threading
 import time
+import zlib
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
@@ -108,6 +110,25 @@ def garbage(handler, _reply):
 def half(handler, reply):
     """Send the first half of the answer, and hang up."""
     handler.send_reply(reply, part=0.5)
+
+
+@functools.cache
+def compressed_zeros(megabytes):
+    """Return so many megabytes of zeros, compressed by gzip to a thousandth."""
+    packer = zlib.compressobj(1, wbits=31)
+    zeros = bytes(1_000_000)
+    return b"".join([*(packer.compress(zeros) for _one in range(megabytes)), packer.flush()])
+
+
+def bomb(handler, reply):
+    """Answer with a hundred megabytes that were compressed to some hundred kilobytes."""
+    headers = {"Content-Encoding": "gzip"}
+    handler.send_reply(Reply(reply.status, compressed_zeros(100), reply.content_type, headers))
+
+
+def maze(handler, _reply):
+    """Answer with JSON of a hundred thousand levels."""
+    handler.send_reply(Reply(200, b'{"a":' * 100_000))
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,6 @@
+import contextlib
 import threading
+import time
 from unittest.mock import patch
 
 from odoo import SUPERUSER_ID, api
@@ -9,6 +11,7 @@ from odoo.tests import BaseCase, get_db_name, tagged
 from ..models.llm_generation_claim import LOOK_AGAIN
 from ..runner.answer import Answer
 from ..runner.lazy_cursor import read_committed
+from ..runner.statements import budget
 
 THREADS = 6
 LIMIT = 3
@@ -16,7 +19,7 @@ JOBS = 30
 
 
 @tagged("post_install", "-at_install")
-class TestConcurrency(BaseCase):
+class ConcurrencyCase(BaseCase):
     """Real threads on real connections: what they make is committed, and removed in the end."""
 
     def setUp(self):
@@ -86,6 +89,8 @@ class TestConcurrency(BaseCase):
         self.assertEqual(len(results), THREADS)
         return results
 
+
+class TestConcurrency(ConcurrencyCase):
     def test_a_queue_is_made_once_by_many_at_its_first_use(self):
         with self._env() as env:
             env.cr.execute(
@@ -181,6 +186,40 @@ class TestConcurrency(BaseCase):
         self.assertEqual(queued.count(True), LIMIT)
         self.assertEqual(self._waiting(), LIMIT)
 
+    def test_many_who_ask_directly_at_once_keep_the_budget(self):
+        self.addCleanup(self._set_budget, 0)
+        self._set_budget(LIMIT)
+        asking = threading.Barrier(THREADS)
+
+        def ask(env):
+            with contextlib.ExitStack() as stack:
+                try:
+                    provider = env["llm.provider"].browse(self.provider_id)
+                    stack.enter_context(provider._direct_answer(estimate=1)).has_asked = True
+                except UserError:
+                    return False
+                finally:
+                    asking.wait(30)  # all of them, before the first has its answer
+                return True
+
+        self.assertEqual(self._at_once(ask).count(True), LIMIT)
+
+    def test_who_asks_directly_does_not_wait_for_ever_for_who_reserves(self):
+        self.addCleanup(self._set_budget, 0)
+        self._set_budget(LIMIT)
+        with self._env() as env, self._env() as other:
+            job = env["llm.generation.job"].create({"thread_id": self.thread_id})
+            job.action_queue()
+            provider = other["llm.provider"].browse(self.provider_id)
+            begin = time.monotonic()
+            with (
+                patch.object(budget, "LOCK_PATIENCE", "SET LOCAL lock_timeout = '200ms'"),
+                self.assertRaisesRegex(UserError, "Try again in a moment"),
+                provider._direct_answer(estimate=1),
+            ):
+                self.fail("It was allowed.")
+            self.assertLess(time.monotonic() - begin, 15)
+
     def _set_budget(self, jobs):
         with self._env() as env:
             env.company.llm_daily_jobs = jobs
@@ -207,31 +246,6 @@ class TestConcurrency(BaseCase):
             self.assertEqual(job.state, "queued")  # what the snapshot still shows
             self.assertIs(job.check_status(), False)
             self.assertEqual((job.state, job.prompt_tokens, job.is_active), ("completed", 3, False))
-
-    def test_of_many_that_end_the_last_jobs_of_a_group_one_tells_it(self):
-        with self._env() as env:
-            env["llm.generation.queue"]._get_or_create_queue(self.provider_id).write({
-                "max_concurrent_jobs": THREADS
-            })
-            thread = env["llm.thread"].browse(self.thread_id)
-            group = env["llm.generation.job"].create_batch(["Hi"] * THREADS, threads=thread)
-            group_id, group_class = group.id, type(group)
-        self.addCleanup(self._remove_group, group_id)
-        with self._env() as env:
-            claims, _wait = env["llm.generation.claim"]._claim(THREADS)
-        told, ended = [], threading.Barrier(THREADS)
-
-        def end(env):
-            env["llm.generation.verdict"]._apply([(claims.pop(), Answer("completed"))])
-            ended.wait(30)  # nobody has committed yet
-
-        with patch.object(group_class, "_on_done", lambda group: told.append(group.id)):
-            self._at_once(end)
-        self.assertEqual(told, [group_id])
-
-    def _remove_group(self, group_id):
-        with self._env() as env:
-            env["llm.generation.group"].browse(group_id).unlink()
 
     def test_who_holds_a_job_holds_up_no_other_verdict(self):
         with self._env() as env:

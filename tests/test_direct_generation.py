@@ -44,12 +44,12 @@ class TestDirectGeneration(LlmGenerationCommon):
         self._run()
         self.assertRecordValues(job, [{"prompt_tokens": 7, "completion_tokens": 2}])
 
-    def test_an_answer_without_usage_counts_nothing(self):
+    def test_an_answer_without_usage_counts_by_its_length(self):
         self.service.usage = None
         job = self._asked()
         self._run()
         self.assertRecordValues(
-            job, [{"state": "completed", "prompt_tokens": 0, "completion_tokens": 0}]
+            job, [{"state": "completed", "prompt_tokens": 5, "completion_tokens": 2}]
         )
 
     def test_an_answer_that_breaks_off_is_kept_and_marked(self):

@@ -1,4 +1,6 @@
+import itertools
 import json
+import threading
 import time
 from unittest.mock import patch
 
@@ -9,6 +11,8 @@ from odoo.tests import HttpCase, tagged
 from odoo.tools import config, mute_logger
 
 from ..controllers import event_stream
+from ..runner import streams
+from ..runner.lazy_cursor import LazyCursor
 from .common import LlmGenerationCommon
 
 
@@ -125,12 +129,123 @@ class TestEventStream(LlmGenerationCommon, HttpCase):
         with mute_logger("odoo.http"):
             self.assertEqual(self._ask(thread_id=other.id).status_code, 403)
             self.assertEqual(self._ask(thread_id=other.id + 1000).status_code, 404)
-            for odd in ("x", "", "-1", "²", "٣", 2**31, "9" * 5000):
-                self.assertEqual(self._ask(thread_id=odd).status_code, 404, odd)
+            for far in (2**31, "9" * 5000):
+                self.assertEqual(self._ask(thread_id=far).status_code, 404, far)
 
         self.assertFalse(other.get_conversation())
 
+    def test_parameters_that_are_missing_or_odd_are_refused(self):
+        form = {"csrf_token": Request.csrf_token(self)}
+        file = {"thread_id": ("a.txt", b"1"), "job_id": ("a.txt", b"1")}
+        with mute_logger("odoo.http"):
+            for path in ("/llm_generate_job/generate", "/llm_generate_job/follow"):
+                for how in ({}, {"files": file}):
+                    response = self.url_open(path, data=form, **how)
+                    self.assertEqual(response.status_code, 400, (path, how))
+                    self.assertIn("has to be a number", response.text)
+            for odd in ("x", "", "-1", "²", "٣", "1.0", "1 ", "None"):
+                self.assertEqual(self._ask(thread_id=odd).status_code, 400, odd)
+                self.assertEqual(self._follow(odd).status_code, 400, odd)
+            data = {**form, "thread_id": self.thread.id}
+            for how in (
+                {"files": {"message": ("a.txt", b"1")}},
+                {"data": {**data, "message": "\0"}},
+            ):
+                response = self.url_open("/llm_generate_job/generate", **{"data": data, **how})
+                self.assertEqual(response.status_code, 400, how)
+        self.assertFalse(self.thread.get_conversation())
+
+    # === LIMITS === #
+
+    def test_a_direct_answer_holds_no_connection_while_the_provider_is_waited_for(self):
+        for path in ("/llm_generate_job/generate", "/llm/thread/generate"):
+            with self.subTest(path):
+                held = []
+
+                def wait(held=held):
+                    cr = self.service.calls["chat"][-1].env.cr
+                    held.append(not isinstance(cr, LazyCursor) or cr.in_transaction)
+
+                self.service.chunks = [wait, {"content": "Hello"}, wait, {"content": " you"}]
+                data = {"thread_id": self.thread.id, "message": "Hi", "use_queue": "0"}
+                if path.startswith("/llm/"):
+                    del data["use_queue"]
+                data["csrf_token"] = Request.csrf_token(self)
+                events = self._events(self.url_open(path, data=data))
+                self.assertEqual(self._types(events)[-1], "done")
+                self.assertEqual(held, [False, False])
+
+    def test_a_user_has_a_few_streams_at_once(self):
+        self.direct_queue.enabled = False
+        bodies = [self._stream_of_a_new_job() for _stream in range(streams.USER_STREAMS)]
+        for body in bodies:
+            self.assertIn(b"job_status", next(body))
+
+        job = self._create_job("queued", thread_id=self.thread.id)
+        refused = [
+            *self._stream_of_a_new_job(),
+            *event_stream.EventStream(
+                self.thread.env, thread_id=self.thread.id, message="Hi"
+            ).run(),
+        ]
+        self.assertEqual(len(refused), 2)
+        for event in refused:
+            self.assertIn(b"answers at once already", event)
+        self.assertFalse(self.thread.get_conversation())
+
+        other = self._create_job("queued", self.direct_model, user=self.manager)
+        stream = event_stream.EventStream(other.with_user(self.manager).env, job_id=other.id)
+        self.assertIn(b"job_status", next(stream.run()))
+        bodies.pop().close()
+        bodies.append(event_stream.EventStream(self.thread.env, job_id=job.id).run())
+        self.assertIn(b"job_status", next(bodies[-1]))
+        for body in bodies:
+            body.close()
+
+    def _stream_of_a_new_job(self):
+        job = self._create_job("queued", self.direct_model)
+        return event_stream.EventStream(self.thread.env, job_id=job.id).run()
+
+    def test_a_process_gives_a_few_answers_directly(self):
+        with patch.object(streams, "DIRECT_ANSWERS", threading.BoundedSemaphore(1)):
+            with streams.direct() as is_free:
+                self.assertTrue(is_free)
+                events = self._events(self._ask(use_queue="0"))
+                self.assertEqual(self._types(events), ["error"])
+                self.assertIn("as many answers at once as it can", events[0]["error"])
+                self.assertEqual(self._types(self._events(self._ask(use_queue="1")))[-1], "done")
+            self.assertEqual(self._types(self._events(self._ask(use_queue="0")))[-1], "done")
+
+    def test_a_direct_answer_keeps_the_budget(self):
+        self.addCleanup(self.env.registry.clear_cache)
+        self.user.company_id.llm_user_daily_jobs = 2
+        for path in ("/llm_generate_job/generate", "/llm/thread/generate"):
+            data = {"thread_id": self.thread.id, "message": "Hi"}
+            data["csrf_token"] = Request.csrf_token(self)
+            events = self._events(self.url_open(path, data=data))
+            self.assertEqual(self._types(events)[-1], "done")
+        for path in ("/llm_generate_job/generate", "/llm/thread/generate"):
+            events = self._events(self.url_open(path, data=data))
+            self.assertEqual(self._types(events), ["error"])
+            self.assertIn("is 2 jobs a day: 2 are used", events[0]["error"])
+        self.assertEqual(len(self.service.calls["chat"]), 2)
+
     # === FOLLOW === #
+
+    def test_a_stream_ends_with_the_right_to_read(self):
+        self.direct_queue.enabled = False
+        job = self._create_job("queued", thread_id=self.thread.id)
+        stream = event_stream.EventStream(self.thread.env, job_id=job.id)
+        follow_class = type(self.env["llm.generation.follow"])
+        with patch.object(follow_class, "_is_inline", lambda _follow: False):
+            body = stream.run()
+            next(body)
+            self.thread.sudo().user_id = self.manager
+            self.env.flush_all()
+            rest = b"".join(itertools.islice(body, 4))
+            body.close()
+        self.assertIn(b"may no longer read", rest)
+        self.assertEqual(rest.count(b"data: "), 1)
 
     def test_a_job_is_followed_from_where_it_stands(self):
         waiting = self._create_job("queued", thread_id=self.thread.id)
@@ -155,6 +270,7 @@ class TestEventStream(LlmGenerationCommon, HttpCase):
             self.assertEqual(self._follow(other.id).status_code, 403)
             self.assertEqual(self._follow(other.id + 1000).status_code, 404)
             self.assertEqual(self._follow(10**12).status_code, 404)
+            self.assertEqual(self._follow(2**31).status_code, 404)
 
         self.assertEqual(other.state, "queued")
 

@@ -1,6 +1,8 @@
 import json
 import socket
+import threading
 import time
+from contextlib import contextmanager
 from unittest.mock import patch
 
 from hypothesis import example, given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from odoo.exceptions import UserError
 from odoo.tests import BaseCase, tagged
 
-from ..runner import patterns, schema
+from ..runner import schema
 from . import fuzzing
 from .common import LlmGenerationCommon
 
@@ -27,6 +29,13 @@ WORDS = (
     "#", "#/$defs/a", "#/properties/a", "http://127.0.0.1:9/x.json", "file:///etc/passwd", "string",
     "object", "array", "number", "a", "b", "(a+)+$", "(a|a)*$", "(", "[", "^a*b*c*d*$", "\\1", "://",
     "http://json-schema.org/draft-04/schema#", "https://json-schema.org/draft/2020-12/schema",
+)  # fmt: skip
+#: Patterns that keep a backtracking engine busy for ever, or its compiler.
+CATASTROPHIC = (
+    "^(?:a|aa){26}$", "^(a?){26}a{26}$", "^(?:ab|a(?:b)|ab?){20}c", "(a+)+$", "(a|a)*$", "(a|a?)+$",
+    "(?=(a+)+$)a", ".*.*.*.*.*=x", r"^(a+)*\1$", "(?<=(a+)+)b", "(x+x+)+y", "(.*a){25}b",
+    "(a?){999}(b?){999}c", "(?:(?:a{999}){999}){999}", "(?:a{9999}){9999}", "(?R)", "(?1)(a(?1))",
+    "(" * 25 + "a" + "+)" * 25, "(" * 9000 + "a" + ")*" * 9000, "(a*)" * 5000 + "b",
 )  # fmt: skip
 scalars = (
     st.none()
@@ -108,21 +117,101 @@ class TestFuzzSchema(BaseCase):
                 [sentence] = self._sentences(given_schema, inputs)
                 self.assertTrue(sentence.startswith("input_schema: "), sentence)
 
-    def test_patterns_that_take_for_ever_are_left_to_the_provider(self):
-        evil = "a" * 60 + "!"
+    def test_no_pattern_keeps_the_server_busy(self):
+        evil, long = "a" * 60 + "!", "a" * 900_000 + "!"
         draft4 = "http://json-schema.org/draft-04/schema#"
+        unevaluated = {"patternProperties": {"(a+)+$": {}}, "unevaluatedProperties": False}
         for given_schema, inputs in (
-            ({"pattern": "(a+)+$"}, evil),
-            ({"pattern": "(a|a)*$"}, evil),
-            ({"pattern": "(?=(a+)+$)a"}, evil),
-            ({"pattern": ".*.*.*.*.*=x"}, "a" * 5000),
-            ({"patternProperties": {"(a+)+$": False}}, {evil: 1}),
+            *(({"pattern": pattern}, text) for pattern in CATASTROPHIC for text in (evil, long)),
+            ({"patternProperties": {"^(?:a|aa){26}$": False}}, {evil: 1}),
             ({"patternProperties": {"(a+)+$": {}}, "additionalProperties": False}, {evil: 1}),
+            (unevaluated, {evil: 1}),
+            ({"$schema": "https://json-schema.org/draft/2019-09/schema", **unevaluated}, {evil: 1}),
             ({"properties": {"a": {"$schema": draft4, "pattern": "(a+)+$"}}}, {"a": evil}),
             ({"items": {"pattern": "[a-z]*$"}}, ["a" * 5000 + "!"] * 1000),
+            ({"allOf": [{"pattern": ".{1,1000}" + str(one)} for one in range(10_000)]}, evil),
         ):
-            with self.subTest(str(given_schema)):
-                self.assertEqual(self._sentences(given_schema, inputs), [])
+            with self.subTest(str(given_schema)[:80]), self._others_go_on():
+                begin = time.monotonic()
+                self._sentences(given_schema, inputs)
+                self.assertLess(time.monotonic() - begin, schema.TIME_LIMIT + 3)
+
+    @contextmanager
+    def _others_go_on(self):
+        """Require that other threads are never held up for long meanwhile."""
+        done, gaps = threading.Event(), []
+
+        def look():
+            last = time.monotonic()
+            while not done.wait(0.01):
+                gaps.append(time.monotonic() - last)
+                last = time.monotonic()
+            gaps.append(time.monotonic() - last)
+
+        watcher = threading.Thread(target=look)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
+        self.assertLess(max(gaps), 2)
+
+    def test_patterns_that_fail_slowly_elsewhere_are_judged(self):
+        for pattern, text in (
+            ("^(?:a|aa){26}$", "a" * 60),
+            ("^(a?){26}a{26}$", "a" * 25),
+            ("^(?:ab|a(?:b)|ab?){20}c", "ab" * 20),
+            ("(a+)+$", "a" * 60 + "!"),
+        ):
+            with self.subTest(pattern):
+                [sentence] = self._sentences({"pattern": pattern}, text)
+                self.assertIn("does not match", sentence)
+
+    def test_what_cannot_be_judged_in_time_is_left_to_the_provider(self):
+        for pattern in (r"^(a+)*\1$", "(?=(a+)+$)b", "(?<=(a+)+)b", "(a?){999}b", "("):
+            with self.subTest(pattern):
+                self.assertEqual(self._sentences({"pattern": pattern}, "a" * 100_000), [])
+                named = {"patternProperties": {pattern: {}}, "additionalProperties": False}
+                self.assertEqual(self._sentences(named, {"a" * 100_000: 1}), [])
+
+    def test_what_searches_without_a_bound_is_left_to_the_provider(self):
+        named = {"patternProperties": {"^a": {}}, "unevaluatedProperties": False}
+        for dialect in ("draft/2019-09", "draft/2020-12"):
+            with self.subTest(dialect):
+                given = {"$schema": f"https://json-schema.org/{dialect}/schema", **named}
+                self.assertEqual(self._sentences(given, {"b": 1}), [])
+
+    def test_a_schema_itself_is_looked_at_in_time(self):
+        with patch.object(schema, "TIME_LIMIT", -1), self.assertRaises(TimeoutError):
+            schema._validator('{"title": "Late"}')
+
+    def test_patterns_mean_what_json_schema_says(self):
+        for pattern, good, bad in (
+            ("b", "abc", "ac"),
+            ("a$", "ba", "a\n"),
+            (r"^\d+$", "12", "\u0661"),
+            (r"^\p{Lu}\p{L}*$", "\u00c9t\u00e9", "\u00e9t\u00e9"),
+            ("^.$", "\U0001f600", "\n"),
+            (r"^[\w.-]+\/x$", "a-b.c/x", "a b/x"),
+        ):
+            with self.subTest(pattern):
+                self.assertEqual(self._sentences({"pattern": pattern}, good), [])
+                self.assertEqual(len(self._sentences({"pattern": pattern}, bad)), 1)
+
+    def test_long_lists_end_in_time(self):
+        numbers = list(range(100_000))
+        draft4 = "http://json-schema.org/draft-04/schema#"
+        for given_schema, inputs in (
+            ({"items": {"enum": numbers}}, [-1] * 300_000),
+            ({"$schema": draft4, "enum": [{"a": number} for number in range(20_000)]}, {}),
+            ({"enum": ["x" * schema.SCHEMA_LIMIT]}, "a"),
+        ):
+            with self.subTest(str(given_schema)[:60]):
+                begin = time.monotonic()
+                [sentence] = self._sentences(given_schema, inputs)
+                self.assertLess(time.monotonic() - begin, schema.TIME_LIMIT + 3)
+                self.assertNotIn("xxx", sentence)
 
     def test_patterns_that_people_write_are_checked(self):
         for pattern, good, bad in (
@@ -144,13 +233,13 @@ class TestFuzzSchema(BaseCase):
         self.assertEqual(sentence, "inputs: the items are not unique")
 
     @SETTINGS
-    @given(st.text(alphabet="ab()[]{}|*+?.^$\\1,-:=!<>", max_size=12), st.integers(0, 10**6))
-    def test_any_pattern_is_weighed(self, pattern, length):
-        try:
-            weight = patterns.steps(pattern, length)
-        except (patterns.re.error, OverflowError):
-            return
-        self.assertGreaterEqual(weight, 1)
+    @given(st.text(alphabet="ab()[]{}|*+?.^$\\1,-:=!<>", max_size=12))
+    def test_any_pattern_is_judged_or_left(self, pattern):
+        for given_schema, inputs in (
+            ({"pattern": pattern}, "ab" * 1000),
+            ({"patternProperties": {pattern: False}}, {"ab" * 1000: 1}),
+        ):
+            self.assertLessEqual(len(self._sentences(given_schema, inputs)), 1)
 
 
 class TestFuzzInputs(LlmGenerationCommon):

@@ -1,13 +1,18 @@
 import contextlib
+from types import SimpleNamespace
 
 import psycopg2
 
+from odoo import SUPERUSER_ID, api
+from odoo.sql_db import db_connect
 from odoo.tests import TransactionCase, tagged
 from odoo.tools import SQL, mute_logger
 
-from ..runner.lazy_cursor import GATE, READ_RE, InlineCursor, LazyCursor
+from ..runner.lazy_cursor import GATE, READ_RE, EngineCursor, InlineCursor, LazyCursor, open_cursor
 from ..runner.listener import private_connection
 
+#: What only its writer should know.
+PROMPT = "what only I should know"
 LOCK = "SELECT pg_advisory_xact_lock(4711, 42)"
 
 READS = [
@@ -141,11 +146,79 @@ class TestLazyCursor(TransactionCase):
             self.lazy.execute("SELECT 1")
 
     def test_an_error_gives_the_connection_back(self):
-        with self.assertLogs("odoo.sql_db", "ERROR"), self.assertRaises(Exception):  # noqa: B017
+        with self.assertLogs("odoo.sql_db", "ERROR"), self.assertRaises(psycopg2.Error):
             self.lazy.execute("SELECT * FROM no_such_table")
         self.assertIsNone(self.lazy._cursor)
         self.lazy.execute("SELECT 1")
         self.assertEqual(self.lazy.fetchone(), (1,))
+
+
+@tagged("post_install", "-at_install")
+class TestFailedStatements(TransactionCase):
+    """What the engine logs of a statement that failed has none of its values."""
+
+    def setUp(self):
+        super().setUp()
+        # That of the registry is a test's here.
+        connection = db_connect(self.env.cr.dbname)
+        self.registry = SimpleNamespace(cursor=connection.cursor, db_name=self.env.cr.dbname)
+
+    def _cursors(self):
+        yield "ordinary", open_cursor(self.registry)
+        yield "lazy", LazyCursor(self.registry)
+        yield "inline", InlineCursor(self.env.cr)
+
+    def _told(self, execute):
+        """Return what is logged, by anybody, of a statement that PostgreSQL refuses."""
+        with self.assertLogs(level="INFO") as logs:
+            try:  # `assertRaises()` would bring savepoints of its own
+                execute()
+            except psycopg2.Error:
+                return "\n".join(logs.output)
+        self.fail("PostgreSQL took it.")
+        return ""
+
+    def test_only_the_kind_of_the_error_is_told(self):
+        statement = "INSERT INTO mail_message (body) VALUES (%s)"
+        for kind, cursor in self._cursors():
+            with self.subTest(kind), contextlib.closing(cursor):
+                told = self._told(lambda: cursor.execute(statement, [PROMPT]))  # noqa: B023
+                self.assertIn("A statement failed: NotNullViolation 23502", told)
+                self.assertNotIn(PROMPT, told)
+                self.assertNotIn("bad query", told)
+
+    def test_what_the_orm_writes_is_told_no_more(self):
+        for kind, cursor in self._cursors():
+            with self.subTest(kind), contextlib.closing(cursor):
+                env = api.Environment(cursor, SUPERUSER_ID, {})
+                parameter = env["ir.config_parameter"].create({"key": PROMPT, "value": PROMPT})
+                env.flush_all()
+                told = self._told(lambda: self._write_twice(parameter))  # noqa: B023
+                self.assertIn("UniqueViolation 23505", told)
+                self.assertNotIn(PROMPT, told)
+
+    def _write_twice(self, parameter):
+        parameter.create({"key": parameter.key, "value": PROMPT})
+        parameter.env.flush_all()
+
+    def test_many_rows_at_once_are_told_no_more(self):
+        with contextlib.closing(open_cursor(self.registry)) as cursor:
+            self.assertIsInstance(cursor, EngineCursor)
+            told = self._told(
+                lambda: cursor.execute_values(
+                    "INSERT INTO mail_message (body) VALUES %s", [(PROMPT,), (PROMPT,)]
+                )
+            )
+            self.assertIn("NotNullViolation", told)
+            self.assertNotIn(PROMPT, told)
+
+    def test_who_wants_nothing_told_gets_that(self):
+        with (
+            contextlib.closing(open_cursor(self.registry)) as cursor,
+            self.assertNoLogs(level="INFO"),
+            self.assertRaises(psycopg2.Error),
+        ):
+            cursor.execute("SELECT nobody", log_exceptions=False)
 
 
 @tagged("post_install", "-at_install")

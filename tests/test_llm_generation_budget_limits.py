@@ -95,11 +95,11 @@ class TestLlmGenerationBudgetLimits(LlmGenerationCommon):
         )
         self.assertIn('name="llm_own_budget"', arch)
 
-    def test_an_answer_that_has_a_budget_is_not_given_directly(self):
+    def test_a_budget_is_kept_whether_an_answer_is_queued_or_given_directly(self):
         thread = self._create_thread(self.direct_model).with_user(self.user)
-        self.assertFalse(thread._should_queue_generation())
         self.company.llm_user_daily_jobs = 1
-        self.assertTrue(thread._should_queue_generation())
+        self.assertFalse(thread._should_queue_generation())
         self._create_job("queued")
-        with self.assertRaisesRegex(UserError, "The budget of"):
-            list(thread.generate_response("Hello"))
+        for use_queue in (True, False, None):
+            with self.subTest(use_queue), self.assertRaisesRegex(UserError, "The budget of"):
+                list(thread.generate_response("Hello", use_queue=use_queue))

@@ -52,10 +52,10 @@ class TestLlmGenerationBulk(LlmGenerationCommon):
     def test_a_user_changes_the_priority_of_own_drafts_only(self):
         draft, waiting = self._create_job(), self._create_job("queued")
 
-        result = (draft + waiting).with_user(self.user).apply_bulk("prioritise", 3)
+        result = (draft + waiting).with_user(self.user).apply_bulk("prioritise", 13)
 
         self.assertEqual(result, {"done": 1, "refused": {"only a manager may do that": 1}})
-        self.assertEqual((draft + waiting).mapped("priority"), [3, 10])
+        self.assertEqual((draft + waiting).mapped("priority"), [13, 10])
 
     def test_nobody_touches_the_jobs_of_others(self):
         job = self._create_job("queued", user=self.manager)

@@ -132,6 +132,51 @@ class TestLlmGenerationFollow(LlmGenerationCommon):
         events = list(self._engine("follow")._news(job, seen))
         self.assertEqual(events, [{"type": "cancelled", "job_id": job_id}])
 
+    def test_rights_are_asked_before_each_event(self):
+        portal = self.env.ref("base.group_portal").ids
+        elsewhere = self.env["res.company"].create({"name": "Elsewhere"})
+        changes = {
+            "the thread was given away": lambda job: job.thread_id.write({
+                "user_id": self.manager.id
+            }),
+            "the job is another's": lambda job: job.write({"user_id": self.manager.id}),
+            "the user was archived": lambda _job: self.user.action_archive(),
+            "the user is a customer now": lambda _job: self.user.write({
+                "group_ids": [(6, 0, portal)]
+            }),
+            "the user left the company": lambda _job: self.user.write({
+                "company_id": elsewhere.id,
+                "company_ids": [(6, 0, elsewhere.ids)],
+            }),
+        }
+        for what, change in changes.items():
+            with self.subTest(what):
+                savepoint = self.env.cr.savepoint()
+                follow, seen = self._follow_as(self.user), {}
+                job = self._create_job("running", self.direct_model)
+                self.assertEqual(len(list(follow._news(job, seen))), 1)
+                change(job.sudo())
+                job.sudo().output_message_id = job.thread_id.sudo().message_post(
+                    body="Secret", llm_role="assistant"
+                )
+                self.env.flush_all()
+                [event] = follow._news(job, seen)
+                self.assertEqual((event["type"], event["job_id"]), ("error", job.id))
+                self.assertIn("You may no longer read this conversation", event["error"])
+                self.assertTrue(seen["ended"])
+                savepoint.close(rollback=True)
+                self.env.invalidate_all(flush=False)
+                self.env.registry.clear_cache()
+
+    def test_code_follows_whatever_job_it_likes(self):
+        job = self._create_job("running", user=self.manager)
+        self.assertEqual(len(list(self._engine("follow").sudo()._news(job, {}))), 1)
+
+    def _follow_as(self, user):
+        companies = user.company_ids.ids
+        follow = self._engine("follow").with_user(user)
+        return follow.with_context(allowed_company_ids=companies)
+
     def test_a_bad_input_is_refused_before_the_first_event(self):
         self.direct_model.details = {"input_schema": {"required": ["size"]}}
         thread = self._create_thread(self.direct_model)

@@ -1,7 +1,7 @@
 from odoo.exceptions import AccessError
 from odoo.service.model import call_kw
 
-from ..models.llm_generation_guard import MANAGER_FIELDS, OWNER_FIELDS
+from ..models.llm_generation_guard import MANAGER_FIELDS
 from .common import LlmGenerationCommon
 
 #: what an attacker would like to have in a field, by its type
@@ -27,11 +27,12 @@ class TestLlmGenerationGuard(LlmGenerationCommon):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
+        cls.owner_fields = cls.env["llm.generation.job"]._owner_fields()
         cls.forged = {
             name: FORGED_CHOICES.get(name, FORGED.get(field.type))
             for name, field in cls.env["llm.generation.job"]._fields.items()
             if (field.store or field.type == "one2many")
-            and name not in OWNER_FIELDS | MANAGER_FIELDS | MAGIC | {"name"}
+            and name not in cls.owner_fields | MANAGER_FIELDS | MAGIC
         }
 
     def _rpc(self, user, records, method, *args, **kwargs):
@@ -93,7 +94,7 @@ class TestLlmGenerationGuard(LlmGenerationCommon):
         thread = self._create_thread()
         forged = {f"default_{name}": value for name, value in self.forged.items()}
         job = self._rpc_create(
-            self.user, {"thread_id": thread.id}, default_priority=3, **forged
+            self.user, {"thread_id": thread.id}, default_priority=13, **forged
         ).sudo()
         self.assertRecordValues(
             job,
@@ -105,7 +106,7 @@ class TestLlmGenerationGuard(LlmGenerationCommon):
                     "completed_at": False,
                     "error_message": False,
                     "attempt_token": 0,
-                    "priority": 3,
+                    "priority": 13,
                 }
             ],
         )
@@ -123,15 +124,15 @@ class TestLlmGenerationGuard(LlmGenerationCommon):
     def test_the_owner_prepares_a_draft(self):
         thread = self._create_thread()
         job = self._rpc_create(self.user, {"thread_id": thread.id})
-        values = {"generation_inputs": {"prompt": "Hi"}, "priority": 5, "identity_key": "k"}
+        values = {"generation_inputs": {"prompt": "Hi"}, "priority": 15, "identity_key": "k"}
         self._rpc(self.user, job, "write", values)
         self._rpc(self.user, job, "action_queue")
-        self.assertEqual((job.state, job.priority, job.user_id), ("queued", 5, self.user))
+        self.assertEqual((job.state, job.priority, job.user_id), ("queued", 15, self.user))
 
     def test_the_owner_changes_nothing_once_it_is_queued(self):
         for state in ("queued", "running", "failed", "completed", "cancelled"):
             job = self._create_job(state)
-            for name in OWNER_FIELDS:
+            for name in self.owner_fields:
                 with self.subTest(state=state, field=name):
                     values = {name: job[name].id if "_id" in name else job[name]}
                     self._refusal(self._rpc, self.user, job, "write", values, error=AccessError)

@@ -3,6 +3,7 @@ from datetime import timedelta
 import psycopg2
 
 from odoo import SUPERUSER_ID, fields
+from odoo.exceptions import AccessError
 from odoo.tools import mute_logger
 
 from ..const import STATES
@@ -55,6 +56,14 @@ class TestLlmGenerationJob(LlmGenerationCommon):
         company = self.env["res.company"].create({"name": "Elsewhere"})
         self.native.company_id = company
         self.assertEqual(self._create_job(user=self.env.user).company_id, company)
+
+    def test_there_are_few_indexes(self):
+        # Each costs each job a write: `llm_generation_job.py` says what each is for.
+        self.env.cr.execute(
+            "SELECT indexname FROM pg_indexes WHERE tablename = 'llm_generation_job'"
+        )
+        names = [row[0] for row in self.env.cr.fetchall()]
+        self.assertLessEqual(len(names), 12, names)
 
     def test_a_running_job_is_not_deleted(self):
         job = self._create_job("running")
@@ -127,6 +136,75 @@ class TestLlmGenerationJob(LlmGenerationCommon):
         self.direct.company_id = other
         twin = self._create_job("queued", self.direct_model, self.env.user, identity_key="shared")
         self.assertEqual(twin.state, "queued")
+
+    def _by_hand(self, user, key, **values):
+        """Have a user create and queue a job with a key, as over RPC."""
+        thread = self._create_thread(user=user)
+        job = (
+            self
+            .env["llm.generation.job"]
+            .with_user(user)
+            .create({
+                "thread_id": thread.id,
+                "generation_inputs": {"prompt": "Hello"},
+                "identity_key": key,
+                **values,
+            })
+        )
+        job.action_queue()
+        return job
+
+    def test_a_key_by_hand_takes_none_of_code(self):
+        thread = self._create_thread()
+        mine = self._by_hand(self.user, "key", scheduled_at="2099-01-01 00:00:00")
+        self.assertEqual((mine.state, mine.identity_key), ("queued", "key"))
+        job = thread.enqueue_generation("Hello", identity_key="key")
+        self.assertNotEqual(job, mine)
+        self.assertEqual((job.state, job.identity_key), ("queued", "key"))
+        self.assertEqual(thread.enqueue_generation("Hello", identity_key="key"), job)
+
+    def test_a_key_by_hand_is_compared_with_the_own_ones_only(self):
+        self._create_job("queued", identity_key="of code")
+        thread = self._create_thread(user=self.manager)
+        thread.enqueue_generation("Hello", identity_key="of code too")
+        self._by_hand(self.manager, "of another")
+        for key in ("of code", "of code too", "of another"):
+            with self.subTest(key):
+                self.assertEqual(self._by_hand(self.user, key).state, "queued")
+                with mute_logger("odoo.sql_db"), self.assertRaises(psycopg2.errors.UniqueViolation):
+                    self._by_hand(self.user, key)
+
+    def test_a_key_by_hand_is_the_own_one_whatever_way_it_comes(self):
+        self._create_job("queued", identity_key="key")
+        Job = self.env["llm.generation.job"].with_user(self.user)
+        values = {"generation_inputs": {"prompt": "Hello"}}
+        with_default = Job.with_context(default_identity_key="key").create({
+            **values,
+            "thread_id": self._create_thread().id,
+        })
+        thread = self._create_thread()
+        thread.write({"generation_job_ids": [(0, 0, {**values, "identity_key": "by thread"})]})
+        written = Job.create({**values, "thread_id": self._create_thread().id})
+        written.identity_key = "written"
+        of_code = self._create_job(identity_key="old")
+        of_code.with_user(self.user).identity_key = "rewritten"
+        drafts = with_default + thread.generation_job_ids + written + of_code
+        self.assertEqual(drafts.sudo().mapped("identity_scope"), [self.user.id] * 4)
+        self.assertEqual(with_default.identity_key, "key")
+        with self.assertRaises(AccessError):
+            Job.create({"thread_id": thread.id, "identity_key": "key", "identity_scope": 0})
+        with self.assertRaises(AccessError):
+            written.identity_scope = 0
+        with_default.action_queue()
+        self.assertEqual(with_default.state, "queued")
+
+    def test_retries_of_keys_by_hand_and_of_code_do_not_meet(self):
+        of_code = self._create_job("failed", identity_key="key")
+        by_hand = self._by_hand(self.user, "key")
+        self.assertEqual(of_code._filtered_identity_free(), of_code)
+        self.assertTrue(self.queue.has_retriable_jobs)
+        of_code.action_retry()
+        self.assertEqual((of_code.state, by_hand.state), ("queued", "queued"))
 
     # === CHECK STATUS === #
 

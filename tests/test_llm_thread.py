@@ -77,13 +77,13 @@ class TestLlmThread(LlmGenerationCommon):
 
     def test_enqueueing_waits_for_nothing(self):
         thread = self._create_thread()
-        job = thread.enqueue_generation("How are you?", priority=3)
+        job = thread.enqueue_generation("How are you?", priority=13)
         self.assertRecordValues(
             job,
             [
                 {
                     "state": "queued",
-                    "priority": 3,
+                    "priority": 13,
                     "thread_id": thread.id,
                     "user_id": self.user.id,
                     "generation_inputs": False,

@@ -53,14 +53,6 @@ class TestPeopleTours(LlmGenerationCommon, HttpCase):
         self._job("queued", "Mine")
         self._tour("/odoo/llm-generation-jobs", "llm_generation_live_list_tour")
 
-    def test_a_group_shows_how_far_it_is_and_is_given_up(self):
-        job = self.env["llm.generation.job"].with_user(self.user)
-        group = job.create_batch(["a", "b"], model=self.native_model, name="Letters")
-
-        self._tour("/odoo/llm-generation-groups", "llm_generation_group_tour")
-
-        self.assertEqual(set(group.job_ids.mapped("state")), {"cancelled"})
-
     def test_who_looks_elsewhere_is_told_that_the_answer_is_ready(self):
         def answer_now(jobs):
             thread = jobs.sudo().thread_id

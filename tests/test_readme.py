@@ -1,6 +1,5 @@
 """Every example of README.md is executed here, and the names of the addon on the page are there."""
 
-import functools
 import re
 from pathlib import Path
 from unittest.mock import Mock, patch
@@ -10,37 +9,11 @@ from odoo.tests import TransactionCase, new_test_user, tagged
 
 from .. import exceptions
 from .common import LlmGenerationCommon
+from .readme import Page
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-FENCES = re.findall(r"^```(.*?)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-BLOCKS = {info.partition(" ")[2]: code for info, code in FENCES if info.startswith("python")}
-#: The examples that a test below executes.
-EXECUTED = set()
-
-
-def example(name):
-    """Give a test a function that executes an example and returns what it defines."""
-    EXECUTED.add(name)
-
-    def decorate(test):
-        @functools.wraps(test)
-        def run_test(self):
-            runs = []
-
-            def run(**names):
-                runs.append(name)
-                # A class is registered under the module that it is defined in.
-                names |= {"__name__": "odoo.addons.llm_generate_job_readme.models"}
-                exec(compile(BLOCKS[name], f"README.md: {name}", "exec"), names)
-                return names
-
-            test(self, run)
-            self.assertTrue(runs, f"the test does not execute the example {name}")
-
-        return run_test
-
-    return decorate
+PAGE = Page(ROOT / "README.md")
+README, example = PAGE.text, PAGE.example
 
 
 class InheritMixin:
@@ -83,22 +56,6 @@ class TestReadmeUse(InheritMixin, LlmGenerationCommon):
         self.assertEqual(self._process_queue(self.direct), 2)
         self.assertEqual(jobs.mapped("state"), ["completed"] * 2)
         self.assertIn("Greet Ann in one sentence.", jobs.input_message_id.sorted("id")[0].body)
-
-    @example("batch")
-    def test_batch(self, run):
-        partners = self.env["res.partner"].create([{"name": "Ann"}, {"name": "Bo"}])
-        env, told = self.env(user=self.user), []
-        names = {"env": env, "model": self.direct_model, "partners": partners.with_env(env)}
-
-        def done(records, group):
-            told.append((records.ids, group.name, group.env.user))
-
-        with self._offered("res.partner", on_greeted=done):
-            group = run(**names, print=self._print)["group"]
-            self.assertEqual(self.printed, [("running", 0, 0)])
-            self.assertEqual(self._process_queue(self.direct), 2)
-        self.assertEqual((group.state, group.completed_count), ("done", 2))
-        self.assertEqual(told, [(partners.ids, "Greetings", self.user)])
 
     @example("hook")
     def test_hook(self, run):
@@ -232,8 +189,7 @@ class TestReadmeNames(TransactionCase):
         return "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob(pattern))
 
     def test_every_example_is_executed(self):
-        examples = [info.partition(" ")[2] for info, _code in FENCES if info.startswith("py")]
-        self.assertEqual(sorted(examples), sorted(EXECUTED))
+        self.assertEqual(sorted(PAGE.examples), sorted(PAGE.executed))
 
     def test_the_fields_and_their_defaults_are_there(self):
         Queue = self.env["llm.generation.queue"]

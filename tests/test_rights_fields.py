@@ -6,7 +6,7 @@ from odoo.fields import NO_ACCESS
 from odoo.service.model import call_kw
 from odoo.tools import mute_logger
 
-from ..models.llm_generation_guard import MANAGER_FIELDS, OWNER_FIELDS
+from ..models.llm_generation_guard import MANAGER_FIELDS
 from ..models.llm_generation_queue_guard import ENGINE_FIELDS
 from .common import LlmGenerationCommon
 from .test_llm_generation_guard import FORGED, FORGED_CHOICES, MAGIC
@@ -14,7 +14,7 @@ from .test_llm_generation_guard import FORGED, FORGED_CHOICES, MAGIC
 #: What a remote caller may put into its context, hoping that the engine takes it for its own.
 HOSTILE_CONTEXT = {
     "cron_id": 1,
-    "generation_call": {"gate": 1},
+    "generation_call": {"pause": 1},
     "generation_earlier_job": "ext-of-another",
     "generation_finish": "finish",
     "generation_inline": True,
@@ -31,11 +31,12 @@ class TestRightsFields(LlmGenerationCommon):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
+        owner_fields = cls.env["llm.generation.job"]._owner_fields()
         cls.owned = {
             name: FORGED_CHOICES.get(name, FORGED.get(field.type))
             for name, field in cls.env["llm.generation.job"]._fields.items()
             if (field.store or field.type == "one2many")
-            and name not in OWNER_FIELDS | MANAGER_FIELDS | MAGIC | {"name"}
+            and name not in owner_fields | MANAGER_FIELDS | MAGIC
         }
         cls.callers = cls.user | cls.manager | cls.env.ref("base.user_admin")
 

@@ -1,89 +1,37 @@
-import re
-from pathlib import Path
+from unittest.mock import MagicMock
 
 from odoo import SUPERUSER_ID
-from odoo.exceptions import AccessError, UserError
-from odoo.models import BaseModel
-from odoo.service.model import call_kw, get_public_method
-from odoo.tests import new_test_user
-from odoo.tools import mute_logger
+from odoo.http import _request_stack
+from odoo.tests import HttpCase, tagged
+
+from odoo.addons.llm.tests.rights import RightsMatrix, RightsRoutes, is_reachable
 
 from .common import LlmGenerationCommon
 
-TABLE = Path(__file__).parents[1] / "security" / "RIGHTS.md"
-ROLES = ("public", "portal", "owner", "other", "manager", "elsewhere", "code")
-OPERATIONS = {"c": "create", "r": "read", "w": "write", "u": "unlink"}
-OURS = "odoo.addons.llm_generate_job."
 
+class TestRightsMatrix(RightsMatrix, LlmGenerationCommon):
+    addon = "llm_generate_job"
 
-def read_table(title):
-    """Return a table of the page by its first column, each row a dict of its other cells."""
-    section = TABLE.read_text(encoding="utf-8").partition(f"\n## {title}\n")[2]
-    lines = re.findall(r"^\|(.+)\|$", section.partition("\n## ")[0], re.MULTILINE)
-    head, _rule, *rows = [[cell.strip() for cell in line.split("|")] for line in lines]
-    return {name: dict(zip(head[1:], cells, strict=True)) for name, *cells in rows}
-
-
-def own_public_methods(env):
-    """Return the `model.method` that classes of this addon bring within the reach of an RPC."""
-    found = set()
-    for name in env.registry:
-        for cls in type(env[name]).mro():
-            if not cls.__module__.startswith(OURS):
-                continue
-            if cls.__module__.startswith(f"{OURS}tests"):
-                continue
-            for method, value in vars(cls).items():
-                if method.startswith("_") or not callable(value) or hasattr(BaseModel, method):
-                    continue
-                if _is_reachable(env[name], method) and not _is_older(type(env[name]), method):
-                    found.add(f"{name}.{method}")
-    return found
-
-
-def _is_reachable(model, method):
-    try:
-        return bool(get_public_method(model, method))
-    except AccessError:
-        return False
-
-
-def _is_older(cls, method):
-    """Whether another addon brings the method: then what it may do is told there."""
-    return any(method in vars(base) and OURS not in f"{base.__module__}." for base in cls.mro()[1:])
-
-
-class TestRightsMatrix(LlmGenerationCommon):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        company = cls.env["res.company"].create({"name": "Elsewhere"})
-        new_user, env = new_test_user, cls.env
-        foreign = {"company_id": company.id, "company_ids": [(6, 0, company.ids)]}
-        cls.uids = {
-            "public": env.ref("base.public_user").id,
-            "portal": new_user(env, "matrix_portal", "base.group_portal").id,
-            "owner": cls.user.id,
-            "other": new_user(env, "matrix_other", "base.group_user").id,
-            "manager": cls.manager.id,
-            "elsewhere": new_user(env, "matrix_foreign", "llm.group_llm_manager", **foreign).id,
-            "code": SUPERUSER_ID,
-        }
         cls.thread = cls._create_thread()
 
+    def setUp(self):
+        super().setUp()
+        self.service.answers["check"] = [{"state": "running"}]
+
     def _rpc(self, role, model, method, *args):
-        """Call as `execute_kw` and the web client do, and take back what it did."""
-        with self.env.cr.savepoint() as savepoint, mute_logger("odoo.orm.models", "odoo.models"):
-            try:
-                env = self.env(user=self.uids[role], context={}, su=False)
-                result = call_kw(env[model], method, list(args), {})
-                self.env.flush_all()
-            except (AccessError, UserError) as refusal:
-                result = refusal
-            self.env.invalidate_all(flush=False)
-            savepoint.rollback()
-        self.env.invalidate_all(flush=False)
-        return result
+        if model != "ir.http":
+            return super()._rpc(role, model, method, *args)
+        # It looks at the request that asks for it.
+        request = MagicMock(env=self.env(user=self.uids[role]), cookies={})
+        request.session.uid = self.uids[role]
+        _request_stack.push(request)
+        try:
+            return super()._rpc(role, model, method, *args)
+        finally:
+            _request_stack.pop()
 
     # === RECORDS === #
 
@@ -93,10 +41,7 @@ class TestRightsMatrix(LlmGenerationCommon):
         match name:
             case "llm.generation.job":
                 job = self._create_job(thread_id=self.thread.id)
-                return job, {"thread_id": self.thread.id}, {"priority": 3}
-            case "llm.generation.group":
-                values = {"name": "G", "user_id": self.user.id, "company_id": self.env.company.id}
-                return self.env[name].create(values), values, {"name": "H"}
+                return job, {"thread_id": self.thread.id}, {"priority": 13}
             case "llm.generation.attempt":
                 attempt = self._create_job("running").attempt_ids
                 return attempt, {"job_id": attempt.job_id.id}, {"outcome": "completed"}
@@ -125,15 +70,13 @@ class TestRightsMatrix(LlmGenerationCommon):
                 bucket = self.env[name].create({"queue_id": self.direct_queue.id})
                 self.env[name].search([("queue_id", "=", self.queue.id)]).unlink()
                 return bucket, {"queue_id": self.queue.id}, {"token_level": 9.0}
-            case "llm.generation.farewell":
-                values = {"provider_id": self.native.id, "job_number": 7, "external_job_id": "x"}
-                return self.env[name].create(values), values, {"external_job_id": "y"}
             case "llm.generation.spending":
                 values = {"job_id": 7, "day": "2026-01-01", "jobs": 1, "tokens": 2, "attempts": 0}
                 values |= {"user_id": self.user.id, "xid": "1"}
                 return self.env[name].create(values), values, {"tokens": 0}
             case "llm.generation.prioritise":
-                return self.env[name].create({}), {"priority": 1}, {"priority": 2}
+                record = self.env[name].with_user(self.manager).create({})
+                return record, {"priority": 1}, {"priority": 2}
             case "llm.thread":
                 model = self.native_model
                 values = {"user_id": self.user.id, "provider_id": self.native.id, "name": "T"}
@@ -144,44 +87,20 @@ class TestRightsMatrix(LlmGenerationCommon):
                 return provider, values, {"name": "R"}
             case "res.config.settings":
                 return self.env[name].create({}), {}, {"llm_generation_job_timeout": 3}
+            case "res.company":
+                daily = {"llm_daily_jobs": 3}
+                return self.env.company, {"name": "C", **daily}, daily
+            case "res.users":
+                notify = {"llm_generation_notify": False}
+                return self.user, {"name": "U", "login": "matrix_new", **notify}, notify
+            case "mail.message":
+                message = self.thread.message_post(body="Hello", llm_role="user")
+                about = {"model": "llm.thread", "res_id": self.thread.id, "body": "Hello"}
+                return message, about, {"body": "Changed"}
         raise KeyError(name)
 
     def _second_model(self):
         return self.native_model.copy({"name": "Second"})
-
-    def test_each_model_has_a_line(self):
-        engine = {
-            name
-            for name in self.env.registry
-            if name.startswith("llm.generation.")
-            and not self.env[name]._abstract
-            and self.env[name]._original_module == "llm_generate_job"
-        }
-        extended = {"llm.thread", "llm.provider", "res.config.settings"}
-        self.assertEqual(read_table("Records").keys(), engine | extended)
-
-    def test_records(self):
-        rows = read_table("Records")
-        self.assertEqual(tuple(next(iter(rows.values()))), ROLES)
-        for name, cells in rows.items():
-            record, new, changed = self._sample(name)
-            self.env.invalidate_all()
-            calls = {
-                "c": (new,),
-                "r": (record.ids,),
-                "w": (record.ids, changed),
-                "u": (record.ids,),
-            }
-            for role, cell in cells.items():
-                done = {
-                    letter: self._rpc(role, name, OPERATIONS[letter], *arguments)
-                    for letter, arguments in calls.items()
-                    # To code, PostgreSQL says that a view has no rows to write.
-                    if letter == "r" or role != "code" or record._auto
-                }
-                can = "".join(letter for letter in done if not isinstance(done[letter], Exception))
-                with self.subTest(model=name, role=role):
-                    self.assertEqual(can or "-", cell, done)
 
     def test_nobody_logs_in_as_the_superuser(self):
         root = self.env["res.users"].browse(SUPERUSER_ID)
@@ -200,17 +119,10 @@ class TestRightsMatrix(LlmGenerationCommon):
             "action_retry": "failed",
             "action_bulk_retry": "failed",
             "action_retry_last_failed_generation": "failed",
-            "action_retry_failed": "failed",
             "action_open_job": "completed",
         }
         job = self._create_job(states.get(name, "queued"))
-        job.group_id = self.env["llm.generation.group"].create({
-            "name": "G",
-            "user_id": self.user.id,
-            "company_id": job.company_id.id,
-        })
         records = {
-            "llm.generation.group": job.group_id,
             "llm.generation.job": job,
             "llm.generation.report": self.env["llm.generation.report"].browse(job.id),
             "llm.generation.queue": self.queue,
@@ -218,26 +130,35 @@ class TestRightsMatrix(LlmGenerationCommon):
             "llm.provider": self.native,
         }
         if model == "llm.generation.prioritise":
+            return self.env[model].with_user(self.manager).create({}), ()
+        if model == "res.config.settings":
             return self.env[model].create({}), ()
+        if model == "ir.http":
+            return self.env[model], ()
         arguments = {"apply_bulk": ("cancel",), "press_dashboard_button": ("pause",)}
         return records[model], arguments.get(name, ())
 
-    def test_each_method_has_a_line(self):
-        lines, methods = set(read_table("Methods")), set(own_public_methods(self.env))
-        self.assertEqual((lines - methods, methods - lines), (set(), set()))
+    def test_no_method_of_a_service_is_called_from_outside(self):
+        """Also those of the family's providers, which say nothing of it themselves."""
+        provider = self.env["llm.provider"]
+        names = [name for name in dir(type(provider)) if name.startswith(("openai_", "fal_ai_"))]
+        self.assertTrue(names)
+        with self._offered(fakedirect_generate=lambda _provider, *args: args):
+            provider._register_hook()
+            names += ["fakedirect_chat", "fakedirect_generate", "fakenative_cancel_generation_job"]
+            for name in names:
+                with self.subTest(method=name):
+                    self.assertFalse(is_reachable(provider, name))
 
-    def test_methods(self):
-        self.service.answers["check"] = [{"state": "running"}]
-        for method, cells in read_table("Methods").items():
-            model, _dot, name = method.rpartition(".")
-            record, arguments = self._call_of(method)
-            is_model_method = getattr(getattr(type(record), name), "_api_model", False)
-            ids = () if is_model_method else (record.ids,)
-            self.env.invalidate_all()
-            for role in ROLES:
-                result = self._rpc(role, model, name, *ids, *arguments)
-                with self.subTest(method=method, role=role):
-                    refused = isinstance(result, Exception)
-                    if refused:
-                        self.assertIsInstance(result, AccessError, result)
-                    self.assertEqual("-" if refused else "yes", cells[role], result)
+
+@tagged("post_install", "-at_install")
+class TestRightsRoutes(RightsRoutes, LlmGenerationCommon, HttpCase):
+    addon = "llm_generate_job"
+
+    def _request_of(self, route):
+        job = self._create_job("completed", model=self.direct_model)
+        if route.endswith("/generate"):
+            return route, {"thread_id": job.thread_id.id, "message": "Hi", "use_queue": "0"}
+        if route.endswith("/follow"):
+            return f"{route}?job_id={job.id}", None
+        return f"/llm_generate_job/webhook/{job.id}/of-somebody-else", {"id": 1}

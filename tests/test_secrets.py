@@ -4,10 +4,12 @@ from unittest.mock import patch
 
 import requests
 
-from odoo.exceptions import UserError
+from odoo.exceptions import AccessError, UserError
+from odoo.tests import new_test_user
 from odoo.tools import mute_logger
 
 from .. import exceptions
+from ..models.secret import read_secret
 from .common import LlmGenerationCommon
 
 #: One that looks like a key, and one that does not.
@@ -73,6 +75,78 @@ class TestSecrets(LlmGenerationCommon):
         super().setUpClass()
         cls.admin = cls.env.ref("base.user_admin")
         cls.admin.group_ids += cls.env.ref("base.group_allow_export")
+
+    def test_a_secret_that_was_used_opens_nothing(self):
+        job = self._create_job("running")
+        self.native.company_id = self.env["res.company"].create({"name": "Elsewhere"})
+        self.queue.webhook_secret = "c2VjcmV0"
+        self.env["ir.config_parameter"].set_param("web.base.url", "https://odoo.example.com")
+        self.env.flush_all()
+        outsider = new_test_user(self.env, "outsider", "llm.group_llm_manager")
+        queue, job = self.queue.with_user(outsider), job.with_user(outsider)
+        uses = {
+            "has_webhook_secret": (queue, lambda: self.assertFalse(queue.has_webhook_secret)),
+            "verify": (
+                self.native.with_user(outsider),
+                lambda: self._refusal(
+                    self.native.with_user(outsider)._verify_generation_webhook,
+                    job,
+                    {},
+                    b"",
+                    error=AccessError,
+                ),
+            ),
+        }
+        for name, (record, use) in uses.items():
+            self.env.invalidate_all()
+            with self.subTest(use=name):
+                use()
+                with self.assertRaises(AccessError):
+                    record.display_name  # noqa: B018 reading is the test
+
+    def test_the_address_for_webhooks_is_told_to_who_may_read_the_job(self):
+        self.env["ir.config_parameter"].set_param("web.base.url", "https://odoo.example.com")
+        job = self._create_job("running")
+        other = new_test_user(self.env, "outsider", "base.group_user")
+        self.env.flush_all()
+        self.env.invalidate_all()
+        self.assertIn(f"/{job.id}/", job.with_user(self.user)._webhook_url())
+
+        self.env.invalidate_all()
+        for what in ("_webhook_url", "_bus_payload"):
+            with self.subTest(method=what), self.assertRaises(AccessError):
+                getattr(job.with_user(other), what)()
+
+    def test_a_secret_that_was_read_is_in_no_cache(self):
+        self.native.api_key = KEYS[1]
+        self.queue.webhook_secret = "c2VjcmV0"
+        job = self._create_job("running")
+        secrets = (
+            (self.native, "api_key"),
+            (self.queue, "webhook_secret"),
+            (job, "webhook_token"),
+        )
+        for record, name in secrets:
+            self.env.flush_all()
+            self.env.invalidate_all()
+            with self.subTest(field=name):
+                self.assertGreater(len(read_secret(record, name)), 7)
+                self.assertFalse(record._fields[name]._get_cache(self.env))
+        self.assertEqual(self.native._read_api_key(), self.native._told_key())
+        self.assertFalse(self.native._fields["api_key"]._get_cache(self.env))
+
+    def test_nothing_tells_a_key_that_was_read_without_a_cache(self):
+        def answer(job):
+            text = f"Refused {job.provider_id._read_api_key()} of this account"
+            return {"state": "failed", "error_message": text}
+
+        self.native.sudo().api_key = KEYS[1]
+        self.service.answers["create"] = [answer]
+        job = self._create_job("queued")
+
+        self._assert_nothing_tells(KEYS[1], job, self._process_queue)
+
+        self.assertIn("[hidden]", job.error_message or job.attempt_ids.error_message)
 
     def _told(self, make):
         """Return an answer of a service that used its key and tells it."""

@@ -212,6 +212,40 @@ class TestSecurity(LlmGenerationCommon):
         for job in jobs:
             self.assertIn("[hidden] is", job.error_message)
 
+    def test_a_wizard_is_its_makers_own(self):
+        other = new_test_user(self.env, "other_manager", "llm.group_llm_manager")
+        fetch = {"provider_id": self.native.id}
+        values = {
+            "llm.fetch.models": lambda: fetch,
+            "llm.fetch.models.line": lambda: {
+                "name": "m",
+                "model_use": "chat",
+                "wizard_id": self.env["llm.fetch.models"].with_user(self.manager).create(fetch).id,
+            },
+        }
+        wizards = [
+            name
+            for name, model in self.env.registry.items()
+            if model._transient and model._original_module.startswith("llm")
+        ]
+        self.assertIn("llm.generation.prioritise", wizards)
+        for name in wizards:
+            own = self.env[name].with_user(self.manager).create(values.get(name, dict)())
+            for operation in ("read", "write", "unlink"):
+                with self.subTest(model=name, operation=operation):
+                    own.check_access(operation)
+                    with self.assertRaises(AccessError):
+                        own.with_user(other).check_access(operation)
+            self.assertFalse(own.with_user(other).search([("id", "=", own.id)]))
+
+    def test_a_line_is_not_put_into_the_wizard_of_another(self):
+        other = new_test_user(self.env, "other_manager", "llm.group_llm_manager")
+        wizard = self.env["llm.fetch.models"].with_user(self.manager)
+        wizard = wizard.create({"provider_id": self.native.id})
+        line = {"name": "m", "model_use": "chat", "wizard_id": wizard.id}
+        with self.assertRaises(AccessError):
+            self.env["llm.fetch.models.line"].with_user(other).create(line)
+
     def test_a_limit_of_a_model_belongs_to_the_company_of_its_provider(self):
         limits = self.env["llm.generation.model.limit"]
         limit = limits.create({"queue_id": self.queue.id, "model_id": self.native_model.id})

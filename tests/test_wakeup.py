@@ -31,7 +31,7 @@ class TestWakeup(BaseCase):
                 self.assertEqual(self.wakeup.left, float("inf"))
 
     def test_what_the_clock_decides_is_not_looked_at(self):
-        self.wakeup.hear("economy")
+        self.wakeup.hear("clock")
         self.assertEqual(self.wakeup.left, float("inf"))
 
     def test_what_is_for_later_waits_for_its_time(self):

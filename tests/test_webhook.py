@@ -1,6 +1,7 @@
 import json
 import logging
 import time
+from datetime import timedelta
 
 from odoo import fields
 from odoo.exceptions import AccessError
@@ -9,6 +10,7 @@ from odoo.tools import mute_logger
 
 from ..const import WEBHOOK_PATH
 from ..controllers.webhook import BODY_LIMIT
+from ..models.llm_generation_webhook import HINT_PAUSE
 from ..runner.answer import Answer, Claim
 from .common import LlmGenerationCommon, posted
 from .signatures import new_secret, sign_standard
@@ -106,16 +108,32 @@ class TestWebhook(LlmGenerationCommon, HttpCase):
                 self.assertEqual(self._send(**values), status)
                 self.assertEqual(self._values(self.job + other), before)
 
-    @mute_logger(MODEL_LOG)
-    def test_a_delivery_counts_once(self):
+    def test_one_that_is_sent_again_and_again_asks_at_most_once_in_a_few_seconds(self):
         headers = sign_standard(self.secret, self._body())
+        upkeep = self._engine("upkeep")
         self.assertEqual(self._send(headers=headers), 200)
-        before = self._values(self.job)
+        self.assertEqual(len(upkeep._claim_polls(5)), 1)
 
-        self.assertEqual(self._send(headers=headers), 409)
-        self.assertEqual(self._values(self.job), before)
-        # The provider's own repetition is signed anew.
-        self.assertEqual(self._send(timestamp=time.time() + 5), 200)
+        for _time in range(5):
+            self.assertEqual(self._send(headers=headers), 200)
+            self.assertFalse(upkeep._claim_polls(5))
+            left = (self.job.next_poll_at - fields.Datetime.now()).total_seconds()
+            self.assertLessEqual(left, HINT_PAUSE + 1)
+
+        # A real one among them is not lost: its question comes after the pause, once.
+        before = fields.Datetime.now() - timedelta(seconds=HINT_PAUSE + 1)
+        self.job.write({"hinted_at": before, "next_poll_at": before})
+        self.assertEqual(len(upkeep._claim_polls(5)), 1)
+        self.assertFalse(upkeep._claim_polls(5))
+        self.assertEqual(self._send(headers=headers), 200)
+        self.assertEqual(len(upkeep._claim_polls(5)), 1)
+
+    def test_one_that_is_sent_again_puts_no_question_off(self):
+        soon = fields.Datetime.now() - timedelta(seconds=1)
+        self._send()
+        self.job.next_poll_at = soon
+        self._send()
+        self.assertEqual(self.job.next_poll_at, soon)
 
     @mute_logger(MODEL_LOG)
     def test_without_a_secret_all_are_refused(self):

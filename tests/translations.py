@@ -8,9 +8,7 @@ from odoo.tools.translate import trans_export
 
 MODULE = "llm_generate_job"
 #: Of what else is in this folder: other modules, and what never speaks to users.
-FOREIGN = tuple(
-    f"code:addons/{MODULE}/{folder}/" for folder in ("addons", "benchmarks", "scripts", "tests")
-)
+FOREIGN = tuple(f"code:addons/{MODULE}/{folder}/" for folder in ("addons", "dev", "tests"))
 
 
 def export_template(env):

@@ -8,6 +8,7 @@ class LlmGenerationPrioritise(models.TransientModel):
 
     _name = "llm.generation.prioritise"
     _description = "Change the Priority of Generation Jobs"
+    _inherit = ["llm.generation.bounds"]
 
     priority = fields.Integer(default=DEFAULT_PRIORITY, required=True, help="Lower runs first.")
 

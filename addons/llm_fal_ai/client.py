@@ -1,41 +1,36 @@
 """The queue interface of fal over `requests`; knows nothing of Odoo."""
 
 import contextlib
-import json
 from urllib.parse import urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 
 from odoo.addons.llm_generate_job import exceptions
+from odoo.addons.llm_generate_job.runner import bounded_http
+from odoo.addons.llm_generate_job.runner.bounded_http import TimeoutAdapter
 from odoo.addons.llm_generate_job.runner.http_errors import classify, from_response, scrub
+from odoo.addons.llm_generate_job.runner.public_addresses import NotPublicError, PublicAdapter
+from odoo.addons.llm_generate_job.runner.untrusted import text_of
 
 API_BASE = "https://queue.fal.run"
 #: Domains of fal: the key goes there, and to the configured address, only.
 FAL_DOMAINS = ("fal.run", "falrun.com", "fal.ai")
 CONNECT_TIMEOUT = 10
 READ_TIMEOUT = 60
-#: Bytes of an answer's JSON.
-JSON_LIMIT = 20_000_000
 #: Seconds to connect, and to read: a webhook waits for the keys, and is answered within a second.
 KEYS_TIMEOUT = (0.4, 0.4)
-CHUNK = 64 * 1024
+#: Bytes of the keys' document.
+KEYS_LIMIT = 64 * 1024
 STRANGE_ADDRESS = "fal named an address that is not its own."
+INNER_ADDRESS = "fal named an address that is none of the internet."
 
 
 class TooLargeError(Exception):
-    """What is to be read is larger than allowed."""
+    """A file is larger than allowed."""
 
 
-class TimeoutAdapter(HTTPAdapter):
-    """Gives every request its two limits; Odoo's tests accept no pair as a request's `timeout`."""
-
-    def __init__(self, timeout):
-        super().__init__()
-        self.timeout = timeout or (CONNECT_TIMEOUT, READ_TIMEOUT)
-
-    def send(self, request, timeout=None, **kwargs):
-        return super().send(request, timeout=timeout or self.timeout, **kwargs)
+class AddressRefusedError(exceptions.ProviderFailedError):
+    """What fal named is on this machine, or in its network."""
 
 
 class FalClient:
@@ -59,26 +54,30 @@ class FalClient:
         with self._open(method, url, self._authenticate, json=payload, params=params) as response:
             if response.status_code >= 300 and response.status_code not in accept:
                 raise self._error(response)
-            return self._read_json(response)
+            return bounded_http.read_json(response)
 
     def download(self, url, limit):
         """Return the content and the declared type of a file; the key is not sent.
 
         :param int limit: bytes
         :raise TooLargeError: for a larger file
+        :raise GenerationError: a subclass that tells what else went wrong
         """
-        with self._open("GET", url, lambda request: request) as response:
+        with self._open("GET", url) as response:
             if response.status_code != 200:
                 raise self._error(response)
-            content_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
-            return self._read(response, limit), content_type.lower()
+            try:
+                content = bounded_http.read_body(response, limit)
+            except bounded_http.TooLargeError:
+                raise TooLargeError from None
+            return content, response.headers.get("Content-Type", "")
 
     def fetch_keys(self, url):
         """Return the document with the public keys of webhooks; our key is not sent."""
-        with self._open("GET", url, lambda request: request, KEYS_TIMEOUT) as response:
+        with self._open("GET", url, adapter=TimeoutAdapter(KEYS_TIMEOUT)) as response:
             if response.status_code != 200:
                 raise self._error(response)
-            return self._read_json(response)
+            return bounded_http.read_json(response, KEYS_LIMIT, seconds=sum(KEYS_TIMEOUT))
 
     def may_follow(self, url):
         """Tell whether a file's address is encrypted, or on the configured host."""
@@ -96,50 +95,43 @@ class FalClient:
         request.headers["Authorization"] = f"Key {self.api_key}"
         return request
 
+    def _adapter(self, url):
+        """Return what connects to an address: the configured host may be anywhere."""
+        is_configured = self._is_configured(urlsplit(url))
+        adapter_class = TimeoutAdapter if is_configured else PublicAdapter
+        return adapter_class((CONNECT_TIMEOUT, READ_TIMEOUT))
+
     @contextlib.contextmanager
-    def _open(self, method, url, auth, timeout=None, **kwargs):
-        # Without an `auth`, requests would put the user's ~/.netrc in the place of the key.
+    def _open(self, method, url, auth=None, adapter=None, **kwargs):
+        adapter = adapter or self._adapter(url)
         with requests.Session() as session:
             for scheme in ("http://", "https://"):
-                session.mount(scheme, TimeoutAdapter(timeout))
+                session.mount(scheme, adapter)
             try:
                 with session.request(
-                    method, url, auth=auth, allow_redirects=False, stream=True, **kwargs
+                    method,
+                    url,
+                    # Without one, requests would put the user's ~/.netrc in the place of the key.
+                    auth=auth or (lambda request: request),
+                    headers=bounded_http.HEADERS,
+                    allow_redirects=False,
+                    stream=True,
+                    **kwargs,
                 ) as response:
                     yield response
+            except NotPublicError:
+                raise AddressRefusedError(INNER_ADDRESS) from None
+            except bounded_http.UnreadableError as error:
+                raise exceptions.UnknownOutcomeError(str(error)) from None
             except requests.RequestException as error:
                 # Its text has the address, and that the address of our webhook.
                 meaning = type(classify(error))
                 host = urlsplit(url).hostname
                 raise meaning(f"The call to {host} failed: {type(error).__name__}.") from None
 
-    def _read(self, response, limit):
-        chunks, size = [], 0
-        for chunk in response.iter_content(CHUNK):
-            size += len(chunk)
-            if size > limit:
-                raise TooLargeError
-            chunks.append(chunk)
-        return b"".join(chunks)
-
-    def _read_json(self, response):
-        try:
-            body = json.loads(self._read(response, JSON_LIMIT))
-        except (ValueError, TooLargeError):
-            body = None
-        if not isinstance(body, dict):
-            raise exceptions.UnknownOutcomeError(
-                f"{urlsplit(response.url).hostname} answered with something else than an object."
-            )
-        return body
-
     def _error(self, response):
         """Return what an answer of status 300 or more means, in the service's own words."""
-        copy = requests.Response()
-        copy.status_code, copy.reason = response.status_code, response.reason
-        copy.headers = response.headers.copy()
-        with contextlib.suppress(TooLargeError):
-            copy._content = self._read(response, CHUNK)
+        copy = bounded_http.start_of(response)
         sentence, kind = error_details(copy)
         if self.api_key:
             sentence = sentence.replace(self.api_key, "[hidden]")
@@ -162,19 +154,19 @@ def error_details(response):
     """
     try:
         body = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return response.text[:500], ""
     detail = body.get("detail") if isinstance(body, dict) else body
     if not isinstance(detail, list):
         kind = body.get("error_type") if isinstance(body, dict) else ""
-        return str(detail or body)[:500], str(kind or "")
+        return text_of(detail or body)[:500], text_of(kind or "")
     errors = [error for error in detail if isinstance(error, dict)]
     sentences = [
-        ": ".join(filter(None, (_path(error), str(error.get("msg") or "")))) for error in errors
+        ": ".join(filter(None, (_path(error), text_of(error.get("msg") or "")))) for error in errors
     ]
-    return "; ".join(sentences)[:500], " ".join(str(error.get("type")) for error in errors)
+    return "; ".join(sentences)[:500], " ".join(text_of(error.get("type")) for error in errors)
 
 
 def _path(error):
     location = error.get("loc") if isinstance(error.get("loc"), list) else []
-    return ".".join(str(part) for part in location if part != "body")
+    return ".".join(text_of(part) for part in location if part != "body")

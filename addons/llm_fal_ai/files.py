@@ -4,38 +4,47 @@ import base64
 import binascii
 import mimetypes
 import os.path
+import re
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from odoo.tools.mimetypes import guess_mimetype
 
-from odoo.addons.llm_generate_job.exceptions import AuthenticationError, BadRequestError
+from odoo.addons.llm_generate_job.exceptions import (
+    AuthenticationError,
+    BadRequestError,
+    GenerationError,
+)
 from odoo.addons.llm_generate_job.runner.untrusted import printable
 
-from .client import TooLargeError
+from .client import AddressRefusedError, TooLargeError
 
 #: Files of an answer that are kept, bytes of each, and of all: they are in memory at once.
 MOST_FILES = 32
 FILE_LIMIT = 50_000_000
 TOTAL_LIMIT = 200_000_000
-#: What may be kept. Images, being what browsers show, have to be what they say.
+#: Images, being what browsers show, have to be what they say.
 IMAGE_TYPES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
-OTHER_TYPES = ("video/", "audio/", "model/")
-PLAIN_TYPES = frozenset({
-    "application/json",
-    "application/octet-stream",
-    "application/pdf",
-    "application/zip",
-    "text/csv",
-    "text/plain",
+#: What no browser runs anything of, as declared. A PDF may have scripts.
+INERT_TYPES = frozenset({
+    *("audio/aac", "audio/flac", "audio/mp4", "audio/mpeg", "audio/ogg", "audio/opus"),
+    *("audio/wav", "audio/webm", "audio/x-flac", "audio/x-m4a", "audio/x-wav"),
+    *("video/mp4", "video/mpeg", "video/ogg", "video/quicktime", "video/webm"),
+    *("video/x-matroska", "video/x-msvideo"),
+    *("model/gltf+json", "model/gltf-binary", "model/mtl", "model/obj", "model/stl"),
+    *("application/json", "application/zip", "text/csv", "text/plain"),
 })
-#: What a browser would run. No declared type makes it harmless.
-ACTIVE_TYPES = frozenset({"text/html", "image/svg+xml", "application/xhtml+xml", "text/xml"})
+#: All else is kept as this, which browsers save and do not show.
+DOWNLOAD = "application/octet-stream"
+#: What a content is that a browser runs something of, whatever it is declared to be.
+ACTIVE_CONTENT = re.compile(r"xml|html|script|pdf|wasm")
+TYPE_RE = re.compile(r"[a-z0-9][\w!#$&^.+-]{0,126}/[a-z0-9][\w!#$&^.+-]{0,126}", re.ASCII)
 
 TOO_LARGE = "too large"
-WRONG_TYPE = "type not allowed"
+EMPTY = "empty"
 WRONG_ADDRESS = "address not allowed"
 GONE = "not there"
+OUT_OF_REACH = "out of reach"
 
 
 @dataclass(frozen=True)
@@ -49,22 +58,27 @@ class File:
     reason: str = ""
 
 
-def fetch_files(client, found):
+def fetch_files(client, found, *, is_last=False):
     """Return the files of an answer.
 
     :param FalClient client: downloads them
     :param found: what `results.find_files()` returns
+    :param bool is_last: do without those that cannot be had now
     :raise GenerationError: when a download fails that may succeed later
     """
     files, left = [], TOTAL_LIMIT
     for number, entry in enumerate(found[:MOST_FILES], 1):
-        files.append(_fetch(client, entry, number, min(left, FILE_LIMIT)))
+        try:
+            files.append(_fetch(client, entry, number, min(left, FILE_LIMIT)))
+        except GenerationError:
+            if not is_last:
+                raise
+            files.append(File(_name(entry, "", number), entry["url"], reason=OUT_OF_REACH))
         left -= len(files[-1].content)
     return files
 
 
 def _fetch(client, entry, number, limit):
-    declared = str(entry.get("content_type") or "").lower()
     is_inline = entry["url"].startswith("data:")
     url = "" if is_inline else entry["url"]
     if not is_inline and not client.may_follow(url):
@@ -72,38 +86,48 @@ def _fetch(client, entry, number, limit):
     try:
         content, served = _decode(entry["url"], limit) if is_inline else client.download(url, limit)
     except TooLargeError:
-        return File(_name(entry, declared, number), url, reason=TOO_LARGE)
+        return File(_name(entry, "", number), url, reason=TOO_LARGE)
+    except AddressRefusedError:
+        return File(_name(entry, "", number), "", reason=WRONG_ADDRESS)
     except (AuthenticationError, BadRequestError):
         # The rest of the answer is there, and asking again brings this file no nearer.
-        return File(_name(entry, declared, number), url, reason=GONE)
-    mimetype = _judge(content, declared or served)
-    name = _name(entry, mimetype, number)
-    if not mimetype:
-        return File(name, "", reason=WRONG_TYPE)
-    return File(name, url, content, mimetype)
+        return File(_name(entry, "", number), url, reason=GONE)
+    if not content:
+        return File(_name(entry, "", number), url, reason=EMPTY)
+    declared = canonical_type(entry.get("content_type"))
+    mimetype = _judge(content, canonical_type(served) if declared == DOWNLOAD else declared)
+    return File(_name(entry, mimetype, number), url, content, mimetype)
+
+
+def canonical_type(text):
+    """Return a `Content-Type` without its parameters, `application/octet-stream` for none.
+
+    >>> canonical_type(" Image/PNG; charset=x"), canonical_type("text/html, image/png")
+    ('image/png', 'application/octet-stream')
+    """
+    head = str(text or "")[:300].partition(";")[0].strip().lower()
+    return head if TYPE_RE.fullmatch(head) else DOWNLOAD
 
 
 def _decode(url, limit):
-    """Return the content and the type of a `data:` address in base64."""
+    """Return the content and the declared type of a `data:` address in base64."""
     head, _comma, data = url.partition(",")
     if len(data) > limit * 4 // 3:
         raise TooLargeError
     try:
-        return base64.b64decode(data, validate=True), head[5:].partition(";")[0].lower()
+        return base64.b64decode(data, validate=True), head[5:]
     except binascii.Error:
         return b"", ""
 
 
 def _judge(content, declared):
-    """Return the type under which a content may be kept, empty where it may not."""
+    """Return the type under which a content is kept: one that no browser runs anything of."""
     guessed = guess_mimetype(content)
-    if not content or guessed in ACTIVE_TYPES or declared in ACTIVE_TYPES:
-        return ""
     if guessed in IMAGE_TYPES:
         return guessed
-    if declared.startswith(OTHER_TYPES) or declared in PLAIN_TYPES:
+    if declared in INERT_TYPES and not ACTIVE_CONTENT.search(guessed):
         return declared
-    return ""
+    return DOWNLOAD
 
 
 def _name(entry, mimetype, number):

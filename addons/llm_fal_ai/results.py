@@ -1,6 +1,9 @@
 """What fal's queue says, in the words of `check_generation_job_status()`."""
 
 import re
+from collections import deque
+
+from odoo.addons.llm_generate_job.runner.untrusted import DEPTH
 
 STATES = {"IN_QUEUE": "queued", "IN_PROGRESS": "running", "COMPLETED": "completed"}
 #: fal's error types in the words of `ERROR_TYPES`; any other is the provider's failure.
@@ -63,9 +66,9 @@ def read_progress(logs):
 
 def find_files(output):
     """Return the objects with a `url` in an output, in its order, each address once."""
-    files, seen, todo = [], set(), [output]
+    files, seen, todo = [], set(), deque([output])
     while todo:
-        value = todo.pop(0)
+        value = todo.popleft()
         if isinstance(value, dict):
             url = value.get("url")
             if isinstance(url, str) and url not in seen:
@@ -82,12 +85,14 @@ def read_text(output):
     return next((output[key] for key in TEXT_KEYS if isinstance(output.get(key), str)), "")
 
 
-def without_data(output):
-    """Return an output without the files that it holds inline."""
+def without_data(output, depth=DEPTH):
+    """Return an output without the files that it holds inline, and without what is too deep."""
+    if isinstance(output, dict | list) and not depth:
+        return "[…]"
     if isinstance(output, dict):
-        return {key: without_data(value) for key, value in output.items()}
+        return {key: without_data(value, depth - 1) for key, value in output.items()}
     if isinstance(output, list):
-        return [without_data(value) for value in output]
+        return [without_data(value, depth - 1) for value in output]
     if isinstance(output, str) and output.startswith("data:"):
         return output.partition(",")[0]
     return output

@@ -1,6 +1,6 @@
 {
     "name": "LLM Generate Job on queue_job",
-    "version": "19.0.1.0.0",
+    "version": "19.0.1.1.0",
     "category": "Productivity/LLM",
     "summary": "Run generations on the job runner and the workers of OCA's queue_job",
     "author": "llm_generate_job contributors",
@@ -12,5 +12,4 @@
         "views/res_config_settings_views.xml",
     ],
     "uninstall_hook": "uninstall_hook",
-    "auto_install": True,
 }

@@ -117,12 +117,12 @@ class Attendant(threading.Thread):
 
 
 @contextlib.contextmanager
-def attend(dbname, claim, provider_id):
+def attend(dbname, claim):
     """Yield this process's attendant and the call of a claim, None for a claim that it has.
 
     :raise TimeoutError: where the attendant gets no connection to the database, or the process ends
     """
-    attendant, call = _note(dbname, claim, provider_id)
+    attendant, call = _note(dbname, claim)
     if call is None:
         yield attendant, None
         return
@@ -134,7 +134,7 @@ def attend(dbname, claim, provider_id):
         attendant.calls.pop(claim.token, None)
 
 
-def _note(dbname, claim, provider_id):
+def _note(dbname, claim):
     key = (os.getpid(), dbname)
     with _guard:
         attendant = _attendants.get(key)
@@ -146,7 +146,7 @@ def _note(dbname, claim, provider_id):
             _attendants[key] = attendant
         if claim.token in attendant.calls:
             return attendant, None
-        return attendant, attendant.calls.add(claim, provider_id)
+        return attendant, attendant.calls.add(claim)
 
 
 def _forget(attendant):

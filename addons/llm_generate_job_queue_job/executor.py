@@ -4,10 +4,10 @@ from odoo.addons.llm_generate_job.runner.executor import Executor
 
 
 class QueueJobs(Executor):
-    """Hands claimed jobs to queue_job, in the channel of their provider.
+    """Hands claimed jobs to queue_job, in the channel of their provider, or to the runner's own.
 
-    They belong to the runner that claimed them until a worker of queue_job begins one: from then
-    on to that process, see `Attendant`.
+    Which executes them is chosen for each queue. What queue_job has belongs to the runner that
+    claimed it until a worker of queue_job begins it: from then on to that process, see `Attendant`.
     """
 
     def __init__(self, delegation, threads):
@@ -25,17 +25,26 @@ class QueueJobs(Executor):
         return self._threads.slots
 
     def take(self, slots, runner_id, runner_name, queue_ids=None):
-        claim = self._delegation.env["llm.generation.claim"]
-        claims, waits = claim._claim(slots, runner_id, runner_name, queue_ids)
-        return len(claims), claims, waits
+        theirs, rest = self._delegation._split(queue_ids)
+        claims, waits, count, briefs = [], {}, 0, []
+        if theirs:
+            claim = self._delegation.env["llm.generation.claim"]
+            claims, waits = claim._claim(slots, runner_id, runner_name, theirs)
+        if self._threads.free and (rest or rest is None):
+            free = min(slots, self._threads.free)
+            count, briefs, later = self._threads.take(free, runner_id, runner_name, rest)
+            waits |= later
+        return len(claims) + count, (claims, briefs), waits
 
     def start(self, work):
-        if not work:
+        claims, briefs = work
+        self._threads.start(briefs)
+        if not claims:
             return
         try:
-            self._delegation._hand_over(work)
+            self._delegation._hand_over(claims)
         except Exception:
-            self._life._give_back_claims(work)  # nobody has begun them: that is no death
+            self._life._give_back_claims(claims)  # nobody has begun them: that is no death
             raise
 
     def held(self, runner_id):

@@ -26,11 +26,13 @@ BEGIN = f"""
     RETURNING j.id
 """
 
-#: Attempts of a runner that queue_job has yet to begin, and still will.
+#: Attempts of a runner that queue_job has yet to begin, and still will: their queues are its own.
 WAITING = f"""
     SELECT a.id
     FROM llm_generation_attempt a
     JOIN queue_job q ON q.uuid = a.queue_job_uuid
+    JOIN llm_generation_job j ON j.id = a.job_id
+    JOIN llm_generation_queue own ON own.provider_id = j.provider_id AND own.executor = 'queue_job'
     WHERE a.runner_id = %(runner)s AND a.outcome = 'running' AND a.queue_job_begun_at IS NULL
       AND a.started_at > {NOW} - make_interval(secs => %(patience)s)
       AND q.state IN ('wait_dependencies', 'pending', 'enqueued', 'started')

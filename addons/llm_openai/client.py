@@ -1,7 +1,6 @@
 """The OpenAI HTTP interface over `requests`; knows nothing of Odoo."""
 
 import contextlib
-import json
 import logging
 from urllib.parse import urlsplit
 
@@ -9,7 +8,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from . import errors
+from . import errors, reading
 
 _logger = logging.getLogger(__name__)
 
@@ -105,7 +104,7 @@ class OpenAIClient:
                 f"{self.api_base}/{path}",
                 json=payload,
                 auth=self._authenticate,
-                headers={"Accept": "text/event-stream, application/json"},
+                headers={"Accept": "text/event-stream, application/json", **reading.HEADERS},
                 allow_redirects=False,
                 stream=True,
             )
@@ -123,37 +122,27 @@ class OpenAIClient:
 
     def _lines(self, response):
         """Yield the lines of a body, each as soon as it is there."""
-        rest = b""
+        with self._told():
+            yield from reading.read_lines(response, self.host)
+
+    @contextlib.contextmanager
+    def _told(self):
+        """Have what goes wrong with a connection told without the address."""
         try:
-            for block in self._blocks(response):
-                *lines, rest = (rest + block).split(b"\n")
-                yield from lines
+            yield
+        except reading.UnreadableError:
+            raise
         except STREAM_ERRORS as error:
             raise errors.connection_error(error, self.host) from None
-        if rest:
-            yield rest
-
-    @staticmethod
-    def _blocks(response):
-        # iter_content() waits for a full block; read1(), of urllib3 2, takes what has come.
-        read1 = getattr(response.raw, "read1", None)
-        if read1 is None:
-            yield from response.iter_content(chunk_size=1)
-            return
-        while block := read1(16384, decode_content=True):
-            yield block
 
     def _json(self, response):
-        with contextlib.closing(response):
-            try:
-                content = response.content
-            except STREAM_ERRORS as error:
-                raise errors.connection_error(error, self.host) from None
+        with contextlib.closing(response), self._told():
+            content = reading.read_body(response, self.host)
         return self._loads(content)
 
     def _loads(self, data):
         try:
-            return json.loads(data)
+            return reading.parse_json(data)
         except ValueError:
             _logger.info("%s answered with something else than JSON", self.host)
             raise requests.ConnectionError(

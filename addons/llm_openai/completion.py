@@ -2,6 +2,8 @@
 
 import uuid
 
+#: Tool calls of one answer.
+MOST_CALLS = 128
 CONTENT_FILTER = "The provider refuses this content (content_filter)."
 
 
@@ -35,18 +37,21 @@ def is_refused(body):
 
 
 class ToolCalls:
-    """Puts the pieces of streamed tool calls together."""
+    """Puts the pieces of streamed tool calls together: once, as adding each to the last is slow."""
 
     def __init__(self):
         self._calls = {}
 
     def add(self, delta):
-        """Take one entry of a delta's `tool_calls`."""
+        """Take one entry of a delta's `tool_calls`; calls beyond a limit are left out."""
         function = delta.get("function") or {}
-        call = self._calls.setdefault(self._key(delta), {"id": "", "name": "", "arguments": ""})
+        key = self._key(delta)
+        if key not in self._calls and len(self._calls) >= MOST_CALLS:
+            return
+        call = self._calls.setdefault(key, {"id": "", "name": [], "arguments": []})
         call["id"] = delta.get("id") or call["id"]
-        call["name"] += function.get("name") or ""
-        call["arguments"] += function.get("arguments") or ""
+        call["name"].append(function.get("name") or "")
+        call["arguments"].append(function.get("arguments") or "")
 
     def _key(self, delta):
         # Some servers send no index: a new id is a new call, none continues the last one.
@@ -63,7 +68,10 @@ class ToolCalls:
             {
                 "id": call["id"] or f"call_{uuid.uuid4().hex[:12]}",
                 "type": "function",
-                "function": {"name": call["name"], "arguments": call["arguments"] or "{}"},
+                "function": {
+                    "name": "".join(call["name"]),
+                    "arguments": "".join(call["arguments"]) or "{}",
+                },
             }
             for call in self._calls.values()
         ]

@@ -6,8 +6,12 @@ import re
 import requests
 import urllib3
 
+from . import reading
+
 MESSAGE_LIMIT = 500
 BODY_LIMIT = 64 * 1024
+#: Objects within objects in which a sentence is looked for.
+LEVELS = 5
 HIDDEN = "[hidden]"
 SECRET_RE = re.compile(
     r"(?i)\bbearer\s+[\w*.+/=~-]+"
@@ -38,7 +42,7 @@ def http_error(response, api_key=""):
     copy.status_code = response.status_code
     copy.reason = response.reason
     copy.headers = response.headers.copy()
-    # The body is decoded already, and as long as it is.
+    # The body is as long as it is.
     for name in ("Content-Encoding", "Content-Length", "Transfer-Encoding"):
         copy.headers.pop(name, None)
     copy.encoding = "utf-8"
@@ -51,25 +55,24 @@ def http_error(response, api_key=""):
 
 def _read_start(response):
     try:
-        return response.raw.read(BODY_LIMIT, decode_content=True)
+        return reading.read_start(response, BODY_LIMIT)
     except (urllib3.exceptions.HTTPError, OSError):
         return b""
 
 
 def _json(response):
     try:
-        return response.json()
+        return reading.parse_json(response.content)
     except ValueError:
         return None
 
 
 def error_text(body):
     """Return the sentence of an error body, in any of the shapes that servers use."""
-    if isinstance(body, dict):
-        for key in ("error", "message", "detail"):
-            if body.get(key):
-                return error_text(body[key])
-        return ""
+    for _level in range(LEVELS):
+        if not isinstance(body, dict):
+            break
+        body = next((body[key] for key in ("error", "message", "detail") if body.get(key)), "")
     return body if isinstance(body, str) else ""
 
 

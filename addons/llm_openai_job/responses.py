@@ -10,6 +10,15 @@ STATES = {
     "failed": "failed",
     "cancelled": "cancelled",
 }
+#: What a job's inputs may say of a request: what shapes the answer. Nothing that names objects of
+#: the account, as `previous_response_id` does, none of the tools that OpenAI runs by itself, and
+#: nothing that is paid for apart.
+PARAMETERS = frozenset({
+    *("max_output_tokens", "reasoning", "temperature", "text", "top_logprobs", "top_p"),
+    "truncation",
+})
+#: What is said of each request in the same way, whatever the inputs say, and the prompt.
+OWN_PARAMETERS = frozenset({"background", "input", "model", "prompt", "store", "stream"})
 #: Their error codes, and why an answer is incomplete, in the words of `ERROR_TYPES`.
 ERROR_TYPES = {
     "rate_limit_exceeded": "rate_limited",
@@ -25,6 +34,17 @@ POLL_AFTER = {"queued": 5.0, "in_progress": 2.0}
 #: Seconds for which a finished answer is kept at least.
 KEPT = 600.0
 PART_TYPES = {"text": "input_text", "image_url": "input_image"}
+
+
+#: Names that other interfaces have for the most tokens of an answer.
+LIMIT_NAMES = ("max_tokens", "max_completion_tokens")
+
+
+def with_limit(inputs):
+    """Return the inputs with the most tokens of the answer under the name that Responses know."""
+    limits = [inputs[name] for name in LIMIT_NAMES if name in inputs]
+    rest = {name: value for name, value in inputs.items() if name not in LIMIT_NAMES}
+    return {"max_output_tokens": limits[0], **rest} if limits else rest
 
 
 def build_input(messages):

@@ -1,6 +1,6 @@
 {
     "name": "LLM Threads",
-    "version": "19.0.1.0.0",
+    "version": "19.0.1.1.0",
     "category": "Productivity",
     "summary": "Conversations with language models, streamed as they are written",
     "author": "llm_generate_job contributors",

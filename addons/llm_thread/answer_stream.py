@@ -19,7 +19,7 @@ class AnswerStream:
     def __init__(self, chunks):
         self.chunks = iter(chunks)
         self.close = getattr(chunks, "close", lambda: None)
-        self.text = ""
+        self._pieces = []
         self.tool_calls = []
         self.usage = None
         self.error = None
@@ -49,9 +49,15 @@ class AnswerStream:
             self.error_text = str(chunk["error"])
             self.chunks = iter(())
         self.usage = chunk.get("usage") or self.usage
-        self.text += chunk.get("content") or ""
+        self._pieces.append(chunk.get("content") or "")
         self.tool_calls += chunk.get("tool_calls") or []
         return bool(chunk.get("content") or chunk.get("tool_calls"))
+
+    @property
+    def text(self):
+        """What came so far; put together when it is asked for, as each time is slow."""
+        self._pieces = ["".join(self._pieces)]
+        return self._pieces[0]
 
     @property
     def failed(self):

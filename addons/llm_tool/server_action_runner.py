@@ -16,7 +16,7 @@ def run(env, allowed, action_id, record_ids=()):
     if not action:
         raise UserError(
             env._(
-                "Server action %(action)s is not allowed. A manager can allow it in LLM >"
+                "Server action %(action)s is not allowed. An administrator can allow it in LLM >"
                 " Configuration > Tools.",
                 action=action_id,
             )

@@ -3,7 +3,7 @@
 import logging
 import secrets
 
-from odoo import SUPERUSER_ID, api
+from odoo import SUPERUSER_ID, api, fields
 from odoo.tools import SQL, sql
 
 from odoo.addons.llm_generate_job.const import DEFAULT_ANSWER_TOKENS, ERROR_MESSAGE_LIMIT
@@ -125,8 +125,9 @@ def _adopt(env):
     env.cr.execute(ADOPT)
     jobs = env["llm.generation.job"].browse([row[0] for row in env.cr.fetchall()])
     env.invalidate_all()
+    now = fields.Datetime.now()
     for job in jobs:
-        env["llm.generation.origin"]._ask_anew(job)
+        job.write({"next_poll_at": now, "started_at": now})  # or it would be over at once
     return len(jobs)
 
 

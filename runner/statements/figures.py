@@ -22,8 +22,8 @@ FIGURES = """
         WHERE state = 'queued' AND is_delayed IS NOT TRUE AND provider_id = ANY(%(providers)s)
         GROUP BY provider_id
         UNION ALL
-        SELECT provider_id, 'delayed', count(*), NULL FROM llm_generation_job
-        WHERE state = 'queued' AND is_delayed IS TRUE AND provider_id = ANY(%(providers)s)
+        SELECT provider_id, 'waiting', count(*), NULL FROM llm_generation_job
+        WHERE state = 'queued' AND provider_id = ANY(%(providers)s)
         GROUP BY provider_id
         UNION ALL
         SELECT provider_id, 'running', count(*), NULL FROM llm_generation_job
@@ -81,6 +81,7 @@ FIGURES = """
             AND (j.identity_key IS NULL OR NOT EXISTS (
                 SELECT FROM llm_generation_job o
                 WHERE COALESCE(o.company_id, 0) = COALESCE(j.company_id, 0)
+                    AND COALESCE(o.identity_scope, 0) = COALESCE(j.identity_scope, 0)
                     AND o.identity_key = j.identity_key
                     AND o.identity_key IS NOT NULL
                     AND o.state IN ('queued', 'running')))

@@ -1,7 +1,7 @@
 """How jobs enter a queue, are claimed from it, and leave it."""
 
+from ..tokens import LIMIT_NAMES, MOST_TOKENS
 from .clock import NOW
-from .economy import SAVING
 
 #: Whether a queue `q` has a free slot, and a job that may start. LIMIT is one look into an index
 #: for each queue; from EXISTS, statistics that know of few waiting jobs make a scan of all of
@@ -114,6 +114,8 @@ CLAIM = f"""
         attempt_count = j.attempt_count + 1,
         scheduled_at = NULL,
         progress = 0,
+        prompt_tokens = 0,
+        completion_tokens = 0,
         external_job_id = NULL,
         next_poll_at = NULL,
         result_expires_at = NULL,
@@ -162,6 +164,17 @@ LATE_EXTERNAL = """
     WHERE id = %(job)s AND external_job_id IS NULL AND state <> 'running'
 """
 
+#: What an attempt used that was overtaken before it could tell.
+LATE_USAGE = """
+    WITH attempt AS (
+        UPDATE llm_generation_attempt
+        SET prompt_tokens = %(prompt_tokens)s, completion_tokens = %(completion_tokens)s
+        WHERE id = %(token)s AND outcome <> 'running')
+    UPDATE llm_generation_job
+    SET prompt_tokens = %(prompt_tokens)s, completion_tokens = %(completion_tokens)s
+    WHERE id = %(job)s AND attempt_token = %(token)s AND state <> 'running'
+"""
+
 PROVIDERS_WORK = """
     UPDATE llm_generation_queue SET refused_by = NULL
     WHERE provider_id = ANY(%s) AND refused_by IS NOT NULL
@@ -169,11 +182,13 @@ PROVIDERS_WORK = """
 
 #: What a job may cost until its answer tells: the length of the answer that was asked for, and a
 #: token for four characters of the question.
-ESTIMATED_TOKENS = """
+ESTIMATED_TOKENS = f"""
             (COALESCE(
-                CASE jsonb_typeof(j.generation_inputs -> 'max_tokens') WHEN 'number' THEN
-                    LEAST(GREATEST((j.generation_inputs ->> 'max_tokens')::numeric, 1), 1000000)
-                END, %(answer_tokens)s)
+                (SELECT LEAST(
+                    GREATEST(max((j.generation_inputs ->> name)::numeric), 1), {MOST_TOKENS})
+                 FROM unnest(ARRAY{list(LIMIT_NAMES)}) name
+                 WHERE jsonb_typeof(j.generation_inputs -> name) = 'number'
+                 HAVING count(*) > 0), %(answer_tokens)s)
             + COALESCE(length(j.generation_inputs::text), 0) / 4
             + COALESCE((SELECT length(m.body) FROM mail_message m
                         WHERE m.id = j.input_message_id), 0) / 4)"""
@@ -239,8 +254,8 @@ PROMOTE_BUSY = """
                WHERE q.provider_id = llm_generation_job.provider_id)
 """
 
-#: Returns the queues that have a free slot now, whether any job found its thread busy, and whether
-#: economy jobs wait for this queue to be idle: mostly there are none at all.
+#: Returns the queues that have a free slot now, and whether a job found this thread busy: mostly
+#: there is none.
 CLOSE_ATTEMPTS = f"""
     UPDATE llm_generation_attempt a
     SET outcome = %(outcome)s,
@@ -248,13 +263,12 @@ CLOSE_ATTEMPTS = f"""
         error_type = j.error_type,
         error_message = j.error_message,
         external_job_id = j.external_job_id,
-        prompt_tokens = j.prompt_tokens,
-        completion_tokens = j.completion_tokens
+        prompt_tokens = GREATEST(a.prompt_tokens, j.prompt_tokens, 0),
+        completion_tokens = GREATEST(a.completion_tokens, j.completion_tokens, 0)
     FROM llm_generation_job j
     WHERE a.job_id = j.id AND a.outcome = 'running' AND j.id = ANY(%(jobs)s)
     RETURNING (SELECT q.id FROM llm_generation_queue q WHERE q.provider_id = j.provider_id),
-        EXISTS (SELECT FROM llm_generation_job
-                WHERE state = 'queued' AND is_delayed IS TRUE AND error_type = 'busy'),
-        (SELECT 1 FROM llm_generation_job
-         WHERE provider_id = j.provider_id AND {SAVING} LIMIT 1) IS NOT NULL
+        EXISTS (SELECT FROM llm_generation_job other
+                WHERE other.thread_id = j.thread_id AND other.state = 'queued'
+                  AND other.is_delayed IS TRUE AND other.error_type = 'busy')
 """

@@ -1,15 +1,14 @@
 """What is due by the clock, and what becomes of jobs whose process is gone."""
 
-from .clock import AHEAD, NOW
-from .economy import IDLE
+from .clock import DUE, HAS_DUE, NOW
 
 #: Scheduled jobs whose time has come join the line.
 PROMOTE = f"""
     UPDATE llm_generation_job SET is_delayed = FALSE
     WHERE id IN (
         SELECT id FROM llm_generation_job
-        WHERE state = 'queued' AND is_delayed IS TRUE AND scheduled_at <= {NOW}
-        ORDER BY scheduled_at LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED)
+        WHERE state = 'queued' AND is_delayed IS TRUE AND scheduled_at <= {NOW} AND {DUE} <= {NOW}
+        ORDER BY {DUE} LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED)
     RETURNING id
 """
 
@@ -17,22 +16,19 @@ PROMOTE = f"""
 #: second after its end: that of a short one would be over before anybody looks.
 NEXT_DUE = f"""
     SELECT EXTRACT(EPOCH FROM LEAST(
-        (SELECT min(scheduled_at) FROM llm_generation_job
-         WHERE state = 'queued' AND is_delayed IS TRUE),
-        (SELECT min(retry_at) FROM llm_generation_job
-         WHERE state = 'failed' AND retry_at IS NOT NULL),
-        (SELECT min(next_poll_at) FROM llm_generation_job
-         WHERE state = 'running' AND external_job_id IS NOT NULL),
+        (SELECT min({DUE}) FROM llm_generation_job WHERE {HAS_DUE}),
         (SELECT min(q.paused_until) FROM llm_generation_queue q
          CROSS JOIN LATERAL (
              SELECT FROM llm_generation_job j
              WHERE j.provider_id = q.provider_id AND j.state = 'queued' LIMIT 1) waiting
-         WHERE q.enabled AND q.paused_until > {NOW} - interval '0.5 seconds'),
-        (SELECT {NOW} FROM ({IDLE}) idle LIMIT 1),
-        (SELECT {NOW} FROM llm_generation_job WHERE must_cancel IS TRUE ORDER BY id LIMIT 1),
-        (SELECT {NOW} FROM llm_generation_farewell ORDER BY id LIMIT 1)
+         WHERE q.enabled AND q.paused_until > {NOW} - interval '0.5 seconds')
     ) - {NOW})
 """
+
+HINTED_AT = f"""
+            CASE WHEN hinted_at > {NOW} THEN hinted_at
+                ELSE GREATEST(date_trunc('second', {NOW}),
+                    hinted_at + make_interval(secs => %(pause)s)) END"""
 
 #: External jobs to ask about: what the provider forgets first comes first. Nobody else asks
 #: about them for half a minute. A subquery in the place of `due` might be executed more than
@@ -41,7 +37,7 @@ CLAIM_POLLS = f"""
     WITH due AS MATERIALIZED (
         SELECT id FROM llm_generation_job
         WHERE state = 'running' AND external_job_id IS NOT NULL
-          AND (next_poll_at <= {NOW} OR %(now)s)
+          AND ((next_poll_at <= {NOW} AND {DUE} <= {NOW}) OR %(now)s)
         ORDER BY result_expires_at NULLS LAST, next_poll_at
         LIMIT %(limit)s
         FOR NO KEY UPDATE SKIP LOCKED
@@ -53,10 +49,21 @@ CLAIM_POLLS = f"""
     RETURNING j.id, j.attempt_token
 """
 
+#: A webhook: the job is to be asked about now, or once a pause since the last webhook's question
+#: is over. `hinted_at` is when that question was, or will be.
+HINT = f"""
+    UPDATE llm_generation_job
+    SET is_hinted = TRUE,
+        next_poll_at = LEAST(next_poll_at, {HINTED_AT}),
+        hinted_at = {HINTED_AT}
+    WHERE id = %(job)s AND COALESCE(attempt_token, 0) = %(token)s AND state = 'running'
+    RETURNING id
+"""
+
 DUE_RETRIES = f"""
     SELECT j.id FROM llm_generation_job j
-    WHERE j.state = 'failed' AND j.retry_at <= {NOW}
-    ORDER BY j.retry_at LIMIT 500
+    WHERE state = 'failed' AND retry_at <= {NOW} AND {DUE} <= {NOW}
+    ORDER BY {DUE} LIMIT 500
     FOR NO KEY UPDATE SKIP LOCKED
 """
 
@@ -73,28 +80,21 @@ OVERDUE = f"""
     FOR NO KEY UPDATE OF j SKIP LOCKED
 """
 
-CANCELLED_AT_PROVIDER = """
+CANCELLED_AT_PROVIDER = f"""
     UPDATE llm_generation_job SET must_cancel = FALSE
     WHERE id IN (
-        SELECT id FROM llm_generation_job WHERE must_cancel IS TRUE
-        ORDER BY id LIMIT 50 FOR NO KEY UPDATE SKIP LOCKED)
+        SELECT id FROM llm_generation_job WHERE must_cancel IS TRUE AND {DUE} = 'epoch'
+        LIMIT 50 FOR NO KEY UPDATE SKIP LOCKED)
     RETURNING id
 """
 
 #: The last ones first: claims begin at the head.
 WAITING = """
     SELECT id FROM llm_generation_job
-    WHERE provider_id = ANY(%s) AND state = 'queued'
-    ORDER BY priority DESC, turn DESC LIMIT %s
+    WHERE provider_id = ANY(%(providers)s) AND state = 'queued'
+        AND (%(companies)s::int[] IS NULL OR company_id = ANY(%(companies)s))
+    ORDER BY priority DESC, turn DESC LIMIT %(limit)s
     FOR NO KEY UPDATE SKIP LOCKED
-"""
-
-#: The same of jobs that are no more.
-FAREWELLS = """
-    DELETE FROM llm_generation_farewell
-    WHERE id IN (
-        SELECT id FROM llm_generation_farewell ORDER BY id LIMIT 50 FOR UPDATE SKIP LOCKED)
-    RETURNING job_number, provider_id, model_id, external_job_id, provider_data
 """
 
 #: Running attempts whose process is gone: its heartbeat stopped and its session lock is free,
@@ -118,14 +118,26 @@ LOST = """
 """
 
 #: After a longer absence of the database everybody was silent: who lives gets time to say so.
-#: A sign of life from the future is older than the clock, which was set back since; a start from
-#: the future, too.
 SILENT_RUNNERS = f"""
     SELECT id FROM llm_generation_runner
-    WHERE (heartbeat_at < {NOW} - make_interval(secs => %(silence)s) OR heartbeat_at > {AHEAD})
+    WHERE heartbeat_at < {NOW} - make_interval(secs => %(silence)s)
       AND NOT pg_postmaster_start_time() AT TIME ZONE 'UTC'
           BETWEEN {NOW} - make_interval(secs => %(silence)s) AND {NOW}
     FOR UPDATE SKIP LOCKED
+"""
+
+#: One process at a time finds out whether the database is a copy. Before, and apart from, the
+#: reading.
+IDENTITY_LOCK = "SELECT pg_advisory_xact_lock(hashtext('llm_generation_identity'))"
+
+#: Queues with work that the database which this one is a copy of may have done since.
+HOLD_QUEUES = """
+    UPDATE llm_generation_queue q SET enabled = FALSE
+    WHERE enabled AND EXISTS (
+        SELECT FROM llm_generation_job j
+        WHERE j.provider_id = q.provider_id
+          AND (j.state IN ('queued', 'running') OR (j.state = 'failed' AND j.retry_at IS NOT NULL)))
+    RETURNING id
 """
 
 HEARTBEAT = f"UPDATE llm_generation_runner SET heartbeat_at = {NOW} WHERE id = %s RETURNING id"

@@ -33,6 +33,14 @@ test("the result counts what could not be done by its reasons", async () => {
     );
 });
 
+test("the result says how many of other companies were left", async () => {
+    mockNotification();
+    await makeMockEnv();
+    expect(resultText("cancel", 12, {}, 3)).toBe("12 cancelled. 3 of other companies were left.");
+    await run({ ids: [], left: 3 });
+    expect.verifySteps(["info: 3 of other companies were left."]);
+});
+
 test("many jobs are done some at a time, and summed up", async () => {
     mockNotification();
     onRpc("llm.generation.job", "apply_bulk", ({ args: [ids, what, value] }) => {

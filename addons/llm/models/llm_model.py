@@ -76,7 +76,11 @@ class LlmModel(models.Model):
                         vals.get("provider_id", model.provider_id.id),
                         vals.get("model_use", model.model_use),
                     )
-        return super().write(vals)
+        result = super().write(vals)
+        if "provider_id" in vals:
+            # Record rules look at the provider before: a model is not slipped under another's.
+            self.check_access("write")
+        return result
 
     def _unset_other_default(self, provider_id, model_use):
         others = self.with_context(active_test=False).search([

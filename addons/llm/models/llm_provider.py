@@ -27,7 +27,11 @@ class LlmProvider(models.Model):
         help="Leave empty to share the provider between all companies.",
     )
     api_key = fields.Char(
-        string="API Key", copy=False, exportable=False, groups="llm.group_llm_manager"
+        string="API Key",
+        copy=False,
+        exportable=False,
+        prefetch=False,  # code that reads another field as superuser does not get it, too
+        groups="llm.group_llm_manager",
     )
     api_base = fields.Char(
         string="API Base URL",
@@ -55,6 +59,15 @@ class LlmProvider(models.Model):
         """Return the ``(code, label)`` of each service; an addon that brings one appends it."""
         return []
 
+    # === CRUD METHODS === #
+
+    def write(self, vals):
+        result = super().write(vals)
+        if "company_id" in vals:
+            # Record rules look at the company before: only who has settings rights shares one.
+            self.check_access("write")
+        return result
+
     # === ACTION METHODS === #
 
     def action_fetch_models(self):
@@ -64,7 +77,9 @@ class LlmProvider(models.Model):
         return wizard.action_fetch()
 
     def action_view_models(self):
+        """Open the models of the provider."""
         self.ensure_one()
+        self.check_access("read")
         return {
             "type": "ir.actions.act_window",
             "name": self.env._("Models"),
@@ -96,6 +111,21 @@ class LlmProvider(models.Model):
                 )
             )
         return implementation(*args, **kwargs)
+
+    def _read_api_key(self):
+        """Return the key for a call of the service, empty where there is none.
+
+        It is left in no cache: a later plain read of the provider, or of its key, in the same
+        transaction asks for the rights as ever.
+
+        :raise AccessError: when the current user may not read the provider
+        """
+        self.ensure_one()
+        self.check_access("read")
+        # sudo: who may read a provider may use its key, and not see it.
+        provider = self.sudo().with_context(active_test=False)
+        rows = provider._read_group([("id", "=", self.id)], ["api_key"])
+        return (rows and rows[0][0]) or ""
 
     @api.private
     def chat(self, messages, model=None, stream=False, tools=None, prepend_messages=None, **kwargs):

@@ -35,6 +35,7 @@ class MailMessage(models.Model):
         """Return the id of the message subtype that marks a message of the role."""
         return self.env["ir.model.data"]._xmlid_to_res_id(f"llm.mt_{role}")
 
+    @api.private
     def to_store_format(self):
         """Return the message as plain data, fit for JSON, for clients that show a conversation."""
         self.ensure_one()

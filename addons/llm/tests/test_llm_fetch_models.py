@@ -1,6 +1,9 @@
+from unittest.mock import patch
+
 from odoo.exceptions import AccessError, UserError
 from odoo.tests import Form
 
+from ..wizards import llm_fetch_models
 from .common import LlmCommon
 
 
@@ -38,6 +41,15 @@ class TestLlmFetchModels(LlmCommon):
                 {"name": "new-embed", "status": "new", "selected": True, "model_use": "embedding"},
             ],
         )
+
+    def test_a_list_without_an_end_is_cut(self):
+        self._offer(
+            "models", lambda provider, model_id: [{"name": f"m{number:02}"} for number in range(90)]
+        )
+        with patch.object(llm_fetch_models, "MOST_MODELS", 3):
+            wizard = self._fetch()
+
+        self.assertEqual(wizard.line_ids.mapped("name"), ["m00", "m01", "m02"])
 
     def test_selected_models_are_created_and_updated(self):
         self._fetch().action_apply()

@@ -108,6 +108,39 @@ class TestLlmProvider(LlmCommon):
             provider.search([("api_key", "=like", "sk-%")])
         self.assertEqual(self.provider.with_user(self.manager).api_key, "sk-secret")
 
+    def test_the_key_is_used_by_who_may_read_the_provider(self):
+        provider = self.provider.with_user(self.user)
+        self.env.invalidate_all()
+
+        self.assertEqual(provider._read_api_key(), "sk-secret")
+        provider.sudo().active = False
+        self.assertEqual(provider._read_api_key(), "sk-secret")
+        provider.sudo().api_key = False
+        self.assertEqual(provider._read_api_key(), "")
+
+    def test_a_key_that_was_used_opens_nothing(self):
+        self.provider.company_id = self.env["res.company"].create({"name": "Elsewhere"})
+        self.env.flush_all()
+        self.env.invalidate_all()
+        provider = self.provider.with_user(self.manager)
+
+        with self.assertRaises(AccessError):
+            provider._read_api_key()
+        for name in ("name", "api_base", "api_key"):
+            # Each time: what expects an exception forgets all caches after it.
+            self.assertEqual(self.provider.sudo()._read_api_key(), "sk-secret")
+            with self.subTest(field=name), self.assertRaises(AccessError):
+                provider[name]
+
+    def test_code_that_reads_another_field_as_superuser_does_not_read_the_key(self):
+        self.env.invalidate_all()
+
+        self.assertEqual(self.provider.sudo().name, "Fake provider")
+
+        self.assertNotIn(
+            self.provider.id, self.provider._fields["api_key"]._get_cache(self.provider.env)
+        )
+
     def test_the_key_is_not_copied(self):
         self.assertFalse(self.provider.copy().api_key)
 

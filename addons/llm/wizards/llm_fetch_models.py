@@ -2,6 +2,9 @@ from odoo import fields, models
 from odoo.exceptions import UserError
 from odoo.fields import Command
 
+#: Models of one provider that are shown: each is a record and a row of a form.
+MOST_MODELS = 5000
+
 
 class LlmFetchModels(models.TransientModel):
     """What a provider serves now, beside what is known of it."""
@@ -25,7 +28,7 @@ class LlmFetchModels(models.TransientModel):
                     provider=self.provider_id.name,
                 )
             ) from error
-        by_name = {data["name"]: data.get("details") or {} for data in fetched}
+        by_name = {data["name"]: data.get("details") or {} for data in fetched[:MOST_MODELS]}
         if not by_name:
             raise UserError(
                 self.env._(

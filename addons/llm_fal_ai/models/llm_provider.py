@@ -4,7 +4,12 @@ from odoo import api, models
 from odoo.exceptions import UserError
 from odoo.tools import html2plaintext
 
-from odoo.addons.llm_generate_job.exceptions import ProviderFailedError, UnknownOutcomeError
+from odoo.addons.llm_generate_job.exceptions import (
+    GenerationError,
+    ProviderFailedError,
+    UnknownOutcomeError,
+)
+from odoo.addons.llm_generate_job.runner.address import path, segment
 from odoo.addons.llm_generate_job.runner.webhook_signatures import (
     WebhookRefusedError,
     verify_fal,
@@ -12,10 +17,12 @@ from odoo.addons.llm_generate_job.runner.webhook_signatures import (
 
 from .. import jwks, results
 from ..client import FalClient
-from ..files import fetch_files
+from ..files import DOWNLOAD, fetch_files
 
 GONE = "fal no longer has the job or its result."
 STRANGE = "fal answered with something else than a status."
+#: How often files that cannot be had are asked for again: for the minutes that fal keeps them.
+FILE_TRIES = 12
 #: Addresses that fal names for a job, as they are kept in `provider_data`.
 ADDRESSES = ("status_url", "response_url", "cancel_url")
 
@@ -29,8 +36,7 @@ class LlmProvider(models.Model):
 
     def _fal_ai_client(self):
         self.ensure_one()
-        # sudo: a user may use the provider's key without being allowed to read it.
-        key = (self.sudo().api_key or "").strip()
+        key = self._read_api_key().strip()
         if not (key.isascii() and key.isprintable() and " " not in key):
             raise UserError(
                 self.env._(
@@ -49,7 +55,7 @@ class LlmProvider(models.Model):
         webhook = job_record._webhook_url()
         status = client.call(
             "POST",
-            f"{client.api_base}/{job_record.model_id.name.strip('/')}",
+            f"{client.api_base}/{path(job_record.model_id.name)}",
             payload=self._fal_ai_inputs(job_record),
             params={"fal_webhook": webhook} if webhook else None,
         )
@@ -81,9 +87,9 @@ class LlmProvider(models.Model):
         data = job.provider_data or {}
         if data.get("request_id") == job.external_job_id and data.get(name):
             return data[name]
-        app = "/".join(job.model_id.name.strip("/").split("/")[:2])
-        path = {"status_url": "/status", "response_url": "", "cancel_url": "/cancel"}[name]
-        return f"{client.api_base}/{app}/requests/{job.external_job_id}{path}"
+        app = "/".join(path(job.model_id.name).split("/")[:2])
+        end = {"status_url": "/status", "response_url": "", "cancel_url": "/cancel"}[name]
+        return f"{client.api_base}/{app}/requests/{segment(job.external_job_id)}{end}"
 
     @api.private
     def fal_ai_check_generation_job_status(self, job_record):
@@ -103,9 +109,26 @@ class LlmProvider(models.Model):
             position = {"queue_position": status["queue_position"]}
             result["provider_data"] = (job_record.provider_data or {}) | position
         if result["state"] == "completed":
-            output = self._fal_ai_output(job_record, client)
-            result["output_message_id"] = self._fal_ai_post(job_record, client, output).id
+            result |= self._fal_ai_finish(job_record, client)
         return result
+
+    def _fal_ai_finish(self, job, client):
+        """Post the answer of a job that has ended there, and return what is new about the job.
+
+        Files that cannot be had now are asked for again a few times: the answer comes without
+        them then, and says so.
+        """
+        output = self._fal_ai_output(job, client)
+        tries = (job.provider_data or {}).get("file_tries", 0)
+        try:
+            files = fetch_files(client, results.find_files(output), is_last=tries >= FILE_TRIES)
+        except GenerationError as error:
+            return {
+                "state": "running",
+                "provider_data": (job.provider_data or {}) | {"file_tries": tries + 1},
+                "poll_after": error.retry_after or min(results.LONGEST_WAIT, 2.0**tries),
+            }
+        return {"output_message_id": self._fal_ai_post(job, output, files).id}
 
     def _fal_ai_output(self, job, client):
         address = self._fal_ai_address(job, "response_url", client)
@@ -114,10 +137,10 @@ class LlmProvider(models.Model):
             raise ProviderFailedError(GONE)
         return output
 
-    def _fal_ai_post(self, job, client, output):
+    def _fal_ai_post(self, job, output, files):
         """Post an answer with its files, fetched before anything is written."""
-        files = fetch_files(client, results.find_files(output))
         thread = job.thread_id
+        kept = [file for file in files if not file.reason]
         attachments = self.env["ir.attachment"].create([
             {
                 "name": file.name,
@@ -126,9 +149,12 @@ class LlmProvider(models.Model):
                 "res_model": thread._name,
                 "res_id": thread.id,
             }
-            for file in files
-            if not file.reason
+            for file in kept
         ])
+        # Odoo takes "any bytes" for "not known", and looks into them: tell it a second time.
+        pairs = zip(attachments, kept, strict=True)
+        downloads = [attachment.id for attachment, file in pairs if file.mimetype == DOWNLOAD]
+        attachments.browse(downloads).write({"mimetype": DOWNLOAD})
         return thread.message_post(
             body=self._fal_ai_body(results.read_text(output), files),
             body_json=results.without_data(output),

@@ -4,4 +4,5 @@ from . import test_files
 from . import test_llm_provider
 from . import test_outage
 from . import test_results
+from . import test_rights_matrix
 from . import test_webhook

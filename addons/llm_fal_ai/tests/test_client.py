@@ -1,3 +1,9 @@
+import time
+import tracemalloc
+from unittest.mock import patch
+
+import requests
+
 from odoo.tests import BaseCase, tagged
 
 from odoo.addons.llm_generate_job import exceptions
@@ -98,3 +104,69 @@ class TestClient(BaseCase):
         self.assertIn("127.0.0.1", str(caught.exception))
         self.assertNotIn("secret", repr(caught.exception))
         self.assertIsNone(caught.exception.__cause__)
+
+    def test_what_fal_names_is_not_called_in_the_own_network(self):
+        client = FalClient(None, API_KEY)
+        with (
+            patch("socket.getaddrinfo", return_value=[(2, 1, 6, "", ("127.0.0.1", 443))]),
+            patch("socket.socket.connect", side_effect=AssertionError("connected")),
+            patch.object(requests.Session, "send", _send),
+            self.assertRaisesRegex(exceptions.ProviderFailedError, "none of the internet"),
+        ):
+            client.call("GET", "https://inner.fal.run/a/b/requests/1/status")
+
+    def test_a_bomb_is_not_unpacked(self):
+        bomb = fake_http.compressed_zeros(50)
+        reply = fake_http.Reply(200, bomb, headers={"Content-Encoding": "gzip"})
+        error = fake_http.Reply(503, bomb, headers={"Content-Encoding": "gzip"})
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+
+        for sent, kind in ((reply, "unknown_outcome"), (error, "overloaded")):
+            told = self._refused(lambda handler, _reply, sent=sent: handler.send_reply(sent))
+            self.assertEqual(told.error_type, kind)
+
+        self.assertLess(tracemalloc.get_traced_memory()[1], 10_000_000)
+
+    def test_keys_that_drip_or_never_end_are_given_up(self):
+        def drip(handler, _reply):
+            handler.send_response(200)
+            handler.send_header("Content-Length", "1000")
+            handler.end_headers()
+            for _byte in range(1000):
+                handler.wfile.write(b" ")
+                handler.wfile.flush()
+                time.sleep(0.05)
+
+        def endless(handler, _reply):
+            handler.send_reply(fake_http.Reply(200, b" " * 10_000_000))
+
+        for fault in (drip, endless):
+            self.remote.fault(fault)
+            start = time.monotonic()
+            with self.assertRaises(exceptions.GenerationError):
+                self.client.fetch_keys(f"{self.remote.url}/.well-known/jwks.json")
+            self.assertLess(time.monotonic() - start, 3)
+
+    def test_an_error_of_any_depth_is_told(self):
+        for levels in (*range(100, 1000, 50), 5000, 100_000):
+            for inner in (b'{"detail":', b'{"detail":[{"msg":', b"["):
+                outer = {b"{": b"}", b"[": b"]"}
+                ends = b"".join(outer[bytes([byte])] for byte in reversed(inner) if byte in b"{[")
+                body = inner * levels + b"1" + ends * levels
+                reply = fake_http.Reply(422, body)
+                error = self._refused(lambda handler, _reply, sent=reply: handler.send_reply(sent))
+                self.assertEqual(error.error_type, "bad_request")
+                self.assertLess(len(str(error)), 600)
+
+    def test_an_answer_of_too_many_levels_is_none(self):
+        deep = fake_http.Reply(200, b'{"a":' * 100_000)
+        error = self._refused(lambda handler, _reply: handler.send_reply(deep))
+
+        self.assertEqual(error.error_type, "unknown_outcome")
+
+
+def _send(session, request, **kwargs):
+    """Send past what Odoo's tests allow: nothing is connected to."""
+    kwargs = {name: kwargs.get(name) for name in ("stream", "verify", "cert", "proxies")}
+    return session.get_adapter(request.url).send(request, **kwargs)

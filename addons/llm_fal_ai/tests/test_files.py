@@ -1,4 +1,6 @@
 import base64
+import gzip
+import socket
 from unittest.mock import patch
 
 from odoo.tests import BaseCase, tagged
@@ -40,26 +42,46 @@ class TestFiles(BaseCase):
             self.assertEqual((file.mimetype, file.content), ("image/png", PNG))
             self.assertEqual(file.name, "cat.png")
 
-    def test_what_a_browser_would_run_is_not_kept(self):
+    def test_what_a_browser_would_run_is_kept_as_a_download(self):
         for content, served, entry in (
             (SVG, "image/png", {}),
+            (SVG, "image/svg+xml", {}),
             (HTML, "image/png", {}),
             (HTML, "video/mp4", {}),
+            (HTML, "text/html; charset=utf-8", {}),
+            (HTML, "Text/HTML", {}),
             (SVG, "text/plain", {}),
             (b"x", "image/svg+xml", {}),
             (b"x", "video/mp4", {"content_type": "text/html"}),
+            (b"x", "video/mp4", {"content_type": " TEXT/HTML ;x=y"}),
+            (b"x", "application/xhtml+xml", {}),
+            (b"x", "model/x3d+xml", {}),
+            (b"x", "text/javascript", {}),
+            (b"x", "application/wasm", {}),
+            (b"%PDF-1.4", "application/pdf", {}),
+            (b"%PDF-1.4", "text/plain", {}),
             (b"plain", "image/png", {}),
             (b"x", "application/x-msdownload", {}),
-            (b"", "video/mp4", {}),
+            (b"x", "video/../../html", {}),
+            (b"x", "video/mp4, text/html", {}),
+            (b"x", "nothing", {}),
+            (b"x", "", {}),
         ):
-            with self.subTest((content, served)):
+            with self.subTest((content, served, entry)):
                 file = self._fetch(content, served, **entry)
 
-                self.assertEqual((file.reason, file.content), (files.WRONG_TYPE, b""))
+                self.assertEqual((file.reason, file.mimetype), ("", files.DOWNLOAD))
+                self.assertEqual(file.content, content)
+
+    def test_nothing_is_no_file(self):
+        self.assertEqual(self._fetch(b"", "video/mp4").reason, files.EMPTY)
 
     def test_other_media_are_taken_as_declared(self):
-        for mimetype in ("video/mp4", "audio/mpeg", "model/gltf-binary", "application/pdf"):
-            self.assertEqual(self._fetch(b"\x00\x01data", mimetype).mimetype, mimetype)
+        for mimetype in ("video/mp4", "audio/mpeg", "model/gltf-binary", "text/plain"):
+            for declared in (mimetype, f" {mimetype.upper()} ; charset=utf-8"):
+                self.assertEqual(self._fetch(b"\x00\x01data", declared).mimetype, mimetype)
+                file = self._fetch(b"\x00\x01data", "text/html", content_type=declared)
+                self.assertEqual(file.mimetype, mimetype)
 
     def test_a_name_has_no_path_and_an_end_that_fits(self):
         cases = {
@@ -109,3 +131,32 @@ class TestFiles(BaseCase):
         self.remote.fault(fake_http.error("overloaded"))
         with self.assertRaises(exceptions.OverloadedError):
             self._fetch(PNG)
+
+    def test_a_file_of_the_own_network_is_not_fetched(self):
+        client = FalClient(None, "")
+        port = self.remote.server.server_port
+        for host in ("127.0.0.1", "localhost"):
+            url = f"https://{host}:{port}/files/cat.png"
+            with patch.object(socket.socket, "connect", side_effect=AssertionError("connected")):
+                (file,) = files.fetch_files(client, [{"url": url}])
+
+            self.assertEqual((file.reason, file.url), (files.WRONG_ADDRESS, ""))
+        self.assertFalse(self.remote.requests)
+
+    def test_the_last_time_the_answer_comes_without_what_cannot_be_had(self):
+        self.remote.files["/files/x"] = Reply(200, PNG, "image/png")
+        url = f"{self.remote.url}/files/x"
+        self.remote.fault(fake_http.reset)
+
+        lost, got = files.fetch_files(self.client, [{"url": url}] * 2, is_last=True)
+
+        self.assertEqual((lost.reason, lost.url), (files.OUT_OF_REACH, url))
+        self.assertEqual(got.content, PNG)
+
+    def test_a_compressed_file_is_not_unpacked(self):
+        bomb = gzip.compress(bytes(1_000_000))
+        self.remote.files["/files/x"] = Reply(
+            200, bomb, "image/png", headers={"Content-Encoding": "gzip"}
+        )
+        with self.assertRaises(exceptions.UnknownOutcomeError):
+            files.fetch_files(self.client, [{"url": f"{self.remote.url}/files/x"}])

@@ -1,3 +1,12 @@
+from datetime import timedelta
+from urllib.parse import quote
+
+from odoo import fields
+
+from odoo.addons.llm_generate_job.exceptions import BadRequestError
+
+from ..files import DOWNLOAD
+from ..models.llm_provider import FILE_TRIES
 from .common import PNG, LlmFalAiCommon, Reply
 
 
@@ -77,9 +86,8 @@ class TestLlmProvider(LlmFalAiCommon):
 
         body = job.output_message_id.body
         self.assertEqual(job.state, "completed")
-        self.assertFalse(job.output_message_id.attachment_ids)
+        self.assertEqual(job.output_message_id.attachment_ids.mapped("mimetype"), [DOWNLOAD])
         self.assertIn("&lt;script&gt;", body)
-        self.assertIn("evil.html is not kept: type not allowed", body)
         self.assertIn("is not kept: address not allowed", body)
         self.assertNotIn("<b>", body)
         self.assertNotIn("href", body)
@@ -159,3 +167,80 @@ class TestLlmProvider(LlmFalAiCommon):
         self._engine("upkeep")._check_due()
 
         self.assertEqual(self.remote.requests[-1].path, "/fal-ai/flux/requests/req-77/status")
+
+    def test_a_file_that_cannot_be_had_is_asked_for_a_bounded_number_of_times(self):
+        url = f"{self.remote.url}/files/cat.png"
+        self.remote.output = {"images": [{"url": url, "file_name": "cat.png"}]}
+        self.remote.files["/files/cat.png"] = Reply(503)
+        job = self._submitted_job()
+        self.remote.state = "completed"
+
+        polls = 0
+        while job.state == "running" and polls < 50:
+            job.next_poll_at = fields.Datetime.now() - timedelta(seconds=1)
+            self._engine("upkeep")._check_due()
+            polls += 1
+
+        self.assertEqual((job.state, polls), ("completed", FILE_TRIES + 1))
+        self.assertEqual(self.remote.count("GET", "/files/"), FILE_TRIES + 1)
+        self.assertIn("cat.png</a> is not kept: out of reach.", job.output_message_id.body)
+        self.assertFalse(job.output_message_id.attachment_ids)
+
+    def test_a_file_that_comes_after_all_is_kept(self):
+        url = f"{self.remote.url}/files/cat.png"
+        self.remote.output = {"images": [{"url": url}]}
+        picture = self.remote.files.pop("/files/cat.png")
+        self.remote.files["/files/cat.png"] = Reply(503)
+        job = self._submitted_job()
+        self.remote.state = "completed"
+        self._engine("upkeep")._check_due()
+        self.assertEqual((job.state, job.provider_data["file_tries"]), ("running", 1))
+
+        self.remote.files["/files/cat.png"] = picture
+        job.next_poll_at = fields.Datetime.now() - timedelta(seconds=1)
+        self._engine("upkeep")._check_due()
+
+        self.assertEqual(job.state, "completed")
+        self.assertEqual(len(job.output_message_id.attachment_ids), 1)
+
+    def test_what_a_browser_would_run_is_served_as_a_download(self):
+        svg = b'<svg xmlns="http://www.w3.org/2000/svg"><script>x()</script></svg>'
+        self.remote.files["/files/a.svg"] = Reply(200, svg, "image/svg+xml")
+        self.remote.output = {"images": [{"url": f"{self.remote.url}/files/a.svg"}]}
+
+        job = self._completed_job()
+
+        attachment = job.output_message_id.attachment_ids
+        self.assertEqual((attachment.raw, attachment.mimetype), (svg, DOWNLOAD))
+
+    def test_a_name_of_a_model_does_not_lead_to_another_address(self):
+        for name in ("fal-ai/a?b=c", "fal-ai/a#b", "fal-ai/%2e%2e/x", "fal-ai/a b", "fal-ai/..\\x"):
+            self.remote.requests.clear()
+            self.model.name = name
+            job = self._create_job("queued", model=self.model)
+            with self.subTest(name=name):
+                self.provider.create_generation_job(job)
+
+                (request,) = self.remote.requests
+                self.assertEqual(request.path, "/" + quote(name))
+
+    def test_a_name_that_climbs_is_refused(self):
+        for name in ("../admin", "fal-ai/../../admin", "fal-ai/./a", "fal-ai//a", "..", "/"):
+            self.model.name = name
+            job = self._create_job("queued", model=self.model)
+            with self.subTest(name=name), self.assertRaises(BadRequestError):
+                self.provider.create_generation_job(job)
+        self.assertFalse(self.remote.requests)
+
+    def test_an_id_does_not_lead_to_another_address(self):
+        job = self._create_job("running", model=self.model)
+        client = self.provider._fal_ai_client()
+        base = f"{self.remote.url}/fal-ai/flux/requests"
+        for name in ("../files/abc", "a?b=c", "a#b", "%2e%2e"):
+            job.external_job_id = name
+            with self.subTest(name=name):
+                address = self.provider._fal_ai_address(job, "status_url", client)
+                self.assertEqual(address, f"{base}/{quote(name, safe='')}/status")
+        job.external_job_id = ".."
+        with self.assertRaises(BadRequestError):
+            self.provider._fal_ai_address(job, "cancel_url", client)

@@ -7,7 +7,6 @@ from odoo import api, fields, models
 from odoo.addons.llm_generate_job.runner.call import Call
 from odoo.addons.llm_generate_job.runner.http_errors import traceback_of
 from odoo.addons.queue_job.exception import FailedJobError
-from odoo.addons.queue_job.utils import must_run_without_delay
 
 from .. import statements as sql
 from ..attendant import attend
@@ -15,8 +14,6 @@ from ..limits import HELD_DELAY, LOST_DELAY, PATIENCE, STALLED_PAUSE
 
 _logger = logging.getLogger(__name__)
 
-#: Which executor is to be used: `queue_job` or `threads`.
-PARAMETER = "llm_generate_job.executor"
 #: Tries of queue_job: whether a job is tried again is not its decision.
 ONE = 1
 
@@ -31,12 +28,20 @@ class LlmGenerationDelegation(models.AbstractModel):
     # === IN THE PROCESS THAT CLAIMS === #
 
     @api.model
-    def _is_on(self):
-        """Return whether claimed jobs go to queue_job."""
-        # sudo: parameters are the administrators'.
-        param = self.env["ir.config_parameter"].sudo().get_param(PARAMETER)
-        # Without delay the runner itself would execute them, one after the other.
-        return param != "threads" and not must_run_without_delay(self.env)
+    def _split(self, queue_ids=None):
+        """Return those of some queues (None: of all) whose jobs queue_job executes, and the rest.
+
+        The rest is None where all are meant and queue_job has none of them.
+        """
+        delegated = self.env["llm.generation.queue"]._delegated()
+        if queue_ids is None:
+            if not delegated:
+                return [], None
+            # sudo: a runner works for everybody.
+            queues = self.env["llm.generation.queue"].sudo()
+            return list(delegated), queues.search([("id", "not in", delegated)]).ids
+        theirs = [queue_id for queue_id in queue_ids if queue_id in delegated]
+        return theirs, [queue_id for queue_id in queue_ids if queue_id not in delegated]
 
     @api.model
     def _hand_over(self, claims):
@@ -58,7 +63,7 @@ class LlmGenerationDelegation(models.AbstractModel):
                 "Generation %(job)s, attempt %(token)s", job=job.id, token=token
             ),
         )
-        return delayed._run_claimed(token, job.provider_id.id).uuid
+        return delayed._run_claimed(token).uuid
 
     @api.model
     def _waiting(self, runner_id):
@@ -79,7 +84,7 @@ class LlmGenerationDelegation(models.AbstractModel):
         uuid = attempt.queue_job_uuid
         record = self.env["queue.job"].search([("uuid", "=", uuid)], limit=1)
         values, delay = {"error_type": False, "error_message": False}, 0.0
-        if not self._is_on():
+        if self._queue_of(job).id not in self.env["llm.generation.queue"]._delegated():
             pass  # it moves to the threads
         elif not record or record.state in {"failed", "cancelled", "done"}:
             states = dict(record._fields["state"]._description_selection(self.env))
@@ -112,7 +117,7 @@ class LlmGenerationDelegation(models.AbstractModel):
     # === IN A WORKER OF QUEUE_JOB === #
 
     @api.model
-    def _execute(self, claim, provider_id):
+    def _execute(self, claim):
         """Run a claimed job to its end, in transactions of the engine's.
 
         That of queue_job stays open meanwhile, and has nothing but its own lock.
@@ -121,7 +126,7 @@ class LlmGenerationDelegation(models.AbstractModel):
         :raise FailedJobError: when it could not be begun, or its end could not be stored
         """
         try:
-            with self._attended(claim, provider_id) as (runner, call):
+            with self._attended(claim) as (runner, call):
                 return self._run_begun(claim, runner, call)
         except Exception as error:  # noqa: BLE001 its text may have what is nobody's business
             self._report(claim, error)
@@ -150,9 +155,9 @@ class LlmGenerationDelegation(models.AbstractModel):
 
     @api.model
     @contextlib.contextmanager
-    def _attended(self, claim, provider_id):
+    def _attended(self, claim):
         if not self._is_inline():
-            with attend(self.env.cr.dbname, claim, provider_id) as attended:
+            with attend(self.env.cr.dbname, claim) as attended:
                 yield attended
             return
         runner_id = self.env["llm.generation.life"]._register_runner("inline", 0)

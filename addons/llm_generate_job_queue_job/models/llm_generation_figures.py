@@ -11,7 +11,7 @@ class LlmGenerationFigures(models.AbstractModel):
         health, reason = super()._judge(queue, figures)
         if health == "disabled" or queue.refused_by or not queue.queue_job_stalled_at:
             return health, reason
-        if not self.env["llm.generation.delegation"]._is_on():
+        if queue.id not in self.env["llm.generation.queue"]._delegated():
             return health, reason
         return "critical", self.env._(
             "queue_job lets jobs wait: does its job runner run, and has the channel %s the"

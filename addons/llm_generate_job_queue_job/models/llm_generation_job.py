@@ -8,12 +8,13 @@ class LlmGenerationJob(models.Model):
 
     _inherit = "llm.generation.job"
 
-    def _run_claimed(self, token, provider_id):
+    def _run_claimed(self, token, provider_id=None):
         """Run a claimed job; what a record of queue_job executes.
 
         :param int token: the attempt that entitles to it
+        :param int provider_id: unused; records of queue_job from before 19.0.1.1 bring it
         :return: what became of it, for people
         :raise FailedJobError: when the attempt could not be begun
         """
         self.ensure_one()
-        return self.env["llm.generation.delegation"]._execute(Claim(self.id, token), provider_id)
+        return self.env["llm.generation.delegation"]._execute(Claim(self.id, token))

@@ -10,10 +10,10 @@ class LlmGenerationLife(models.AbstractModel):
 
     @api.model
     def _executor(self, threads):
-        delegation = self.env["llm.generation.delegation"]
-        if not delegation._is_on():
-            return super()._executor(threads)
-        return QueueJobs(delegation, threads)
+        threads = super()._executor(threads)
+        if not self.env["llm.generation.queue"]._delegated():
+            return threads
+        return QueueJobs(self.env["llm.generation.delegation"], threads)
 
     @api.model
     def _rescue_job(self, job, external):

@@ -1,13 +1,26 @@
 import re
 
-from odoo import api, fields, models
+from odoo import api, fields, models, tools
+
+from odoo.addons.queue_job.utils import must_run_without_delay
+
+#: What executes the jobs of a queue, where nobody has chosen.
+RUNNER = "runner"
 
 
 class LlmGenerationQueue(models.Model):
-    """The channel of queue_job in which a provider's jobs run."""
+    """Whether queue_job executes a provider's jobs, and in which channel."""
 
     _inherit = "llm.generation.queue"
 
+    executor = fields.Selection(
+        [(RUNNER, "Threads of the Odoo servers"), ("queue_job", "Workers of queue_job")],
+        "Jobs Run In",
+        default=lambda self: self._default_setting("executor", RUNNER),
+        required=True,
+        help="Workers of queue_job need its job runner. A change counts at once: what waits moves,"
+        " what runs ends where it is.",
+    )
     queue_job_channel = fields.Char(
         "Channel",
         compute="_compute_queue_job_channel",
@@ -25,6 +38,35 @@ class LlmGenerationQueue(models.Model):
             provider = queue.provider_id.sudo()
             service = re.sub(r"\W+", "_", provider.service or "none", flags=re.ASCII)
             queue.queue_job_channel = f"root.llm.{service}_{provider.id}"
+
+    @api.model_create_multi
+    def create(self, vals_list):
+        queues = super().create(vals_list)
+        self.env.registry.clear_cache()
+        return queues
+
+    def write(self, vals):
+        result = super().write(vals)
+        if "executor" in vals:
+            self.env.registry.clear_cache()
+            self.env["llm.generation.engine"]._wake()
+        return result
+
+    def unlink(self):
+        self.env.registry.clear_cache()
+        return super().unlink()
+
+    @api.model
+    def _delegated(self):
+        """Return the ids of the queues whose jobs queue_job executes."""
+        # Without delay the runner itself would execute them, one after the other.
+        return () if must_run_without_delay(self.env) else self._chosen_for_queue_job()
+
+    @api.model
+    @tools.ormcache()
+    def _chosen_for_queue_job(self):
+        # sudo: a runner works for everybody.
+        return tuple(self.sudo().search([("executor", "=", "queue_job")]).ids)
 
     @api.model
     def _engine_fields(self):

@@ -2,7 +2,6 @@ from odoo.addons.llm_generate_job.tests.common import LlmGenerationCommon
 from odoo.addons.queue_job.job import Job
 
 from ..executor import QueueJobs
-from ..models.llm_generation_delegation import PARAMETER
 
 
 class ThreadsDouble:
@@ -11,8 +10,17 @@ class ThreadsDouble:
     slots = 8
 
     def __init__(self):
+        self.free = self.slots
         self.tokens = []
+        self.taken, self.started = [], []
         self.has_left = False
+
+    def take(self, slots, _runner_id, _runner_name, queue_ids=None):
+        self.taken.append((slots, queue_ids))
+        return 0, [], {}
+
+    def start(self, work):
+        self.started += work
 
     def held(self, _runner_id):
         return self.tokens
@@ -29,6 +37,7 @@ class QueueJobCommon(LlmGenerationCommon):
 
     def setUp(self):
         super().setUp()
+        (self.queue + self.direct_queue).executor = "queue_job"
         life = self._engine("life")
         self.threads = ThreadsDouble()
         self.executor = life._executor(self.threads)
@@ -36,14 +45,15 @@ class QueueJobCommon(LlmGenerationCommon):
         self.runner = self.env["llm.generation.runner"].browse(runner_id)
 
     def _switch_off(self):
-        self.env["ir.config_parameter"].set_param(PARAMETER, "threads")
+        (self.queue + self.direct_queue).executor = "runner"
 
     def _hand_over(self, slots=8, queue=None):
         """Claim what may start and hand it over, as a runner does; return the claims."""
         queue = queue or self.direct_queue
         self.assertIsInstance(self.executor, QueueJobs)
-        count, claims, _wait = self.executor.take(slots, self.runner.id, "host:1", queue.ids)
-        self.executor.start(claims)
+        count, work, _wait = self.executor.take(slots, self.runner.id, "host:1", queue.ids)
+        self.executor.start(work)
+        claims, _briefs = work
         self.assertEqual(count, len(claims))
         self.env.invalidate_all()
         return claims

@@ -76,7 +76,7 @@ class TestAttendant(test_concurrency.TestConcurrency):
         def work():
             with self._env() as env:
                 delegation = env["llm.generation.delegation"]
-                results.append(delegation._execute(claim, self.provider_id))
+                results.append(delegation._execute(claim))
 
         thread = threading.Thread(target=work)
         thread.start()
@@ -154,7 +154,7 @@ class TestAttendant(test_concurrency.TestConcurrency):
     def test_a_claim_that_the_process_runs_is_not_run_twice(self):
         claim = self._handed_over()
         with self._at_work(claim), self._env() as env:
-            result = env["llm.generation.delegation"]._execute(claim, self.provider_id)
+            result = env["llm.generation.delegation"]._execute(claim)
             self.assertIn("Superseded", result)
             self.assertIn(claim.token, self._attendant().calls)
         with self._env() as env:
@@ -214,7 +214,7 @@ class TestAttendant(test_concurrency.TestConcurrency):
             self.assertNotEqual(attendant.runner_id, first)
 
     def test_in_a_server_that_ends_nothing_begins(self):
-        attended = attendant_module.attend(self.dbname, Claim(1, 1), self.provider_id)
+        attended = attendant_module.attend(self.dbname, Claim(1, 1))
         stopping = patch.object(attendant_module.pool, "is_stopping", return_value=True)
         with stopping, self.assertRaises(TimeoutError), attended:
             self.fail("it was begun")
@@ -224,7 +224,7 @@ class TestAttendant(test_concurrency.TestConcurrency):
         claim = Claim(1, 1)
         failing = patch.object(attendant_module, "Listener", side_effect=ConnectionError)
         with failing, patch.object(attendant_module, "READY", 0.1):
-            attended = attendant_module.attend(self.dbname, claim, self.provider_id)
+            attended = attendant_module.attend(self.dbname, claim)
             with (
                 self.assertLogs("odoo.addons.llm_generate_job_queue_job.attendant", "ERROR"),
                 self.assertRaises(TimeoutError),

@@ -1,3 +1,5 @@
+import runpy
+from pathlib import Path
 from unittest.mock import patch
 
 from odoo.addons.llm_generate_job.tests.common import PROMPT
@@ -30,7 +32,7 @@ class TestDelegation(QueueJobCommon):
         )
         self.assertEqual(record.channel, self.direct_queue.queue_job_channel)
         self.assertEqual(record.records, job)
-        self.assertEqual(list(record.args), [job.attempt_token, self.direct.id])
+        self.assertEqual(list(record.args), [job.attempt_token])
         self.assertEqual((job.state, job.attempt_ids.runner_id), ("running", self.runner))
         self.assertFalse(self.service.calls["chat"])
 
@@ -82,12 +84,64 @@ class TestDelegation(QueueJobCommon):
         life = self._engine("life").with_context(queue_job__no_delay=True)
         self.assertIs(life._executor(self.threads), self.threads)
 
-    def test_the_setting_is_on_until_it_is_changed(self):
+    def test_where_it_is_only_installed_nothing_changes(self):
         settings = self.env["res.config.settings"].create({})
-        self.assertEqual(settings.llm_generation_executor, "queue_job")
-        settings.llm_generation_executor = "threads"
+        self.assertEqual(settings.llm_generation_executor, "runner")
+        provider, _model = self._create_provider("New", "fakedirect")
+        queue = self.env["llm.generation.queue"]._get_or_create_queue(provider)
+        self.assertEqual(queue.executor, "runner")
+        self.assertNotIn(queue.id, queue._delegated())
+        module = self.env["ir.module.module"].search([("name", "=", "llm_generate_job_queue_job")])
+        self.assertFalse(module.auto_install)
+
+    def test_the_setting_is_of_new_queues(self):
+        settings = self.env["res.config.settings"].create({})
+        settings.llm_generation_executor = "queue_job"
         settings.execute()
-        self.assertFalse(self._engine("delegation")._is_on())
+        provider, _model = self._create_provider("New", "fakedirect")
+        queue = self.env["llm.generation.queue"]._get_or_create_queue(provider)
+        self.assertIn(queue.id, queue._delegated())
+
+    def test_a_database_that_had_it_keeps_its_way(self):
+        script = Path(__file__).parents[1] / "migrations" / "19.0.1.1.0" / "post-migration.py"
+        migrate = runpy.run_path(str(script))["migrate"]
+        for before, after in ((False, "queue_job"), ("threads", "runner")):
+            with self.subTest(before):
+                self.queue.executor = "runner" if after == "queue_job" else "queue_job"
+                self.env["ir.config_parameter"].set_param("llm_generate_job.executor", before)
+                migrate(self.env.cr, "19.0.1.0.0")
+                self.assertEqual(self.queue.executor, after)
+                default = self.env["llm.generation.queue"].default_get(["executor"])
+                self.assertEqual(default["executor"], after)
+
+    def test_each_queue_has_its_own_executor(self):
+        self.queue.executor = "runner"
+        self._create_job("queued", model=self.direct_model)
+        self._create_job("queued")
+        both = (self.queue + self.direct_queue).ids
+        count, (claims, _briefs), _wait = self.executor.take(3, self.runner.id, "host:1", both)
+        self.assertEqual((count, len(claims)), (1, 1))
+        self.assertEqual(self.threads.taken, [(3, self.queue.ids)])
+        self.threads.free = 0
+        self.executor.take(3, self.runner.id, "host:1", both)
+        self.assertEqual(len(self.threads.taken), 1)
+
+    def test_of_all_queues_the_threads_take_those_that_are_theirs(self):
+        self.queue.executor = "runner"
+        self.executor.take(3, self.runner.id, "host:1")
+        [(slots, queue_ids)] = self.threads.taken
+        self.assertEqual(slots, 3)
+        self.assertIn(self.queue.id, queue_ids)
+        self.assertNotIn(self.direct_queue.id, queue_ids)
+
+    def test_the_threads_start_their_share_before_queue_job_gets_its_own(self):
+        self._create_job("queued", model=self.direct_model)
+        count, (claims, _briefs), _wait = self.executor.take(3, self.runner.id, "host:1")
+        self.assertEqual(count, 1)
+        failing = patch.object(DelayableRecordset, "__getattr__", side_effect=ValueError)
+        with failing, self.assertRaises(ValueError):
+            self.executor.start((claims, ["brief"]))
+        self.assertEqual(self.threads.started, ["brief"])
 
     def test_a_process_stays_while_its_claims_wait(self):
         self.assertFalse(self.executor.is_busy(self.runner.id))

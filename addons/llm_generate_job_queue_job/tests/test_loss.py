@@ -133,6 +133,13 @@ class TestLoss(QueueJobCommon):
         self.assertRecordValues(job, [{"state": "queued", "retry_count": 0, "is_delayed": False}])
         self.assertEqual(record.state, "cancelled")
 
+    def test_of_a_queue_that_goes_back_to_the_threads_what_waits_moves(self):
+        job, record = self._handed_over()
+        self.direct_queue.executor = "runner"  # the other one stays
+        self.executor = self._engine("life")._executor(self.threads)
+        self.assertEqual(self._keep_house(), 1)
+        self.assertEqual((job.state, record.state), ("queued", "cancelled"))
+
     def test_a_runner_that_ends_gives_back_what_waits_and_leaves_what_runs(self):
         begun, _record, _worker = self._begun()
         waiting, record = self._handed_over()

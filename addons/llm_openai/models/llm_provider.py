@@ -1,5 +1,6 @@
 import mimetypes
 import re
+from urllib.parse import quote
 
 import requests
 
@@ -11,6 +12,19 @@ from ..client import OpenAIClient
 
 DEFAULT_API_BASE = "https://api.openai.com/v1"
 IMAGE_USES = ("image_generation", "generation")
+#: What a user's inputs may say: what shapes an answer, and nothing that names objects of the
+#: account, has the server fetch or run something, or is paid for apart.
+TEXT_INPUTS = frozenset({
+    *("frequency_penalty", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens"),
+    *("min_p", "presence_penalty", "prompt", "reasoning_effort", "repetition_penalty"),
+    *("response_format", "seed", "stop", "temperature", "top_k", "top_logprobs", "top_p"),
+    "verbosity",
+})
+IMAGE_INPUTS = frozenset({
+    *("background", "guidance_scale", "n", "negative_prompt", "output_compression"),
+    *("output_format", "prompt", "quality", "response_format", "seed", "size", "steps", "style"),
+})
+IMAGE_FORMATS = ("png", "jpeg", "webp")
 
 
 class LlmProvider(models.Model):
@@ -28,8 +42,7 @@ class LlmProvider(models.Model):
         :param timeout: `(connect, read)` seconds in the place of the client's own limits
         """
         self.ensure_one()
-        # sudo: a user may use the provider's key without being allowed to read it.
-        key = (self.sudo().api_key or "").strip()
+        key = self._read_api_key().strip()
         if not re.fullmatch(r"[!-~]*", key):
             raise UserError(
                 self.env._(
@@ -41,6 +54,7 @@ class LlmProvider(models.Model):
 
     # === CHAT === #
 
+    @api.private
     def openai_chat(
         self,
         messages,
@@ -49,6 +63,8 @@ class LlmProvider(models.Model):
         tools=None,
         prepend_messages=None,
         timeout=None,
+        max_tokens=None,
+        max_completion_tokens=None,
         **kwargs,
     ):
         """Ask for the next message of a conversation: README.md tells what is returned and raised.
@@ -56,12 +72,15 @@ class LlmProvider(models.Model):
         :param messages: `mail.message` records, or dicts as the server wants them
         :param prepend_messages: dicts to put before `messages`
         :param timeout: `(connect, read)` seconds
+        :param max_tokens: of the answer, at most; newer models know it as `max_completion_tokens`
         :param kwargs: further parameters of the request, as `temperature`
         """
         model = self.get_model(model, "chat")
         client = self._openai_client(timeout)
+        limits = {"max_tokens": max_tokens, "max_completion_tokens": max_completion_tokens}
         payload = {
             **kwargs,
+            **{name: limit for name, limit in limits.items() if limit is not None},
             "model": model.name,
             "messages": [*(prepend_messages or ()), *self._openai_messages(messages, model)],
         }
@@ -100,26 +119,45 @@ class LlmProvider(models.Model):
 
     # === GENERATE === #
 
+    @api.private
     def openai_generate(self, input_data, model=None, stream=False, timeout=None, **kwargs):
         """Make an image or a text out of `input_data`.
 
-        :param dict input_data: the request's own parameters; a text model also takes `prompt`
+        :param dict input_data: a `prompt`, and parameters of the request as `IMAGE_INPUTS` or
+            `TEXT_INPUTS` name them
         :return: the output and the files, as `[{"url", "content_type", "filename"}]`
+        :raise UserError: for other parameters
         """
         model = self.get_model(model, "generation")
         client = self._openai_client(timeout)
+        is_image = model.model_use in IMAGE_USES
+        self._openai_check_inputs(input_data, IMAGE_INPUTS if is_image else TEXT_INPUTS)
         payload = {**input_data, **kwargs, "model": model.name}
-        if model.model_use in IMAGE_USES:
+        if is_image:
             return self._openai_images(client.post("images/generations", payload))
         if "messages" not in payload:
             payload["messages"] = [{"role": "user", "content": str(payload.pop("prompt", ""))}]
+        if "max_output_tokens" in payload:  # the name that another interface has for it
+            payload["max_tokens"] = payload.pop("max_output_tokens")
         return completion.parse_completion(client.post("chat/completions", payload)), []
+
+    def _openai_check_inputs(self, inputs, allowed):
+        """Raise a `UserError` unless all inputs of a user are allowed ones."""
+        if unknown := sorted(map(str, inputs.keys() - allowed)):
+            raise UserError(
+                self.env._(
+                    "The inputs cannot have %(unknown)s. Take it out: the provider is given"
+                    " %(allowed)s only.",
+                    unknown=", ".join(unknown)[:200],
+                    allowed=", ".join(sorted(allowed)),
+                )
+            )
 
     @staticmethod
     def _openai_images(body):
-        files = []
+        files, output_format = [], body.get("output_format")
+        content_type = f"image/{output_format if output_format in IMAGE_FORMATS else 'png'}"
         for index, image in enumerate(body.get("data") or (), start=1):
-            content_type = f"image/{body.get('output_format') or 'png'}"
             url = image.get("url")
             if image.get("b64_json"):
                 url = f"data:{content_type};base64,{image['b64_json']}"
@@ -137,6 +175,7 @@ class LlmProvider(models.Model):
 
     # === OTHER === #
 
+    @api.private
     def openai_embedding(self, texts, model=None, timeout=None):
         """Return one vector per text, in the order of the texts."""
         model = self.get_model(model, "embedding")
@@ -147,14 +186,32 @@ class LlmProvider(models.Model):
         rows = sorted(body.get("data") or (), key=lambda row: row.get("index", 0))
         return [row["embedding"] for row in rows]
 
+    @api.private
     def openai_models(self, model_id=None):
         """Return `[{"name", "details"}]` of the server's models, or of the one asked for."""
+        model_id = model_id and self._openai_segment(model_id)
         client = self._openai_client()
         if model_id:
             rows = [client.get(f"models/{model_id}")]
         else:
             rows = client.get("models").get("data") or []
-        return [{"name": row["id"], "details": row} for row in rows]
+        return [
+            {"name": row["id"], "details": row}
+            for row in (rows if isinstance(rows, list) else ())
+            if isinstance(row, dict) and isinstance(row.get("id"), str)
+        ]
+
+    def _openai_segment(self, name):
+        """Return a name as a segment of an address, out of which it cannot lead.
+
+        :raise UserError: for one that leads elsewhere even when it is quoted
+        """
+        name = str(name)
+        if name in {"", ".", ".."}:
+            raise UserError(
+                self.env._("“%s” is no name of a model. Fetch the models of the provider.", name)
+            )
+        return quote(name, safe="")
 
     # === FORMATS === #
 

@@ -1,2 +1,4 @@
 from . import test_client
 from . import test_llm_provider
+from . import test_reading
+from . import test_rights_matrix

@@ -1,3 +1,5 @@
+from urllib.parse import quote
+
 import requests
 
 from odoo.exceptions import AccessError, UserError
@@ -236,6 +238,19 @@ class TestLlmProvider(LlmOpenaiCommon):
         self.assertEqual(self.provider.list_models("m2")[0]["name"], "m2")
         self.assertEqual(self.server.requests[1][0], "/v1/models/m2")
 
+    def test_a_list_of_something_else_has_no_models(self):
+        for rows in (
+            [1, "m", None, {"id": 5}, {"id": ["m"]}, {}, {"id": "m1"}],
+            7,
+            "m",
+            {"id": "m"},
+        ):
+            self.answer(json_answer({"data": rows}))
+
+            names = [row["name"] for row in self.provider.list_models()]
+
+            self.assertEqual(names, ["m1"] if isinstance(rows, list) else [])
+
     def test_generate_makes_images_with_an_image_model(self):
         model = self._create_model("tiny-image", "image_generation")
         self.answer(
@@ -265,6 +280,29 @@ class TestLlmProvider(LlmOpenaiCommon):
         )
         self.assertEqual(self.server.requests[0][0], "/v1/images/generations")
 
+    def test_the_format_of_an_image_is_a_known_one(self):
+        model = self._create_model("tiny-image", "image_generation")
+        for told, content_type in (
+            ("webp", "image/webp"),
+            ("svg+xml", "image/png"),
+            ([], "image/png"),
+        ):
+            self.answer(json_answer({"output_format": told, "data": [{"b64_json": "aGk="}]}))
+            _output, (file,) = self.provider.generate({"prompt": "a cat"}, model=model)
+
+            self.assertEqual(file["content_type"], content_type)
+
+    def test_inputs_name_nothing_of_the_account_and_no_tools(self):
+        model = self._create_model("tiny-image", "image_generation")
+        for one, names in (
+            (self.chat_model, ("messages", "tools", "web_search_options", "store", "service_tier")),
+            (model, ("user", "moderation", "model", "image_url")),
+        ):
+            for name in names:
+                with self.subTest(name), self.assertRaisesRegex(UserError, f"have {name}. Take"):
+                    self.provider.generate({"prompt": "a cat", name: "x"}, model=one)
+        self.assertFalse(self.server.requests)
+
     def test_generate_writes_text_with_a_chat_model(self):
         self.answer(json_answer({"choices": [{"message": {"content": "meow"}}]}))
 
@@ -281,3 +319,30 @@ class TestLlmProvider(LlmOpenaiCommon):
                 "messages": [{"role": "user", "content": "a cat"}],
             },
         )
+
+    def test_a_name_of_a_model_does_not_lead_to_another_address(self):
+        for name in ("../files/abc", "a/../../b", "a?b=c", "a#b", "%2e%2e", "a b", "ä", "..\\x"):
+            self.server.requests.clear()
+            self.answer(json_answer({"id": name}))
+            with self.subTest(name=name):
+                self.provider.list_models(name)
+
+                path = self.server.requests[0][0]
+                self.assertEqual(path, f"/v1/models/{quote(name, safe='')}")
+
+        self.server.requests.clear()
+        for name in (".", ".."):
+            with self.subTest(name=name), self.assertRaisesRegex(UserError, "is no name"):
+                self.provider.list_models(name)
+        self.assertFalse(self.server.requests)
+
+    def test_a_limit_of_the_answer_is_sent_under_its_name(self):
+        text = {"choices": [{"message": {"content": "meow"}}]}
+        for name in ("max_tokens", "max_completion_tokens"):
+            self.answer(json_answer(text))
+            self.provider.chat([{"role": "user", "content": "Hi"}], **{name: 5})
+            self.assertEqual(self._sent(-1)[name], 5)
+        self.answer(json_answer(text))
+        self.provider.generate({"prompt": "a cat", "max_output_tokens": 5}, model=self.chat_model)
+        sent = self._sent(-1)
+        self.assertEqual((sent["max_tokens"], "max_output_tokens" in sent), (5, False))

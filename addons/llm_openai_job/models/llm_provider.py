@@ -3,10 +3,12 @@ import requests
 from odoo import api, fields, models
 
 from odoo.addons.llm_generate_job.exceptions import (
+    BadRequestError,
     NoJobInterfaceError,
     ProviderFailedError,
     UnknownOutcomeError,
 )
+from odoo.addons.llm_generate_job.runner.address import segment
 
 from .. import responses
 
@@ -44,13 +46,13 @@ class LlmProvider(models.Model):
         """
         if not self._openai_runs_job(job_record):
             raise NoJobInterfaceError(self.service)
-        inputs = dict(job_record.generation_inputs or {})
-        messages = self._openai_job_messages(job_record, inputs.pop("prompt", None))
+        inputs = job_record.generation_inputs or {}
+        messages = self._openai_job_messages(job_record, inputs.get("prompt"))
         response = self._openai_response(
             "post",
             "responses",
             {
-                **inputs,
+                **self._openai_job_parameters(responses.with_limit(inputs)),
                 "model": job_record.model_id.name,
                 "input": responses.build_input(messages),
                 "background": True,
@@ -62,11 +64,35 @@ class LlmProvider(models.Model):
         job_record._question()
         return response.get("id")
 
+    def _openai_job_parameters(self, inputs):
+        """Return the parameters of a request that a job's inputs have.
+
+        :raise BadRequestError: for those that are none of a user
+        """
+        # What is in here but not in there is ours to say, whatever the inputs say of it.
+        parameters = {
+            name: value for name, value in inputs.items() if name not in responses.OWN_PARAMETERS
+        }
+        if unknown := sorted(parameters.keys() - responses.PARAMETERS):
+            raise BadRequestError(
+                self.env._(
+                    "The inputs cannot have %(unknown)s. Take it out: the provider is given"
+                    " %(allowed)s only.",
+                    unknown=", ".join(unknown)[:200],
+                    allowed=", ".join(sorted(responses.PARAMETERS)),
+                )
+            )
+        return parameters
+
     def _openai_response(self, method, *args):
         response = getattr(self._openai_client(), method)(*args)
         if not isinstance(response, dict) or response.get("status") not in responses.STATES:
             raise UnknownOutcomeError(STRANGE)
         return response
+
+    @staticmethod
+    def _openai_job_path(job):
+        return f"responses/{segment(job.external_job_id)}"
 
     def _openai_runs_job(self, job):
         # Tools are run by the thread, between calls: what runs at OpenAI alone cannot.
@@ -88,7 +114,7 @@ class LlmProvider(models.Model):
     @api.private
     def openai_check_generation_job_status(self, job_record):
         try:
-            response = self._openai_response("get", f"responses/{job_record.external_job_id}")
+            response = self._openai_response("get", self._openai_job_path(job_record))
         except requests.HTTPError as error:
             if error.response.status_code == 404:
                 raise ProviderFailedError(GONE) from None
@@ -111,7 +137,7 @@ class LlmProvider(models.Model):
             return False
         try:
             response = self._openai_response(
-                "post", f"responses/{job_record.external_job_id}/cancel", {}
+                "post", f"{self._openai_job_path(job_record)}/cancel", {}
             )
         except requests.HTTPError as error:
             if error.response.status_code in {400, 404}:

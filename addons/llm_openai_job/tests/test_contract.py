@@ -2,14 +2,14 @@ from unittest.mock import patch
 
 from odoo.addons.llm_generate_job.tests.common import LlmGenerationCommon
 from odoo.addons.llm_generate_job.tests.contract import DirectContract, JobContract
-from odoo.addons.llm_generate_job.tests.contract_http import HttpContract
+from odoo.addons.llm_generate_job.tests.contract_http import BoundsContract, HttpContract
 from odoo.addons.llm_openai import client
 from odoo.addons.llm_openai.tests.common import API_KEY
 
 from .fake_openai import FakeOpenAI
 
 
-class ContractCommon(HttpContract):
+class ContractCommon(BoundsContract, HttpContract):
     use_background_jobs = False
 
     @classmethod

@@ -4,14 +4,15 @@ import threading
 import time
 
 import requests
+from werkzeug.exceptions import BadRequest
 
 from odoo import api, http
 from odoo.exceptions import UserError
 from odoo.http import request
-from odoo.modules.registry import Registry
 from odoo.tools import config, json_default
 
 from ..error_text import explain
+from ..stream_slots import stream_slot
 
 _logger = logging.getLogger(__name__)
 
@@ -21,10 +22,14 @@ TIME_MARGIN = 15
 
 class LlmThreadController(http.Controller):
     @http.route("/llm/thread/generate", type="http", auth="user", methods=["POST"])
-    def generate(self, thread_id, message=None):
+    def generate(self, thread_id=None, message=None):
         """Answer with the events of `generate()`, then one of type `done` or `error`."""
+        if not (isinstance(thread_id, str) and thread_id.isascii() and thread_id.isdecimal()):
+            raise BadRequest(request.env._("thread_id has to be the number of a conversation."))
+        if not isinstance(message or "", str) or "\0" in (message or ""):
+            raise BadRequest(request.env._("message has to be a text."))
         # The database refuses to look for a number of more than nine or ten digits.
-        is_id = thread_id.isascii() and thread_id.isdecimal() and len(thread_id) < 10
+        is_id = len(thread_id) < 10
         thread = request.env["llm.thread"].browse(int(thread_id) if is_id else 0).exists()
         if not thread:
             raise request.not_found()
@@ -45,6 +50,7 @@ class EventStream:
 
     def __init__(self, env, thread_id, message):
         self.dbname, self.uid, self.context = env.cr.dbname, env.uid, dict(env.context)
+        self.open_cursor = env["llm.thread"]._open_stream_cursor
         self.thread_id = thread_id
         self.message = message
         self.open_stream = None
@@ -58,10 +64,10 @@ class EventStream:
         if self.seconds:
             timer.start()
         try:
-            with Registry(self.dbname).cursor() as cr:
+            with self.open_cursor() as cr, stream_slot(self.dbname, self.uid) as is_free:
                 context = {**self.context, "llm_on_response": self._keep}
                 env = api.Environment(cr, self.uid, context)
-                yield from self._run(env)
+                yield from self._run(env) if is_free else [self._refuse(env)]
         finally:
             timer.cancel()
 
@@ -89,6 +95,13 @@ class EventStream:
                 return
         env.cr.commit()  # pylint: disable=invalid-commit
         yield self._encode({"type": "done"})
+
+    def _refuse(self, env):
+        text = env._(
+            "You are being answered in other conversations, or the server is busy. Wait for the end"
+            " of one, or stop it, and send your message again."
+        )
+        return self._encode({"type": "error", "error": text})
 
     def _error(self, env, error):
         env.cr.rollback()

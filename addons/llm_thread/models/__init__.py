@@ -1,1 +1,2 @@
 from . import llm_thread
+from . import mail_message

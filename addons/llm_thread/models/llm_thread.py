@@ -58,7 +58,9 @@ class LlmThread(models.Model):
         domain="[('provider_id', '=', provider_id), ('model_use', '!=', 'embedding')]",
         ondelete="restrict",
     )
-    company_id = fields.Many2one(related="provider_id.company_id", store=True, index=True)
+    company_id = fields.Many2one(
+        "res.company", compute="_compute_company_id", store=True, precompute=True, index=True
+    )
     model = fields.Char(string="Related Model", help="Technical name, as res.partner.")
     res_id = fields.Many2oneReference("Related Record", model_field="model", index=True)
     tool_ids = fields.Many2many(
@@ -83,6 +85,23 @@ class LlmThread(models.Model):
                 )
                 thread.model_id = candidates.sorted("default", reverse=True)[:1]
 
+    @api.depends("user_id", "provider_id")
+    def _compute_company_id(self):
+        """A conversation belongs to a company of its owner, also where its provider is shared."""
+        for thread in self:
+            owner = thread.user_id.sudo()  # sudo: whose company it is follows, whoever asks
+            candidates = [
+                # sudo: whose provider it is may be asked by who may not use it.
+                thread.provider_id.sudo().company_id,
+                thread.company_id,
+            ]
+            if owner == self.env.user:
+                candidates.append(self.env.company)
+            own = owner._get_company_ids()
+            thread.company_id = next(
+                (company for company in candidates if company.id in own), owner.company_id
+            )
+
     @api.constrains("provider_id", "model_id")
     def _check_model_id(self):
         for thread in self:
@@ -95,12 +114,25 @@ class LlmThread(models.Model):
                     )
                 )
 
+    @api.model_create_multi
+    def create(self, vals_list):
+        threads = super().create(vals_list)
+        threads._check_usable(set().union(*vals_list))
+        return threads
+
     def write(self, vals):
         result = super().write(vals)
-        if "user_id" in vals:
-            # Record rules look at the old owner only: nobody may push a thread onto another user.
+        if vals.keys() & {"user_id", "company_id", "provider_id"}:
+            # Record rules look at the values before: nobody may push a thread onto another user or
+            # company.
             self.check_access("write")
+        self._check_usable(vals.keys())
         return result
+
+    def _check_usable(self, names):
+        """Refuse what was chosen for a conversation and its owner may not read."""
+        for name in {"provider_id", "model_id", "tool_ids"} & set(names):
+            self[name].check_access("read")
 
     # === MESSAGES === #
 
@@ -183,6 +215,11 @@ class LlmThread(models.Model):
                 )
                 yield self._event("message_create", last_message)
             return (yield from self.generate_messages(last_message))  # noqa: B901 - to "yield from"
+
+    @api.model
+    def _open_stream_cursor(self):
+        """Return the cursor on which an answer is streamed; it outlives that of its request."""
+        return self.env.registry.cursor()
 
     @contextlib.contextmanager
     def _generation_lock(self):

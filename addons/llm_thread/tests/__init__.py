@@ -4,6 +4,8 @@ from . import test_generation
 from . import test_history
 from . import test_llm_thread
 from . import test_markup
+from . import test_ownership
+from . import test_rights_matrix
 from . import test_stream
 from . import test_tools
 from . import test_ui

@@ -9,8 +9,10 @@ from odoo.http import Request
 from odoo.tests import HttpCase, tagged
 from odoo.tools import config, mute_logger
 
+from .. import stream_slots
 from ..controllers import main
 from ..lock import advisory_lock
+from ..stream_slots import USER_STREAMS
 from .common import FakeChatMixin, words
 
 
@@ -133,7 +135,54 @@ class TestController(FakeChatMixin, HttpCase):
         other = self.env["llm.thread"].create({"name": "X", "provider_id": self.provider.id})
         with mute_logger("odoo.http"):
             self.assertEqual(self._post(thread_id=other.id).status_code, 403)
-            for odd in (other.id + 1000, "x", "-1", "²", 2**31, "9" * 5000):
-                self.assertEqual(self._post(thread_id=odd).status_code, 404, odd)
+            for far in (other.id + 1000, 2**31, "9" * 5000):
+                self.assertEqual(self._post(thread_id=far).status_code, 404, far)
 
         self.assertFalse(self.asked)
+
+    def test_parameters_that_are_missing_or_odd_are_refused(self):
+        form = {"csrf_token": Request.csrf_token(self)}
+        own = {**form, "thread_id": self.thread.id}
+        file = ("a.txt", b"1")
+        with mute_logger("odoo.http"):
+            for odd in ("x", "-1", "²", "1.0", " ", "None"):
+                self.assertEqual(self._post(thread_id=odd).status_code, 400, odd)
+            for data, files in (
+                (form, None),
+                (form, {"thread_id": file}),
+                (own, {"message": file}),
+                ({**own, "message": "\0"}, None),
+            ):
+                response = self.url_open("/llm/thread/generate", data=data, files=files)
+                self.assertEqual(response.status_code, 400, (data, files))
+                self.assertIn("has to be", response.text)
+
+        self.assertFalse(self.asked)
+
+    def test_a_user_has_a_few_answers_at_once(self):
+        threads = [self.thread.copy() for _stream in range(USER_STREAMS + 1)]
+        self.answers.extend(words("Half", "rest") for _thread in threads)
+        bodies = [self._stream(thread) for thread in threads]
+        for body in bodies[:-1]:
+            self.assertIn(b"message_create", next(body))
+
+        [event] = self._stream(threads[-1])
+        self.assertIn("Wait for the end of one", json.loads(event.removeprefix(b"data: "))["error"])
+        self.assertFalse(threads[-1].get_conversation())
+
+        bodies[0].close()
+        self.assertIn(b"message_create", next(bodies[-1]))
+        for body in bodies:
+            body.close()
+
+    def test_a_process_gives_a_few_answers_at_once(self):
+        with patch.object(stream_slots, "PROCESS_STREAMS", 1):
+            first, second = self._stream(self.thread), self._stream(self.thread.copy())
+            self.answers.append(words("Half", "rest"))
+            next(first)
+            self.assertIn(b"Wait for the end of one", next(second))
+            first.close()
+            second.close()
+
+    def _stream(self, thread):
+        return main.EventStream(thread.env, thread.id, "Hi").run()

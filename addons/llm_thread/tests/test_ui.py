@@ -25,6 +25,11 @@ class TestUi(FakeChatMixin, HttpCase):
         )
         names = cls.registry._init_modules.difference(others.mapped("name"))
         cls.classPatch(cls.registry["ir.asset"], "_get_installed_addons_list", lambda _self: names)
+        cls.classPatch(
+            cls.registry["llm.thread"],
+            "_open_stream_cursor",
+            lambda thread: thread.env.registry.cursor(),
+        )
         inherited = [("model", "=", "llm.thread"), ("inherit_id", "!=", False)]
         cls.env["ir.ui.view"].search(inherited).active = False
         cls.registry.clear_all_caches()

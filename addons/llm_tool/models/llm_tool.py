@@ -1,10 +1,8 @@
 import json
 import logging
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, best_match
+from jsonschema.exceptions import SchemaError
 from psycopg2 import OperationalError
-from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from odoo import SUPERUSER_ID, api, fields, models
@@ -13,6 +11,7 @@ from odoo.tools.json import json_default
 
 from .. import record_reader, server_action_runner
 from ..const import EMPTY_SCHEMA, MAX_RESULT_SIZE, READ_SCHEMA, SEARCH_SCHEMA, TOOL_NAME
+from ..schema import best_error, check_schema
 
 _logger = logging.getLogger(__name__)
 
@@ -112,7 +111,7 @@ class LlmTool(models.Model):
         for tool in self:
             schema = tool.input_schema
             try:
-                Draft202012Validator.check_schema(schema)
+                check_schema(schema)
             except SchemaError as error:
                 raise ValidationError(
                     self.env._(
@@ -138,6 +137,7 @@ class LlmTool(models.Model):
 
     # === BUSINESS METHODS === #
 
+    @api.private
     def execute(self, parameters):
         """Run the tool with the rights of the current user.
 
@@ -192,15 +192,22 @@ class LlmTool(models.Model):
         return implementation
 
     def _check_parameters(self, parameters):
-        # An empty registry: a schema must not make the server fetch a remote "$ref".
-        validator = Draft202012Validator(self.input_schema or EMPTY_SCHEMA, registry=Registry())
         try:
-            error = best_match(validator.iter_errors(parameters))
+            error = best_error(self.input_schema or EMPTY_SCHEMA, parameters)
+        except SchemaError as broken:
+            raise UserError(
+                self.env._(
+                    "Nobody can judge parameters by the input schema of tool “%(tool)s”:"
+                    " %(reason)s. A manager can correct it in LLM > Configuration > Tools.",
+                    tool=self.name,
+                    reason=broken.message,
+                )
+            ) from broken
         except Unresolvable as unresolvable:
             raise UserError(
                 self.env._(
                     "The input schema of tool “%(tool)s” refers to “%(reference)s”, which it does"
-                    " not define. A manager can correct it in LLM > Configuration > Tools.",
+                    " not define. An administrator can correct it in LLM > Configuration > Tools.",
                     tool=self.name,
                     reference=unresolvable.ref,
                 )
@@ -224,6 +231,7 @@ class LlmTool(models.Model):
 
     # === IMPLEMENTATIONS === #
 
+    @api.private
     def search_records_input_schema(self):
         return SEARCH_SCHEMA
 
@@ -231,6 +239,7 @@ class LlmTool(models.Model):
     def search_records_execute(self, parameters):
         return record_reader.search_records(self.env, **parameters)
 
+    @api.private
     def read_records_input_schema(self):
         return READ_SCHEMA
 
@@ -238,6 +247,7 @@ class LlmTool(models.Model):
     def read_records_execute(self, parameters):
         return record_reader.read_records(self.env, **parameters)
 
+    @api.private
     def server_action_input_schema(self):
         actions = self.server_action_ids
         names = "; ".join(f"{action.id}: {action.name} ({action.model_name})" for action in actions)

@@ -8,6 +8,7 @@ class LlmToolCommon(TransactionCase):
         super().setUpClass()
         cls.user = new_test_user(cls.env, "tool_user", "base.group_user")
         cls.manager = new_test_user(cls.env, "tool_manager", "llm.group_llm_manager")
+        cls.admin = new_test_user(cls.env, "tool_admin", "llm.group_llm_manager,base.group_system")
         cls.partners = cls.env["res.partner"].create([
             {"name": f"Tool Partner {number}", "ref": f"R{number}"} for number in range(3)
         ])

@@ -1,3 +1,4 @@
+import time
 from datetime import date
 from unittest.mock import patch
 
@@ -119,6 +120,70 @@ class TestLlmTool(LlmToolCommon):
 
         fetch.assert_not_called()
 
+    def _of_text(self, **keywords):
+        return {"type": "object", "properties": {"a": {"type": "string", **keywords}}}
+
+    def test_no_pattern_keeps_the_server_busy(self):
+        evil, long = "a" * 60 + "!", "a" * 900_000 + "!"
+        for pattern in (
+            "^(?:a|aa){26}$", "^(a?){26}a{26}$", "^(?:ab|a(?:b)|ab?){20}c", "(a+)+$", "^(a|a)*$",
+            "(x+x+)+y", "(.*a){25}b", "(a?){999}b", "(" * 25 + "a" + "+)" * 25 + "b",
+        ):  # fmt: skip
+            for text in (evil, long):
+                with self.subTest(pattern=pattern[:40], length=len(text)):
+                    self.tool.input_schema = self._of_text(pattern=pattern)
+                    begin = time.monotonic()
+                    with self.assertRaisesRegex(UserError, r"at \$\.a, .* does not match"):
+                        self._run(lambda tool, parameters: self.fail("It ran."), {"a": text})
+                    self.assertLess(time.monotonic() - begin, 5)
+
+    def test_many_texts_together_keep_the_server_no_longer(self):
+        texts = {"type": "array", "items": {"pattern": "(a?){999}b"}}
+        self.tool.input_schema = {"type": "object", "properties": {"a": texts}}
+        begin = time.monotonic()
+        with self.assertRaisesRegex(UserError, "does not match"):
+            self._run(lambda tool, parameters: "It ran.", {"a": ["a" * 9_000] * 100})
+        self.assertLess(time.monotonic() - begin, 5)
+
+    def test_a_pattern_that_nobody_can_bound_is_refused_with_the_schema(self):
+        named = {"type": "object", "patternProperties": {"(a+)+$": {}}}
+        dialect = "http://json-schema.org/draft-07/schema#"
+        for schema in (
+            *(self._of_text(pattern=one) for one in (r"^(a+)*\1$", "(?=(a+)+$)b", "(?<=a+)b", "(")),
+            self._of_text(pattern="(?:a{9999}){9999}"),
+            {**named, "additionalProperties": False},
+            {**named, "unevaluatedProperties": False},
+            self._of_text(**{"$schema": dialect, "pattern": "(a+)+$"}),
+        ):
+            with self.subTest(schema=schema), self.assertRaisesRegex(ValidationError, "Schema"):
+                self.tool.input_schema = schema
+        # A schema that an implementation computes is not looked at before it is used.
+        for schema in (named, self._of_text(pattern="(?=(a+)+$)b")):
+            with self.subTest(schema=schema):
+                with patch("odoo.addons.llm_tool.models.llm_tool.check_schema"):
+                    self.tool.input_schema = schema
+                with self.assertRaisesRegex(UserError, "[Nn]obody can"):
+                    self._run(lambda tool, parameters: "It ran.", {"a": "a" * 60 + "!"})
+
+    def test_a_dialect_and_patterns_of_letters_are_taken(self):
+        self.tool.input_schema = {
+            "$schema": "http://json-schema.org/draft-07/schema#",
+            **self._of_text(pattern=r"^\p{Lu}\d$"),
+        }
+        self.assertEqual(self._run(lambda tool, parameters: "It ran.", {"a": "É7"}), "It ran.")
+        with self.assertRaisesRegex(UserError, "does not match"):
+            self._run(lambda tool, parameters: self.fail("It ran."), {"a": "é7"})
+
+    def test_references_without_an_end_are_refused(self):
+        parts = {"l0": {"type": "string"}}
+        for number in range(1, 40):
+            parts[f"l{number}"] = {"anyOf": [{"$ref": f"#/$defs/l{number - 1}"}] * 2}
+        for reference in ("#", "#/$defs/l39"):
+            with self.subTest(reference=reference):
+                self.tool.input_schema = {"type": "object", "$defs": parts, "$ref": reference}
+                with self.assertRaisesRegex(UserError, "without an end"):
+                    self._run(lambda tool, parameters: "It ran.", {})
+
     def test_names_are_function_names_and_unique(self):
         for name in ("two words", "1st", "x" * 65, "naïve"):
             with self.subTest(name=name), self.assertRaisesRegex(ValidationError, "letters"):
@@ -145,12 +210,21 @@ class TestLlmTool(LlmToolCommon):
                 self.tool.input_schema_text = text
                 self.tool.flush_recordset()
 
-    def test_users_read_tools_and_managers_change_them(self):
-        self.assertEqual(self.tool.with_user(self.user).name, "fake_tool")
-        with self.assertRaises(AccessError):
-            self.tool.with_user(self.user).active = False
+    def test_users_read_tools_and_who_has_settings_rights_changes_them(self):
+        # A tool runs with the rights of whoever asks, in all companies.
+        born = {"name": "mine", "description": "Mine", "implementation": "server_action"}
+        for user in (self.user, self.manager):
+            tool = self.tool.with_user(user)
+            self.assertEqual(tool.name, "fake_tool")
+            with self.assertRaises(AccessError):
+                tool.active = False
+            with self.assertRaises(AccessError):
+                tool.create(born)
+            with self.assertRaises(AccessError):
+                tool.unlink()
 
-        self.tool.with_user(self.manager).active = False
+        self.assertTrue(self.tool.with_user(self.admin).create(born))
+        self.tool.with_user(self.admin).active = False
         self.assertFalse(self.tool.active)
 
     def test_a_tool_is_declared_as_a_function(self):
@@ -171,7 +245,7 @@ class TestLlmTool(LlmToolCommon):
 
 class TestLlmToolForm(LlmToolCommon):
     def test_the_schema_follows_the_implementation(self):
-        with Form(self.env["llm.tool"].with_user(self.manager)) as form:
+        with Form(self.env["llm.tool"].with_user(self.admin)) as form:
             form.name = "mine"
             form.description = "My own search"
             form.implementation = "search_records"
@@ -184,7 +258,7 @@ class TestLlmToolForm(LlmToolCommon):
         self.assertEqual(tool.input_schema["required"], ["model", "fields"])
 
     def test_a_schema_edited_in_the_form_is_kept(self):
-        tool = self.env.ref("llm_tool.llm_tool_search_records").with_user(self.manager)
+        tool = self.env.ref("llm_tool.llm_tool_search_records").with_user(self.admin)
 
         with Form(tool) as form:
             form.input_schema_text = '{"type": "object", "maxProperties": 1}'

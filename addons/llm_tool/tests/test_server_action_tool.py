@@ -1,6 +1,7 @@
 from odoo.exceptions import AccessError, UserError
 from odoo.fields import Command
 
+from ..models.ir_actions_server import TELLING_FIELDS
 from .common import LlmToolCommon
 
 
@@ -59,7 +60,7 @@ class TestServerActionTool(LlmToolCommon):
         with self.assertRaisesRegex(UserError, "is not one of"):
             self._call(other, record_ids=self.partners.ids)
         self.tool.input_schema = {"type": "object"}
-        with self.assertRaisesRegex(UserError, "A manager can allow it"):
+        with self.assertRaisesRegex(UserError, "An administrator can allow it"):
             self._call(other, record_ids=self.partners.ids)
 
         self.assertNotIn("no", self.partners.mapped("ref"))
@@ -164,9 +165,61 @@ class TestServerActionTool(LlmToolCommon):
 
         self.assertNotIn("done", self.partners.mapped("ref"))
 
-    def test_a_manager_fills_the_allow_list(self):
+    def test_an_administrator_fills_the_allow_list(self):
         action = self._create_action(allow=False, code="pass")
 
-        self.tool.with_user(self.manager).server_action_ids += action
+        with self.assertRaises(AccessError):
+            self.tool.with_user(self.manager).server_action_ids += action
+        self.tool.with_user(self.admin).server_action_ids += action
 
         self.assertIn(action.id, self.tool.input_schema["properties"]["action_id"]["enum"])
+
+    def test_a_manager_reads_of_an_action_what_tells_which_it_is(self):
+        action = self._create_action(
+            state="webhook", webhook_url="https://hooks.example.com/x", value="env.user.name"
+        )
+        self.manager.group_ids += self.env.ref("base.group_allow_export")
+        actions = self.env["ir.actions.server"].with_user(self.manager)
+        told = action.with_user(self.manager)
+
+        self.assertEqual(told.display_name, "Mark as done")
+        self.assertEqual(
+            actions.name_search("Mark as", [("id", "=", action.id)]), [(action.id, told.name)]
+        )
+        self.assertEqual(set(told.read()[0]), set(actions.fields_get()))
+        self.assertEqual(set(actions.fields_get()), TELLING_FIELDS)
+        for name in set(actions._fields) - TELLING_FIELDS:
+            with self.subTest(name):
+                with self.assertRaises(AccessError):
+                    told.read([name])
+                with self.assertRaises(AccessError):
+                    told[name]
+        for name in ("webhook_url", "value", "code", "html_value"):
+            with self.subTest(name):
+                with self.assertRaises(AccessError):
+                    actions.search([(name, "ilike", "hooks")])
+                with self.assertRaises(AccessError):
+                    actions.search([], order=name)
+                with self.assertRaises(AccessError):
+                    actions._read_group([], [name])
+                with self.assertRaises(AccessError):
+                    self.tool.with_user(self.manager).search([
+                        (f"server_action_ids.{name}", "!=", 1)
+                    ])
+                with self.assertRaises(AccessError):
+                    self.tool.with_user(self.manager).export_data([f"server_action_ids/{name}"])
+                specification = {"server_action_ids": {"fields": {name: {}}}}
+                with self.assertRaises(AccessError):
+                    self.tool.with_user(self.manager).web_read(specification)
+                with self.assertRaises(UserError):
+                    self._execute(
+                        "read_records",
+                        user=self.manager,
+                        model="ir.actions.server",
+                        fields=[name],
+                    )
+
+    def test_an_administrator_reads_actions_whole(self):
+        action = self._create_action(state="webhook", webhook_url="https://x.example.com")
+
+        self.assertEqual(action.with_user(self.admin).webhook_url, "https://x.example.com")

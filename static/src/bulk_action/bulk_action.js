@@ -11,13 +11,19 @@ const DONE = {
 };
 
 /**
- * Say what came of it: "37 retried, 2 could not: no retry is left (2)."
+ * Say what came of it: "37 retried, 2 could not: no retry is left (2)." and how many were left.
  *
  * @param {"retry"|"cancel"|"prioritise"} what
  * @param {number} done
  * @param {Object<string, number>} refused numbers by reason
+ * @param {number} left jobs that the user may not see
  */
-export function resultText(what, done, refused) {
+export function resultText(what, done, refused, left = 0) {
+    const text = doneText(what, done, refused);
+    return left ? `${text} ${_t("%s of other companies were left.", left)}` : text;
+}
+
+function doneText(what, done, refused) {
     const reasons = Object.entries(refused).sort(([, one], [, other]) => other - one);
     if (!reasons.length) {
         return `${DONE[what](done)}.`;
@@ -32,9 +38,12 @@ export function resultText(what, done, refused) {
 /** Call the server for some jobs after the other, and say how far it is, and what came of it. */
 async function applyBulk(env, { params }) {
     const { orm, notification, ui } = env.services;
-    const { what, value, ids } = params;
+    const { what, value, ids, left } = params;
     if (!ids.length) {
-        notification.add(_t("There is no such job here."), { type: "info" });
+        const message = left
+            ? _t("%s of other companies were left.", left)
+            : _t("There is no such job here.");
+        notification.add(message, { type: "info" });
     }
     let done = 0;
     const refused = {};
@@ -53,8 +62,8 @@ async function applyBulk(env, { params }) {
         }
     }
     if (ids.length) {
-        const type = Object.keys(refused).length ? "warning" : "success";
-        notification.add(resultText(what, done, refused), { type });
+        const type = Object.keys(refused).length || left ? "warning" : "success";
+        notification.add(resultText(what, done, refused, left), { type });
     }
     return { type: "ir.actions.act_window_close" };
 }

@@ -117,32 +117,6 @@ tours.add("llm_generation_live_list_tour", {
     ],
 });
 
-tours.add("llm_generation_group_tour", {
-    steps: () => [
-        {
-            content: "the list tells how far each group is",
-            trigger: ".o_data_row:contains('Letters') [name=progress]:contains('0')",
-        },
-        { trigger: ".o_data_row:contains('Letters') .o_data_cell[name=name]", run: "click" },
-        {
-            content: "one of two jobs is given up elsewhere",
-            trigger: ".o_form_view [name=queued_count]:contains('2')",
-            run: async () => {
-                await call("llm.generation.job", "action_cancel", [[await findJob("queued")]]);
-            },
-        },
-        {
-            content: "the form follows",
-            trigger:
-                ".o_form_view:has([name=cancelled_count]:contains('1')) [name=queued_count]:contains('1')",
-        },
-        { trigger: ".o_statusbar_buttons button[name=action_cancel]", run: "click" },
-        { trigger: ".modal button:contains('Cancel the Jobs')", run: "click" },
-        { trigger: ".o_form_view [name=cancelled_count]:contains('2')" },
-        { trigger: ".o_statusbar_status [data-value=done].o_arrow_button_current" },
-    ],
-});
-
 tours.add("llm_generation_notification_tour", {
     steps: () => [
         {

@@ -1,0 +1,6 @@
+from . import ir_actions_server
+from . import llm_generation_batch
+from . import llm_generation_job
+from . import llm_generation_engine
+from . import llm_generation_queue
+from . import llm_generation_retention

@@ -1,0 +1,189 @@
+from odoo import api, fields, models
+from odoo.exceptions import AccessError
+from odoo.tools import html2plaintext
+
+from odoo.addons.llm_generate_job.models.llm_generation_bounds import BOUNDS
+
+#: Types of fields that can hold an answer.
+TEXT_TYPES = ("char", "text", "html")
+EDITORS = "mail.group_mail_template_editor"
+
+
+class LlmGenerationPrompt(models.AbstractModel):
+    """Renders the prompts of server actions, with the rights of who runs them.
+
+    Nothing is refused here: who may write a prompt was asked when it was written.
+    """
+
+    _name = "llm.generation.prompt"
+    _description = "LLM Generation Prompt"
+    _inherit = ["mail.render.mixin"]
+    _unrestricted_rendering = True
+
+
+class IrActionsServer(models.Model):
+    """A server action that has a text generated for each of its records."""
+
+    _inherit = "ir.actions.server"
+
+    state = fields.Selection(
+        selection_add=[("llm_generate", "Generate with LLM"), ("code",)],
+        ondelete={"llm_generate": "cascade"},
+    )
+    llm_model_id = fields.Many2one(
+        "llm.model",
+        "Language Model",
+        domain="[('model_use', 'in', ('chat', 'multimodal'))]",
+        ondelete="restrict",
+        index="btree_not_null",
+    )
+    llm_prompt = fields.Text(
+        "Prompt",
+        help="What is asked for each record, with placeholders as in email templates:"
+        " {{ object.name }}.",
+    )
+    llm_target = fields.Selection(
+        [("field", "Write it to a field"), ("note", "Post it as a note")],
+        "Answer",
+        default="note",
+    )
+    llm_field_id = fields.Many2one(
+        "ir.model.fields",
+        "Field for the Answer",
+        domain="[('model_id', '=', model_id), ('ttype', 'in', ('char', 'text', 'html')),"
+        " ('store', '=', True), ('readonly', '=', False)]",
+        ondelete="cascade",
+        index="btree_not_null",
+    )
+
+    llm_economy = fields.Boolean(
+        "When Idle", help="Generate when the provider has nothing else to do, within a day."
+    )
+
+    @api.model_create_multi
+    def create(self, vals_list):
+        actions = super().create(vals_list)
+        actions.filtered("llm_prompt")._check_prompt_author()
+        return actions
+
+    def write(self, vals):
+        result = super().write(vals)
+        if vals.keys() & {"llm_prompt", "model_id"}:
+            self.filtered("llm_prompt")._check_prompt_author()
+        return result
+
+    def _check_prompt_author(self):
+        """Refuse code in a prompt by those who may not write it in an email template, either."""
+        if self.env.is_admin() or self.env.user.has_group(EDITORS):
+            return
+        Prompt = self.env["llm.generation.prompt"]
+        for action in self:
+            if Prompt._has_unsafe_expression_template_inline_template(
+                action.llm_prompt, action.model_name
+            ):
+                raise AccessError(
+                    self.env._("Only those who may edit email templates can write such a prompt.")
+                )
+
+    @api.model
+    def _warning_depends(self):
+        ours = ["llm_model_id", "llm_prompt", "llm_target", "llm_field_id"]
+        return super()._warning_depends() + ours
+
+    def _get_warning_messages(self):
+        warnings = super()._get_warning_messages()
+        if self.state != "llm_generate":
+            return warnings
+        if not self.llm_model_id or not self.llm_prompt:
+            warnings.append(self.env._("To generate, a language model and a prompt are needed."))
+        has_notes = hasattr(self.env.get(self.model_name), "message_post")
+        if self.llm_target == "note" and not has_notes:
+            warnings.append(self.env._("These records have no notes; choose a field."))
+        field = self.llm_field_id
+        if self.llm_target == "field" and (
+            field.model_id != self.model_id or field.ttype not in TEXT_TYPES
+        ):
+            warnings.append(self.env._("Choose a text field of these records for the answer."))
+        return warnings
+
+    def _run_action_llm_generate_multi(self, eval_context=None):
+        """Queue a generation for each record, with the rights of who runs the action.
+
+        A record for which this action already waits or runs is left out.
+        """
+        if self.env.context.get("llm_generation_answer"):
+            return False  # an answer that sets off its own rule would go round for ever
+        env = eval_context["env"](su=False)
+        records = eval_context.get("records") or eval_context.get("record")
+        if not records:
+            return False
+        records = records.with_env(env)
+        records.check_access("read")
+        if self.llm_target == "field":
+            records.check_access("write")
+        model = self.llm_model_id.with_env(env)
+        Job = env["llm.generation.job"]
+        keys = [f"ir.actions.server,{self.id}:{record._name},{record.id}" for record in records]
+        places = Job._free_places(keys, model.provider_id)
+        if places:
+            self._generate_for([records[place] for place in places], model, keys, places)
+        return {
+            "type": "ir.actions.client",
+            "tag": "display_notification",
+            "params": {
+                "type": "success",
+                "message": env._("%s answers are being generated.", len(places)),
+            },
+        }
+
+    def _generate_for(self, records, model, keys, places):
+        env = model.env
+        prompts = env["llm.generation.prompt"]._render_template(
+            self.llm_prompt,
+            self.model_name,
+            [record.id for record in records],
+            engine="inline_template",
+        )
+        threads = env["llm.generation.job"]._batch_threads(
+            model,
+            [
+                {
+                    "name": f"{self.name} · {record.display_name}"[: BOUNDS["char"]],
+                    "model": self.model_name,
+                    "res_id": record.id,
+                }
+                for record in records
+            ],
+        )
+        batch = env["llm.generation.job"].create_batch(
+            [prompts[record.id] for record in records],
+            threads=threads,
+            name=self.name,
+            identity_keys=[keys[place] for place in places],
+            is_economy=self.llm_economy,
+        )
+        # sudo: what is done with the answers was said by whoever wrote the action.
+        batch.sudo().action_id = self.id
+
+    def _store_llm_answer(self, job):
+        """Give the record of a job its answer, with the rights of the job's owner.
+
+        :raise AccessError: when they have lost the right to the record meanwhile
+        """
+        self.ensure_one()
+        thread = job.thread_id
+        if job.state != "completed" or self.state != "llm_generate":
+            return
+        record = job.env[self.model_name].browse(thread.res_id).exists()
+        if not record or thread.model != self.model_name:
+            return
+        record = record.with_context(llm_generation_answer=True)
+        body = job.output_message_id.body or ""
+        if self.llm_target == "note":
+            record.check_access("read")
+            bot = job.env.ref("base.partner_root")
+            record.message_post(body=body, author_id=bot.id, subtype_xmlid="mail.mt_note")
+            return
+        text = html2plaintext(body).strip()
+        values = {"html": body, "text": text, "char": " ".join(text.split())}
+        record.write({self.llm_field_id.name: values[self.llm_field_id.ttype]})

@@ -1,0 +1,208 @@
+from datetime import timedelta
+
+from odoo import api, fields, models
+from odoo.exceptions import UserError
+
+from odoo.addons.llm_generate_job.const import ACTIVE_STATES
+
+from .. import statements as sql
+
+#: Hours after which an economy job runs in any case, where no date is given.
+ECONOMY_HOURS = 24
+
+
+class LlmGenerationJob(models.Model):
+    """Thousands of jobs in one call, the batch that they belong to, and jobs that can wait.
+
+    Those run when their queue is idle, at the latest at a date. Until then they are delayed ones,
+    so that a claim has nothing to do with them.
+    """
+
+    _inherit = "llm.generation.job"
+
+    batch_id = fields.Many2one(
+        "llm.generation.batch",
+        readonly=True,
+        copy=False,
+        ondelete="set null",
+    )
+
+    is_economy = fields.Boolean(
+        "Economy",
+        help="Runs when nothing else waits, in half of the queue's slots at most; at the latest"
+        " at its date, or after a day.",
+    )
+
+    #: How far a batch is, and whether it is done, is read from this alone; and its jobs are found.
+    _batch_idx = models.Index("(batch_id, state) INCLUDE (retry_at) WHERE batch_id IS NOT NULL")
+    _economy_idx = models.Index(f"(provider_id, priority, turn, queued_at, id) WHERE {sql.SAVING}")
+
+    # === ECONOMY === #
+
+    @api.model_create_multi
+    def create(self, vals_list):
+        return super().create([self._with_latest_date(vals) for vals in vals_list])
+
+    def write(self, vals):
+        return super().write(self._with_latest_date(vals))
+
+    @api.model
+    def _with_latest_date(self, vals):
+        if not vals.get("is_economy") or vals.get("scheduled_at"):
+            return vals
+        latest = fields.Datetime.now() + timedelta(hours=ECONOMY_HOURS)
+        return {**vals, "scheduled_at": latest}
+
+    @api.model
+    def _owner_fields(self):
+        return super()._owner_fields() | {"is_economy"}
+
+    # === HOOKS === #
+
+    def _after_move(self, target, was_running):
+        result = super()._after_move(target, was_running)
+        engine = self.env["llm.generation.engine"]
+        self.env["llm.generation.batch"]._forget_counts()
+        if target == "queued" and len(was_running) < len(self):
+            engine._reopen(self)
+        if target != "queued" or was_running:
+            engine._wake_for_economy(self)
+        return result
+
+    def _after_end(self):
+        result = super()._after_end()
+        if self.batch_id:
+            self.env["llm.generation.engine"]._have_ended(self)
+        return result
+
+    # === BATCHES === #
+
+    @api.model
+    @api.private
+    def create_batch(
+        self,
+        inputs,
+        *,
+        threads=None,
+        model=None,
+        name=None,
+        identity_keys=None,
+        on_done=None,
+        **job_values,
+    ):
+        """Queue many generations at once, in the caller's transaction and with few statements.
+
+        The work starts when that commits, and not at all if it rolls back.
+
+        :param list inputs: what is asked, one a job: a prompt, or a dict of `generation_inputs`
+        :param threads: where the answers go: one thread for all, in which one job runs at a time
+            and sees the earlier answers, or one a job
+        :param model: instead of threads, the `llm.model` to ask: each job gets a thread of its own
+        :param str name: that of the batch, and of the threads that are made
+        :param list identity_keys: one a job, or None; a job whose key a live job has is left out
+        :param on_done: `(records, method)`: `records.method(batch)` is called once, as the owner,
+            when all jobs have ended for good; see `llm.generation.batch._on_done()`
+        :param job_values: `priority`, `scheduled_at` and the like, of all jobs
+        :return: the batch, a record of `llm.generation.batch`
+        :raise UserError: for lists of different lengths, or inputs that the model refuses
+        :raise AccessError: on threads or a model that the user may not use
+        """
+        self.check_access("create")
+        inputs, keys = list(inputs), list(identity_keys or [None] * len(inputs))
+        if bool(threads) == bool(model) or len(keys) != len(inputs):
+            raise UserError(
+                self.env._("A batch needs either threads or a model, and a key for each input.")
+            )
+        if threads and len(threads) not in {1, len(inputs)}:
+            raise UserError(self.env._("A batch needs one thread for all, or one for each input."))
+        if not self.env.su:
+            self._check_created_by_user([job_values])
+        name = name or self.env._("%s generations", len(inputs))
+        provider = (threads or model).provider_id[:1]
+        wanted = self._free_places(keys, [place.provider_id for place in threads or model])
+        if model:
+            threads = self._batch_threads(model, [{"name": name}] * len(wanted))
+        elif len(threads) == 1:
+            threads = list(threads) * len(wanted)
+        else:
+            threads = [threads[place] for place in wanted]
+        company = self._company_of(self.env.user, provider, (threads or [None])[0])
+        batch_values = {
+            "name": name,
+            "user_id": self.env.uid,
+            "company_id": company.id,
+            **self._callback_values(on_done),
+        }
+        # sudo: batches and the jobs in them are made by this method alone; the rights are checked.
+        # It forgets the defaults in a request's context, which would choose what only code may.
+        batch = self.env["llm.generation.batch"].sudo().create(batch_values)
+        # sudo: as above
+        jobs = self.sudo().create([
+            {
+                **job_values,
+                "thread_id": thread.id,
+                "generation_inputs": self._batch_inputs(inputs[place]),
+                "identity_key": keys[place],
+                "batch_id": batch.id,
+            }
+            for place, thread in zip(wanted, threads, strict=True)
+        ])
+        jobs = jobs.with_env(self.env)
+        if not self.env.su:
+            jobs._check_owner_rights()
+            jobs._check_priority()
+        if len(jobs.user_id) == 1:
+            batch.user_id = jobs.user_id  # the thread's owner, where OdooBot works
+        if jobs:
+            jobs.action_queue()
+        else:
+            self.env["llm.generation.engine"]._look_later(batch)
+        return batch.with_env(self.env)
+
+    @api.model
+    def _batch_inputs(self, asked):
+        return {"prompt": asked} if isinstance(asked, str) else asked
+
+    @api.model
+    def _callback_values(self, on_done):
+        if not on_done:
+            return {}
+        records, method = on_done
+        if not callable(getattr(records, method, None)):
+            raise UserError(self.env._("%s has no method of that name.", records._name))
+        return {
+            "callback_model": records._name,
+            "callback_ids": list(records.ids),
+            "callback_method": method,
+        }
+
+    @api.model
+    def _batch_threads(self, model, values_list):
+        """Make a thread for each job: in a common one each would see the answers of the others."""
+        threads = self.env["llm.thread"]
+        place = {"provider_id": model.provider_id.id, "model_id": model.id}
+        # Neither a note nor a follower in each: they take longer than all the rest.
+        quiet = threads.with_context(
+            tracking_disable=True, mail_create_nosubscribe=True, mail_create_nolog=True
+        )
+        return quiet.create([{**place, **values} for values in values_list]).with_env(threads.env)
+
+    @api.model
+    def _free_places(self, keys, providers):
+        """Return the places in the batch whose key neither a live job nor an earlier place has."""
+        # sudo: a key is taken, whoever took it.
+        live = self.sudo().search([
+            ("identity_key", "in", [key for key in keys if key]),
+            ("identity_scope", "=", 0),
+            ("state", "in", ACTIVE_STATES),
+        ])
+        taken = {(job.company_id, job.identity_key) for job in live}
+        company_of = {one: self._company_of(self.env.user, one) for one in set(providers)}
+        free = []
+        for place, key in enumerate(keys):
+            provider = providers[place] if len(providers) > 1 else providers[0]
+            full_key = (company_of[provider], key)
+            if not key or full_key not in taken:
+                taken.add(full_key)
+                free.append(place)
+        return free

@@ -1,0 +1,35 @@
+from odoo.exceptions import AccessError
+
+from odoo.addons.llm_generate_job.tests import test_companies
+
+
+class TestCompanies(test_companies.CompaniesCommon):
+    """Batches of users of two companies, in one shared queue."""
+
+    def test_a_batch_belongs_to_the_company_of_its_user(self):
+        batch = self.env["llm.generation.job"].with_user(self.second_user).create_batch(
+            ["Hi"], model=self.native_model
+        )
+        self.assertEqual(batch.company_id | batch.job_ids.thread_id.company_id, self.second)
+        self.assertEqual(batch.job_ids.company_id, self.second)
+
+    def test_a_manager_of_another_company_sees_and_deletes_none(self):
+        batch = self.env["llm.generation.batch"].create({
+            "name": "G", "user_id": self.user.id, "company_id": self.first.id
+        })  # fmt: skip
+        for method in ("read", "unlink"):
+            arguments = [["name"]] if method == "read" else []
+            result = self._rpc(self.second_manager, batch, method, *arguments)
+            self.assertIsInstance(result, AccessError)
+        self.assertFalse(self._rpc(self.second_manager, batch.browse(), "search", []))
+
+    def test_a_batch_of_two_companies_says_how_much_it_leaves(self):
+        first, second = self._jobs("queued", 2)
+        batch = self.env["llm.generation.batch"].create({
+            "name": "G", "user_id": self.admin.id, "company_id": self.second.id
+        })  # fmt: skip
+        (first | second).batch_id = batch
+        action = self._in_second(batch).action_cancel()
+        self.assertEqual(action["params"]["message"], "2 of other companies were left.")
+        self.assertEqual(set(first.mapped("state")), {"queued"})
+        self.assertEqual(set(second.mapped("state")), {"cancelled"})

@@ -1,0 +1,32 @@
+import threading
+from unittest.mock import patch
+
+from odoo.addons.llm_generate_job.runner.answer import Answer
+from odoo.addons.llm_generate_job.tests.test_concurrency import THREADS, ConcurrencyCase
+
+
+class TestConcurrency(ConcurrencyCase):
+    def test_of_many_that_end_the_last_jobs_of_a_batch_one_tells_it(self):
+        with self._env() as env:
+            env["llm.generation.queue"]._get_or_create_queue(self.provider_id).write({
+                "max_concurrent_jobs": THREADS
+            })
+            thread = env["llm.thread"].browse(self.thread_id)
+            batch = env["llm.generation.job"].create_batch(["Hi"] * THREADS, threads=thread)
+            batch_id, batch_class = batch.id, type(batch)
+        self.addCleanup(self._remove_batch, batch_id)
+        with self._env() as env:
+            claims, _wait = env["llm.generation.claim"]._claim(THREADS)
+        told, ended = [], threading.Barrier(THREADS)
+
+        def end(env):
+            env["llm.generation.verdict"]._apply([(claims.pop(), Answer("completed"))])
+            ended.wait(30)  # nobody has committed yet
+
+        with patch.object(batch_class, "_on_done", lambda batch: told.append(batch.id)):
+            self._at_once(end)
+        self.assertEqual(told, [batch_id])
+
+    def _remove_batch(self, batch_id):
+        with self._env() as env:
+            env["llm.generation.batch"].browse(batch_id).unlink()

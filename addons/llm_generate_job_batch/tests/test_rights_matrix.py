@@ -1,0 +1,31 @@
+from odoo.addons.llm.tests.rights import RightsMatrix
+from odoo.addons.llm_generate_job.tests.common import LlmGenerationCommon
+
+
+class TestRightsMatrix(RightsMatrix, LlmGenerationCommon):
+    addon = "llm_generate_job_batch"
+
+    def _sample(self, name):
+        if name == "ir.actions.server":
+            values = {
+                "name": "A",
+                "state": "llm_generate",
+                "llm_model_id": self.native_model.id,
+                "llm_prompt": "Hello",
+                "model_id": self.env["ir.model"]._get_id("res.partner"),
+            }
+            return self.env[name].create(values), values, {"name": "B"}
+        if name == "llm.generation.batch":
+            values = {"name": "G", "user_id": self.user.id, "company_id": self.env.company.id}
+            return self.env[name].create(values), values, {"name": "H"}
+        raise KeyError(name)
+
+    def _call_of(self, method):
+        state = "failed" if method.endswith("retry_failed") else "queued"
+        job = self._create_job(state)
+        job.batch_id = self.env["llm.generation.batch"].create({
+            "name": "G",
+            "user_id": self.user.id,
+            "company_id": job.company_id.id,
+        })
+        return job.batch_id, ()

@@ -1,0 +1,121 @@
+"""What a server sends, read with bounds and in linear time; knows nothing of Odoo.
+
+Streams of events are read by hand: `sseclient-py` copies an event for each piece of it that comes
+and has no bounds, and `httpx-sse` is for `httpx`.
+"""
+
+import json
+import time
+
+import requests
+
+#: Bytes of a whole answer: ten large images, or the vectors of two thousand texts.
+BODY_LIMIT = 64 * 1024 * 1024
+#: Values of an answer: in memory each is up to a hundred times as large as it was when it was sent.
+VALUES_LIMIT = 4_000_000
+#: Bytes of a line of a stream, and of a stream: hours of an answer, each word in its envelope.
+LINE_LIMIT = 8 * 1024 * 1024
+STREAM_LIMIT = 64 * 1024 * 1024
+#: Seconds from the beginning of a whole answer to its end, and for the body of an error.
+BODY_SECONDS = 600
+ERROR_SECONDS = 10
+CHUNK = 64 * 1024
+NO_OBJECT = "It is no object."
+TOO_MANY = "There are too many values or levels."
+#: What is sent with each request. Compressed, a small answer becomes a thousand times as large:
+#: nobody who asks for none has to decode one.
+HEADERS = {"Accept-Encoding": "identity"}
+
+
+class UnreadableError(requests.ConnectionError):
+    """An answer is compressed, or larger than anybody needs."""
+
+
+def is_compressed(response):
+    encoding = response.headers.get("Content-Encoding") or "identity"
+    return encoding.strip().lower() != "identity"
+
+
+def read_body(response, host):
+    """Return the body of an answer.
+
+    :raise UnreadableError: unless it is plain and bounded
+    """
+    _check_encoding(response, host)
+    chunks, size, end = [], 0, time.monotonic() + BODY_SECONDS
+    for chunk in _blocks(response, CHUNK):
+        size += len(chunk)
+        if time.monotonic() > end:
+            raise requests.ReadTimeout(f"{host} did not end its answer in time.")
+        _check_size(size, BODY_LIMIT, host)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def read_start(response, limit):
+    """Return the first bytes of the body of an error, none of a compressed one."""
+    start, end = bytearray(), time.monotonic() + ERROR_SECONDS
+    for chunk in () if is_compressed(response) else _blocks(response, CHUNK):
+        start += chunk
+        if len(start) > limit or time.monotonic() > end:
+            break
+    return bytes(start[:limit])
+
+
+def read_lines(response, host):
+    """Yield the lines of a body, each as soon as it is there.
+
+    :raise UnreadableError: unless they are plain and bounded
+    """
+    _check_encoding(response, host)
+    # Pieces of a line are put together once: to add each to the last is quadratic.
+    pieces, length, size = [], 0, 0
+    for block in _blocks(response):
+        size += len(block)
+        _check_size(size, STREAM_LIMIT, host)
+        *ends, rest = block.split(b"\n")
+        for end in ends:
+            yield b"".join([*pieces, end])
+            pieces, length = [], 0
+        pieces.append(rest)
+        length += len(rest)
+        _check_size(length, LINE_LIMIT, host)
+    if length:
+        yield b"".join(pieces)
+
+
+def parse_json(data):
+    """Return the object of a JSON text.
+
+    :param bytes data: of any length
+    :raise ValueError: for something else, and for one of too many values or levels
+    """
+    if sum(map(data.count, (b",", b"[", b"{"))) > VALUES_LIMIT:
+        raise ValueError(TOO_MANY)
+    try:
+        value = json.loads(data)
+    except RecursionError:
+        raise ValueError(TOO_MANY) from None
+    if not isinstance(value, dict):
+        raise ValueError(NO_OBJECT)  # noqa: TRY004 as any other text that is none
+    return value
+
+
+def _blocks(response, size=1):
+    # iter_content() waits for a full block; read1(), of urllib3 2, takes what has come.
+    read1 = getattr(response.raw, "read1", None)
+    if read1 is None:
+        yield from response.iter_content(size)
+        return
+    while block := read1(CHUNK):
+        yield block
+
+
+def _check_encoding(response, host):
+    if is_compressed(response):
+        raise UnreadableError(f"{host} compressed its answer though it was asked not to.")
+
+
+def _check_size(size, limit, host):
+    if size > limit:
+        raise UnreadableError(f"{host} sent an answer that is larger than {limit} bytes.")

@@ -1,1 +1,0 @@
-"""What ten million jobs a day would take: measured costs, a simulation, a page."""

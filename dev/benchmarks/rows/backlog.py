@@ -1,0 +1,129 @@
+"""What it costs to claim jobs, and to show figures, when there are very many of them."""
+
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import backlog_data
+from lib import paths
+from lib.lab import environment
+from lib.say import step
+
+from report import quantile, row
+
+NAMES = ("claim", "figures")
+#: (queued, finished) jobs: the last one is what the rows are about.
+SIZES = ((1_000, 10_000), (10_000, 100_000), (100_000, 1_000_000))
+#: Jobs of a claim, and claims of a round.
+BATCH, CLAIMS = 10, 300
+LOOKS = 15
+PICTURE = Path(__file__).resolve().parents[1] / "claim_cost.png"
+
+
+def measure(stand, number):
+    curve = _fill(stand) if number == 0 else None
+    empty, full = _claim_alternately(stand, CLAIMS)
+    return {"curve": curve, "empty": empty, "full": full, **_look(stand)}
+
+
+def _fill(stand):
+    """Grow the backlog step by step; return (jobs in the table, claim times) of each step."""
+    for name in ("clear", "backlog"):
+        stand.database(name)
+        with environment(stand.lab, name) as env:
+            backlog_data.prepare(env)
+    curve, queued, finished = [], 0, 0
+    with stand.connect("backlog") as cursor:
+        for more_queued, more_finished in SIZES:
+            step(f"{more_queued:,} queued and {more_finished:,} finished jobs …")
+            backlog_data.queue(cursor, more_queued - queued)
+            backlog_data.finish(cursor, more_finished - finished)
+            backlog_data.settle(cursor)
+            queued, finished = more_queued, more_finished
+            empty, full = _claim_alternately(stand, CLAIMS)
+            curve += [] if curve else [(0, empty)]
+            curve.append((queued + finished, full))
+    return curve
+
+
+def _claim_alternately(stand, count):
+    """Return the times (ms) of claims in the empty and in the full database, in turn."""
+    times = ([], [])
+    lab = stand.lab
+    with (
+        stand.connect("clear") as clear,
+        stand.connect("backlog") as backlog,
+        environment(lab, "clear") as empty,
+        environment(lab, "backlog") as full,
+    ):
+        for _ in range(count):
+            backlog_data.queue(clear, BATCH)
+            backlog_data.remove(clear, _claim(empty, times[0]))
+            backlog_data.complete(backlog, _claim(full, times[1]))
+            backlog_data.queue(backlog, BATCH)
+    return times
+
+
+def _claim(env, times):
+    begin = time.perf_counter()
+    claims, _wait = env["llm.generation.claim"]._claim(BATCH)
+    times.append(1000 * (time.perf_counter() - begin))
+    if len(claims) != BATCH:
+        message = f"{len(claims)} of {BATCH} jobs were claimed"
+        raise RuntimeError(message)
+    return [claim.job_id for claim in claims]
+
+
+def _look(stand):
+    """Return what it takes to show the figures of one queue and of all queues."""
+    times, statements = [], {}
+    for look in range(LOOKS + 1):
+        for limit in (1, None):
+            with environment(stand.lab, "backlog") as env:
+                queues = env["llm.generation.queue"].search([], limit=limit)
+                before, begin = env.cr.sql_log_count, time.perf_counter()
+                queues.get_queue_stats()
+                spent = 1000 * (time.perf_counter() - begin)
+                statements[limit] = env.cr.sql_log_count - before
+                if look and limit is None:
+                    times.append(spent)
+    return {"look": statistics.median(times), "one": statements[1], "all": statements[None]}
+
+
+def rows(rounds):
+    def p95(what):
+        return [quantile(figures[what], 0.95) for figures in rounds]
+
+    ratios = [full / empty for full, empty in zip(p95("full"), p95("empty"), strict=True)]
+    yield row(
+        "claim p95 with 100,000 queued and 1,000,000 finished jobs (times that of an empty table)",
+        ratios,
+        at_most=1.2,
+    )
+    queues = backlog_data.MORE_QUEUES + 2
+    yield row(
+        f"figures of {queues} queues with 1,000,000 finished jobs (ms)",
+        [figures["look"] for figures in rounds],
+        at_most=100,
+    )
+    yield row(
+        f"figures of {queues} queues (SQL statements)",
+        rounds[0]["all"],
+        at_most=rounds[0]["one"],
+    )
+
+
+def draw(rounds):
+    """Draw the cost of a claim against the size of the table."""
+    points = [
+        (size, quantile(times, 0.5), quantile(times, 0.95)) for size, times in rounds[0]["curve"]
+    ]
+    subprocess.run(
+        [sys.executable, Path(__file__).resolve().parents[1] / "plot.py", PICTURE],
+        input="\n".join(",".join(map(str, point)) for point in points),
+        text=True,
+        check=True,
+        env=dict.fromkeys(("PYTHONPATH", "MPLCONFIGDIR"), str(paths.cache() / "plot")),
+    )

@@ -1,0 +1,41 @@
+"""How long a job waits that need not wait: from its commit to the call of the provider."""
+
+from report import quantile, row
+
+NAMES = ("dispatch",)
+JOBS = 100
+LANE = "ten"
+
+
+def measure(stand, number):
+    figures = {}
+    for name, side in stand.interleave(number):
+        side.restart()
+        (cold,) = side.call("dispatch", LANE, 1)
+        side.call("dispatch", LANE, 10)
+        figures[name] = {"cold": cold, "warm": side.call("dispatch", LANE, JOBS)}
+    return figures
+
+
+def rows(rounds):
+    def warm(side):
+        return [latency for figures in rounds for latency in figures[side]["warm"]]
+
+    def cold(side):
+        return [figures[side]["cold"] for figures in rounds]
+
+    for share, limit in ((0.5, 5), (0.99, 50)):
+        yield row(
+            f"dispatch, commit to call, warm, p{100 * share:.0f} (ms)",
+            quantile(warm("ours"), share),
+            quantile(warm("peer"), share),
+            at_most=limit,
+            beats=True,
+        )
+    yield row(
+        "dispatch, commit to call, first job of a server (ms)",
+        cold("ours"),
+        cold("peer"),
+        at_most=1000,
+        beats=True,
+    )

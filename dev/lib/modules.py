@@ -1,0 +1,59 @@
+"""The modules of this repository, read from their manifests."""
+
+import ast
+import hashlib
+
+from . import paths
+from .say import say
+
+#: What only an Odoo of its own finds: see peer.py.
+APART = "queue_job"
+_NOT_LOADED = {".ci", ".git", "addons", "dev", "docs", "tests"}
+
+
+def folders():
+    """Return {module: folder}, the addon itself and those of addons/."""
+    found = {paths.MODULE: paths.ROOT} if (paths.ROOT / "__manifest__.py").exists() else {}
+    for path in sorted((paths.ROOT / "addons").glob("*/__manifest__.py")):
+        found[path.parent.name] = path.parent
+    return found
+
+
+def depends(folder):
+    return ast.literal_eval((folder / "__manifest__.py").read_text()).get("depends", ["base"])
+
+
+def installable(instance):
+    """Return our modules whose dependencies are on the addons path, each after what it needs."""
+    ours = folders()
+    ordered, absent = [], {}
+
+    def visit(name):
+        if name in ordered:
+            return True
+        if name not in ours:
+            return any((folder / name).is_dir() for folder in instance.addons_path)
+        missing = [other for other in depends(ours[name]) if not visit(other)]
+        if missing:
+            absent[name] = missing
+            return False
+        ordered.append(name)
+        return True
+
+    for name in ours:
+        visit(name)
+    for name, missing in absent.items():
+        if missing != [APART]:
+            say(f"{name} is left out: it needs {', '.join(missing)}, which is not here")
+    return ordered
+
+
+def fingerprint():
+    """Return a text that changes when a file changes that Odoo loads from our modules."""
+    digest = hashlib.sha256()
+    for folder in folders().values():
+        for path in sorted(folder.rglob("*.*")):
+            inside = path.relative_to(folder).parts
+            if path.is_file() and inside[0] not in _NOT_LOADED:
+                digest.update(str(path).encode() + path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,259 @@
+"""Start programs, know them again by pid and start time, stop them with all they started."""
+
+import atexit
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from .say import halt
+
+#: In the environment of what a place (a folder) has started, and of all that this starts in turn.
+MARK = "LLM_PLACE"
+_children = set()
+_ending = threading.Event()
+
+
+def wait_for(condition, seconds, interval=0.1):
+    """Return the first true answer of condition(), or its last one when time is up."""
+    deadline = time.monotonic() + seconds
+    while not (answer := condition()) and time.monotonic() < deadline:
+        time.sleep(interval)
+    return answer
+
+
+class Process:
+    """A program that we started, perhaps in an earlier run: the leader of a session."""
+
+    def __init__(self, pid, started, popen=None):
+        self.pid = pid
+        self.started = started
+        self.popen = popen
+
+    def is_alive(self):
+        if self.popen:
+            return self.popen.poll() is None
+        return _started(self.pid) == self.started
+
+    def send(self, signum):
+        if self.is_alive():
+            os.kill(self.pid, signum)
+
+    def stop(self, signum=signal.SIGTERM, seconds=20):
+        """Ask it to end; after some seconds make it, and whatever it has left behind."""
+        self.send(signum)
+        wait_for(lambda: not self.is_alive(), seconds, 0.05)
+        self.kill()
+
+    def kill(self):
+        """Kill it and every process of its session, as a crash of the machine would.
+
+        Itself first: a server whose children are killed starts others.
+        """
+        self.send(signal.SIGKILL)
+        wait_for(lambda: not self.is_alive(), 10, 0.02)
+        wait_for(lambda: not _kill(self._members()), 10, 0.02)
+
+    def _members(self):
+        """Return the others of its session; none where its pid is another program now."""
+        if _started(self.pid) not in {None, self.started}:
+            return []
+        return [
+            pid
+            for pid in _pids()
+            if pid != self.pid and (fields := _stat(pid)) and fields[0] != "Z"
+            if int(fields[3]) == self.pid and int(fields[19]) >= (self.started or 0)
+        ]
+
+    def listens_on(self, port):
+        """Tell whether it is this program, or a child of it, that answers at a port."""
+        wanted = _listeners(port)
+        for pid in (self.pid, *self._members()):
+            for link in Path(f"/proc/{pid}/fd").glob("*"):
+                try:
+                    if str(link.readlink()) in wanted:
+                        return True
+                except OSError:
+                    continue  # it was closed meanwhile
+        return False
+
+
+def _popen(command, file, *, env=None, user=None, cwd=None, stdin=subprocess.DEVNULL):
+    popen = subprocess.Popen(
+        [str(part) for part in command],
+        stdin=stdin,
+        stdout=file,
+        stderr=subprocess.STDOUT,
+        env=env,
+        cwd=cwd,
+        start_new_session=True,
+        user=user,
+        group=user,
+        extra_groups=[] if user else None,
+    )
+    return Process(popen.pid, _started(popen.pid), popen)
+
+
+def start(command, log, **options):
+    """Start a program in a session of its own, its output appended to a log file."""
+    with Path(log).open("ab") as file:
+        return _popen(command, file, **options)
+
+
+def run(command, file, *, seconds=None, **options):
+    """Run a program to its end, its output in an open file; it ends with us, or when time is up.
+
+    :return: its status, -1 when its time was up
+    """
+    if _ending.is_set():
+        halt("it was not begun: everything is being stopped")
+    process = _popen(command, file, **options)
+    _children.add(process)
+    try:
+        return process.popen.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.stop()
+        return -1
+    finally:
+        process.kill()
+        _children.discard(process)
+
+
+@atexit.register
+def _stop_children():
+    """End what threads of ours still wait for, before the folders they write to are removed."""
+    _ending.set()
+    for process in list(_children):
+        process.kill()
+
+
+def mark(place):
+    """Have all that is started from now on bear the mark of a place, and those it has already."""
+    places = [*filter(None, os.environ.get(MARK, "").split(os.pathsep)), str(place)]
+    os.environ[MARK] = os.pathsep.join(dict.fromkeys(places))
+
+
+def marked(place):
+    """Return what a place has started, or what this has, whoever its parent is now."""
+    found = []
+    for pid in _pids():
+        try:
+            variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            continue  # it has ended, or is somebody else's
+        for variable in variables:
+            name, _equal, value = variable.partition(b"=")
+            if name == MARK.encode() and os.fsencode(place) in value.split(os.pathsep.encode()):
+                found.append(pid)
+    return found
+
+
+def end_marked(place):
+    """End all that bears the mark of a place: PostgreSQL so that it gives back its memory."""
+    _kill([pid for pid in marked(place) if _name(pid) == "postgres"], signal.SIGQUIT)
+    wait_for(lambda: all(_name(pid) != "postgres" for pid in marked(place)), 5, 0.05)
+    wait_for(lambda: not _kill(marked(place)), 10, 0.05)
+
+
+def _kill(pids, signum=signal.SIGKILL):
+    for pid in pids:
+        try:
+            os.kill(pid, signum)
+        except ProcessLookupError:
+            continue
+    return pids
+
+
+def self_process():
+    return Process(os.getpid(), _started(os.getpid()))
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def port_is_free(port):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _listeners(port):
+    """Return the sockets that listen on a port, as /proc names them."""
+    lines = Path("/proc/net/tcp").read_text(encoding="utf-8").splitlines()[1:]
+    return {
+        f"socket:[{fields[9]}]"
+        for fields in map(str.split, lines)
+        if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port
+    }
+
+
+def _pids():
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _stat(pid):
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    return text.rpartition(")")[2].split()
+
+
+def _name(pid):
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _started(pid):
+    """Return when a process started, None when it has ended: a pid alone may be used again."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields and fields[0] != "Z" else None
+
+
+class Ledger:
+    """A file that names processes, so that a later command finds them, or stops them."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def load(self):
+        try:
+            return json.loads(self.path.read_text())
+        except (OSError, ValueError):
+            return {}
+
+    def add(self, name, process, **facts):
+        entry = {"pid": process.pid, "started": process.started, **facts}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps({**self.load(), name: entry}, indent=1))
+        temporary.replace(self.path)
+
+    def process(self, name):
+        """Return the named process if it is alive."""
+        entry = self.load().get(name)
+        process = entry and Process(entry["pid"], entry["started"])
+        return process if process and process.is_alive() else None
+
+    def stop_all(self):
+        """Stop in the reverse order of starting; return the names of what was running."""
+        stopped = []
+        for name, entry in reversed(self.load().items()):
+            process = Process(entry["pid"], entry["started"])
+            stopped += [name] if process.is_alive() else []
+            process.stop(signal.SIGINT if name == "postgres" else signal.SIGTERM)
+        self.path.unlink(missing_ok=True)
+        return stopped

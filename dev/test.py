@@ -1,0 +1,126 @@
+"""Run every check and test, from nothing: make test. With T only these tests of Odoo, or these
+scripts of dev/faults/: T=/llm_thread or T=check_kill.
+"""
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from lib import (
+    fault_scripts,
+    lab,
+    linters,
+    marks,
+    model_server,
+    module_cycle,
+    modules,
+    odoo_lint,
+    odoo_log,
+    odoo_tests,
+    paths,
+    peer_tests,
+    provider_skeleton,
+    seed,
+    unit_tests,
+    wheel_check,
+)
+from lib.say import halt, run_main, say, stage
+from lib.tally import Tally
+from setup import set_up
+
+STACK = "stack"  # the database that has all our modules
+
+
+def main():
+    tags = [tag for tag in os.environ.get("T", "").split(",") if tag]
+    scripts = fault_scripts.scripts([tag for tag in tags if "/" not in tag])
+    tally, begin = Tally(), time.time()
+    generated = linters.generated()
+    with stage("set-up"):
+        set_up("test")
+        lab.sweep()
+    if not tags:
+        with stage("lint"):
+            linters.run(tally)
+        with stage("tests of the tools"):
+            unit_tests.run(tally)
+    with lab.Lab("test", source=seed.folder()) as place:
+        names = modules.installable(place.instance)
+        if not names:
+            halt("there is no module to test: no __manifest__.py was found.")
+        ours, apart = peer_tests.split([tag for tag in tags if "/" in tag])
+        if (not tags or ours or scripts) and _make_stack(place, tally, names):
+            if not tags or ours:
+                _test_ours(place, tally, names, ",".join(ours))
+            if not tags:
+                _test_lives(place, tally, names)
+        if not tags or apart:
+            with stage("tests beside queue_job"):
+                peer_tests.run(place, tally, STACK, ",".join(apart))
+        if (not tags or scripts) and STACK in place.cluster.databases():
+            _test_faults(place, tally, scripts)
+    if not tags:
+        with stage("keys and prompts"):
+            marks.check(tally, (paths.state() / "logs").glob("*/"), since=begin)
+    new = linters.generated() - generated
+    tally.check(not new, "nothing is generated in the repository", "\n".join(sorted(new)))
+    if tally.failures:
+        say(f"The logs are in {place.kept_logs}")
+    return tally.close()
+
+
+def _make_stack(place, tally, names):
+    log = place.folder / "stack.log"
+    with stage("a database with all modules"):
+        try:
+            place.instance.create_database(STACK, names, log=log)
+        except RuntimeError as error:
+            tally.fail(str(error), odoo_tests.tail(log))
+            return False
+        odoo_tests.record(tally, odoo_log.read(log.read_text(errors="replace"), names))
+    return True
+
+
+def _test_ours(place, tally, names, tags):
+    with stage("a local model, and a mock of one"):
+        model_server.serve_tests(place.folder)
+    with stage("tests in Odoo"):
+        place.instance.create_database("tests", template=STACK)
+        report = odoo_tests.run(place, tally, "tests", names, tags=tags, update=names[:1])
+        if not tags:
+            ours = modules.folders()
+            odoo_tests.check_all_ran(tally, report, {name: ours[name] for name in names})
+            marks.note(place)
+        place.instance.drop_database("tests")
+
+
+def _test_lives(place, tally, names):
+    with stage("Odoo's own checks, modules one by one and from their wheels, a new provider's"):
+        lives = [*((name, "tpl") for name in names), (names[0], STACK)]
+        works = [
+            partial(odoo_lint.run, place, tally, STACK),
+            partial(wheel_check.run, place, tally),
+            partial(peer_tests.live, place, tally),
+            partial(provider_skeleton.check, place, tally, STACK),
+            *(partial(module_cycle.run, place, tally, *life) for life in lives),
+        ]
+        pool = ThreadPoolExecutor(os.cpu_count())
+        try:
+            list(pool.map(lambda work: work(), works))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _test_faults(place, tally, scripts):
+    with stage("faults and races"):
+        fault_scripts.make_database(place.instance, STACK)
+        place.cluster.stop()
+        target = place.folder / "seed"
+        target.mkdir()
+        seed.save(place.cluster, place.instance, target)
+        fault_scripts.run(place, tally, target, scripts)
+
+
+if __name__ == "__main__":
+    run_main(main)

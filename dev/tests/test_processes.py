@@ -1,0 +1,93 @@
+import os
+import socket
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+from unittest.mock import patch
+
+import context  # noqa: F401
+from lib import processes
+
+SLEEP = "import time; time.sleep(60)"
+#: Each starts a child and tells its pid: and waits, and starts another one whenever one dies, as a
+#: server does with its workers, and ends, the child in a session of its own.
+_CHILD = f"import subprocess, sys\nstart = [sys.executable, '-c', {SLEEP!r}]\n"
+_RESTART = """\
+while True:
+    child = subprocess.Popen(start)
+    print(child.pid, flush=True)
+    child.wait()
+"""
+_ORPHAN = "print(subprocess.Popen(start).pid, flush=True)"
+_FLED = "print(subprocess.Popen(start, start_new_session=True).pid, flush=True)"
+
+
+class TestProcesses(unittest.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.log = self.folder / "log"
+        self.ledger = processes.Ledger(self.folder / "pids.json")
+
+    def start(self, code=SLEEP):
+        process = processes.start([sys.executable, "-c", code], self.log)
+        self.addCleanup(process.kill)
+        return process
+
+    def children(self):
+        processes.wait_for(lambda: self.log.read_text().endswith("\n"), 20)
+        return [int(pid) for pid in self.log.read_text().split()]
+
+    def test_what_was_written_down_is_stopped(self):
+        process = self.start()
+        self.ledger.add("odoo", process)
+        self.assertEqual(self.ledger.stop_all(), ["odoo"])
+        self.assertFalse(process.is_alive())
+
+    def test_a_pid_that_another_program_has_now_is_left_alone(self):
+        process = self.start()
+        self.ledger.add("odoo", processes.Process(process.pid, process.started - 1))
+        self.assertEqual(self.ledger.stop_all(), [])
+        self.assertTrue(process.is_alive())
+
+    def test_kill_takes_what_a_parent_starts_when_its_children_die(self):
+        process = self.start(_CHILD + _RESTART)
+        self.assertTrue(self.children())
+        process.kill()
+        for pid in self.children():
+            self.assertIsNone(processes._started(pid))
+
+    def test_stop_leaves_nothing_of_a_session_whose_leader_has_ended(self):
+        process = self.start(_CHILD + _ORPHAN)
+        process.popen.wait(20)
+        self.ledger.add("odoo", process)
+        [orphan] = self.children()
+        self.assertTrue(processes._started(orphan))
+        self.ledger.stop_all()
+        self.assertIsNone(processes._started(orphan))
+
+    def test_what_left_its_session_is_known_by_its_mark(self):
+        with patch.dict(os.environ):
+            processes.mark("/outer")
+            processes.mark(self.folder)
+            process = self.start(_CHILD + _FLED)
+        process.popen.wait(20)
+        [orphan] = self.children()
+        self.assertEqual(processes.marked(self.folder), [orphan])
+        self.assertIn(orphan, processes.marked("/outer"))
+        processes.end_marked(self.folder)
+        self.assertIsNone(processes._started(orphan))
+
+    def test_a_run_tells_its_status_and_ends_when_its_time_is_up(self):
+        with self.log.open("w") as file:
+            self.assertEqual(processes.run(["sh", "-c", "exit 7"], file), 7)
+            self.assertEqual(processes.run(["sleep", "60"], file, seconds=0.2), -1)
+
+    def test_another_program_on_the_port_is_told_apart(self):
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            port = listener.getsockname()[1]
+            self.assertTrue(processes.self_process().listens_on(port))
+            self.assertFalse(self.start().listens_on(port))

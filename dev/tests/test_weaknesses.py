@@ -1,0 +1,66 @@
+import ast
+import fnmatch
+import unittest
+from unittest.mock import patch
+
+import context  # noqa: F401
+from lib import linters, paths, weaknesses
+
+CANARY = {"name": "jinja2", "version": "2.4.1", "vulns": [{"id": "X-1", "aliases": ["CVE-1"]}]}
+
+
+def finding(test, file):
+    return {"test_id": test, "filename": file, "line_number": 7, "issue_text": "Bad."}
+
+
+class TestWeaknesses(unittest.TestCase):
+    def judge(self, *dependencies):
+        with patch.object(weaknesses, "say") as self.say:
+            return weaknesses.judge([*dependencies])
+
+    def test_a_finding_without_an_answer_is_told(self):
+        answers = (("B1", ("a/*",), "why"),)
+        found = [finding("B1", "./a/b.py"), finding("B2", "a/b.py"), finding("B1", "c.py")]
+        self.assertEqual(
+            weaknesses.unanswered(found, answers), ["a/b.py:7: B2 Bad.", "c.py:7: B1 Bad."]
+        )
+
+    def test_an_answer_without_a_finding_is_told(self):
+        [complaint] = weaknesses.unanswered([], (("B1", ("a/*",), "why"),))
+        self.assertIn("the answer to B1 in a/*", complaint)
+
+    def test_a_vulnerable_package_is_told(self):
+        bad = {"name": "a", "version": "1", "vulns": [{"id": "X-2", "fix_versions": ["2"]}]}
+        good = {"name": "b", "version": "1", "vulns": []}
+        self.assertEqual(self.judge(bad, good, CANARY), "a 1: X-2; fixed in 2")
+        self.say.assert_not_called()
+
+    def test_what_was_accepted_is_not_told(self):
+        known = {"id": "X-2", "aliases": [*weaknesses.ACCEPTED]}
+        self.assertEqual(self.judge({"name": "a", "version": "1", "vulns": [known]}, CANARY), "")
+
+    def test_an_index_that_knows_nothing_is_no_failure_and_no_audit(self):
+        for canary in ({**CANARY, "vulns": []}, {"name": "jinja2", "skip_reason": "not found"}):
+            with self.subTest(canary=canary):
+                self.assertEqual(self.judge(canary), "")
+                self.assertIn("NOTHING WAS AUDITED", self.say.call_args.args[0])
+
+    def test_statements_are_made_of_constants(self):
+        """Values go to the database as parameters: a text is put together of other texts only."""
+        [places] = (row[1] for row in weaknesses.ANSWERS if row[2] == weaknesses.CONSTANTS)
+        files = [name for name in linters.tracked(".py")
+                 if any(fnmatch.fnmatch(name, place) for place in places)]  # fmt: skip
+        trees = {name: ast.parse((paths.ROOT / name).read_text("utf-8")) for name in files}
+        constants = {
+            target.id
+            for tree in trees.values()
+            for node in tree.body
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant | ast.JoinedStr)
+            for target in node.targets
+        }
+        self.assertIn("NOW", constants)
+        for name, tree in trees.items():
+            for node in ast.walk(tree):
+                if isinstance(node, ast.FormattedValue):
+                    with self.subTest(file=name, line=node.lineno):
+                        self.assertIn(ast.unparse(node.value), constants)

@@ -1,0 +1,101 @@
+import json
+
+from odoo import api, models
+from odoo.exceptions import UserError
+
+from ..runner.untrusted import is_storable
+
+#: Most that anybody has kept in a field, by its type: characters, of JSON as it is written.
+#: A name is a line; a text or a value of JSON is what a model reads; files are attachments.
+BOUNDS = {"char": 1000, "text": 1_000_000, "html": 1_000_000, "json": 1_000_000}
+#: Characters of an `identity_key`: it stands in an index.
+KEY_BOUND = 256
+#: Integers of PostgreSQL end here.
+INTEGER_BOUND = 2**31
+INTEGERS = ("integer", "many2one", "many2one_reference")
+
+
+class LlmGenerationBounds(models.AbstractModel):
+    """What nobody has kept: the values that are too large, or that PostgreSQL cannot hold.
+
+    They are refused when they are created or written, whoever does it and by whatever way.
+    """
+
+    _name = "llm.generation.bounds"
+    _description = "LLM Generation Bounds"
+
+    @api.model_create_multi
+    def create(self, vals_list):
+        # A default of the context, or one that a user has chosen, is a value as any other.
+        defaults = {
+            **self.env["ir.default"]._get_model_defaults(self._name),
+            **{
+                name.removeprefix("default_"): value
+                for name, value in self.env.context.items()
+                if name.startswith("default_")
+            },
+        }
+        self._refuse_unbounded([defaults, *vals_list])
+        return super().create(vals_list)
+
+    def write(self, vals):
+        self._refuse_unbounded([vals])
+        return super().write(vals)
+
+    @api.model
+    def _refuse_unbounded(self, vals_list):
+        """Refuse values that are too large or cannot be stored.
+
+        :raise UserError: with the field and its bound
+        """
+        for vals in vals_list:
+            for name in vals.keys() & self._fields.keys():
+                field, value = self._fields[name], vals[name]
+                if field.type in BOUNDS and value:
+                    self._refuse_unstorable(field, value)
+                    self._refuse_long(field, value)
+                elif field.type in INTEGERS and not _is_integer(value):
+                    raise UserError(
+                        self.env._(
+                            "%(field)s must be a whole number below %(bound)s.",
+                            field=field._description_string(self.env),
+                            bound=INTEGER_BOUND,
+                        )
+                    )
+
+    def _refuse_unstorable(self, field, value):
+        if not is_storable(value):
+            raise UserError(
+                self.env._(
+                    "%s cannot be kept: it is nested too deeply, or has a number or a"
+                    " character that JSON does not allow.",
+                    field._description_string(self.env),
+                )
+            )
+
+    def _refuse_long(self, field, value):
+        bound = KEY_BOUND if field.name == "identity_key" else BOUNDS[field.type]
+        if _length(field, value) > bound:
+            raise UserError(
+                self.env._(
+                    "%(field)s is longer than %(bound)s characters; make it shorter, or attach"
+                    " a file.",
+                    field=field._description_string(self.env),
+                    bound=bound,
+                )
+            )
+
+
+def _length(field, value):
+    # What is none of JSON is refused by the ORM.
+    return len(json.dumps(value, default=str) if field.type == "json" else str(value))
+
+
+def _is_integer(value):
+    """Return whether PostgreSQL takes a value as an integer; records and the like are Odoo's."""
+    try:
+        return abs(int(value or 0)) < INTEGER_BOUND
+    except (ValueError, OverflowError):
+        return False
+    except TypeError:
+        return True

@@ -1,2 +1,0 @@
-from . import test_contract
-from . import test_llm_provider

@@ -1,0 +1,201 @@
+import json
+import time
+import tracemalloc
+from unittest.mock import patch
+
+import requests
+
+from odoo.tests import BaseCase, tagged
+
+from .. import exceptions
+from ..runner import bounded_http
+from ..runner.http_errors import classify
+from .fake_http import FakeHttpService, Reply, compressed_zeros, half, json_reply, reset
+
+#: Bytes of a page of zeros.
+BOMB = 100_000_000
+
+
+class FakeHost(FakeHttpService):
+    reply = None
+
+    def answer(self, request):
+        return self.reply
+
+
+def drip(handler, reply, status=200):
+    """Send an answer byte by byte, each in time."""
+    handler.send_response(status)
+    handler.send_header("Content-Length", str(len(reply.body)))
+    handler.end_headers()
+    for byte in reply.body:
+        handler.wfile.write(bytes([byte]))
+        handler.wfile.flush()
+        time.sleep(0.05)
+
+
+@tagged("post_install", "-at_install")
+class TestBoundedHttp(BaseCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.remote = FakeHost()
+        cls.addClassCleanup(cls.remote.close)
+        cls.bomb = compressed_zeros(BOMB // 1_000_000)
+
+    def setUp(self):
+        super().setUp()
+        self.remote.reset()
+
+    def _ask(self, reply, **kwargs):
+        self.remote.reply = reply
+        return bounded_http.request_json("GET", self.remote.url, timeout=5, **kwargs)
+
+    def _response(self, reply, stream=True):
+        self.remote.reply = reply
+        response = requests.get(self.remote.url, stream=stream, timeout=10)
+        self.addCleanup(response.close)
+        return response
+
+    def _refused(self, reply, **kwargs):
+        tracemalloc.start()
+        try:
+            with self.assertRaises(requests.RequestException) as caught:
+                self._ask(reply, **kwargs)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        self.assertLess(peak, 25_000_000)
+        return caught.exception
+
+    def test_an_object_is_returned(self):
+        self.assertEqual(self._ask(json_reply({"a": 1})), {"a": 1})
+        self.assertEqual(self._ask(Reply(200, chunks=[b'{"a"', b": 2}"])), {"a": 2})
+        self.assertEqual(self.remote.requests[0].headers["accept-encoding"], "identity")
+
+    def test_what_was_compressed_is_not_unpacked(self):
+        for encoding in ("gzip", "deflate", "br", "gzip, gzip"):
+            with self.subTest(encoding):
+                reply = Reply(200, self.bomb, headers={"Content-Encoding": encoding})
+
+                error = self._refused(reply)
+
+                self.assertIsInstance(error, bounded_http.UnreadableError)
+                self.assertIsInstance(classify(error), exceptions.UnknownOutcomeError)
+
+    def test_an_error_that_was_compressed_is_told_by_its_status(self):
+        error = self._refused(Reply(503, self.bomb, headers={"Content-Encoding": "gzip"}))
+
+        known = classify(error)
+        self.assertIsInstance(known, exceptions.OverloadedError)
+        self.assertEqual(str(known), "HTTP 503: Service Unavailable")
+
+    def test_an_error_of_another_client_is_read_with_bounds_too(self):
+        response = self._response(
+            Reply(500, self.bomb, headers={"Content-Encoding": "gzip"}), stream=True
+        )
+        tracemalloc.start()
+        try:
+            known = classify(requests.HTTPError("bad", response=response))
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+        self.assertIsInstance(known, exceptions.TransientError)
+        self.assertLess(peak, 5_000_000)
+
+    def test_a_long_page_of_an_error_costs_no_time(self):
+        response = self._response(Reply(502, "<p>é".encode() * 5_000_000, "text/html"), False)
+        start = time.process_time()
+
+        known = classify(requests.HTTPError("502 for url: x", response=response))
+
+        self.assertLess(time.process_time() - start, 1)
+        self.assertTrue(str(known).startswith("HTTP 502: <p>é<p>é"))
+
+    def test_an_error_of_any_depth_is_told(self):
+        for levels in (*range(100, 1000, 50), 5000, 100_000):
+            for inner, end in ((b'{"error":', b"}"), (b"[", b"]"), (b'{"message":[', b"]}")):
+                response = requests.Response()
+                response.status_code = 500
+                response._content = inner * levels + b"1" + end * levels
+                known = classify(requests.HTTPError("500 for url: x", response=response))
+                self.assertIsInstance(known, exceptions.TransientError)
+
+    def test_an_error_keeps_its_words(self):
+        reply = json_reply({"error": {"message": "Slow down", "code": "x"}}, 429, Retry_After="7")
+        with self.assertRaises(requests.HTTPError) as caught:
+            self._ask(reply)
+
+        known = classify(caught.exception)
+        self.assertEqual((str(known), known.retry_after), ("HTTP 429: Slow down", 7.0))
+        self.assertEqual(caught.exception.response.json()["error"]["code"], "x")
+        self.assertIsNone(caught.exception.response.request)
+
+    def test_a_redirect_is_an_error(self):
+        with self.assertRaises(requests.HTTPError):
+            self._ask(Reply(302, headers={"Location": f"{self.remote.url}/other"}))
+        self.assertEqual(len(self.remote.requests), 1)
+
+    def test_an_answer_that_is_too_large_is_not_read_to_its_end(self):
+        for reply in (Reply(200, bytes(BOMB)), Reply(200, chunks=[bytes(1_000_000)] * 100)):
+            error = self._refused(reply, limit=5_000_000)
+
+            self.assertIsInstance(error, bounded_http.TooLargeError)
+
+    def test_an_answer_of_too_many_values_or_levels_is_none(self):
+        for body in (
+            b'{"a": [' + b"[]," * 5_000_000 + b"1]}",
+            b'{"a": [' + b"{}," * 5_000_000 + b"1]}",
+            b'{"a": ' * 100_000,
+            b"[" * 100_000 + b"]" * 100_000,
+            b"[1]",
+            b"1",
+            b"\xff",
+            b"",
+        ):
+            with self.subTest(body[:10]):
+                error = self._refused_json(body)
+
+                self.assertIn("127.0.0.1 answered with something else", str(error))
+
+    def _refused_json(self, body):
+        with self.assertRaises(bounded_http.UnreadableError) as caught:
+            self._ask(Reply(200, body))
+        return caught.exception
+
+    def test_a_large_answer_of_few_values_is_one(self):
+        value = {"image": "A" * 10_000_000, "numbers": [*range(100_000)]}
+
+        self.assertEqual(self._ask(Reply(200, json.dumps(value).encode())), value)
+
+    def test_an_answer_that_drips_ends_in_time(self):
+        for limit in (10_000, 10_000_000):
+            self.remote.fault(drip)
+            response = self._response(Reply(200, b'{"a": "%s"}' % (b"x" * 1000)))
+            start = time.monotonic()
+
+            with self.assertRaises(requests.ReadTimeout):
+                bounded_http.read_json(response, limit, seconds=0.3)
+
+            self.assertLess(time.monotonic() - start, 3)
+
+    def test_an_error_that_drips_ends_in_time(self):
+        self.remote.fault(lambda handler, reply: drip(handler, reply, 500))
+        response = self._response(Reply(500, b"x" * 1000))
+        start = time.monotonic()
+
+        with patch.object(bounded_http, "ERROR_SECONDS", 0.3):
+            known = classify(requests.HTTPError("bad", response=response))
+
+        self.assertIsInstance(known, exceptions.TransientError)
+        self.assertLess(time.monotonic() - start, 3)
+
+    def test_an_answer_that_breaks_off_is_none(self):
+        for fault in (half, reset):
+            self.remote.fault(fault)
+            with self.assertRaises(requests.RequestException):
+                self._ask(json_reply({"a": "b" * 100_000}))
+        self.remote.fault(half)
+        with self.assertRaises(requests.exceptions.ChunkedEncodingError):
+            self._ask(Reply(200, chunks=[b'{"a": 1}', b" " * 1000]))

@@ -1,0 +1,70 @@
+from datetime import timedelta
+from unittest.mock import patch
+
+from odoo import fields
+
+from .common import LlmGenerationCommon
+
+
+class TestDeletion(LlmGenerationCommon):
+    """A thread or a job is deleted; what runs at a provider is told it first."""
+
+    def _accepted(self):
+        job = self._create_job("running")
+        claim = self._claim_of(job, job.attempt_token)
+        answer = self._answer("running", external_job_id="ext-1", provider_data={"url": "there"})
+        self._engine("verdict")._apply([(claim, answer)])
+        return job
+
+    def _cancelled_untold(self):
+        """Return a job that was cancelled, and whose provider was not told yet."""
+        job = self._accepted()
+        with patch.object(type(self._engine("upkeep")), "_cancel_at_providers", lambda _self: 0):
+            job.action_cancel()
+        self.assertTrue(job.must_cancel)
+        return job
+
+    def test_what_waits_goes_with_its_thread(self):
+        thread = self._create_thread()
+        jobs = self.env["llm.generation.job"].concat(
+            *(self._create_job(state, thread_id=thread.id) for state in ("draft", "queued"))
+        )
+        thread.with_user(self.user).unlink()
+        self.assertFalse(jobs.exists() or thread.exists())
+        self.assertEqual(self._process_queue(), 0)
+
+    def test_a_thread_is_not_deleted_while_an_answer_is_made(self):
+        for job in (self._create_job("running"), self._accepted()):
+            thread, question = job.thread_id, job.thread_id.message_post(body="Hello")
+            refusal = self._refusal(thread.with_user(self.user).unlink)
+            self.assertIn("Cancel it first", refusal)
+            self.assertTrue(job.exists() and thread.exists() and question.exists())
+            self.assertEqual(job.state, "running")
+            job.with_user(self.user).action_cancel()
+            thread.with_user(self.user).unlink()
+            self.assertFalse(job.exists() or thread.exists())
+        self.assertEqual(len(self.service.calls["cancel"]), 1)
+
+    def test_nothing_is_deleted_before_its_provider_was_told(self):
+        job = self._cancelled_untold()
+        self.assertEqual(self._engine("upkeep")._next_due(), 0)
+        for record in (job, job.thread_id):
+            self.assertIn("in a minute", self._refusal(record.unlink))
+        job.completed_at = fields.Datetime.now() - timedelta(days=99)
+        self._engine("retention")._clean_up()
+        self.assertTrue(job.exists())
+
+        self._engine("upkeep")._cancel_at_providers()
+
+        self.assertEqual(self.service.calls["cancel"], [job.id])
+        self._engine("retention")._clean_up()
+        self.assertFalse(job.exists())
+
+    def test_a_job_whose_owner_was_archived_is_given_up_at_the_provider(self):
+        job = self._accepted()
+        self.user.active = False
+        self._engine("upkeep")._check_due()
+        self.assertEqual((job.state, job.error_type), ("failed", "access"))
+        self.assertIn("archived", job.error_message)
+        self.assertEqual(self.service.calls["cancel"], [job.id])
+        self.assertFalse(self.service.calls["check"])

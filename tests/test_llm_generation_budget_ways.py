@@ -1,0 +1,414 @@
+import contextlib
+from unittest.mock import patch
+
+from odoo.exceptions import UserError
+
+from ..const import DEFAULT_ANSWER_TOKENS
+from ..exceptions import BadRequestError, UnknownOutcomeError
+from ..runner import thread_lock
+from .common import LlmGenerationCommon
+
+USED = {"prompt_tokens": 7, "completion_tokens": 2}
+WORDS = 3600
+LONG = "word " * WORDS
+#: What such an answer counts at least, by its length.
+LONG_TOKENS = WORDS
+LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+
+
+class BudgetCase(LlmGenerationCommon):
+    def setUp(self):
+        super().setUp()
+        self.company = self.user.company_id
+        self.addCleanup(self.env.registry.clear_cache)
+        self.company.llm_user_daily_tokens = 10**6
+        self.thread = self._create_thread(self.direct_model).with_user(self.user)
+
+    def _spent(self, kind="user", record=None):
+        subject = (kind, (record or self.user).id)
+        return tuple(self._engine("budget")._spent([subject]).get(subject, (0, 0)))
+
+
+class TestLlmGenerationBudgetWays(BudgetCase):
+    """Whatever way an answer is asked for, it is reserved before and settled after, or refused."""
+
+    def _ways(self):
+        """Return a function for each way to an answer; each asks the provider once."""
+        provider = self.direct.with_user(self.user)
+        model = self.direct_model.with_user(self.user)
+        messages = [{"role": "user", "content": "Hi"}]
+
+        def generate(_provider, inputs, **_kwargs):
+            said = [chunk.get("content", "") for chunk in self.service.chat(inputs)]
+            return {"content": "".join(said)}, []
+
+        provider_class = type(provider)
+        self.startPatcher(
+            patch.object(provider_class, "fakedirect_generate", generate, create=True)
+        )
+        return {
+            "generate": lambda: list(self.thread.generate("Hi")),
+            "response": lambda: list(self.thread.generate_response("Hi", use_queue=False)),
+            "chosen": lambda: list(self.thread.generate_response("Hi")),
+            "messages": lambda: list(self.thread.generate_messages(self._question())),
+            "chat": lambda: list(provider.chat(messages, model=model, stream=True)),
+            "model chat": lambda: list(model.chat(messages, stream=True)),
+            "model generate": lambda: model.generate({"prompt": "Hi"}),
+        }
+
+    def _question(self):
+        return self.thread.message_post(body="Hi", llm_role="user")
+
+    def test_each_way_is_reserved_and_settled(self):
+        seen = []
+        for name, ask in self._ways().items():
+            with self.subTest(name):
+                before = self._spent()
+                self.service.chunks = [lambda: seen.append(self._spent()), {"content": LONG}]
+                self.service.usage = None
+                ask()
+                reserved, settled = seen.pop(), self._spent()
+                self.assertEqual(reserved[0] - before[0], 1)
+                self.assertGreaterEqual(reserved[1] - before[1], DEFAULT_ANSWER_TOKENS)
+                self.assertEqual(settled[0] - before[0], 1)
+                self.assertGreaterEqual(settled[1] - before[1], LONG_TOKENS)
+
+    def test_each_way_is_refused_where_nothing_is_left(self):
+        ways = self._ways()
+        self.company.llm_user_daily_jobs = 1
+        self._create_job("queued")
+        for name, ask in ways.items():
+            with self.subTest(name), self.assertRaisesRegex(UserError, "is 1 jobs a day: 1 are"):
+                ask()
+        self.assertFalse(self.service.calls["chat"])
+        self.assertEqual(self._spent()[0], 1)
+
+    def test_a_refused_answer_leaves_no_question(self):
+        self.company.llm_user_daily_tokens = 10
+        self.assertIn("more than a whole day", self._refusal(list, self.thread.generate("Hi")))
+        self.assertFalse(self.thread.get_conversation())
+
+    def test_what_a_provider_tells_counts(self):
+        list(self.thread.generate("Hi"))
+        self.assertEqual(self._spent(), (1, 9))
+
+    def test_an_answer_with_several_calls_counts_once(self):
+        call = {"id": "1", "type": "function", "function": {"name": "no", "arguments": "{}"}}
+        turns = iter([[{"tool_calls": [call]}], [{"content": "Seen."}]])
+        self.thread.sudo().tool_ids = self.env["llm.tool"].create({
+            "name": "look",
+            "description": "Looks",
+            "implementation": "search_records",
+        })
+
+        def chat(_provider, messages, **_kwargs):
+            self.service.chunks = next(turns)
+            return self.service.chat(messages)
+
+        with self._offered("llm.provider", fakedirect_chat=chat):
+            list(self.thread.generate("Hi"))
+        self.assertEqual(self._spent(), (1, 18))
+
+    def test_who_hangs_up_pays_what_came(self):
+        self.service.chunks = [{"content": LONG}, {"content": LONG}]
+        events = self.thread.generate("Hi")
+        next(events)
+        next(events)
+        events.close()
+        jobs, tokens = self._spent()
+        self.assertEqual(jobs, 1)
+        self.assertGreaterEqual(tokens, LONG_TOKENS)
+
+    def test_a_direct_answer_that_fails(self):
+        cases = (
+            ([BadRequestError("No.")], 0),
+            ([{"error": "No."}], 0),
+            ([UnknownOutcomeError("Gone.")], DEFAULT_ANSWER_TOKENS),
+            ([{"content": LONG}, BadRequestError("No.")], LONG_TOKENS),
+            ([{"usage": {"prompt_tokens": 3, "completion_tokens": 400}}, {"error": "No."}], 403),
+        )
+        for chunks, least in cases:
+            with self.subTest(chunks=str(chunks)[:40]):
+                before = self._spent()
+                self.service.chunks, self.service.usage = chunks, None
+                with contextlib.suppress(Exception):
+                    list(self.thread.generate("Hi"))
+                after = self._spent()
+                self.assertEqual(after[0] - before[0], 1)
+                self.assertGreaterEqual(after[1] - before[1], least)
+                self.assertLess(after[1] - before[1], 2 * least + 1)
+
+    def test_a_busy_thread_costs_nothing(self):
+        with thread_lock.hold(self.env.cr.dbname, self.thread.id):
+            self._refusal(list, self.thread.generate("Hi"))
+        self.assertEqual(self._spent(), (0, 0))
+
+    def test_a_job_is_reserved_once(self):
+        job = self.thread.enqueue_generation("Hi")
+        self._process_queue(self.direct)
+        self.assertEqual((job.state, self._spent()), ("completed", (1, 9)))
+
+    def test_odoobot_spends_of_the_owner_for_whom_it_works(self):
+        list(self.thread.with_user(self.env.ref("base.user_root")).generate("Hi"))
+        self.assertEqual(self._spent(), (1, 9))
+
+    def test_without_a_budget_a_direct_answer_asks_nothing(self):
+        self.company.llm_user_daily_tokens = 0
+        list(self.thread.generate("Hi"))
+        self.assertFalse(self.env["llm.generation.spending"].search_count([]))
+
+
+class TestLlmGenerationBudgetUsage(BudgetCase):
+    """What an answer counts, however it ended."""
+
+    def _asked(self, chunks, usage=None, words="How are you?"):
+        self.service.chunks, self.service.usage = chunks, usage
+        return self.thread.enqueue_generation(words)
+
+    def _run(self):
+        return self._process_queue(self.direct)
+
+    def test_an_answer_without_usage_counts_by_its_length(self):
+        job = self._asked([{"content": LONG}], words=LONG)
+        self._run()
+        self.assertEqual(job.state, "completed", job.error_message)
+        self.assertGreaterEqual(job.prompt_tokens, LONG_TOKENS)
+        self.assertGreaterEqual(job.completion_tokens, LONG_TOKENS)
+        self.assertEqual(self._spent(), (1, job.prompt_tokens + job.completion_tokens))
+
+    def test_a_usage_of_nothing_is_none(self):
+        job = self._asked([{"content": LONG}], {"prompt_tokens": 0, "completion_tokens": 0})
+        self._run()
+        self.assertGreaterEqual(job.completion_tokens, LONG_TOKENS)
+
+    def test_an_external_answer_without_usage_counts_by_its_length(self):
+        thread = self._create_thread(self.native_model)
+        job = thread.enqueue_generation(LONG)
+        message = thread.message_post(body=LONG, llm_role="assistant")
+        self._apply(self._claim(job), state="completed", output_message_id=message.id)
+        self.assertGreaterEqual(job.prompt_tokens, LONG_TOKENS)
+        self.assertGreaterEqual(job.completion_tokens, LONG_TOKENS)
+        self.assertEqual(self._spent(), (1, job.prompt_tokens + job.completion_tokens))
+
+    def test_a_cancelled_stream_counts_what_was_streamed(self):
+        job = self._asked([])
+        self.service.chunks = [
+            {"content": "One "},
+            {"content": LONG},  # of which nothing is written yet
+            job.action_cancel,
+            UnknownOutcomeError("Hung up."),
+        ]
+        self._run()
+        self.assertEqual(job.state, "cancelled")
+        self.assertGreaterEqual(job.completion_tokens, LONG_TOKENS)
+        self.assertEqual(job.attempt_ids.completion_tokens, job.completion_tokens)
+        self.assertEqual(self._spent(), (1, job.prompt_tokens + job.completion_tokens))
+
+    def test_a_cancelled_stream_that_goes_on_counts_what_was_streamed(self):
+        self.startPatcher(self._patched("odoo.addons.llm_thread.answer_stream.WRITE_INTERVAL", 0))
+        job = self._asked([])
+        self.service.chunks = [
+            {"content": "One "},
+            job.action_cancel,
+            {"content": LONG},
+            {"content": "too far"},
+        ]
+        self._run()
+        self.assertEqual(job.state, "cancelled")
+        self.assertGreaterEqual(self._spent()[1], LONG_TOKENS)
+
+    def test_a_broken_stream_counts_what_was_streamed(self):
+        job = self._asked([{"content": LONG}, UnknownOutcomeError("Broke off.")])
+        job.sudo().max_retries = 0
+        self._run()
+        self.assertEqual(job.state, "failed")
+        self.assertGreaterEqual(job.completion_tokens, LONG_TOKENS)
+        self.assertEqual(self._spent(), (1, job.prompt_tokens + job.completion_tokens))
+
+    def test_a_stream_that_tells_as_it_goes_and_breaks_counts_its_length(self):
+        told = {"usage": {"prompt_tokens": 5, "completion_tokens": 1}}
+        job = self._asked([told, {"content": LONG}, UnknownOutcomeError("Broke off.")])
+        self._run()
+        self.assertEqual(job.prompt_tokens, 5)
+        self.assertGreaterEqual(job.completion_tokens, LONG_TOKENS)
+
+    def test_a_failure_counts_what_the_provider_reports(self):
+        job = self._asked([{"usage": USED}, {"error": "No."}])
+        job.sudo().max_retries = 0
+        self._run()
+        self.assertEqual((job.state, self._spent()), ("failed", (1, 9)))
+        external = self._create_job("queued")
+        external.max_retries = 0
+        self._apply(self._claim(external), state="failed", error_message="No.", usage=USED)
+        self.assertEqual((external.state, self._spent()), ("failed", (2, 18)))
+
+    def test_each_try_of_a_job_counts_its_own(self):
+        job = self._create_job("queued")
+        limited = {"state": "failed", "error_type": "rate_limited", "retry_after": 5}
+        self._apply(self._claim(job), **limited, usage=USED)
+        self.assertEqual(job.state, "queued")
+        self.queue.sudo().paused_until = False
+        job.action_start()
+        self._apply(self._claim(job), state="completed", usage=USED)
+        self.assertEqual(self._spent(), (1, 18))
+        self.assertEqual(job.attempt_ids.mapped("completion_tokens"), [2, 2])
+
+    def test_a_try_does_not_count_what_an_earlier_one_used(self):
+        job = self._create_job("queued")
+        self._apply(self._claim(job), state="failed", error_type="transient", usage=USED)
+        job.action_retry()
+        self._apply(self._claim(job), state="failed", error_type="bad_request")
+        self.assertEqual(self._spent(), (2, 9))
+
+    def test_what_was_streamed_is_known_though_the_process_is_killed(self):
+        known = []
+        self.startPatcher(self._patched("odoo.addons.llm_thread.answer_stream.WRITE_INTERVAL", 0))
+        job = self._asked([])
+        self.service.chunks = [
+            {"content": LONG},
+            lambda: known.append(self._values(job.attempt_ids, ["completion_tokens"])),
+        ]
+        self._run()
+        self.assertGreaterEqual(known[0][0]["completion_tokens"], LONG_TOKENS)
+
+    def test_what_comes_late_does_not_count_for_a_later_try(self):
+        job = self._create_job("queued")
+        claim = self._claim(job)
+        job.action_fail("It broke.")
+        job.action_retry()
+        before = self._spent()
+        self._apply(claim, state="failed", error_type="cancelled", usage=USED)
+        self.assertEqual(self._spent(), (before[0], before[1] + 9))
+        self.assertFalse(job.completion_tokens and job.state == "completed")
+
+
+class TestLlmGenerationBudgetRequest(BudgetCase):
+    """A limit of the answer is one that the provider is told, or it is refused."""
+
+    def _draft(self, model=None, **inputs):
+        return self._create_job(
+            model=model or self.native_model, generation_inputs={"prompt": "Hi", **inputs}
+        )
+
+    def test_what_is_no_limit_is_refused(self):
+        for name in LIMITS:
+            for value in (-1000, 0, True, False, 2.5, 100.0, "100", None, [5], 10**9):
+                with self.subTest(name=name, value=value):
+                    refusal = self._refusal(self._draft(**{name: value}).action_queue)
+                    self.assertIn(f"{name} has to be a whole number from 1 to", refusal)
+        self.assertEqual(self._spent(), (0, 0))
+
+    def test_two_names_of_one_limit_are_refused(self):
+        job = self._draft(max_tokens=5, max_completion_tokens=50_000)
+        self.assertIn("give only one of them", self._refusal(job.action_queue))
+
+    def test_each_name_of_a_limit_is_what_is_reserved(self):
+        for name in LIMITS:
+            with self.subTest(name):
+                before = self._spent()[1]
+                self._draft(**{name: 5000}).action_queue()
+                self.assertIn(self._spent()[1] - before, range(5000, 5050))
+
+    def test_a_limit_that_a_chat_is_not_told_is_refused(self):
+        job = self._draft(self.direct_model, max_tokens=5)
+        refusal = self._refusal(job.action_queue)
+        self.assertIn("Direct cannot be told how long a chat's answer may be", refusal)
+        self.assertEqual(job.state, "draft")
+
+    def test_the_limit_that_was_reserved_is_sent(self):
+        sent = []
+
+        def chat(_provider, messages, max_tokens=None, max_completion_tokens=None, **kwargs):
+            sent.append((max_tokens, max_completion_tokens, set(kwargs) & set(LIMITS)))
+            return self.service.chat(messages)
+
+        cases = (
+            ("max_tokens", (5, None, set())),
+            ("max_completion_tokens", (None, 5, set())),
+            ("max_output_tokens", (5, None, set())),
+        )
+        with self._offered("llm.provider", fakedirect_chat=chat):
+            for name, expected in cases:
+                with self.subTest(name):
+                    job = self._draft(self.direct_model, **{name: 5})
+                    job.action_queue()
+                    self._process_queue(self.direct)
+                    self.assertEqual(job.state, "completed", job.error_message)
+                    self.assertEqual(sent.pop(), expected)
+
+    def test_a_limit_is_sent_though_the_thread_asks_for_more(self):
+        sent = []
+
+        def chat(_provider, messages, max_tokens=None, **_kwargs):
+            sent.append(max_tokens)
+            return self.service.chat(messages)
+
+        def generous(thread, messages, _tools):
+            return thread.provider_id.chat(
+                messages, model=thread.model_id, stream=True, max_tokens=9000
+            )
+
+        with (
+            self._offered("llm.provider", fakedirect_chat=chat),
+            self._offered("llm.thread", _chat=generous),
+        ):
+            job = self._draft(self.direct_model, max_tokens=5)
+            job.action_queue()
+            self._process_queue(self.direct)
+        self.assertEqual(sent, [5])
+
+    def test_a_provider_that_gives_a_job_up_is_told_the_limit_or_not_asked(self):
+        inherited = type(self.env["llm.provider"])._implements
+        with self._offered(
+            "llm.provider",
+            _implements=lambda p, method: method == "create_generation_job" or inherited(p, method),
+        ):
+            job = self._draft(self.direct_model, max_tokens=5)
+            job.action_queue()
+        self._process_queue(self.direct)
+        self.assertEqual((job.state, job.error_type), ("failed", "bad_request"))
+        self.assertFalse(self.service.calls["chat"])
+
+
+class TestLlmGenerationBudgetCompanies(BudgetCase):
+    """A user of two companies has one budget, and the company that pays has its own."""
+
+    def setUp(self):
+        super().setUp()
+        self.elsewhere = self.env["res.company"].create({"name": "Elsewhere"})
+        self.user.company_ids |= self.elsewhere
+
+    def _queue(self):
+        self._create_job().with_user(self.user).action_queue()
+
+    def test_changing_the_own_company_gives_no_other_budget(self):
+        self.company.llm_user_daily_jobs = 1
+        for generous in (0, 100):
+            with self.subTest(generous):
+                self.env["llm.generation.spending"].search([]).unlink()
+                self.elsewhere.llm_user_daily_jobs = generous
+                self.user.company_id = self.company
+                self._queue()
+                self.user.company_id = self.elsewhere
+                self.assertIn("is 1 jobs a day: 1 are used", self._refusal(self._queue))
+                allowed = [self.elsewhere.id, self.company.id]
+                thread = self.thread.with_context(allowed_company_ids=allowed)
+                refusal = self._refusal(list, thread.generate("Hi"))
+                self.assertIn("is 1 jobs a day: 1 are used", refusal)
+
+    def test_the_company_that_pays_is_that_of_the_provider(self):
+        self.company.llm_daily_jobs = 1
+        self.user.company_id = self.elsewhere
+        self.assertEqual((self.direct | self.native).company_id, self.company)
+        list(self.thread.generate("Hi"))
+        self.assertEqual(self._spent("company", self.company), (1, 9))
+        self.assertIn(f"The budget of {self.company.name}", self._refusal(self._queue))
+        job = self._create_job()
+        left = "Left of today's budget: 0 jobs, 999991 tokens."
+        self.assertEqual(job.with_user(self.user).budget_left, left)
+
+    def test_an_own_budget_is_one_in_all_companies(self):
+        self.user.write({"llm_own_budget": True, "llm_daily_jobs": 1})
+        self._queue()
+        self.user.company_id = self.elsewhere
+        self.assertIn("1 are used", self._refusal(self._queue))
