@@ -14,10 +14,10 @@ from odoo.tools import config, json_default
 
 from ..const import JOB_CHANNEL
 from ..exceptions import GenerationError
+from ..protocol.http_errors import classify, scrub, traceback_of
 from ..runner import streams
-from ..runner.http_errors import classify, scrub, traceback_of
-from ..runner.hub import listen
-from ..runner.lazy_cursor import LazyCursor
+from ..runner.cursor import LazyCursor
+from ..runner.notifier import listen
 
 _logger = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class EventStream:
         yield {"type": "done"}
 
     def _follow(self, env):
-        follow, seen = env["llm.generation.follow"], {}
+        follow, seen = env["llm.generation.engine"], {}
         job = env["llm.generation.job"].browse(self.job_id)
         if follow._is_inline():
             yield from follow._follow(job)

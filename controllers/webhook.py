@@ -41,7 +41,7 @@ class LlmGenerationWebhook(http.Controller):
     def receive(self, job_id, token, **_kwargs):
         """Take a provider's webhook about a job; the job is then asked about at once."""
         headers = {name.lower(): value for name, value in request.httprequest.headers.items()}
-        status = request.env(su=True)["llm.generation.webhook"]._receive(
+        status = request.env(su=True)["llm.generation.engine"]._receive(
             job_id, token, headers, request.httprequest.get_data()
         )
         return Response(status=status)

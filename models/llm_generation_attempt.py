@@ -1,7 +1,7 @@
 from odoo import api, fields, models
 
 from ..const import ERROR_TYPES, OUTCOMES
-from ..runner.statements import storage as sql
+from ..engine import sql
 
 
 class LlmGenerationAttempt(models.Model):

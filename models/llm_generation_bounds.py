@@ -3,7 +3,7 @@ import json
 from odoo import api, models
 from odoo.exceptions import UserError
 
-from ..runner.untrusted import is_storable
+from ..protocol.sanitize import is_storable
 
 #: Most that anybody has kept in a field, by its type: characters, of JSON as it is written.
 #: A name is a line; a text or a value of JSON is what a model reads; files are attachments.

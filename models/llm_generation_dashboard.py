@@ -17,7 +17,7 @@ class LlmGenerationQueue(models.Model):
     def write(self, vals):
         result = super().write(vals)
         if SHOWN & vals.keys():
-            self.env["llm.generation.news"]._announce_queues(self.provider_id)
+            self.env["llm.generation.engine"]._announce_queues(self.provider_id)
         return result
 
     @api.model
@@ -29,7 +29,7 @@ class LlmGenerationQueue(models.Model):
             over them; `steps` that lead to the first job, empty once there was one
         """
         queues = self.search(Domain.TRUE)
-        figures = self.env["llm.generation.figures"]._figures(queues)
+        figures = self.env["llm.generation.engine"]._figures(queues)
         is_manager = self.has_access("write")
         configured = queues._filtered_access("write")  # not those that all companies share
         # sudo: who may see a queue may see the name of its provider, too.
@@ -44,7 +44,7 @@ class LlmGenerationQueue(models.Model):
         }
 
     def _dashboard_card(self, figures, can_configure):
-        values = self.env["llm.generation.figures"]._values(self, figures)
+        values = self.env["llm.generation.engine"]._values(self, figures)
         labels = dict(self._fields["queue_health"]._description_selection(self.env))
         ended = int(figures["completed"] + figures["failed"])
         since = figures["waiting_since"]

@@ -10,8 +10,8 @@ from ..const import (
     MAX_RETRIES,
     TRANSITIONS,
 )
-from ..runner.statements import storage as sql
-from ..runner.statements.clock import DUE, HAS_DUE
+from ..engine import sql
+from ..engine.sql import DUE, HAS_DUE
 from .llm_generation_bounds import BOUNDS
 
 
@@ -204,7 +204,7 @@ class LlmGenerationJob(models.Model):
 
     @api.depends("state", "priority", "queued_at")
     def _compute_queue_position(self):
-        positions = self.env["llm.generation.figures"]._queue_positions(self)
+        positions = self.env["llm.generation.engine"]._queue_positions(self)
         for job in self:
             job.queue_position = positions.get(job.id, 0)
 
@@ -358,7 +358,7 @@ class LlmGenerationJob(models.Model):
         """
         self.ensure_one()
         self.check_access("read")
-        return self.env["llm.generation.upkeep"]._check_now(self)
+        return self.env["llm.generation.engine"]._check_now(self)
 
     @api.private
     def cleanup_old_jobs(self, days=DEFAULT_RETENTION_DAYS):
@@ -366,9 +366,9 @@ class LlmGenerationJob(models.Model):
 
         :return: how many were removed
         """
-        return self.env["llm.generation.retention"]._clean_up(days)[0]
+        return self.env["llm.generation.engine"]._clean_up(days)[0]
 
     @api.model
     def _cron_clean_up(self):
         """Remove the jobs that are older than the retention that the settings say."""
-        self.env["llm.generation.retention"]._clean_up_in_time()
+        self.env["llm.generation.engine"]._clean_up_in_time()

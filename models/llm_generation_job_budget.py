@@ -12,7 +12,7 @@ class LlmGenerationJob(models.Model):
 
     @api.depends("user_id", "company_id", "provider_id", "state")
     def _compute_budget_left(self):
-        Budget = self.env["llm.generation.budget"]
+        Budget = self.env["llm.generation.engine"]
         for (user, company, provider, state), jobs in self.grouped(
             lambda job: (job.user_id, job.company_id, job.provider_id, job.state)
         ).items():
@@ -23,18 +23,18 @@ class LlmGenerationJob(models.Model):
 
     def _before_enqueue(self, sources):
         result = super()._before_enqueue(sources)
-        self.env["llm.generation.reservation"]._reserve(self, sources)
+        self.env["llm.generation.engine"]._reserve(self, sources)
         return result
 
     def _after_move(self, target, was_running):
         result = super()._after_move(target, was_running)
         if target in FINAL_STATES:
-            self.env["llm.generation.reservation"]._settle(self)
+            self.env["llm.generation.engine"]._settle(self)
         return result
 
     def _may_retry(self, *, is_due=False):
         jobs = super()._may_retry(is_due=is_due)
-        reservation = self.env["llm.generation.reservation"]
+        reservation = self.env["llm.generation.engine"]
         return reservation._retriable(jobs) if is_due else reservation._affordable(jobs)
 
     def _retry_refusal(self):

@@ -117,7 +117,7 @@ class LlmGenerationQueue(models.Model):
 
     @api.depends("enabled", "max_concurrent_jobs", "paused_until", "refused_by")
     def _compute_figures(self):
-        Figures = self.env["llm.generation.figures"]
+        Figures = self.env["llm.generation.engine"]
         figures = Figures._figures(self)
         for queue in self:
             queue.update(Figures._values(queue, figures[queue.id]))
@@ -173,7 +173,7 @@ class LlmGenerationQueue(models.Model):
         :return: how many were cancelled
         """
         self.check_access("write")
-        return self.env["llm.generation.upkeep"]._cancel_waiting(self.provider_id)
+        return self.env["llm.generation.engine"]._cancel_waiting(self.provider_id)
 
     def action_retry_failed_jobs(self):
         """Queue again every failed job that has a retry left and may be tried again now.
@@ -230,7 +230,7 @@ class LlmGenerationQueue(models.Model):
         # sudo: each provider has one queue, also where the user may not see it.
         queue = self.sudo().search([("provider_id", "=", provider)], limit=1)
         if not queue:
-            queue = self.env["llm.generation.claim"]._create_queue(provider)
+            queue = self.env["llm.generation.engine"]._create_queue(provider)
         return queue.sudo(self.env.su)
 
     @api.model
@@ -260,7 +260,7 @@ class LlmGenerationQueue(models.Model):
 
         :return: how many jobs were asked about
         """
-        return self.env["llm.generation.upkeep"]._check_due()
+        return self.env["llm.generation.engine"]._check_due()
 
     @api.model
     def _auto_retry_failed_jobs(self):
@@ -268,7 +268,7 @@ class LlmGenerationQueue(models.Model):
 
         :return: how many were queued
         """
-        return self.env["llm.generation.upkeep"]._retry_due()
+        return self.env["llm.generation.engine"]._retry_due()
 
     def get_queue_stats(self):
         """Return what there is to know of each queue.
@@ -276,14 +276,14 @@ class LlmGenerationQueue(models.Model):
         :return: a dict for one queue, a list of dicts for several
         """
         self.check_access("read")
-        figures = self.env["llm.generation.figures"]._figures(self)
+        figures = self.env["llm.generation.engine"]._figures(self)
         stats = [queue._stats(figures[queue.id]) for queue in self]
         return stats[0] if len(stats) == 1 else stats
 
     def _stats(self, figures):
         # sudo: who may see a queue may see the name of its provider, too.
         provider = self.provider_id.sudo()
-        values = self.env["llm.generation.figures"]._values(self, figures)
+        values = self.env["llm.generation.engine"]._values(self, figures)
         performance = ("avg_queue_time", "avg_processing_time", "success_rate", "throughput")
         return {
             "queue_id": self.id,

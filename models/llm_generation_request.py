@@ -6,8 +6,8 @@ from odoo import api, models
 from odoo.exceptions import UserError
 from odoo.tools import html2plaintext
 
-from ..runner import tokens
-from ..runner.schema import validator
+from ..protocol import tokens
+from ..protocol.schema import validator
 from .llm_generation_bounds import BOUNDS
 
 #: Characters of JSON that a job asks, wherever they come from; files belong into attachments.

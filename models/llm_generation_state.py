@@ -4,7 +4,7 @@ from odoo import fields, models
 from odoo.exceptions import UserError
 
 from ..const import ERROR_MESSAGE_LIMIT, FINAL_STATES, STATES, TRANSITIONS
-from ..runner.untrusted import scrub
+from ..protocol.sanitize import scrub
 
 
 class LlmGenerationState(models.AbstractModel):

@@ -5,11 +5,10 @@ import inspect
 from odoo import api, models
 
 from ..exceptions import NoJobInterfaceError
-from ..runner import tokens
-from ..runner.guarded import disarm, guard
-from ..runner.handover import received
-from ..runner.watch import Watch
-from ..runner.webhook_signatures import verify_standard
+from ..protocol import tokens
+from ..protocol.sanitize import disarm, guard
+from ..protocol.signatures import verify_standard
+from ..runner.executor import Watch, received
 from .secret import read_secret
 
 #: Under which the keys that a transaction read are noted on its cursor.
@@ -190,7 +189,7 @@ class LlmProvider(models.Model):
 
         :param dict headers: by lower-case name
         :param bytes body: as it was received
-        :rtype: odoo.addons.llm_generate_job.runner.webhook_signatures.Delivery
+        :rtype: odoo.addons.llm_generate_job.protocol.signatures.Delivery
         :raise WebhookRefusedError: unless it is genuine and fresh
         """
         self.ensure_one()

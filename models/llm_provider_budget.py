@@ -10,7 +10,7 @@ class LlmProvider(models.Model):
 
     @contextlib.contextmanager
     def _direct_answer(self, thread=None, estimate=0):
-        Reservation = self.env["llm.generation.reservation"]
+        Reservation = self.env["llm.generation.engine"]
         user = self.env.user
         # sudo: who spends, and who pays, does not depend on what the user may read.
         provider, thread = self.sudo(), thread and thread.sudo()

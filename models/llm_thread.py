@@ -3,10 +3,10 @@ from odoo.exceptions import UserError
 from odoo.fields import Domain
 
 from ..const import ACTIVE_STATES, STATES
-from ..runner.guarded import said, said_json
-from ..runner.handover import received
-from ..runner.lazy_cursor import LazyCursor
-from ..runner.tokens import estimate
+from ..protocol.sanitize import said, said_json
+from ..protocol.tokens import estimate
+from ..runner.cursor import LazyCursor
+from ..runner.executor import received
 
 #: `generate_response()` queues by itself when this many jobs of the provider wait or run.
 BUSY_SLOTS = 3
@@ -125,7 +125,7 @@ class LlmThread(models.Model):
         if user_message_body and job.input_message_id:
             question = job.input_message_id.to_store_format()
             yield {"type": "message_create", "message": question}
-        yield from self.env["llm.generation.follow"]._follow(job)
+        yield from self.env["llm.generation.engine"]._follow(job)
 
     def _should_queue_generation(self):
         """Return whether an answer is better queued than given directly.

@@ -3,7 +3,7 @@ import json
 from odoo import api, models
 from odoo.exceptions import UserError
 
-from ..runner.untrusted import is_storable
+from ..protocol.sanitize import is_storable
 from .llm_generation_bounds import BOUNDS
 
 #: Roles of what a model is given and does not say itself; a message without one is a comment.

@@ -55,7 +55,7 @@ class ResConfigSettings(models.TransientModel):
     @api.depends("company_id")
     def _compute_llm_spent_today(self):
         # sudo: who may open the settings may see what their company spends.
-        Budget = self.env["llm.generation.budget"].sudo()
+        Budget = self.env["llm.generation.engine"].sudo()
         for settings in self:
             company = settings.company_id.sudo()
             limit = (company.llm_daily_jobs, company.llm_daily_tokens)

@@ -62,7 +62,7 @@ class ResUsers(models.Model):
     @api.depends(*USER_BUDGETS)
     def _compute_llm_spent_today(self):
         # sudo: who may read this field of a user may see what that user spends.
-        Budget = self.env["llm.generation.budget"].sudo()
+        Budget = self.env["llm.generation.engine"].sudo()
         for user in self:
             user.llm_spent_today = Budget._spent_sentence("user", user, user._daily_budget())
 

@@ -1,6 +1,27 @@
 """Where claimed jobs are executed: the interface, and the threads of the resident runner."""
 
+import contextlib
+import logging
+import queue
+import socket
+import threading
+import time
 from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+import psycopg2
+
+from odoo import SUPERUSER_ID, api
+from odoo.modules.registry import Registry
+
+from ..const import UNKNOWN_OUTCOMES
+from ..protocol.answer import Claim
+from ..protocol.http_errors import classify, retry_after, traceback_of
+from ..protocol.tokens import Usage
+from . import limits
+from .cursor import LazyCursor
+
+_logger = logging.getLogger(__name__)
 
 
 class Executor(ABC):
@@ -89,7 +110,7 @@ class Threads(Executor):
         return 1 - self.free / max(1, self.slots)
 
     def take(self, slots, runner_id, runner_name, queue_ids=None):
-        preparation = self._models.get("llm.generation.preparation")
+        preparation = self._models.get("llm.generation.engine")
         return preparation._take(slots, runner_id, runner_name, queue_ids)
 
     def start(self, work):
@@ -109,4 +130,473 @@ class Threads(Executor):
         return bool(self._calls)
 
     def leave(self, runner_id, deadline, wait):
-        self._calls.wind_up(self._models.get("llm.generation.life"), deadline, wait)
+        self._calls.wind_up(self._models.get("llm.generation.engine"), deadline, wait)
+
+
+# === EXECUTIONS ===
+#
+# A call in flight, and how to hang up on it from another thread.
+
+
+class Call:
+    """What a runner knows of a job that one of its threads works on."""
+
+    def __init__(self, claim):
+        self.claim = claim
+        self._lock = threading.Lock()
+        self._responses = []
+        self.cancelled = False
+        self.pause = None
+
+    def on_response(self, response):
+        """Note an open HTTP response, to be closed when the job is cancelled.
+
+        Its headers may say that the allowance is used up, and for how long: that is `pause`.
+        Providers find this in their context as `llm_on_response`.
+
+        :param response: one of `requests`, or a provider's own with a `close()` that wakes its
+            reader and, where they are known, `headers`
+        """
+        wait = retry_after(getattr(response, "headers", {}))
+        with self._lock:
+            self._responses.append(response)
+            self.pause = max(self.pause or 0.0, wait) if wait else self.pause
+            cancelled = self.cancelled
+        if cancelled:
+            hang_up(response)
+
+    def cancel(self):
+        """Hang up: the thread that reads gets an error at once."""
+        with self._lock:
+            self.cancelled = True
+            responses, self._responses = self._responses, []
+        for response in responses:
+            hang_up(response)
+
+
+class Calls(dict):
+    """The calls of a runner, by the tokens of their claims."""
+
+    def add(self, claim):
+        """Note that a thread is to work on a job, and return the call."""
+        call = self[claim.token] = Call(claim)
+        return call
+
+    def wind_up(self, life, deadline, wait):
+        """Let calls end by themselves until a deadline; give back and hang up on what is left.
+
+        :param life: the model `llm.generation.life`
+        :param float deadline: by `time.monotonic()`
+        :param wait: waits so many seconds
+        """
+        while self and time.monotonic() < deadline:
+            wait(0.1)
+        calls = list(self.values())
+        life._give_back_claims([call.claim for call in calls])
+        for call in calls:
+            call.cancel()
+
+    def hear(self, payload):
+        """Obey a notification: some jobs were cancelled."""
+        what, _colon, rest = payload.partition(":")
+        if what == "cancel":
+            job_ids = set(rest.split(","))
+            for call in list(self.values()):
+                if str(call.claim.job_id) in job_ids:
+                    call.cancel()
+
+
+def hang_up(response):
+    """Close a response that another thread may be reading.
+
+    Closing a socket does not wake who reads from it; shutting it down does.
+    """
+    if not hasattr(response, "raw"):  # none of `requests`: it knows best how to be closed
+        with contextlib.suppress(Exception):  # a provider's own code; the job has ended anyway
+            response.close()
+        return
+    # Not the connection's: urllib3 lets go of that once the headers are read. Its own `shutdown()`
+    # is younger than what Odoo asks for.
+    reader = getattr(getattr(response.raw, "_fp", None), "fp", None)
+    if sock := getattr(getattr(reader, "raw", None), "_sock", None):
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+
+
+# === THE EXECUTOR'S THREADS ===
+#
+# What threads of this process say to providers, and what becomes of the answers.
+
+
+class Conversations:
+    """Runs and polls claimed jobs in the thread of whoever asks, and has the verdicts stored.
+
+    `calls` has what runs, until its verdict is stored.
+    """
+
+    def __init__(self, models, name, on_end):
+        """Take what gives the engine's models.
+
+        :param Models models: gives them for short use
+        :param str name: that of the thread that stores verdicts
+        :param on_end: called, without arguments, each time something has ended of which more may
+            come: a retry, or a question to the provider
+        """
+        self._models = models
+        self._on_end = on_end
+        self.calls = Calls()
+        self._finisher = Finisher(name, self._finish, self.calls)
+
+    def start(self):
+        """Begin to store verdicts."""
+        self._finisher.start()
+
+    def stop(self):
+        """Store what there is and end; does not wait."""
+        self._finisher.stop()
+
+    def hold(self, brief, method):
+        """Speak with the provider about one job.
+
+        :param str method: of `llm.generation.call`: `_run` or `_poll`
+        """
+        token = brief.claim.token
+        thread = threading.current_thread()
+        thread.dbname, thread.uid = self._models.dbname, SUPERUSER_ID  # for Odoo's log
+        handed_over = False
+
+        def finish(claim, answer):
+            nonlocal handed_over
+            handed_over = True
+            self._finisher.put(claim, answer)
+
+        try:
+            model = self._models.get(
+                "llm.generation.engine",
+                generation_call=self.calls.get(token),
+                generation_finish=finish,
+                generation_lent=LENT,
+            )
+            getattr(model, method)(brief)
+            model.env.registry.signal_changes()
+        finally:
+            if not handed_over:
+                self.calls.pop(token, None)
+                self._on_end()
+
+    def _finish(self, pairs):
+        held = []
+        try:
+            call = self._models.get("llm.generation.engine", generation_lent=LENT)
+            held = call._finish(pairs)
+        finally:
+            for claim in {claim for claim, _answer in pairs} - {claim for claim, _answer in held}:
+                self.calls.pop(claim.token, None)
+            if any(answer.state != "completed" or answer.external_job_id for _, answer in pairs):
+                self._on_end()
+        return held
+
+
+# === COMPLETER ===
+#
+# Stores verdicts in batches: jobs that end at the same time share one transaction.
+
+#: Verdicts stored in one transaction at most.
+BATCH = 200
+#: Seconds to wait for the next one: calls that began together end together.
+GATHER = 0.001
+#: Seconds that the first one waits at most.
+LONGEST_GATHER = 0.02
+#: Seconds until a verdict is tried again whose job somebody is changing.
+HELD = 0.05
+
+
+class Finisher(threading.Thread):
+    """Takes `(claim, answer)` pairs from the calls' threads and hands them to `store(pairs)`.
+
+    That returns the pairs to try again: a business transaction that holds one job for minutes
+    does not hold up the verdicts of all others.
+    """
+
+    def __init__(self, name, store, calls):
+        """Make a thread.
+
+        :param calls: what is in flight, or waits here; nothing more can come than it has
+        """
+        super().__init__(name=name, daemon=True)
+        self._store = store
+        self._calls = calls
+        self._queue = queue.SimpleQueue()
+
+    def put(self, claim, answer):
+        """Have a verdict stored soon."""
+        self._queue.put((claim, answer))
+
+    def stop(self):
+        """End once everything that was put before is stored; does not wait."""
+        self._queue.put(None)
+
+    def run(self):
+        """Store what comes, until `stop()`."""
+        held, is_over = [], False
+        while not is_over:
+            pairs = self._gather(HELD if held else None)
+            is_over = None in pairs
+            pairs = held + [pair for pair in pairs if pair]
+            held = []
+            if not pairs:
+                continue
+            try:
+                held = self._store(pairs) or []
+            except Exception as error:  # noqa: BLE001 whatever it is
+                # The thread must go on: everything that ends later passes through here.
+                told = traceback_of(error)
+                _logger.error("%s answers were lost\n%s", len(pairs), told)  # noqa: TRY400 scrubbed
+
+    def _gather(self, timeout):
+        """Return what comes until nothing more does: a busy stream of answers is stored in
+        batches, not in crumbs. Nothing comes of it when the first is not there in time."""
+        try:
+            pairs = [self._queue.get(timeout=timeout)]
+        except queue.Empty:
+            return []
+        latest = time.monotonic() + LONGEST_GATHER
+        while len(pairs) < min(BATCH, len(self._calls)) and time.monotonic() < latest:
+            try:
+                pairs.append(self._queue.get(timeout=GATHER))
+            except queue.Empty:
+                break
+        return pairs
+
+
+# === WORKERS ===
+#
+# Threads that wait for work, made when needed and kept for the next.
+
+#: Seconds after which a thread without work ends.
+IDLE = 30.0
+
+
+class Workers:
+    """At most `size` daemon threads: a call that never returns cannot keep the process alive."""
+
+    def __init__(self, size, name, on_free):
+        """Make a group of threads.
+
+        :param int size: threads at most
+        :param str name: their name in logs and stack dumps
+        :param on_free: called, without arguments, each time a thread is free again
+        """
+        self.size = size
+        self.name = name
+        self._on_free = on_free
+        self._work = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._busy = 0
+
+    @property
+    def free(self):
+        """How many more pieces of work could start at once."""
+        return max(0, self.size - self._busy)
+
+    def submit(self, function, *args):
+        """Run `function(*args)` in one of the threads.
+
+        :raise RuntimeError: when the system gives no thread, and there is none yet
+        """
+        with self._lock:
+            if self._threads < min(self._busy + 1, self.size):
+                self._add_thread()
+            self._busy += 1
+            # Within the lock: a thread that ends for lack of work looks here once more.
+            self._work.put((function, args))
+
+    def _add_thread(self):
+        try:
+            threading.Thread(target=self._loop, name=self.name, daemon=True).start()
+        except RuntimeError:  # no memory, or a limit of the system
+            if not self._threads:
+                raise
+            _logger.warning(
+                "%s goes on with %s threads: no more are to be had", self.name, self._threads
+            )
+        else:
+            self._threads += 1
+
+    def _loop(self):
+        while True:
+            try:
+                function, args = self._work.get(timeout=IDLE)
+            except queue.Empty:
+                with self._lock:
+                    # Work that came meanwhile counts on this thread.
+                    if self._work.empty():
+                        self._threads -= 1
+                        return
+                continue
+            try:
+                function(*args)
+            except Exception as error:  # noqa: BLE001 whatever it is
+                told = traceback_of(error)
+                _logger.error("A worker of %s failed\n%s", self.name, told)  # noqa: TRY400 scrubbed
+            finally:
+                with self._lock:
+                    self._busy -= 1
+                self._on_free()
+
+
+# === CALL RECORDER ===
+#
+# What a provider was asked for one answer, what that used, and what it raised.
+
+
+class Watch:
+    """Goes with the context of what is asked, as `generation_watch`: by a job, or directly.
+
+    It tells an error of the provider from one of the code around it, and counts what the
+    provider used over all calls for the answer.
+    """
+
+    def __init__(self):
+        self.has_asked = False
+        self.error = None
+        #: The most tokens of an answer, and the name of the argument that tells the service.
+        self.limit = None
+        #: How many tokens the database knows of.
+        self.noted = 0
+        self._calls = []
+        self._has_refused = False
+
+    def ask(self, method, *args, **kwargs):
+        """Call a method of a provider; note that it was called, what it says and raises."""
+        self.has_asked = True
+        call = Usage(args, kwargs.get("prepend_messages"), kwargs.get("tools"))
+        self._calls.append(call)
+        try:
+            answer = method(*args, **kwargs)
+        except Exception as error:
+            self.error = error
+            raise
+        if hasattr(answer, "__next__"):
+            return self._chunks(answer, call)
+        call.is_whole = True
+        self._hear(call, answer[0] if isinstance(answer, tuple) and answer else answer)
+        return answer
+
+    def _chunks(self, chunks, call):
+        with contextlib.closing(chunks) if hasattr(chunks, "close") else contextlib.nullcontext():
+            try:
+                for chunk in chunks:
+                    self._hear(call, chunk)
+                    yield chunk
+            except Exception as error:
+                self.error = error
+                raise
+        call.is_whole = True
+
+    def _hear(self, call, said):
+        call.hear(said)
+        self._has_refused = self._has_refused or (
+            isinstance(said, dict) and bool(said.get("error"))
+        )
+
+    @property
+    def usage(self):
+        """The tokens that were used so far, empty where nothing is known."""
+        known = [call for call in self._calls if call.is_known]
+        return {
+            f"{kind}_tokens": sum(call.tokens(kind) for call in known)
+            for kind in ("prompt", "completion")
+            if known
+        }
+
+    @property
+    def cost(self):
+        """The tokens that the answer cost: None if nothing was asked, empty if nobody can know."""
+        if not self.has_asked:
+            return None
+        known = classify(self.error) if self.error else None
+        is_free = self._has_refused or (known and known.error_type not in UNKNOWN_OUTCOMES)
+        nothing = {"prompt_tokens": 0, "completion_tokens": 0} if is_free else {}
+        return self.usage or nothing
+
+
+# === ENVIRONMENT FACTORY ===
+#
+# The engine's models for code that runs outside of any request.
+
+
+def is_uninstalled(dbname):
+    """Return whether this process has heard that the module is no longer there."""
+    return "llm.generation.engine" not in Registry(dbname)
+
+
+class Models:
+    """Gives models of a database that hold no connection between their statements."""
+
+    def __init__(self, dbname, **context):
+        """Take a database's name, and the context that all its models get."""
+        self.dbname = dbname
+        self._context = context
+        self._registry = None
+        self._checked_at = 0.0
+
+    @property
+    def are_installed(self):
+        """Whether the engine is there, as far as is known by now."""
+        return self._registry is None or "llm.generation.engine" in self._registry
+
+    def get(self, name, **context):
+        """Return a model for short use."""
+        now = time.monotonic()
+        if self._registry is None or now > self._checked_at + limits.REGISTRY_CHECK:
+            # Another process may have installed a module.
+            self._checked_at = now
+            try:
+                self._registry = Registry(self.dbname).check_signaling()
+            except psycopg2.Error:
+                if self._registry is None:
+                    raise
+                # What must wait for the database waits where its answer is not lost meanwhile.
+                _logger.info("Database %s cannot be asked for new modules now", self.dbname)
+        context = {**self._context, **context}
+        return api.Environment(LazyCursor(self._registry), SUPERUSER_ID, context)[name]
+
+
+# === ARGUMENTS BY CONTEXT ===
+#
+# What the engine hands to itself by the context, where remote callers write, too.
+
+#: What JSON is made of. The engine hands over nothing of these types.
+PLAIN = (str, int, float, list, tuple, dict, type(None))
+#: Says that the engine may use the cursor it runs on: its thread needs it for nothing else.
+LENT = object()
+
+
+def received(env, key, default=None):
+    """Return what the engine put into the context, `default` for what came by RPC."""
+    value = env.context.get(key)
+    return default if isinstance(value, PLAIN) else value
+
+
+# === JOB CONTEXT ===
+#
+# What was read of a claimed job, to be used without a database connection.
+
+
+@dataclass(frozen=True)
+class Brief:
+    """A claimed job, whose rights it runs with, and the values that providers read.
+
+    `earlier_job` is the provider's id of an earlier attempt's job that may still run there.
+    `values` maps `(model, id)` to `{field name: value as in the ORM's cache}`. `refusal` says
+    why the job may not run, and is empty for one that may.
+    """
+
+    claim: Claim
+    user_id: int
+    context: dict
+    values: dict = field(default_factory=dict)
+    refusal: str = ""
+    earlier_job: str = ""

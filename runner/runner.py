@@ -1,5 +1,7 @@
 """The resident runner: claims jobs and has them executed, for as long as there are any."""
 
+import contextlib
+import ctypes
 import logging
 import os
 import socket
@@ -8,17 +10,13 @@ import time
 
 import psycopg2
 
+from odoo.service import server
+from odoo.tools import config
+
 from ..const import RUNNER_CHANNEL, RUNNER_THREADS
-from . import limits, pool
-from .conversations import Conversations
-from .deadlines import Deadlines
-from .executor import Threads
-from .listener import Listener
-from .news import News
-from .pace import Pace
-from .short_use import Models
-from .wakeup import Wakeup
-from .workers import Workers
+from . import limits
+from .executor import Conversations, Models, Threads, Workers
+from .notifier import Listener, News
 
 _logger = logging.getLogger(__name__)
 
@@ -75,7 +73,7 @@ class Runner(threading.Thread):
             if not self._is_over():
                 time.sleep(pause)
                 pause = min(5.0, pause * 2) if not self._ready.is_set() else 0.2
-        pool.retire(self)
+        retire(self)
         self.conversations.stop()
         _logger.info("Runner %s of %s ends", self.title, self.dbname)
 
@@ -114,7 +112,7 @@ class Runner(threading.Thread):
         return self._stopping.is_set() or not threading.main_thread().is_alive()
 
     def _register(self):
-        life = self._models.get("llm.generation.life")
+        life = self._models.get("llm.generation.engine")
         if self.threads is None:
             slots = life._runner_slots(limits.SLOTS)
             workers = Workers(slots, f"{self.name}.call", self._worker_is_free)
@@ -125,7 +123,7 @@ class Runner(threading.Thread):
         self._ready.set()
 
     def _executor(self):
-        return self._models.get("llm.generation.life")._executor(self.threads)
+        return self._models.get("llm.generation.engine")._executor(self.threads)
 
     def _leave(self):
         """Wait for the calls in flight, give back what is left, and sign off."""
@@ -134,7 +132,7 @@ class Runner(threading.Thread):
         self._executor().leave(self.runner_id, deadline, self.listener.wait)
         self.outbox.close()
         self._send_news()
-        self._models.get("llm.generation.life")._sign_off(self.runner_id)
+        self._models.get("llm.generation.engine")._sign_off(self.runner_id)
 
     # === WORK === #
 
@@ -199,7 +197,7 @@ class Runner(threading.Thread):
 
     def _obey_the_clock(self):
         """Do what is due by time, and note when to look again."""
-        upkeep = self._models.get("llm.generation.upkeep")
+        upkeep = self._models.get("llm.generation.engine")
         self._due.put_off("clock", limits.HEARTBEAT)
         seconds = upkeep._next_due()
         if seconds == 0 or self._due.has_come("due"):  # perhaps a queue's pause is over
@@ -208,7 +206,7 @@ class Runner(threading.Thread):
             upkeep._promote()
             upkeep._retry_due()
             if (free := self.pollers.free) and (claims := upkeep._claim_polls(free)):
-                for brief in self._models.get("llm.generation.preparation")._prepare(claims):
+                for brief in self._models.get("llm.generation.engine")._prepare(claims):
                     self.pollers.submit(self.conversations.hold, brief, "_poll")
             for job_id in upkeep._claim_cancellations():
                 self.pollers.submit(upkeep._cancel_at_provider, job_id)
@@ -245,21 +243,283 @@ class Runner(threading.Thread):
         return started
 
     def _keep_house(self):
-        life = self._models.get("llm.generation.life")
+        life = self._models.get("llm.generation.engine")
         if not life._heartbeat(self.runner_id):
             _logger.warning("Runner %s was taken for dead, and signs on again", self.title)
             self._register()
         with self._claiming:  # what is claimed just now is not lost
             life._give_back_lost(self.runner_id, self._executor().held(self.runner_id))
         life._rescue(limits.LIFE_SIGN, limits.LIFE_LOCK)
-        self._models.get("llm.generation.upkeep")._fail_overdue()
+        self._models.get("llm.generation.engine")._fail_overdue()
 
     def _send_news(self):
-        self.outbox.send(self._models.get("llm.generation.upkeep")._send_news)
+        self.outbox.send(self._models.get("llm.generation.engine")._send_news)
 
     def _retire(self):
         """End for lack of work. A job that was queued at this very moment is not forgotten."""
-        pool.retire(self)
+        retire(self)
         self._stopping.set()
-        if self._models.get("llm.generation.upkeep")._has_work():
-            pool.ensure(self.dbname)
+        if self._models.get("llm.generation.engine")._has_work():
+            ensure(self.dbname)
+
+
+# === THE RUNNERS OF THIS PROCESS ===
+#
+# The runners of this process, one a database.
+
+#: Parameter of glibc's mallopt(3).
+M_ARENA_MAX = -8
+
+_runners = {}
+_guard = threading.Lock()
+_stopping = threading.Event()
+
+
+def is_running(dbname):
+    """Return whether this process has a runner for the database that takes new jobs."""
+    return (os.getpid(), dbname) in _runners
+
+
+def is_stopping():
+    """Return whether this process ends, and takes no more jobs."""
+    return _stopping.is_set()
+
+
+def outbox(dbname):
+    """Return where this process's runner takes its news from, None where there is no runner."""
+    runner = _runners.get((os.getpid(), dbname))
+    return runner and runner.outbox
+
+
+def look_at(dbname, queue_ids):
+    """Make this process's runner, where there is one, look at some queues now."""
+    if runner := _runners.get((os.getpid(), dbname)):
+        runner.look_at(queue_ids)
+
+
+def ensure(dbname):
+    """Return this process's runner for the database, starting one if there is none.
+
+    None in a process that ends: see `is_stopping()`.
+    """
+    key = (os.getpid(), dbname)
+    with _guard:
+        if is_stopping():
+            return None
+        runner = _runners.get(key)
+        if runner is None:
+            _spare_address_space()
+            runner = Runner(dbname)
+            runner.start()  # which may fail for lack of memory
+            _runners[key] = runner
+        return runner
+
+
+def starts_by_itself():
+    """Return whether this process may have a runner without a scheduled action's starting it.
+
+    A threaded server may, and has to: when PostgreSQL restarts, its threads for scheduled
+    actions end, and nothing starts them again.
+    """
+    return (
+        isinstance(server.server, server.ThreadedServer)
+        and server.server.httpd is not None
+        and config["max_cron_threads"] > 0
+        and not config["test_enable"]
+        and not is_stopping()
+    )
+
+
+def _spare_address_space():
+    """Keep glibc from giving each thread 64 MiB of addresses to allocate from.
+
+    Odoo's memory limits count addresses, not memory. It does the same for its threaded server;
+    worker processes would end and start again all the time.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another libc has no such thing
+        ctypes.CDLL("libc.so.6").mallopt(ctypes.c_int(M_ARENA_MAX), ctypes.c_int(2))
+
+
+def retire(runner):
+    """Forget a runner: from now on the next job starts another one."""
+    with _guard:
+        key = (os.getpid(), runner.dbname)
+        if _runners.get(key) is runner:
+            del _runners[key]
+
+
+def stop_all():
+    """Ask the runners of this process to end, and wait until they have.
+
+    A threaded server closes its database connections next, also those in use: what a call is
+    just writing would be lost, and with it an answer that is paid for. One that reloads itself
+    ends its threads at once.
+    """
+    with _guard:  # whoever starts a runner just now
+        _stopping.set()
+    threads = [thread for threads_of in ENDING for thread in list(threads_of())]
+    for thread in threads:
+        thread.stop()
+    deadline = time.monotonic() + limits.GRACE + limits.FAREWELL
+    while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
+        # A join() would not hear a second SIGTERM, which ends the process at once; a second SIGHUP
+        # only raises this, and would end what is to reload.
+        with contextlib.suppress(KeyboardInterrupt):
+            time.sleep(0.05)
+
+
+#: What gives threads of this process to stop as the server ends, each with a `stop()` that does
+#: not wait.
+ENDING = [_runners.values]
+server.CommonServer.on_stop(stop_all)
+
+
+# === TIMERS ===
+#
+# When a runner has to do what.
+
+
+class Deadlines:
+    """The next time of each thing to do; any thread may bring one forward, none gets lost."""
+
+    def __init__(self, *names, clock=time.monotonic):
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._at = dict.fromkeys(names, float("-inf"))
+
+    def reset(self):
+        """Have everything done now."""
+        with self._lock:
+            self._at = dict.fromkeys(self._at, float("-inf"))
+
+    def has_come(self, name):
+        """Return whether it is time for something."""
+        return self._clock() >= self._at[name]
+
+    def put_off(self, name, seconds):
+        """Have something done in so many seconds, however soon it was due.
+
+        Do it before what takes time: what is brought forward meanwhile stays so.
+        """
+        with self._lock:
+            self._at[name] = self._clock() + seconds
+
+    def bring_forward(self, name, seconds):
+        """Have something done in so many seconds, unless it is due sooner."""
+        with self._lock:
+            self._at[name] = min(self._at[name], self._clock() + seconds)
+
+    def left(self, *names):
+        """Return the seconds until the first of these is due, 0 where one is."""
+        return max(0.0, min(self._at[name] for name in names) - self._clock())
+
+
+# === PENDING QUEUES ===
+#
+# What a runner has to look at, and when.
+
+
+class Wakeup:
+    """Nothing, some queues, or all of them, now or later; any thread may add to it."""
+
+    def __init__(self, clock=time.monotonic):
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._queues = set()
+        self._is_all = False
+        self._later = {}
+
+    def set(self):
+        """Have all queues looked at."""
+        with self._lock:
+            self._is_all = True
+
+    def set_later(self, waits):
+        """Have queues looked at after a wait each, which takes the place of an earlier one.
+
+        :param dict waits: seconds by queue
+        """
+        now = self._clock()
+        with self._lock:
+            self._later |= {queue_id: now + seconds for queue_id, seconds in waits.items()}
+
+    def add(self, queue_ids, delay=0.0):
+        """Have queues looked at: all of them where none is named.
+
+        :param float delay: seconds until then; a queue that is due sooner stays so
+        """
+        if not queue_ids:
+            self.set()
+            return
+        at = self._clock() + delay
+        with self._lock:
+            if delay:
+                self._later |= {each: min(at, self._later.get(each, at)) for each in queue_ids}
+            else:
+                self._queues.update(queue_ids)
+
+    def hear(self, payload, slot_delay=0.0):
+        """Understand a notification: `queued:7,8` is about these queues, `clock` is for the clock
+        only, any other is about all.
+
+        :param float slot_delay: seconds that `slot:7,8` waits: the process that says it looks first
+        """
+        what, _colon, queues = payload.partition(":")
+        if what in {"queued", "slot"}:
+            ids = [int(queue_id) for queue_id in queues.split(",") if queue_id]
+            self.add(ids, slot_delay if what == "slot" else 0.0)
+        elif what != "clock":
+            self.set()
+
+    @property
+    def left(self):
+        """Seconds until there is something to look at, 0 for now, infinite where nobody knows."""
+        if self._is_all or self._queues:
+            return 0.0
+        with self._lock:
+            first = min(self._later.values(), default=float("inf"))
+        return max(0.0, first - self._clock())
+
+    def take(self):
+        """Return the ids of the queues to look at now, None for all, and forget them."""
+        with self._lock:
+            now = self._clock()
+            due = {queue_id for queue_id, at in self._later.items() if at <= now}
+            self._later = {each: at for each, at in self._later.items() if each not in due}
+            queues, self._queues = sorted(self._queues | due), set()
+            is_all, self._is_all = self._is_all, False
+        return None if is_all else queues
+
+
+# === FETCH COOLDOWN ===
+#
+# How often to do what is cheaper in batches.
+
+#: Seconds of rest at most: what waits for a slot does not notice less than this.
+LONGEST_REST = 0.003
+
+
+class Pace:
+    """Rests after a piece of work as long as the work took.
+
+    A busy loop that takes whatever is there at once takes crumbs: the busier the machine, the
+    smaller they are, and the more of its time goes into taking. Resting lets them add up.
+    """
+
+    def __init__(self, clock=time.monotonic):
+        self._clock = clock
+        self._began = self._rested = float("-inf")
+
+    def begin(self):
+        """Note that the work begins."""
+        self._began = self._clock()
+
+    def end(self):
+        """Note that it has ended."""
+        now = self._clock()
+        self._rested = now + min(now - self._began, LONGEST_REST)
+
+    @property
+    def rest(self):
+        """Seconds until the work should be done again, 0 for at once."""
+        return max(0.0, self._rested - self._clock())

@@ -10,7 +10,7 @@ import threading
 
 import psycopg2
 
-from .listener import private_connection
+from .notifier import private_connection
 
 _sessions = {}
 _guard = threading.Lock()

@@ -11,7 +11,7 @@ from unittest.mock import patch
 from odoo.exceptions import UserError
 from odoo.tests import TransactionCase, new_test_user, tagged
 
-from ..runner.answer import Answer, Claim
+from ..protocol.answer import Answer, Claim
 
 #: Its last word must be in no log: see `dev/lib/marks.py`.
 PROMPT = "Hello, says a canary-prompt-test"
@@ -165,14 +165,14 @@ class LlmGenerationCommon(TransactionCase):
             ("id", "!=", job.id),
         ])
         waiting.write({"is_delayed": True})
-        claims, _wait = cls.env["llm.generation.claim"]._claim(1, queue_ids=queue.ids)
+        claims, _wait = cls.env["llm.generation.engine"]._claim(1, queue_ids=queue.ids)
         waiting.write({"is_delayed": False})
         return claims[0]
 
     @classmethod
-    def _engine(cls, part="engine"):
-        """Return a part of the engine: `engine`, `verdict`, `call`, `upkeep`, `follow`."""
-        return cls.env[f"llm.generation.{part}"]
+    def _engine(cls):
+        """Return the engine."""
+        return cls.env["llm.generation.engine"]
 
     @contextmanager
     def _knowing_nothing(self):
@@ -223,7 +223,7 @@ class LlmGenerationCommon(TransactionCase):
 
     def _apply(self, claim, **answer):
         """Apply a provider's answer for an attempt; return whether the attempt still counted."""
-        return bool(self._engine("verdict")._apply([(claim, Answer.from_dict(answer))]))
+        return bool(self._engine()._apply([(claim, Answer.from_dict(answer))]))
 
     def _values(self, records, names=None):
         """Return what the database holds of records."""

@@ -66,7 +66,7 @@ class Contract:
     def _finish(self, job):
         """Have the provider finish, and ask it."""
         self.remote.state = "completed"
-        self._engine("upkeep")._check_due()
+        self._engine()._check_due()
         return job
 
     def _pass_time(self, job):
@@ -76,7 +76,7 @@ class Contract:
             job.write({"scheduled_at": False, "is_delayed": False})
         elif job.retry_at:
             job.retry_at = fields.Datetime.now() - timedelta(seconds=1)
-            self._engine("upkeep")._retry_due()
+            self._engine()._retry_due()
         self._process_queue(self.provider)
 
     def _answers(self, job):
@@ -95,7 +95,7 @@ class Contract:
         job = self._finish(self._ask())
 
         self._assert_answered(job)
-        self._engine("upkeep")._check_due()
+        self._engine()._check_due()
         self._process_queue(self.provider)
         self._assert_answered(job)
         self.assertEqual(self.remote.submitted, 1)
@@ -184,7 +184,7 @@ class JobContract(Contract):
         job = self._ask()
         for state in ("queued", "running", "queued"):
             self.remote.state = state
-            self._engine("upkeep")._check_due()
+            self._engine()._check_due()
             self._process_queue(self.provider)
 
             self.assertEqual(job.state, "running")
@@ -199,7 +199,7 @@ class JobContract(Contract):
             with self.subTest(meaning):
                 self.remote.refuse(meaning)
 
-                self._engine("upkeep")._check_due()
+                self._engine()._check_due()
 
                 self.assertEqual(job.state, "running")
                 self.assertFalse(self._answers(job))
@@ -208,11 +208,11 @@ class JobContract(Contract):
     def test_contract_two_that_ask_at_once_post_one_answer(self):
         job = self._ask()
         self.remote.state = "completed"
-        claims = self._engine("upkeep")._claim_polls(1, now=True)
-        briefs = [self._engine("preparation")._prepare(claims)[0] for _asker in range(2)]
+        claims = self._engine()._claim_polls(1, now=True)
+        briefs = [self._engine()._prepare(claims)[0] for _asker in range(2)]
 
         for brief in briefs:
-            self._engine("call")._poll(brief)
+            self._engine()._poll(brief)
 
         self._assert_answered(job)
 
@@ -222,7 +222,7 @@ class JobContract(Contract):
                 job = self._ask()
                 self.remote.state = state
 
-                self._engine("upkeep")._check_due()
+                self._engine()._check_due()
 
                 self.assertEqual(job.state, state)
                 self.assertFalse(self._answers(job))
@@ -232,7 +232,7 @@ class JobContract(Contract):
     def test_contract_a_retry_of_what_failed_there_is_a_new_job(self):
         job = self._ask()
         self.remote.state = "failed"
-        self._engine("upkeep")._check_due()
+        self._engine()._check_due()
         self.remote.state = "running"
 
         job.action_retry()
@@ -255,11 +255,11 @@ class JobContract(Contract):
     def test_contract_a_job_that_is_cancelled_while_it_is_submitted_is_cancelled_there(self):
         job = self._create_job("queued", model=self.model)
         claim = self._claim(job)
-        (brief,) = self._engine("preparation")._prepare([claim])
+        (brief,) = self._engine()._prepare([claim])
         job.action_cancel()
 
-        self._engine("call")._run(brief)
-        self._engine("upkeep")._cancel_at_providers()
+        self._engine()._run(brief)
+        self._engine()._cancel_at_providers()
 
         self.assertEqual(job.state, "cancelled")
         self.assertEqual((self.remote.submitted, self.remote.cancelled), (1, 1))

@@ -10,7 +10,7 @@ from odoo.tools import mute_logger
 
 from .fake_http import bomb, maze
 
-WEBHOOK_LOG = "odoo.addons.llm_generate_job.models.llm_generation_webhook"
+WEBHOOK_LOG = "odoo.addons.llm_generate_job.engine.webhook"
 
 
 class HttpContract:
@@ -96,16 +96,16 @@ class WebhookContract:
     """What holds for a provider that sends webhooks, besides `JobContract`."""
 
     def _send(self, job, headers, body):
-        receive = self._engine("webhook")._receive
+        receive = self._engine()._receive
         status = receive(job.id, job.webhook_token, headers, body)
         self.env.invalidate_all()
         return status
 
     def _due(self):
         """Ask about the jobs that are due, as a server does."""
-        claims = self._engine("upkeep")._claim_polls(10)
-        for brief in self._engine("preparation")._prepare(claims):
-            self._engine("call")._poll(brief)
+        claims = self._engine()._claim_polls(10)
+        for brief in self._engine()._prepare(claims):
+            self._engine()._poll(brief)
         return len(claims)
 
     def _waiting(self):
@@ -160,6 +160,6 @@ class WebhookContract:
             with self.subTest(name):
                 self.assertEqual(self._send(job, given, content), 401)
                 self.assertEqual(self._values(job + other), before)
-        wrong = self._engine("webhook")._receive(job.id, other.webhook_token, headers, body)
+        wrong = self._engine()._receive(job.id, other.webhook_token, headers, body)
         self.assertEqual(wrong, 404)
         self.assertEqual(self._due(), 0)

@@ -4,7 +4,7 @@ import math
 from odoo.tests import BaseCase, tagged
 
 from .. import exceptions
-from ..runner.answer import PROVIDER_STATES, Answer
+from ..protocol.answer import PROVIDER_STATES, Answer
 
 
 @tagged("post_install", "-at_install")

@@ -1,8 +1,8 @@
 from odoo.tests import BaseCase, tagged
 
 from ..const import ERROR_TYPES
-from ..runner import backoff
-from ..runner.backoff import Decision, decide, full_jitter
+from ..protocol import backoff
+from ..protocol.backoff import Decision, decide, full_jitter
 
 
 def highest():

@@ -8,8 +8,8 @@ import requests
 from odoo.tests import BaseCase, tagged
 
 from .. import exceptions
-from ..runner import bounded_http
-from ..runner.http_errors import classify
+from ..protocol import bounded_http
+from ..protocol.http_errors import classify
 from .fake_http import FakeHttpService, Reply, compressed_zeros, half, json_reply, reset
 
 #: Bytes of a page of zeros.

@@ -227,7 +227,7 @@ class TestCompanies(CompaniesCommon):
 
     def test_clearing_a_shared_queue_leaves_the_jobs_of_others(self):
         first, second = self._jobs("queued", 3)
-        with patch("odoo.addons.llm_generate_job.models.llm_generation_upkeep.CANCEL_BATCH", 2):
+        with patch("odoo.addons.llm_generate_job.engine.maintain.CANCEL_BATCH", 2):
             self.assertEqual(self._in_second(self.queue).action_clear_queue(), 3)
         self.assertEqual(set(first.mapped("state")), {"queued"})
         self.assertEqual(set(second.mapped("state")), {"cancelled"})
@@ -277,13 +277,13 @@ class TestCompanies(CompaniesCommon):
         self._sent()
         self.direct.company_id = self.second
         job = self._create_job("queued", model=self.direct_model, user=self.second_user)
-        self.env["llm.generation.upkeep"]._send_news(job.ids)
+        self.env["llm.generation.engine"]._send_news(job.ids)
         self.direct_queue.sudo().enabled = False
         for channel, providers in self._sent():
             self.assertEqual(channel, ["res.company", self.second.id, BUS_QUEUE_CHANNEL])
             self.assertEqual(providers, self.direct.ids)
         shared = self._create_job("queued", thread_id=self.first_thread.id)
-        self.env["llm.generation.upkeep"]._send_news(shared.ids)
+        self.env["llm.generation.engine"]._send_news(shared.ids)
         group = self.env.ref("llm.group_llm_manager")
         self.assertIn((["res.groups", group.id], self.native.ids), self._sent())
 
@@ -326,7 +326,7 @@ class TestCompanies(CompaniesCommon):
         self.assertEqual(seen & (first | second), second)
 
     def test_a_refusal_names_no_manager_of_another_company(self):
-        whom = self.env["llm.generation.budget"].with_user(self.second_user)._whom_to_ask()
+        whom = self.env["llm.generation.engine"].with_user(self.second_user)._whom_to_ask()
         self.assertIn(self.second_manager.name, whom)
         self.assertNotIn(self.manager.name, whom)
 

@@ -8,10 +8,10 @@ from odoo.exceptions import UserError
 from odoo.modules.registry import DummyRLock, Registry
 from odoo.tests import BaseCase, get_db_name, tagged
 
-from ..models.llm_generation_claim import LOOK_AGAIN
-from ..runner.answer import Answer
-from ..runner.lazy_cursor import read_committed
-from ..runner.statements import budget
+from ..engine import sql
+from ..engine.claim import LOOK_AGAIN
+from ..protocol.answer import Answer
+from ..runner.cursor import read_committed
 
 THREADS = 6
 LIMIT = 3
@@ -125,14 +125,14 @@ class TestConcurrency(ConcurrencyCase):
         with self._env() as env:
             read_committed(env.cr)
             env.cr.execute("SET LOCAL lock_timeout = '1s'")
-            return env["llm.generation.claim"]._claim_from(queue_id, 1, None, "impatient")
+            return env["llm.generation.engine"]._claim_from(queue_id, 1, None, "impatient")
 
     def test_a_claim_counts_what_others_have_committed_meanwhile(self):
         queue_id, _jobs = self._queue_jobs(2 * LIMIT)
-        with self._env() as env, env["llm.generation.claim"]._transaction() as claim:
+        with self._env() as env, env["llm.generation.engine"]._transaction() as claim:
             claim._select("SELECT 1")  # here an ordinary cursor would take its snapshot
             with self._env() as other:
-                taken, _wait = other["llm.generation.claim"]._claim(LIMIT, queue_ids=[queue_id])
+                taken, _wait = other["llm.generation.engine"]._claim(LIMIT, queue_ids=[queue_id])
             late, _wait = claim._claim_from(queue_id, 1, None, "late")
         self.assertEqual((len(taken), late), (LIMIT, []))
 
@@ -156,11 +156,11 @@ class TestConcurrency(ConcurrencyCase):
 
         def claim_until_empty(env):
             while True:
-                claims, _wait = env["llm.generation.claim"]._claim(2, queue_ids=[queue_id])
+                claims, _wait = env["llm.generation.engine"]._claim(2, queue_ids=[queue_id])
                 most.append(self._running())
                 for claim in claims:
                     claimed.append(claim.job_id)
-                    env["llm.generation.call"]._finish([(claim, Answer("completed"))])
+                    env["llm.generation.engine"]._finish([(claim, Answer("completed"))])
                 if not claims and not self._waiting():
                     return True
 
@@ -213,7 +213,7 @@ class TestConcurrency(ConcurrencyCase):
             provider = other["llm.provider"].browse(self.provider_id)
             begin = time.monotonic()
             with (
-                patch.object(budget, "LOCK_PATIENCE", "SET LOCAL lock_timeout = '200ms'"),
+                patch.object(sql, "LOCK_PATIENCE", "SET LOCAL lock_timeout = '200ms'"),
                 self.assertRaisesRegex(UserError, "Try again in a moment"),
                 provider._direct_answer(estimate=1),
             ):
@@ -238,9 +238,9 @@ class TestConcurrency(ConcurrencyCase):
             self.assertEqual(job.state, "queued")  # takes the snapshot
 
             with self._env() as other:
-                claims, _wait = other["llm.generation.claim"]._claim(1)
+                claims, _wait = other["llm.generation.engine"]._claim(1)
                 answer = Answer("completed", usage={"prompt_tokens": 3})
-                other["llm.generation.call"]._finish([(claims[0], answer)])
+                other["llm.generation.engine"]._finish([(claims[0], answer)])
 
             job.invalidate_recordset()
             self.assertEqual(job.state, "queued")  # what the snapshot still shows
@@ -257,18 +257,18 @@ class TestConcurrency(ConcurrencyCase):
             queue = env["llm.generation.queue"]._get_or_create_queue(self.provider_id)
             queue_id, ids = queue.id, jobs.ids
         with self._env() as env:
-            claims, _wait = env["llm.generation.claim"]._claim(3, queue_ids=[queue_id])
+            claims, _wait = env["llm.generation.engine"]._claim(3, queue_ids=[queue_id])
             pairs = [(claim, Answer("completed")) for claim in claims]
         with self._env() as holder, self._env() as env:
             holder.cr.execute(
                 "SELECT FROM llm_generation_job WHERE id = %s FOR NO KEY UPDATE", [ids[1]]
             )
-            held = env["llm.generation.call"]._finish(pairs)
+            held = env["llm.generation.engine"]._finish(pairs)
             self.assertEqual([claim.job_id for claim, _answer in held], [ids[1]])
             self.assertEqual(self._count("completed"), 2)
-            self.assertEqual(env["llm.generation.call"]._finish(held), held)
+            self.assertEqual(env["llm.generation.engine"]._finish(held), held)
         with self._env() as env:
-            self.assertEqual(env["llm.generation.call"]._finish(held), [])
+            self.assertEqual(env["llm.generation.engine"]._finish(held), [])
         self.assertEqual(self._count("completed"), 3)
 
     def test_a_verdict_on_a_job_that_moved_is_not_kept(self):
@@ -278,11 +278,11 @@ class TestConcurrency(ConcurrencyCase):
             queue = env["llm.generation.queue"]._get_or_create_queue(self.provider_id)
             queue_id = queue.id
         with self._env() as env:
-            claims, _wait = env["llm.generation.claim"]._claim(3, queue_ids=[queue_id])
+            claims, _wait = env["llm.generation.engine"]._claim(3, queue_ids=[queue_id])
         with self._env() as env:
             env["llm.generation.job"].browse(claims[0].job_id).action_cancel()
         with self._env() as env:
-            held = env["llm.generation.call"]._finish([(claims[0], Answer("completed"))])
+            held = env["llm.generation.engine"]._finish([(claims[0], Answer("completed"))])
         self.assertEqual((held, self._count("cancelled")), ([], 1))
 
     def _running(self):

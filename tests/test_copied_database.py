@@ -3,11 +3,11 @@ from datetime import timedelta
 from odoo import fields
 from odoo.modules.neutralize import get_neutralization_queries
 
-from ..models.llm_generation_life import IDENTITY
+from ..engine.liveness import IDENTITY
 from ..runner.limits import LIFE_LOCK, LIFE_SIGN
 from .common import LlmGenerationCommon
 
-LOGGER = "odoo.addons.llm_generate_job.models.llm_generation_life"
+LOGGER = "odoo.addons.llm_generate_job.engine.liveness"
 
 
 class TestCopiedDatabase(LlmGenerationCommon):
@@ -16,7 +16,7 @@ class TestCopiedDatabase(LlmGenerationCommon):
     def setUp(self):
         super().setUp()
         self.parameters = self.env["ir.config_parameter"].sudo()
-        self.life = self._engine("life")
+        self.life = self._engine()
         self.life._hold_if_copied()
 
     def _copy(self):
@@ -32,7 +32,7 @@ class TestCopiedDatabase(LlmGenerationCommon):
         job = self._create_job("running")
         claim = self._claim_of(job, job.attempt_token)
         answer = self._answer("running", external_job_id="ext-1")
-        self._engine("verdict")._apply([(claim, answer)])
+        self._engine()._apply([(claim, answer)])
         return job
 
     def test_a_database_that_is_none_keeps_its_queues(self):
@@ -72,7 +72,7 @@ class TestCopiedDatabase(LlmGenerationCommon):
         job.retry_at = "2020-01-01 00:00:00"
         self._copy()
         self._hold()
-        self.assertEqual(self._engine("upkeep")._retry_due(), 1)
+        self.assertEqual(self._engine()._retry_due(), 1)
         self.assertEqual(self._process_queue(), 0)
 
     def test_what_ran_in_a_process_of_the_original_waits_for_a_manager(self):
@@ -97,10 +97,10 @@ class TestCopiedDatabase(LlmGenerationCommon):
         self._copy()
         self._hold()
         self.service.answers["check"] = [{"state": "failed", "error_type": "transient"}]
-        self._engine("upkeep")._check_due()
+        self._engine()._check_due()
         self.assertEqual(job.state, "failed")
         job.retry_at = "2020-01-01 00:00:00"
-        self._engine("upkeep")._retry_due()
+        self._engine()._retry_due()
         calls = len(self.service.calls["create"])
         self.assertEqual((job.state, self._process_queue()), ("queued", 0))
         self.assertEqual(len(self.service.calls["create"]), calls)
@@ -134,7 +134,7 @@ class TestCopiedDatabase(LlmGenerationCommon):
         self.assertEqual(set((external + direct).attempt_ids.mapped("outcome")), {"failed"})
         self.assertFalse(failed.retry_at or told.must_cancel)
         self.assertFalse((self.queue + self.direct_queue).filtered("enabled"))
-        upkeep = self._engine("upkeep")
+        upkeep = self._engine()
         self.assertEqual((upkeep._retry_due(), upkeep._check_due()), (0, 0))
         self.assertEqual((self._process_queue(), self._process_queue(self.direct)), (0, 0))
         self.assertFalse(any(self.service.calls.values()))

@@ -7,10 +7,10 @@ from odoo.tests import users
 from odoo.addons.base.tests.test_ir_cron import CronMixinCase
 
 from ..exceptions import TransientError
-from ..runner import pool
+from ..runner import runner as runners
 from .common import LlmGenerationCommon, posted
 
-RETENTION = "odoo.addons.llm_generate_job.models.llm_generation_retention"
+RETENTION = "odoo.addons.llm_generate_job.engine.maintain"
 CRONS = {
     "ir_cron_process_queues": (1, "minutes"),
     "ir_cron_check_jobs": (1, "minutes"),
@@ -48,7 +48,7 @@ class TestCrons(LlmGenerationCommon, CronMixinCase):
 
     def test_process_queues_does_not_wait_for_its_runner(self):
         queues = self.env["llm.generation.queue"].with_context(generation_inline=False, cron_id=1)
-        with patch.object(pool, "ensure") as ensure:
+        with patch.object(runners, "ensure") as ensure:
             self.assertEqual(queues._process_all_queues(), 0)
             ensure.return_value.wake.assert_called_once_with()
             ensure.return_value.claim.assert_not_called()
@@ -58,7 +58,7 @@ class TestCrons(LlmGenerationCommon, CronMixinCase):
         job = self._create_job("queued")
         triggers = self.env["ir.cron.trigger"].sudo()
         before = triggers.search([])
-        with patch.object(pool, "ensure", return_value=None):
+        with patch.object(runners, "ensure", return_value=None):
             self.assertEqual(queues._process_all_queues(), 0)
             self.assertFalse(triggers.search([]) - before)
             self.assertEqual(queues.with_context(cron_id=1)._process_all_queues(), 0)

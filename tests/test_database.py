@@ -2,7 +2,7 @@ import psycopg2
 
 from odoo.tests import BaseCase
 
-from ..runner.database import is_away
+from ..runner.cursor import is_away
 
 
 class TestDatabase(BaseCase):

@@ -1,6 +1,6 @@
 from odoo.tests import BaseCase, tagged
 
-from ..runner.deadlines import Deadlines
+from ..runner.runner import Deadlines
 
 
 @tagged("post_install", "-at_install")

@@ -13,13 +13,13 @@ class TestDeletion(LlmGenerationCommon):
         job = self._create_job("running")
         claim = self._claim_of(job, job.attempt_token)
         answer = self._answer("running", external_job_id="ext-1", provider_data={"url": "there"})
-        self._engine("verdict")._apply([(claim, answer)])
+        self._engine()._apply([(claim, answer)])
         return job
 
     def _cancelled_untold(self):
         """Return a job that was cancelled, and whose provider was not told yet."""
         job = self._accepted()
-        with patch.object(type(self._engine("upkeep")), "_cancel_at_providers", lambda _self: 0):
+        with patch.object(type(self._engine()), "_cancel_at_providers", lambda _self: 0):
             job.action_cancel()
         self.assertTrue(job.must_cancel)
         return job
@@ -47,23 +47,23 @@ class TestDeletion(LlmGenerationCommon):
 
     def test_nothing_is_deleted_before_its_provider_was_told(self):
         job = self._cancelled_untold()
-        self.assertEqual(self._engine("upkeep")._next_due(), 0)
+        self.assertEqual(self._engine()._next_due(), 0)
         for record in (job, job.thread_id):
             self.assertIn("in a minute", self._refusal(record.unlink))
         job.completed_at = fields.Datetime.now() - timedelta(days=99)
-        self._engine("retention")._clean_up()
+        self._engine()._clean_up()
         self.assertTrue(job.exists())
 
-        self._engine("upkeep")._cancel_at_providers()
+        self._engine()._cancel_at_providers()
 
         self.assertEqual(self.service.calls["cancel"], [job.id])
-        self._engine("retention")._clean_up()
+        self._engine()._clean_up()
         self.assertFalse(job.exists())
 
     def test_a_job_whose_owner_was_archived_is_given_up_at_the_provider(self):
         job = self._accepted()
         self.user.active = False
-        self._engine("upkeep")._check_due()
+        self._engine()._check_due()
         self.assertEqual((job.state, job.error_type), ("failed", "access"))
         self.assertIn("archived", job.error_message)
         self.assertEqual(self.service.calls["cancel"], [job.id])

@@ -5,7 +5,7 @@ from odoo.tools import mute_logger
 
 from ..exceptions import RateLimitedError, TransientError
 from ..runner import thread_lock
-from ..runner.listener import private_connection
+from ..runner.notifier import private_connection
 from .common import LlmGenerationCommon
 
 INTERVAL = "odoo.addons.llm_thread.answer_stream.WRITE_INTERVAL"
@@ -178,7 +178,7 @@ class TestDirectGeneration(LlmGenerationCommon):
                 self.thread = self._create_thread(self.direct_model)
                 self.service.chunks = chunks
                 self._asked()
-                with mute_logger("odoo.addons.llm_generate_job.models.llm_generation_call"):
+                with mute_logger("odoo.addons.llm_generate_job.engine.execute"):
                     self._run()
                 self.assertFalse(thread_lock.is_taken(self.env.cr.dbname, self.thread.id))
 

@@ -12,7 +12,7 @@ from odoo.tools import config, mute_logger
 
 from ..controllers import event_stream
 from ..runner import streams
-from ..runner.lazy_cursor import LazyCursor
+from ..runner.cursor import LazyCursor
 from .common import LlmGenerationCommon
 
 
@@ -236,7 +236,7 @@ class TestEventStream(LlmGenerationCommon, HttpCase):
         self.direct_queue.enabled = False
         job = self._create_job("queued", thread_id=self.thread.id)
         stream = event_stream.EventStream(self.thread.env, job_id=job.id)
-        follow_class = type(self.env["llm.generation.follow"])
+        follow_class = type(self.env["llm.generation.engine"])
         with patch.object(follow_class, "_is_inline", lambda _follow: False):
             body = stream.run()
             next(body)
@@ -292,7 +292,7 @@ class TestEventStream(LlmGenerationCommon, HttpCase):
         job = self._create_job("queued", thread_id=self.thread.id)
         stream = event_stream.EventStream(self.thread.env, job_id=job.id)
 
-        follow_class = type(self.env["llm.generation.follow"])
+        follow_class = type(self.env["llm.generation.engine"])
         with patch.object(follow_class, "_is_inline", lambda _follow: False):
             body = stream.run()
             waiting = [next(body), next(body), next(body)]

@@ -9,8 +9,8 @@ from odoo.tests import BaseCase, tagged
 
 from .. import exceptions
 from ..const import ERROR_TYPES
-from ..runner import backoff, http_errors
-from ..runner.answer import LONGEST_WAIT, Answer
+from ..protocol import backoff, http_errors
+from ..protocol.answer import LONGEST_WAIT, Answer
 from . import fuzzing
 
 SETTINGS = settings(fuzzing.SETTINGS, max_examples=1000)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from odoo.exceptions import UserError
 from odoo.tests import BaseCase, tagged
 
-from ..runner import schema
+from ..protocol import schema
 from . import fuzzing
 from .common import LlmGenerationCommon
 

@@ -135,7 +135,7 @@ class JobMachine(RuleBasedStateMachine):
     def claim(self):
         self._free()
         may = bool(self._in("queued")) and len(self._in("running")) < SLOTS
-        claims, _wait = self.test._engine("claim")._claim(1, queue_ids=self.queue.ids)
+        claims, _wait = self.test._engine()._claim(1, queue_ids=self.queue.ids)
         assert len(claims) == may, f"{len(claims)} claimed of {self._in('queued')}"
         for claim in claims:
             (one,) = (one for one in self._in("queued") if one.id == claim.job_id)
@@ -207,7 +207,7 @@ class JobMachine(RuleBasedStateMachine):
         jobs = self.test.env["llm.generation.job"].browse(one.id for one in waiting)
         assert all(jobs.mapped("retry_at")), "a retry has no date"
         jobs.write({"retry_at": fields.Datetime.now() - timedelta(seconds=1)})
-        assert self.test._engine("upkeep")._retry_due() == len(waiting)
+        assert self.test._engine()._retry_due() == len(waiting)
         for one in waiting:
             one.retries += 1
             one.move("queued")

@@ -14,7 +14,7 @@ from .common import LlmGenerationCommon
 from .signatures import new_secret, sign_standard
 
 SETTINGS = settings(fuzzing.SETTINGS, max_examples=400)
-MODEL_LOG = "odoo.addons.llm_generate_job.models.llm_generation_webhook"
+MODEL_LOG = "odoo.addons.llm_generate_job.engine.webhook"
 DEEP = b"[" * 100_000
 
 payloads = st.recursive(
@@ -68,7 +68,7 @@ class TestFuzzWebhook(LlmGenerationCommon, HttpCase):
     def _receive(self, job_id, token, given_headers, body):
         if given_headers.get("webhook-timestamp") == "now":
             given_headers = {**given_headers, "webhook-timestamp": str(int(time.time()))}
-        return self._engine("webhook")._receive(job_id, token, given_headers, body)
+        return self._engine()._receive(job_id, token, given_headers, body)
 
     @SETTINGS
     @given(headers, bodies, st.text(max_size=50), st.integers(-1, 10**30), st.booleans())

@@ -65,7 +65,7 @@ class TestHooks(LlmGenerationCommon):
         self.assertTrue(job.retry_at)
         self.assertEqual(self.seen, [])
         job.retry_at = fields.Datetime.now()
-        self._engine("upkeep")._retry_due()
+        self._engine()._retry_due()
         self._process_queue()
         self.assertEqual(self.seen, [("_after_end", job.ids, ["failed"])])
 
@@ -74,7 +74,7 @@ class TestHooks(LlmGenerationCommon):
         job.retry_at = fields.Datetime.now()
         self._create_job("queued", identity_key="key")
         self._watch("_after_end")
-        self._engine("upkeep")._retry_due()
+        self._engine()._retry_due()
         self.assertEqual(self.seen, [("_after_end", job.ids, ["failed"])])
 
     def test_no_retry_goes_past_who_may_hold_it_up(self):
@@ -90,7 +90,7 @@ class TestHooks(LlmGenerationCommon):
             return "it is night"
 
         with self._offered("llm.generation.job", _may_retry=none_may, _retry_refusal=why):
-            self.assertEqual(self._engine("upkeep")._retry_due(), 0)
+            self.assertEqual(self._engine()._retry_due(), 0)
             self.assertEqual(self.queue.action_retry_failed_jobs(), 0)
             done = (due + other).apply_bulk("retry")
         self.assertEqual(done, {"done": 0, "refused": {"it is night": 2}})
@@ -103,7 +103,7 @@ class TestHooks(LlmGenerationCommon):
 
     def test_what_an_addon_holds_back_waits_until_it_says_so(self):
         job = self._create_job("queued", scheduled_at="2999-01-01 00:00:00")
-        upkeep = self._engine("upkeep")
+        upkeep = self._engine()
         self.assertGreater(upkeep._next_due(), 0)
         self.assertEqual(self._process_queue(), 0)
 

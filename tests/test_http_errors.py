@@ -8,7 +8,7 @@ from urllib3.exceptions import MaxRetryError, NewConnectionError
 from odoo.tests import BaseCase, tagged
 
 from .. import exceptions
-from ..runner.http_errors import classify, from_response, parse_duration, retry_after, scrub
+from ..protocol.http_errors import classify, from_response, parse_duration, retry_after, scrub
 
 NOW = 1_750_000_000.0
 

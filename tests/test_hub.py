@@ -7,8 +7,8 @@ import psycopg2
 
 from odoo.tests import TransactionCase, tagged
 
-from ..runner import hub
-from ..runner.listener import private_connection
+from ..runner import notifier
+from ..runner.notifier import private_connection
 
 CHANNEL = "llm_generate_job_test_hub"
 LISTENING = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%%' || %s || '%%'"
@@ -19,12 +19,12 @@ class TestHub(TransactionCase):
     def setUp(self):
         super().setUp()
         self.dbname = self.env.cr.dbname
-        self.startPatcher(patch.object(hub, "LINGER", 0.2))
-        self.startPatcher(patch.object(hub, "GLANCE", 0.05))
+        self.startPatcher(patch.object(notifier, "IDLE_TIMEOUT", 0.2))
+        self.startPatcher(patch.object(notifier, "POLL_INTERVAL", 0.05))
         self.addCleanup(self._wait_until, lambda: not self._hubs())
 
     def _hubs(self):
-        return [one for one in hub._hubs.values() if one.channel == CHANNEL]
+        return [one for one in notifier._hubs.values() if one.channel == CHANNEL]
 
     def _wait_until(self, condition):
         deadline = time.monotonic() + 10
@@ -33,7 +33,7 @@ class TestHub(TransactionCase):
             time.sleep(0.02)
 
     def _listen(self, payload):
-        return hub.listen(self.dbname, CHANNEL, payload)
+        return notifier.listen(self.dbname, CHANNEL, payload)
 
     def _execute(self, statement, params):
         with contextlib.closing(private_connection(self.dbname)) as connection:
@@ -81,18 +81,18 @@ class TestHub(TransactionCase):
         with self._listen("7") as ear:
             [thread] = self._hubs()
             with patch.object(
-                hub.threading, "main_thread", lambda: Mock(**{"is_alive.return_value": False})
+                notifier.threading, "main_thread", lambda: Mock(**{"is_alive.return_value": False})
             ):
                 thread.join(10)
                 begin = time.monotonic()
                 self.assertTrue(ear.wait(5))
-                self.assertGreaterEqual(time.monotonic() - begin, hub.GLANCE)
+                self.assertGreaterEqual(time.monotonic() - begin, notifier.POLL_INTERVAL)
                 self.assertFalse(self._hubs())
 
     def test_a_database_that_is_away_is_told(self):
         away = psycopg2.OperationalError("away")
         with (
-            patch.object(hub, "Listener", side_effect=away),
+            patch.object(notifier, "Listener", side_effect=away),
             self.assertRaises(psycopg2.OperationalError),
         ):
             self._listen("7")

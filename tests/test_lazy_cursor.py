@@ -8,8 +8,8 @@ from odoo.sql_db import db_connect
 from odoo.tests import TransactionCase, tagged
 from odoo.tools import SQL, mute_logger
 
-from ..runner.lazy_cursor import GATE, READ_RE, EngineCursor, InlineCursor, LazyCursor, open_cursor
-from ..runner.listener import private_connection
+from ..runner.cursor import GATE, READ_RE, EngineCursor, InlineCursor, LazyCursor, open_cursor
+from ..runner.notifier import private_connection
 
 #: What only its writer should know.
 PROMPT = "what only I should know"

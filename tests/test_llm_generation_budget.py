@@ -24,13 +24,13 @@ class TestLlmGenerationBudget(LlmGenerationCommon):
 
     def _spent(self, user=None):
         user = user or self.user
-        spent = self._engine("budget")._spent([("user", user.id)])
+        spent = self._engine()._spent([("user", user.id)])
         return tuple(spent.get(("user", user.id), (0, 0)))
 
     def test_without_a_budget_nothing_is_counted_and_nothing_asked(self):
         self._draft().action_queue()  # fills the caches of the registry
         job = self._draft()
-        reservation = self._engine("reservation").with_env(job.env)
+        reservation = self._engine().with_env(job.env)
         self.env.flush_all()
         with self.assertQueryCount(0):
             reservation._reserve(job, ("draft",))
@@ -161,10 +161,10 @@ class TestLlmGenerationBudget(LlmGenerationCommon):
         self.company.llm_user_daily_jobs = 1
         self.env["llm.generation.spending"].search([]).unlink()
 
-        self.assertEqual(self._engine("upkeep")._retry_due(), 2)
+        self.assertEqual(self._engine()._retry_due(), 2)
 
         self.assertEqual(jobs.mapped("state"), ["queued", "failed", "queued"])
-        midnight = self._engine("budget")._tomorrow()
+        midnight = self._engine()._tomorrow()
         self.assertEqual(jobs[1].retry_at, midnight)
         self.assertLessEqual(midnight - fields.Datetime.now(), timedelta(days=1))
 
@@ -175,7 +175,7 @@ class TestLlmGenerationBudget(LlmGenerationCommon):
         ended = []
         hook = {"_on_generation_job_done": lambda _thread, job: ended.append(job.id)}
         with self._offered("llm.thread", **hook):
-            self.assertEqual(self._engine("upkeep")._retry_due(), 0)
+            self.assertEqual(self._engine()._retry_due(), 0)
         self.assertEqual((job.state, job.retry_at, ended), ("failed", False, [job.id]))
 
     def test_bulk_retries_do_what_is_affordable(self):

@@ -26,7 +26,7 @@ class BudgetCase(LlmGenerationCommon):
 
     def _spent(self, kind="user", record=None):
         subject = (kind, (record or self.user).id)
-        return tuple(self._engine("budget")._spent([subject]).get(subject, (0, 0)))
+        return tuple(self._engine()._spent([subject]).get(subject, (0, 0)))
 
 
 class TestLlmGenerationBudgetWays(BudgetCase):

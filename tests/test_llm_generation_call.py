@@ -4,7 +4,7 @@ from odoo.tools import mute_logger
 from ..exceptions import BadRequestError, ProviderFailedError, TransientError
 from .common import LlmGenerationCommon, posted
 
-LOGGER = "odoo.addons.llm_generate_job.models.llm_generation_call"
+LOGGER = "odoo.addons.llm_generate_job.engine.execute"
 
 
 class TestLlmGenerationCall(LlmGenerationCommon):
@@ -192,7 +192,7 @@ class TestLlmGenerationCall(LlmGenerationCommon):
         claim = self._claim(job)
         self.env.cr.execute("DELETE FROM llm_generation_job WHERE id = %s", [job.id])
         self.env.invalidate_all()
-        self.assertFalse(self._engine("preparation")._prepare([claim]))
+        self.assertFalse(self._engine()._prepare([claim]))
 
 
 class TestLyingProviders(LlmGenerationCommon):

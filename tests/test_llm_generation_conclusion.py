@@ -12,7 +12,7 @@ class TestLlmGenerationConclusion(LlmGenerationCommon):
 
     def _run_while(self, *errors):
         """Run a job whose answer meets these errors, one at each try to store it."""
-        verdict = type(self.env["llm.generation.call"])
+        verdict = type(self.env["llm.generation.engine"])
         apply, left = verdict._apply, list(errors)
 
         def meet(call, pairs, held=None):
@@ -36,7 +36,7 @@ class TestLlmGenerationConclusion(LlmGenerationCommon):
         self.assertIn("Paid for", job.output_message_id.body)
         self.assertEqual(len(job.attempt_ids), 1)
 
-    @mute_logger("odoo.addons.llm_generate_job.models.llm_generation_conclusion")
+    @mute_logger("odoo.addons.llm_generate_job.engine.complete")
     def test_a_database_that_goes_away_takes_with_it_what_the_provider_wrote(self):
         job = self._run_while(psycopg2.OperationalError())
         self.assertEqual((job.state, job.error_type), ("failed", "unknown_outcome"))

@@ -77,7 +77,7 @@ class TestLlmGenerationDashboard(LlmGenerationCommon):
             "prompt_tokens": 30,
             "completion_tokens": 12,
         })
-        Figures = self.env["llm.generation.figures"]
+        Figures = self.env["llm.generation.engine"]
         for zone, tokens in (("Europe/Paris", 0), ("America/New_York", 42)):
             with self.subTest(zone), self._at(now):
                 figures = Figures.with_context(tz=zone)._figures(self.queue)[self.queue.id]
@@ -90,7 +90,7 @@ class TestLlmGenerationDashboard(LlmGenerationCommon):
                 return now.replace(tzinfo=tz)
 
         return self._patched(
-            "odoo.addons.llm_generate_job.models.llm_generation_figures.datetime", Clock
+            "odoo.addons.llm_generate_job.engine.statistics.datetime", Clock
         )
 
     def test_a_pause_is_counted_down(self):

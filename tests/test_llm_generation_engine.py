@@ -5,7 +5,8 @@ from odoo import fields
 from odoo.tests import new_test_user
 
 from ..const import RUNNER_CHANNEL
-from ..runner import pool, ratelimit
+from ..protocol import ratelimit
+from ..runner import runner as runners
 from .common import LlmGenerationCommon
 
 
@@ -23,7 +24,7 @@ class TestLlmGenerationEngine(LlmGenerationCommon):
         return self._create_job("queued", user=user, thread_id=self.threads[user].id, **values)
 
     def _claim_many(self, slots=100):
-        claims, waits = self._engine("claim")._claim(slots, queue_ids=self.queue.ids)
+        claims, waits = self._engine()._claim(slots, queue_ids=self.queue.ids)
         jobs = self.env["llm.generation.job"].browse(claim.job_id for claim in claims)
         return jobs, waits.get(self.queue.id)
 
@@ -76,7 +77,7 @@ class TestLlmGenerationEngine(LlmGenerationCommon):
         direct = self._create_job("queued", self.direct_model)
         self._queued()
         self._queued()
-        claims, _wait = self._engine("claim")._claim(
+        claims, _wait = self._engine()._claim(
             100, queue_ids=(self.queue | self.direct_queue).ids
         )
         self.assertEqual(len(claims), 2)
@@ -203,7 +204,7 @@ class TestLlmGenerationEngine(LlmGenerationCommon):
         self.assertEqual(self._process_queue(), 1)
 
     def test_the_runner_is_told_when_to_look_again(self):
-        upkeep = self._engine("upkeep")
+        upkeep = self._engine()
         self.assertIsNone(upkeep._next_due())
         self._queued(scheduled_at=fields.Datetime.now() + timedelta(minutes=10))
         self.assertAlmostEqual(upkeep._next_due(), 600, delta=60)
@@ -218,8 +219,8 @@ class TestLlmGenerationEngine(LlmGenerationCommon):
         self.assertFalse(self._claim_many()[0])
         told = []
         with (
-            patch.object(pool, "is_running", return_value=True),
-            patch.object(pool, "look_at", lambda _dbname, queue_ids: told.append(queue_ids)),
+            patch.object(runners, "is_running", return_value=True),
+            patch.object(runners, "look_at", lambda _dbname, queue_ids: told.append(queue_ids)),
             patch.object(self.env.cr, "execute", side_effect=self.env.cr.execute) as execute,
         ):
             job.action_complete()

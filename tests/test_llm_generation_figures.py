@@ -134,7 +134,7 @@ class TestLlmGenerationFigures(LlmGenerationCommon):
         one = self._statements(lambda: self.queue.read(self.figures))
         many = self._statements(lambda: queues.read(self.figures))
         self.assertEqual(many, one)
-        engine = self.env["llm.generation.figures"]
+        engine = self.env["llm.generation.engine"]
         queues.provider_id.read(["active"])
         queues.read(["provider_id"])
         before = self.env.cr.sql_log_count
@@ -222,7 +222,7 @@ class TestLlmGenerationFigures(LlmGenerationCommon):
         self.assertEqual(performance["success_rate"], 100)
 
     def test_the_stats_compute_their_figures_once(self):
-        Figures = type(self.env["llm.generation.figures"])
+        Figures = type(self.env["llm.generation.engine"])
         with self._counted(Figures, "_figures") as calls:
             (self.queue | self.direct_queue).get_queue_stats()
         self.assertEqual(len(calls), 1)

@@ -1,7 +1,7 @@
 from unittest.mock import patch
 
 from ..exceptions import BadRequestError, TransientError
-from ..runner.lazy_cursor import LazyCursor
+from ..runner.cursor import LazyCursor
 from .common import LlmGenerationCommon, posted
 
 LAST = {"done", "error", "cancelled"}
@@ -50,7 +50,7 @@ class TestLlmGenerationFollow(LlmGenerationCommon):
     def test_a_look_at_a_job_takes_one_connection(self):
         job = self._create_job("completed")
         job.output_message_id = job.thread_id.message_post(body="Hi", llm_role="assistant")
-        follow = self._engine("follow").with_context(generation_inline=False)
+        follow = self._engine().with_context(generation_inline=False)
         opened, open_one = [], LazyCursor._open
         with (
             self.enter_registry_test_mode(),
@@ -81,7 +81,7 @@ class TestLlmGenerationFollow(LlmGenerationCommon):
         self.assertEqual(states, ["queued", "running", "completed"])
 
     def test_an_answer_that_grows_is_sent_whole_each_time(self):
-        follow, seen = self._engine("follow"), {}
+        follow, seen = self._engine(), {}
         job = self._create_job("running", self.direct_model)
         list(follow._news(job, seen))
         message = job.thread_id.message_post(body="One", llm_role="assistant")
@@ -113,7 +113,7 @@ class TestLlmGenerationFollow(LlmGenerationCommon):
     def test_a_retry_that_comes_soon_is_waited_for(self):
         job = self._create_job("running")
         job._set_state("failed", retry_at=self.env.cr.now())
-        follow = self._engine("follow").with_context(generation_inline=False)
+        follow = self._engine().with_context(generation_inline=False)
         seen = {}
         list(follow._state_news(job.sudo(), seen))
         self.assertFalse(seen["ended"])
@@ -129,7 +129,7 @@ class TestLlmGenerationFollow(LlmGenerationCommon):
         job_id = job.id
         job.sudo().unlink()
         seen = {}
-        events = list(self._engine("follow")._news(job, seen))
+        events = list(self._engine()._news(job, seen))
         self.assertEqual(events, [{"type": "cancelled", "job_id": job_id}])
 
     def test_rights_are_asked_before_each_event(self):
@@ -170,11 +170,11 @@ class TestLlmGenerationFollow(LlmGenerationCommon):
 
     def test_code_follows_whatever_job_it_likes(self):
         job = self._create_job("running", user=self.manager)
-        self.assertEqual(len(list(self._engine("follow").sudo()._news(job, {}))), 1)
+        self.assertEqual(len(list(self._engine().sudo()._news(job, {}))), 1)
 
     def _follow_as(self, user):
         companies = user.company_ids.ids
-        follow = self._engine("follow").with_user(user)
+        follow = self._engine().with_user(user)
         return follow.with_context(allowed_company_ids=companies)
 
     def test_a_bad_input_is_refused_before_the_first_event(self):

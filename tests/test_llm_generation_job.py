@@ -282,7 +282,7 @@ class TestLlmGenerationJob(LlmGenerationCommon):
         for _job in range(5):
             jobs |= self._create_job("cancelled", thread_id=thread.id)
         jobs.write({"completed_at": fields.Datetime.now() - timedelta(days=30)})
-        retention = "odoo.addons.llm_generate_job.models.llm_generation_retention.CLEAN_UP_BATCH"
+        retention = "odoo.addons.llm_generate_job.engine.maintain.CLEAN_UP_BATCH"
         with self._patched(retention, 2):
             self.assertEqual(self.env["llm.generation.job"].cleanup_old_jobs(), 5)
         self.assertFalse(jobs.exists())

@@ -3,14 +3,14 @@ from datetime import timedelta
 
 from odoo import fields
 
-from ..runner import backoff
+from ..protocol import backoff
 from ..runner.limits import LIFE_LOCK
-from ..runner.listener import private_connection
+from ..runner.notifier import private_connection
 from .common import LlmGenerationCommon
 
 #: Seconds; a cluster that was just started counts as a sign of life, so less than LIFE_SIGN.
 SILENCE = 10.0
-LOGGER = "odoo.addons.llm_generate_job.models.llm_generation_life"
+LOGGER = "odoo.addons.llm_generate_job.engine.liveness"
 
 
 class TestLlmGenerationLife(LlmGenerationCommon):
@@ -21,14 +21,14 @@ class TestLlmGenerationLife(LlmGenerationCommon):
         self.runner = self._start_runner()
 
     def _start_runner(self):
-        runner_id = self._engine("life")._register_runner("host:1", 4)
+        runner_id = self._engine()._register_runner("host:1", 4)
         return self.env["llm.generation.runner"].browse(runner_id)
 
     def _running(self, runner=None, **values):
         """Create a job that a runner works on."""
         runner = runner or self.runner
         job = self._create_job("queued", **values)
-        claims, _wait = self._engine("claim")._claim(1, runner.id, runner.name, self.queue.ids)
+        claims, _wait = self._engine()._claim(1, runner.id, runner.name, self.queue.ids)
         self.assertEqual(claims[0].job_id, job.id)
         return job
 
@@ -36,14 +36,14 @@ class TestLlmGenerationLife(LlmGenerationCommon):
         token = job.attempt_token
         claim = self._claim_of(job, token)
         answer = self._answer("running", external_job_id=external_id)
-        self._engine("verdict")._apply([(claim, answer)])
+        self._engine()._apply([(claim, answer)])
 
     def _kill(self, runner=None):
         """Let a runner be silent for a minute."""
         (runner or self.runner).heartbeat_at = fields.Datetime.now() - timedelta(minutes=1)
 
     def _rescue(self):
-        return self._engine("life")._rescue(SILENCE, LIFE_LOCK)
+        return self._engine()._rescue(SILENCE, LIFE_LOCK)
 
     def _rescue_noisily(self):
         with self.assertLogs(LOGGER, "WARNING"):
@@ -99,7 +99,7 @@ class TestLlmGenerationLife(LlmGenerationCommon):
     def test_what_runs_at_the_provider_is_not_lost_by_its_process(self):
         job = self._running()
         self._accepted(job)
-        self.assertEqual(self._engine("life")._give_back_lost(self.runner.id, []), 0)
+        self.assertEqual(self._engine()._give_back_lost(self.runner.id, []), 0)
         self.assertEqual(job.state, "running")
 
     def test_a_process_that_gives_signs_of_life_keeps_its_jobs(self):
@@ -141,7 +141,7 @@ class TestLlmGenerationLife(LlmGenerationCommon):
             if death < backoff.MAX_WORKER_DEATHS:
                 self.assertEqual(job.state, "queued")
                 self.runner = self._start_runner()
-                self._engine("claim")._claim(1, self.runner.id, "host:1", self.queue.ids)
+                self._engine()._claim(1, self.runner.id, "host:1", self.queue.ids)
         self.assertRecordValues(job, [{"state": "failed", "error_type": "worker_died"}])
 
     def test_a_job_without_a_retry_left_fails_with_its_process(self):
@@ -160,13 +160,13 @@ class TestLlmGenerationLife(LlmGenerationCommon):
 
     def test_a_process_that_leaves_gives_back_without_a_retry(self):
         job = self._running()
-        self._engine("life")._give_back_claims([self._claim_of(job, job.attempt_token)])
+        self._engine()._give_back_claims([self._claim_of(job, job.attempt_token)])
         self.assertEqual((job.state, job.retry_count), ("queued", 0))
-        self._engine("life")._sign_off(self.runner.id)
+        self._engine()._sign_off(self.runner.id)
         self.assertFalse(self.runner.exists())
 
     def test_a_heartbeat_tells_who_was_taken_for_dead(self):
-        life = self._engine("life")
+        life = self._engine()
         self.runner.heartbeat_at = fields.Datetime.now() - timedelta(minutes=1)
         self.assertTrue(life._heartbeat(self.runner.id))
         self.runner.invalidate_recordset()

@@ -26,7 +26,7 @@ class TestLlmGenerationModelLimit(LlmGenerationCommon):
         return self._create_job("queued", thread_id=self.thread.id, model_id=model.id)
 
     def _claim_many(self):
-        claims, _wait = self._engine("claim")._claim(100, queue_ids=self.queue.ids)
+        claims, _wait = self._engine()._claim(100, queue_ids=self.queue.ids)
         return self.env["llm.generation.job"].browse(sorted(claim.job_id for claim in claims))
 
     def test_a_model_runs_no_more_than_its_limit(self):

@@ -7,8 +7,8 @@ from odoo import fields
 from odoo.exceptions import AccessError
 from odoo.tools import mute_logger
 
+from ..engine import maintain as upkeep_module
 from ..hooks import post_init_hook
-from ..models import llm_generation_upkeep as upkeep_module
 from .common import LlmGenerationCommon
 
 

@@ -2,7 +2,7 @@ from datetime import timedelta
 
 from odoo import fields
 
-from ..runner.answer import Answer
+from ..protocol.answer import Answer
 from .common import LlmGenerationCommon, posted
 
 
@@ -19,7 +19,7 @@ class TestLlmGenerationUpkeep(LlmGenerationCommon):
 
     def test_an_external_job_is_asked_about_when_it_is_due(self):
         job = self._submitted()
-        claim_polls = self._engine("upkeep")._claim_polls
+        claim_polls = self._engine()._claim_polls
         self.assertFalse(claim_polls(10))
         job.next_poll_at = self._ago(seconds=1)
         [claim] = claim_polls(10)
@@ -32,7 +32,7 @@ class TestLlmGenerationUpkeep(LlmGenerationCommon):
             job.next_poll_at = self._ago(seconds=60)
         jobs[2].result_expires_at = self._ago(seconds=-60)
         jobs[1].result_expires_at = self._ago(seconds=-600)
-        claims = [self._engine("upkeep")._claim_polls(1)[0].job_id for _job in jobs]
+        claims = [self._engine()._claim_polls(1)[0].job_id for _job in jobs]
         self.assertEqual(claims, [jobs[2].id, jobs[1].id, jobs[0].id])
 
     def test_the_questions_become_rarer(self):
@@ -65,10 +65,10 @@ class TestLlmGenerationUpkeep(LlmGenerationCommon):
     def test_external_jobs_are_looked_at_every_half_minute(self):
         cron = self.env.ref("llm_generate_job.ir_cron_check_jobs")
         triggers = self.env["ir.cron.trigger"].search([("cron_id", "=", cron.id)])
-        self._engine("upkeep")._schedule_check()
+        self._engine()._schedule_check()
         self.assertFalse(self.env["ir.cron.trigger"].search([("cron_id", "=", cron.id)]) - triggers)
         self._submitted()
-        self._engine("upkeep")._schedule_check()
+        self._engine()._schedule_check()
         new = self.env["ir.cron.trigger"].search([("cron_id", "=", cron.id)]) - triggers
         wait = (new.call_at - fields.Datetime.now()).total_seconds()
         self.assertAlmostEqual(wait, 30, delta=10)
@@ -80,7 +80,7 @@ class TestLlmGenerationUpkeep(LlmGenerationCommon):
         late, young = self._submitted(), self._submitted()
         late.write({"started_at": self._ago(seconds=61), "asked_at": self._ago(seconds=0)})
         young.started_at = self._ago(seconds=30)
-        self.assertEqual(self._engine("upkeep")._fail_overdue(), 1)
+        self.assertEqual(self._engine()._fail_overdue(), 1)
         self.assertRecordValues(
             late | young,
             [
@@ -104,7 +104,7 @@ class TestLlmGenerationUpkeep(LlmGenerationCommon):
         self.queue.job_timeout = 60
         jobs = self._submitted() | self._submitted()
         jobs.write({"started_at": self._ago(hours=3), "asked_at": self._ago(hours=3, seconds=-30)})
-        self.assertEqual(self._engine("upkeep")._fail_overdue(), 0)
+        self.assertEqual(self._engine()._fail_overdue(), 0)
         self.service.answers["check"] = [posted("Hi"), {"state": "running"}]
         self.env["llm.generation.queue"]._check_job_statuses()
         self.assertEqual(set(jobs.mapped("state")), {"completed", "failed"})
@@ -114,7 +114,7 @@ class TestLlmGenerationUpkeep(LlmGenerationCommon):
         self.queue.job_timeout = 0
         job = self._submitted()
         job.started_at = self._ago(days=30)
-        self.assertEqual(self._engine("upkeep")._fail_overdue(), 0)
+        self.assertEqual(self._engine()._fail_overdue(), 0)
         self.assertEqual(job.state, "running")
 
     def test_an_answer_after_the_timeout_is_thrown_away(self):
@@ -122,7 +122,7 @@ class TestLlmGenerationUpkeep(LlmGenerationCommon):
         job = self._create_job("queued")
         claim = self._claim(job)
         job.started_at = self._ago(seconds=61)
-        self._engine("upkeep")._fail_overdue()
+        self._engine()._fail_overdue()
         self.assertFalse(self._apply(claim, state="completed"))
         self.assertEqual(job.state, "failed")
 
@@ -134,7 +134,7 @@ class TestLlmGenerationUpkeep(LlmGenerationCommon):
         job.action_cancel()
         self.assertFalse(self.service.calls["cancel"])
         accepted = Answer("running", external_job_id="too-late")
-        self._engine("verdict")._apply([(claim, accepted)])
+        self._engine()._apply([(claim, accepted)])
         self.env["llm.generation.queue"]._check_job_statuses()
         self.assertEqual(job.state, "cancelled")
         self.assertEqual(self.service.calls["cancel"], [job.id])
@@ -146,7 +146,7 @@ class TestLlmGenerationUpkeep(LlmGenerationCommon):
         claim = self._claim(job)
         job._set_state("queued")
         accepted = Answer("running", external_job_id="too-late")
-        self._engine("verdict")._apply([(claim, accepted)])
+        self._engine()._apply([(claim, accepted)])
         self._process_queue()
         self.assertEqual(ended, ["too-late"])
         self.assertEqual((job.state, job.external_job_id), ("running", "ext-1"))
@@ -158,7 +158,7 @@ class TestLlmGenerationUpkeep(LlmGenerationCommon):
         job.action_retry()
         self._process_queue()
         told = list(self.service.calls["cancel"])
-        self._engine("upkeep")._cancel_at_providers()
+        self._engine()._cancel_at_providers()
         self.assertEqual(self.service.calls["cancel"], told)
         self.service.answers["check"] = [posted("Hi")]
         job.check_status()

@@ -7,11 +7,11 @@ from odoo.exceptions import AccessError, UserError
 from odoo.tools import mute_logger
 
 from .. import exceptions
-from ..runner import backoff
-from ..runner.answer import Answer, Claim
+from ..protocol import backoff
+from ..protocol.answer import Answer, Claim
 from .common import LlmGenerationCommon
 
-LOGGER = "odoo.addons.llm_generate_job.models.llm_generation_call"
+LOGGER = "odoo.addons.llm_generate_job.engine.execute"
 
 
 def http_error(status, headers=None):
@@ -107,7 +107,7 @@ class TestLlmGenerationVerdict(LlmGenerationCommon):
     def test_no_header_stops_the_engine(self):
         job = self._create_job("queued")
         self.assertTrue(
-            self._engine("verdict")._apply([(self._claim(job), Answer("completed", pause=1e300))])
+            self._engine()._apply([(self._claim(job), Answer("completed", pause=1e300))])
         )
         self.assertEqual(job.state, "completed")
         self.assertTrue(self.queue.paused_until)
@@ -227,7 +227,7 @@ class TestLlmGenerationVerdict(LlmGenerationCommon):
         new = self._claim(job)
         late = Answer("failed", error_type="bad_request", error_message="Late")
         pairs = [(new, Answer("completed")), (old, late)]
-        self._engine("verdict")._apply(pairs)
+        self._engine()._apply(pairs)
         self.assertEqual(job.state, "completed")
 
     def test_many_verdicts_are_stored_at_once(self):
@@ -240,7 +240,7 @@ class TestLlmGenerationVerdict(LlmGenerationCommon):
         ]
         pairs = list(zip(claims, answers, strict=True))
         pairs.append((Claim(2**31 - 1, 1), Answer("completed")))  # a job that is gone
-        self.assertEqual(self._engine("verdict")._apply(pairs), 3)
+        self.assertEqual(self._engine()._apply(pairs), 3)
         self.assertEqual([job.state for job in jobs], ["completed", "failed", "running"])
         self.assertEqual((jobs[0].prompt_tokens, jobs[0].completion_tokens), (5, 2))
         self.assertEqual(jobs[2].external_job_id, "ext-9")

@@ -5,7 +5,7 @@ from odoo import fields
 from ..exceptions import BadRequestError, RateLimitedError, TransientError
 from .common import LlmGenerationCommon, posted
 
-LOGGER = "odoo.addons.llm_generate_job.models.llm_generation_news"
+LOGGER = "odoo.addons.llm_generate_job.engine.engine"
 
 
 class TestLlmThreadHook(LlmGenerationCommon):

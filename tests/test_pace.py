@@ -1,6 +1,6 @@
 from odoo.tests import BaseCase, tagged
 
-from ..runner.pace import LONGEST_REST, Pace
+from ..runner.runner import LONGEST_REST, Pace
 
 
 @tagged("post_install", "-at_install")

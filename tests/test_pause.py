@@ -7,9 +7,9 @@ from odoo import fields
 from odoo.tests import BaseCase, tagged
 
 from ..exceptions import RateLimitedError
-from ..runner.answer import Claim
-from ..runner.backoff import DISK_FULL_DELAY
-from ..runner.call import Call, Calls
+from ..protocol.answer import Claim
+from ..protocol.backoff import DISK_FULL_DELAY
+from ..runner.executor import Call, Calls
 from .common import LlmGenerationCommon, posted
 
 LIMIT = 3
@@ -37,12 +37,12 @@ class TestPause(LlmGenerationCommon):
         jobs = self.env["llm.generation.job"].concat(
             *(self._create_job("queued") for _number in range(count))
         )
-        claims, _waits = self._engine("claim")._claim(count, queue_ids=self.queue.ids)
+        claims, _waits = self._engine()._claim(count, queue_ids=self.queue.ids)
         return jobs, claims
 
     def _call(self, claim, call=None):
-        [brief] = self._engine("preparation")._prepare([claim])
-        self._engine("call").with_context(generation_call=call or Call(claim))._run(brief)
+        [brief] = self._engine()._prepare([claim])
+        self._engine().with_context(generation_call=call or Call(claim))._run(brief)
 
     def _left(self):
         return (self.queue.paused_until - fields.Datetime.now()).total_seconds()
@@ -66,7 +66,7 @@ class TestPause(LlmGenerationCommon):
         self.assertEqual(len(self._claim_all()), LIMIT)
 
     def _claim_all(self):
-        return self._engine("claim")._claim(2 * LIMIT, queue_ids=self.queue.ids)[0]
+        return self._engine()._claim(2 * LIMIT, queue_ids=self.queue.ids)[0]
 
     def test_a_longer_pause_is_never_shortened(self):
         _jobs, claims = self._claimed(2)

@@ -5,7 +5,8 @@ from unittest.mock import Mock, patch
 
 from odoo.tests import BaseCase, tagged
 
-from ..runner import limits, pool
+from ..runner import limits
+from ..runner import runner as runners
 
 
 class Stoppable(threading.Thread):
@@ -27,12 +28,12 @@ class Stoppable(threading.Thread):
 class TestPool(BaseCase):
     def setUp(self):
         super().setUp()
-        self.startPatcher(patch.object(pool, "_stopping", threading.Event()))
+        self.startPatcher(patch.object(runners, "_stopping", threading.Event()))
 
     def _stop_all(self, *lists):
-        with patch.object(pool, "ENDING", [lambda some=some: some for some in lists]):
+        with patch.object(runners, "ENDING", [lambda some=some: some for some in lists]):
             begin = time.monotonic()
-            pool.stop_all()
+            runners.stop_all()
             return time.monotonic() - begin
 
     def test_a_server_that_ends_waits_for_its_runners_at_the_same_time(self):
@@ -52,15 +53,15 @@ class TestPool(BaseCase):
     def test_a_server_that_ends_starts_no_runner(self):
         self._stop_all([])
         with patch("odoo.addons.llm_generate_job.runner.runner.Runner") as runner:
-            self.assertIsNone(pool.ensure("llm_generate_job_no_such_database"))
+            self.assertIsNone(runners.ensure("llm_generate_job_no_such_database"))
         runner.assert_not_called()
 
     def test_a_server_that_ends_has_no_use_for_the_runner_it_still_has(self):
         runner = Mock(dbname="llm_generate_job_no_such_database")
-        with patch.dict(pool._runners, {(os.getpid(), runner.dbname): runner}):
-            self.assertIs(pool.ensure(runner.dbname), runner)
+        with patch.dict(runners._runners, {(os.getpid(), runner.dbname): runner}):
+            self.assertIs(runners.ensure(runner.dbname), runner)
             self._stop_all([])
-            self.assertIsNone(pool.ensure(runner.dbname))
+            self.assertIsNone(runners.ensure(runner.dbname))
 
     def test_a_second_sighup_does_not_end_what_is_to_reload(self):
         thread = Stoppable(0.3)
@@ -72,14 +73,14 @@ class TestPool(BaseCase):
                 raise signals.pop()
             sleep(seconds)
 
-        with patch.object(pool.time, "sleep", interrupted):
+        with patch.object(runners.time, "sleep", interrupted):
             self._stop_all([thread])
         self.assertFalse(signals or thread.is_alive())
 
     def test_without_a_runner_of_its_own_it_leaves_the_jobs_to_others(self):
-        server = patch.multiple(pool.server, server=Mock(), ThreadedServer=Mock)
-        config = patch.object(pool, "config", {"max_cron_threads": 1, "test_enable": False})
+        server = patch.multiple(runners.server, server=Mock(), ThreadedServer=Mock)
+        config = patch.object(runners, "config", {"max_cron_threads": 1, "test_enable": False})
         with server, config:
-            self.assertTrue(pool.starts_by_itself())
+            self.assertTrue(runners.starts_by_itself())
             self._stop_all([])
-            self.assertFalse(pool.starts_by_itself())
+            self.assertFalse(runners.starts_by_itself())

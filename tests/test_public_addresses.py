@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from odoo.tests import BaseCase, tagged
 
-from ..runner.public_addresses import NotPublicError, PublicAdapter, is_public
+from ..protocol.bounded_http import NotPublicError, PublicAdapter, is_public
 from .fake_http import FakeHttpService, Reply
 
 PUBLIC = "93.184.215.14"

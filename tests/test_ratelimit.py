@@ -1,6 +1,6 @@
 from odoo.tests import BaseCase, tagged
 
-from ..runner.ratelimit import SAFETY, capacity, refill, wait_for
+from ..protocol.ratelimit import SAFETY, capacity, refill, wait_for
 
 
 @tagged("post_install", "-at_install")

@@ -9,14 +9,11 @@ import requests
 
 from odoo.tests import BaseCase, TransactionCase, tagged
 
-from ..runner import finisher as finisher_module
+from ..protocol.answer import Claim
+from ..runner import executor as finisher_module
 from ..runner import thread_lock
-from ..runner.answer import Claim
-from ..runner.call import Call
-from ..runner.executor import Threads
-from ..runner.finisher import Finisher
-from ..runner.listener import Listener, private_connection
-from ..runner.news import News
+from ..runner.executor import Call, Finisher, Threads
+from ..runner.notifier import Listener, News, private_connection
 from ..runner.runner import Runner
 
 CHANNEL = "llm_generate_job_test"
@@ -91,7 +88,7 @@ class TestFinisher(BaseCase):
 
         finisher = self._finisher(store)
         finisher.start()
-        with self.assertLogs("odoo.addons.llm_generate_job.runner.finisher", "ERROR"):
+        with self.assertLogs("odoo.addons.llm_generate_job.runner.executor", "ERROR"):
             finisher.put(1, "answer")
             time.sleep(0.1)
         finisher.put(2, "answer")

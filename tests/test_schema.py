@@ -2,7 +2,7 @@ from unittest.mock import patch
 
 from odoo.tests import BaseCase, tagged
 
-from ..runner.schema import ERROR_LIMIT, validator
+from ..protocol.schema import ERROR_LIMIT, validator
 
 SCHEMA = {
     "type": "object",

@@ -1,8 +1,7 @@
 from odoo.tests import BaseCase, tagged
 
-from ..runner.guarded import Chunks
-from ..runner.http_errors import traceback_of
-from ..runner.untrusted import scrub, storable
+from ..protocol.http_errors import traceback_of
+from ..protocol.sanitize import Chunks, scrub, storable
 from .test_secrets import KEYS
 
 #: What looks like a credential, and what has to remain of the sentence around it.

@@ -296,7 +296,7 @@ class TestSecrets(LlmGenerationCommon):
 
         return self._offered(fakedirect_chat=chat)
 
-    @mute_logger("odoo.addons.llm_generate_job.models.llm_generation_call")
+    @mute_logger("odoo.addons.llm_generate_job.engine.execute")
     def _end(self, job):
         if job.state in {"queued", "running"}:
             self.service.answers["cancel"] = [True]
@@ -306,7 +306,7 @@ class TestSecrets(LlmGenerationCommon):
         self.native.sudo().api_key = KEYS[0]
         rows = self.native.with_user(self.user).read()
         self.assertNotIn(KEYS[0], repr(rows))
-        brief = self._engine("preparation")._prepare([self._claim(self._create_job("queued"))])
+        brief = self._engine()._prepare([self._claim(self._create_job("queued"))])
         self.assertNotIn(KEYS[0], repr(brief))
 
     def test_what_the_server_says_of_itself_has_no_key(self):

@@ -2,10 +2,10 @@
 
 from unittest.mock import patch
 
-from ..models.llm_generation_preparation import FEW
-from ..runner import pool
-from ..runner.answer import Answer, Claim
-from ..runner.news import News
+from ..engine.claim import FEW
+from ..protocol.answer import Answer, Claim
+from ..runner import runner as runners
+from ..runner.notifier import News
 from .common import LlmGenerationCommon
 
 #: Statements between a commit that queues a job, or many, and the call, savepoints of the test
@@ -35,7 +35,7 @@ class TestStatementCounts(LlmGenerationCommon):
     def _take(self, number):
         for _job in range(number):
             self._create_job("queued")
-        preparation = self.env["llm.generation.preparation"]
+        preparation = self.env["llm.generation.engine"]
         count, (claimed, briefs, _wait) = self._statements(
             preparation._take, 50, None, "test", self.queue.ids
         )
@@ -70,8 +70,8 @@ class TestStatementCounts(LlmGenerationCommon):
         self.env.registry.clear_cache()
         self.addCleanup(self.env.registry.clear_cache)
         with patch.object(field, "translate", new=True):
-            columns = self.env["llm.generation.reading"]._surroundings_statement()[1]
-            kept = self.env["llm.generation.preparation"]._kept_names("llm.model")
+            columns = self.env["llm.generation.engine"]._surroundings_statement()[1]
+            kept = self.env["llm.generation.engine"]._kept_names("llm.model")
         self.assertNotIn("name", columns["llm.model"])
         self.assertNotIn("name", kept)
         self.assertIn("name", columns["llm.thread"])
@@ -84,7 +84,7 @@ class TestStatementCounts(LlmGenerationCommon):
                 (brief.claim, Answer("completed", usage={"prompt_tokens": 1 + place}))
                 for place, brief in enumerate(briefs)
             ]
-            verdict = self.env["llm.generation.verdict"]
+            verdict = self.env["llm.generation.engine"]
             count, stored = self._statements(verdict._apply, pairs)
             self.assertEqual(stored, number)
             jobs = self.env["llm.generation.job"].browse(claim.job_id for claim, _answer in pairs)
@@ -95,19 +95,19 @@ class TestStatementCounts(LlmGenerationCommon):
     def test_a_job_that_is_gone_is_left_out(self):
         _count, (brief,) = self._take(1)
         gone = Claim(brief.claim.job_id + 10**6, 1)
-        briefs = self.env["llm.generation.preparation"]._prepare([gone, brief.claim])
+        briefs = self.env["llm.generation.engine"]._prepare([gone, brief.claim])
         self.assertEqual([one.claim for one in briefs], [brief.claim])
 
     def test_the_runner_of_this_process_tells_the_web_clients(self):
         job = self._create_job()
-        with patch.object(pool, "outbox", return_value=News()) as outbox:
+        with patch.object(runners, "outbox", return_value=News()) as outbox:
             job.action_queue()
             self.assertFalse(outbox.return_value)
             self.env.cr.postcommit.run()
             outbox.return_value.send(lambda ids: self.assertEqual(ids, [job.id]))
 
     def test_a_cancellation_that_the_provider_has_to_hear_of_is_due_now(self):
-        upkeep = self.env["llm.generation.upkeep"]
+        upkeep = self.env["llm.generation.engine"]
         job = self._create_job("running")
         self.assertIsNone(upkeep._next_due())
         job.must_cancel = True

@@ -2,9 +2,9 @@ import json
 
 from odoo.tests import BaseCase, tagged
 
-from ..runner.answer import Answer
-from ..runner.untrusted import is_storable, printable, storable
-from ..runner.webhook_signatures import _job_of
+from ..protocol.answer import Answer
+from ..protocol.sanitize import is_storable, printable, storable
+from ..protocol.signatures import _job_of
 from .nasty import TEXTS, VALUES
 
 ANSWER_KEYS = (

@@ -8,7 +8,7 @@ from odoo.tools import mute_logger
 
 from ..const import ERROR_MESSAGE_LIMIT
 from ..exceptions import BadRequestError
-from ..runner.guarded import ANSWER_LIMIT, DATA_LIMIT
+from ..protocol.sanitize import ANSWER_LIMIT, DATA_LIMIT
 from .common import LlmGenerationCommon
 from .nasty import TEXTS, VALUES
 from .signatures import sign_standard
@@ -20,9 +20,9 @@ ACTIVE = ("<script", "<img", "<form", "<input", 'href="javascript', "<t ")
 #: Direction of writing turned by force, and characters that nobody can see or print.
 UNSEEN = ("\u202e", "\u202d", "\u2066", "\u2067", "\x00", "\x07", "\x1b", "\ud800", "\udfff")
 QUIET = (
-    "odoo.addons.llm_generate_job.models.llm_generation_call",
-    "odoo.addons.llm_generate_job.models.llm_generation_verdict",
-    "odoo.addons.llm_generate_job.models.llm_generation_upkeep",
+    "odoo.addons.llm_generate_job.engine.execute",
+    "odoo.addons.llm_generate_job.engine.complete",
+    "odoo.addons.llm_generate_job.engine.maintain",
     "odoo.addons.llm_thread.tool_runner",
 )
 
@@ -260,9 +260,9 @@ class TestUntrustedText(LlmGenerationCommon):
             headers = sign_standard(secret, body)
             with (
                 self.subTest(body[:20]),
-                mute_logger("odoo.addons.llm_generate_job.models.llm_generation_webhook"),
+                mute_logger("odoo.addons.llm_generate_job.engine.webhook"),
             ):
-                webhook = self._engine("webhook")
+                webhook = self._engine()
                 self.assertEqual(webhook._receive(job.id, job.webhook_token, headers, body), 401)
                 self.assertEqual(
                     webhook._receive(job.id, body.decode("latin-1"), headers, body), 404

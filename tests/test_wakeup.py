@@ -1,6 +1,6 @@
 from odoo.tests import BaseCase, tagged
 
-from ..runner.wakeup import Wakeup
+from ..runner.runner import Wakeup
 
 
 @tagged("post_install", "-at_install")

@@ -10,12 +10,12 @@ from odoo.tools import mute_logger
 
 from ..const import WEBHOOK_PATH
 from ..controllers.webhook import BODY_LIMIT
-from ..models.llm_generation_webhook import HINT_PAUSE
-from ..runner.answer import Answer, Claim
+from ..engine.webhook import HINT_PAUSE
+from ..protocol.answer import Answer, Claim
 from .common import LlmGenerationCommon, posted
 from .signatures import new_secret, sign_standard
 
-MODEL_LOG = "odoo.addons.llm_generate_job.models.llm_generation_webhook"
+MODEL_LOG = "odoo.addons.llm_generate_job.engine.webhook"
 
 
 class TestWebhook(LlmGenerationCommon, HttpCase):
@@ -73,10 +73,10 @@ class TestWebhook(LlmGenerationCommon, HttpCase):
     def test_webhook_and_poll_and_cancel_end_the_job_once(self):
         self.service.answers["check"] = [posted("Hello")]
         self._send()
-        claims = self._engine("upkeep")._claim_polls(1)
-        briefs = [self._engine("preparation")._prepare(claims)[0] for _asker in range(2)]
+        claims = self._engine()._claim_polls(1)
+        briefs = [self._engine()._prepare(claims)[0] for _asker in range(2)]
         for brief in briefs:
-            self._engine("call")._poll(brief)
+            self._engine()._poll(brief)
         self._send(message_id="msg_2")
         self._refusal(self.job.action_cancel)
 
@@ -110,7 +110,7 @@ class TestWebhook(LlmGenerationCommon, HttpCase):
 
     def test_one_that_is_sent_again_and_again_asks_at_most_once_in_a_few_seconds(self):
         headers = sign_standard(self.secret, self._body())
-        upkeep = self._engine("upkeep")
+        upkeep = self._engine()
         self.assertEqual(self._send(headers=headers), 200)
         self.assertEqual(len(upkeep._claim_polls(5)), 1)
 
@@ -167,13 +167,13 @@ class TestWebhook(LlmGenerationCommon, HttpCase):
         self.assertEqual(self._send(job=job, body=self._body("ext-9")), 200)
         claim = Claim(job.id, job.attempt_token)
 
-        self._engine("verdict")._apply([(claim, Answer("running", external_job_id="ext-9"))])
+        self._engine()._apply([(claim, Answer("running", external_job_id="ext-9"))])
 
         self.assertTrue(self._is_due(job))
 
     def test_a_webhook_that_comes_while_we_ask_is_not_forgotten(self):
         def check(job):
-            self._engine("webhook")._receive(
+            self._engine()._receive(
                 job.id,
                 job.sudo().webhook_token,
                 sign_standard(self.secret, self._body()),
@@ -183,10 +183,10 @@ class TestWebhook(LlmGenerationCommon, HttpCase):
 
         self.service.answers["check"] = [check, {"state": "running", "poll_after": 60}]
 
-        self._engine("upkeep")._check_due()
+        self._engine()._check_due()
         self.assertTrue(self._is_due(self.job))
 
-        self._engine("upkeep")._check_due()
+        self._engine()._check_due()
         self.assertFalse(self._is_due(self.job))
 
     def test_the_token_is_in_no_log_and_nobody_reads_it(self):

@@ -3,7 +3,7 @@ import json
 
 from odoo.tests import BaseCase, tagged
 
-from ..runner.webhook_signatures import WebhookRefusedError, read_jwks, verify_fal, verify_standard
+from ..protocol.signatures import WebhookRefusedError, read_jwks, verify_fal, verify_standard
 from .signatures import FalSigner, new_secret, sign_standard
 
 NOW = 1_700_000_000

@@ -4,7 +4,7 @@ from unittest.mock import patch
 
 from odoo.tests import BaseCase, tagged
 
-from ..runner.workers import Workers
+from ..runner.executor import Workers
 
 
 @tagged("post_install", "-at_install")
@@ -33,7 +33,7 @@ class TestWorkers(BaseCase):
     def test_a_piece_that_fails_costs_no_worker(self):
         freed = threading.Semaphore(0)
         workers = Workers(1, "test", freed.release)
-        with self.assertLogs("odoo.addons.llm_generate_job.runner.workers", "ERROR"):
+        with self.assertLogs("odoo.addons.llm_generate_job.runner.executor", "ERROR"):
             workers.submit(lambda: 1 / 0)
             self.assertTrue(freed.acquire(timeout=5))
         done = []
@@ -48,7 +48,7 @@ class TestWorkers(BaseCase):
         workers.submit(lambda: started.set() or go_on.wait(5))
         self.assertTrue(started.wait(5))
         done = threading.Event()
-        logger = "odoo.addons.llm_generate_job.runner.workers"
+        logger = "odoo.addons.llm_generate_job.runner.executor"
         with patch.object(threading.Thread, "start", side_effect=RuntimeError):
             with self.assertLogs(logger, "WARNING"):
                 workers.submit(done.set)

@@ -6,11 +6,14 @@ from urllib.parse import urlsplit
 import requests
 
 from odoo.addons.llm_generate_job import exceptions
-from odoo.addons.llm_generate_job.runner import bounded_http
-from odoo.addons.llm_generate_job.runner.bounded_http import TimeoutAdapter
-from odoo.addons.llm_generate_job.runner.http_errors import classify, from_response, scrub
-from odoo.addons.llm_generate_job.runner.public_addresses import NotPublicError, PublicAdapter
-from odoo.addons.llm_generate_job.runner.untrusted import text_of
+from odoo.addons.llm_generate_job.protocol import bounded_http
+from odoo.addons.llm_generate_job.protocol.bounded_http import (
+    NotPublicError,
+    PublicAdapter,
+    TimeoutAdapter,
+)
+from odoo.addons.llm_generate_job.protocol.http_errors import classify, from_response, scrub
+from odoo.addons.llm_generate_job.protocol.sanitize import text_of
 
 API_BASE = "https://queue.fal.run"
 #: Domains of fal: the key goes there, and to the configured address, only.

@@ -15,7 +15,7 @@ from odoo.addons.llm_generate_job.exceptions import (
     BadRequestError,
     GenerationError,
 )
-from odoo.addons.llm_generate_job.runner.untrusted import printable
+from odoo.addons.llm_generate_job.protocol.sanitize import printable
 
 from .client import AddressRefusedError, TooLargeError
 

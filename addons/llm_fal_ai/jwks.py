@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from odoo.addons.llm_generate_job.runner.webhook_signatures import read_jwks
+from odoo.addons.llm_generate_job.protocol.signatures import read_jwks
 
 ADDRESS = "https://rest.fal.ai/.well-known/jwks.json"
 #: Seconds after which the keys are fetched again, as fal asks for.

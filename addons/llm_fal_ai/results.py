@@ -3,7 +3,7 @@
 import re
 from collections import deque
 
-from odoo.addons.llm_generate_job.runner.untrusted import DEPTH
+from odoo.addons.llm_generate_job.protocol.sanitize import DEPTH
 
 STATES = {"IN_QUEUE": "queued", "IN_PROGRESS": "running", "COMPLETED": "completed"}
 #: fal's error types in the words of `ERROR_TYPES`; any other is the provider's failure.

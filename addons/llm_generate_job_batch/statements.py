@@ -1,6 +1,6 @@
 """When the work of a batch of jobs is done, and which jobs wait until their queue is idle."""
 
-from odoo.addons.llm_generate_job.runner.statements.clock import NOW
+from odoo.addons.llm_generate_job.engine.sql import NOW
 
 # === BATCHES === #
 

@@ -1,6 +1,6 @@
 """How the counters are kept."""
 
-from odoo.addons.llm_generate_job.runner.statements.clock import NOW
+from odoo.addons.llm_generate_job.engine.sql import NOW
 
 #: Seconds after which everything that ended at a moment has been committed.
 SETTLED = 10

@@ -11,12 +11,11 @@ import time
 import psycopg2
 
 from odoo.addons.llm_generate_job.const import RUNNER_CHANNEL
+from odoo.addons.llm_generate_job.protocol.http_errors import traceback_of
 from odoo.addons.llm_generate_job.runner import limits as runner_limits
-from odoo.addons.llm_generate_job.runner import pool
-from odoo.addons.llm_generate_job.runner.call import Calls
-from odoo.addons.llm_generate_job.runner.http_errors import traceback_of
-from odoo.addons.llm_generate_job.runner.listener import Listener
-from odoo.addons.llm_generate_job.runner.short_use import Models
+from odoo.addons.llm_generate_job.runner import runner as runners
+from odoo.addons.llm_generate_job.runner.executor import Calls, Models
+from odoo.addons.llm_generate_job.runner.notifier import Listener
 
 from .limits import READY
 
@@ -89,13 +88,13 @@ class Attendant(threading.Thread):
             self._leave(listener)
 
     def _register(self, listener):
-        life = self._models.get("llm.generation.life")
+        life = self._models.get("llm.generation.engine")
         # How many run at once is up to the channels of queue_job.
         self.runner_id = life._sign_on(listener, self.title, 0, self.runner_id)
         self.ready.set()
 
     def _keep_house(self, listener):
-        life = self._models.get("llm.generation.life")
+        life = self._models.get("llm.generation.engine")
         if not life._heartbeat(self.runner_id):
             _logger.warning("%s was taken for dead, and signs on again", self.title)
             self._register(listener)
@@ -106,7 +105,7 @@ class Attendant(threading.Thread):
         """Wait for the calls in flight, give back what is left, and sign off."""
         if not self._models.are_installed:
             return
-        life = self._models.get("llm.generation.life")
+        life = self._models.get("llm.generation.engine")
         deadline = time.monotonic() + runner_limits.GRACE
         self.calls.wind_up(life, deadline, functools.partial(self._hear, listener))
         life._sign_off(self.runner_id)
@@ -139,7 +138,7 @@ def _note(dbname, claim):
     with _guard:
         attendant = _attendants.get(key)
         if attendant is None:
-            if pool.is_stopping():  # nobody would wait for it
+            if runners.is_stopping():  # nobody would wait for it
                 raise TimeoutError
             attendant = Attendant(dbname)
             attendant.start()  # which may fail for lack of memory
@@ -160,4 +159,4 @@ def _forget(attendant):
         return True
 
 
-pool.ENDING.append(_attendants.values)
+runners.ENDING.append(_attendants.values)

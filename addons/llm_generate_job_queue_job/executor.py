@@ -16,7 +16,7 @@ class QueueJobs(Executor):
         :param Threads threads: those of the runner, which may have been at work before
         """
         self._delegation = delegation
-        self._life = delegation.env["llm.generation.life"]
+        self._life = delegation.env["llm.generation.engine"]
         self._threads = threads
 
     @property
@@ -28,7 +28,7 @@ class QueueJobs(Executor):
         theirs, rest = self._delegation._split(queue_ids)
         claims, waits, count, briefs = [], {}, 0, []
         if theirs:
-            claim = self._delegation.env["llm.generation.claim"]
+            claim = self._delegation.env["llm.generation.engine"]
             claims, waits = claim._claim(slots, runner_id, runner_name, theirs)
         if self._threads.free and (rest or rest is None):
             free = min(slots, self._threads.free)

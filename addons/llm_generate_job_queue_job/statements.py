@@ -1,6 +1,6 @@
 """What the bridge says to PostgreSQL."""
 
-from odoo.addons.llm_generate_job.runner.statements.clock import NOW
+from odoo.addons.llm_generate_job.engine.sql import NOW
 
 #: Which record of queue_job is to execute an attempt.
 HANDED_OVER = """

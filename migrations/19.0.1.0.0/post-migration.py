@@ -7,9 +7,9 @@ from odoo import SUPERUSER_ID, api, fields
 from odoo.tools import SQL, sql
 
 from odoo.addons.llm_generate_job.const import DEFAULT_ANSWER_TOKENS, ERROR_MESSAGE_LIMIT
+from odoo.addons.llm_generate_job.engine.sql import ESTIMATED_TOKENS
 from odoo.addons.llm_generate_job.hooks import post_init_hook, upgrade_sentences
-from odoo.addons.llm_generate_job.runner.statements.queueing import ESTIMATED_TOKENS
-from odoo.addons.llm_generate_job.runner.untrusted import scrub
+from odoo.addons.llm_generate_job.protocol.sanitize import scrub
 
 _logger = logging.getLogger(__name__)
 

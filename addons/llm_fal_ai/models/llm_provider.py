@@ -9,8 +9,8 @@ from odoo.addons.llm_generate_job.exceptions import (
     ProviderFailedError,
     UnknownOutcomeError,
 )
-from odoo.addons.llm_generate_job.runner.address import path, segment
-from odoo.addons.llm_generate_job.runner.webhook_signatures import (
+from odoo.addons.llm_generate_job.protocol.bounded_http import path, segment
+from odoo.addons.llm_generate_job.protocol.signatures import (
     WebhookRefusedError,
     verify_fal,
 )

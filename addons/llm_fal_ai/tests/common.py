@@ -114,5 +114,5 @@ class LlmFalAiCommon(LlmGenerationCommon):
     def _completed_job(self, **values):
         job = self._submitted_job(**values)
         self.remote.state = "completed"
-        self._engine("upkeep")._check_due()
+        self._engine()._check_due()
         return job

@@ -99,10 +99,10 @@ class TestLlmProvider(LlmFalAiCommon):
         self.remote.state = "completed"
         good, self.remote.files = self.remote.files, {"/files/cat.png": Reply(503, b"{}")}
 
-        self._engine("upkeep")._check_due()
+        self._engine()._check_due()
         self.assertEqual((job.state, job.thread_id.message_ids.attachment_ids.ids), ("running", []))
         self.remote.files = good
-        self._engine("upkeep")._check_due()
+        self._engine()._check_due()
 
         self.assertEqual(job.state, "completed")
         self.assertEqual(len(job.output_message_id.attachment_ids), 1)
@@ -111,11 +111,11 @@ class TestLlmProvider(LlmFalAiCommon):
     def test_the_place_in_the_line_and_the_progress_are_shown(self):
         job = self._submitted_job()
         self.remote.state = "queued"
-        self._engine("upkeep")._check_due()
+        self._engine()._check_due()
         self.assertEqual(job.provider_data["queue_position"], 2)
 
         self.remote.state, self.remote.logs = "running", [" 40%|####      | 12/30"]
-        self._engine("upkeep")._check_due()
+        self._engine()._check_due()
 
         self.assertEqual((job.state, job.progress), ("running", 40.0))
         self.assertEqual(self.remote.requests[-1].query, {"logs": "1"})
@@ -126,7 +126,7 @@ class TestLlmProvider(LlmFalAiCommon):
         self.remote.state = "failed"
         self.remote.failure = {"error": "No runner.", "error_type": "runner_scheduling_failure"}
 
-        self._engine("upkeep")._check_due()
+        self._engine()._check_due()
 
         self.assertEqual(
             (job.state, job.error_type, job.error_message), ("queued", "overloaded", "No runner.")
@@ -136,7 +136,7 @@ class TestLlmProvider(LlmFalAiCommon):
         job = self._submitted_job()
         self.remote.is_gone = True
 
-        self._engine("upkeep")._check_due()
+        self._engine()._check_due()
 
         self.assertEqual((job.state, job.error_type), ("failed", "provider_failed"))
         self.assertTrue(job.retry_at)
@@ -151,20 +151,20 @@ class TestLlmProvider(LlmFalAiCommon):
     def test_an_answer_of_the_submission_that_was_overtaken_keeps_its_addresses(self):
         job = self._create_job("queued", model=self.model)
         claim = self._claim(job)
-        (brief,) = self._engine("preparation")._prepare([claim])
+        (brief,) = self._engine()._prepare([claim])
         job.action_cancel()
 
-        self._engine("call")._run(brief)
+        self._engine()._run(brief)
 
         self.assertEqual(job.provider_data["request_id"], "req-1")
-        self._engine("upkeep")._cancel_at_providers()
+        self._engine()._cancel_at_providers()
         self.assertEqual(self.remote.requests[-1].path, "/fal-ai/flux/requests/req-1/cancel")
 
     def test_addresses_of_another_request_are_not_used(self):
         job = self._submitted_job()
         job.external_job_id = "req-77"
 
-        self._engine("upkeep")._check_due()
+        self._engine()._check_due()
 
         self.assertEqual(self.remote.requests[-1].path, "/fal-ai/flux/requests/req-77/status")
 
@@ -178,7 +178,7 @@ class TestLlmProvider(LlmFalAiCommon):
         polls = 0
         while job.state == "running" and polls < 50:
             job.next_poll_at = fields.Datetime.now() - timedelta(seconds=1)
-            self._engine("upkeep")._check_due()
+            self._engine()._check_due()
             polls += 1
 
         self.assertEqual((job.state, polls), ("completed", FILE_TRIES + 1))
@@ -193,12 +193,12 @@ class TestLlmProvider(LlmFalAiCommon):
         self.remote.files["/files/cat.png"] = Reply(503)
         job = self._submitted_job()
         self.remote.state = "completed"
-        self._engine("upkeep")._check_due()
+        self._engine()._check_due()
         self.assertEqual((job.state, job.provider_data["file_tries"]), ("running", 1))
 
         self.remote.files["/files/cat.png"] = picture
         job.next_poll_at = fields.Datetime.now() - timedelta(seconds=1)
-        self._engine("upkeep")._check_due()
+        self._engine()._check_due()
 
         self.assertEqual(job.state, "completed")
         self.assertEqual(len(job.output_message_id.attachment_ids), 1)

@@ -53,10 +53,10 @@ class TestOutage(LlmFalAiCommon):
 
     def _work(self, seconds):
         """Ask about what is due, as much as a server can in so many seconds."""
-        claims = self._engine("upkeep")._claim_polls(CAPACITY * seconds)
+        claims = self._engine()._claim_polls(CAPACITY * seconds)
         self.assertLessEqual(len(claims), CAPACITY * seconds)
-        for brief in self._engine("preparation")._prepare(claims):
-            self._engine("call")._poll(brief)
+        for brief in self._engine()._prepare(claims):
+            self._engine()._poll(brief)
         return len(claims)
 
     def _submitted_jobs(self):

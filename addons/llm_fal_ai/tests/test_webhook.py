@@ -20,7 +20,7 @@ class TestWebhook(LlmFalAiCommon):
 
     def _send(self, seconds=0):
         headers, body = self.remote.webhook(self.job.external_job_id, time.time() + seconds)
-        return self._engine("webhook")._receive(self.job.id, self.job.webhook_token, headers, body)
+        return self._engine()._receive(self.job.id, self.job.webhook_token, headers, body)
 
     def test_the_keys_are_fetched_once(self):
         self.assertEqual([self._send(second) for second in range(3)], [200] * 3)

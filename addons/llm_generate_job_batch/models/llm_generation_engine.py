@@ -3,7 +3,7 @@ import logging
 
 from odoo import api, models
 
-from odoo.addons.llm_generate_job.runner.http_errors import traceback_of
+from odoo.addons.llm_generate_job.protocol.http_errors import traceback_of
 
 from .. import statements as sql
 

@@ -8,7 +8,7 @@ from .. import statements as sql
 class LlmGenerationRetention(models.AbstractModel):
     """Removes the batches that nobody looks at any more."""
 
-    _inherit = "llm.generation.retention"
+    _inherit = "llm.generation.engine"
 
     @api.model
     def _clean_up(self, days=None, seconds=math.inf):

@@ -1,7 +1,7 @@
 import threading
 from unittest.mock import patch
 
-from odoo.addons.llm_generate_job.runner.answer import Answer
+from odoo.addons.llm_generate_job.protocol.answer import Answer
 from odoo.addons.llm_generate_job.tests.test_concurrency import THREADS, ConcurrencyCase
 
 
@@ -16,11 +16,11 @@ class TestConcurrency(ConcurrencyCase):
             batch_id, batch_class = batch.id, type(batch)
         self.addCleanup(self._remove_batch, batch_id)
         with self._env() as env:
-            claims, _wait = env["llm.generation.claim"]._claim(THREADS)
+            claims, _wait = env["llm.generation.engine"]._claim(THREADS)
         told, ended = [], threading.Barrier(THREADS)
 
         def end(env):
-            env["llm.generation.verdict"]._apply([(claims.pop(), Answer("completed"))])
+            env["llm.generation.engine"]._apply([(claims.pop(), Answer("completed"))])
             ended.wait(30)  # nobody has committed yet
 
         with patch.object(batch_class, "_on_done", lambda batch: told.append(batch.id)):

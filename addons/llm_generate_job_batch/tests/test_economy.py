@@ -11,7 +11,7 @@ class TestEconomy(LlmGenerationCommon):
     def setUpClass(cls):
         super().setUpClass()
         cls.queue.max_concurrent_jobs = 4
-        cls.upkeep = cls._engine("upkeep")
+        cls.upkeep = cls._engine()
 
     def _economy(self, number=1, **values):
         jobs = self.env["llm.generation.job"]
@@ -85,7 +85,7 @@ class TestEconomy(LlmGenerationCommon):
         self.assertIsNone(self.upkeep._next_due())
 
     def test_the_end_of_any_job_has_it_looked_for(self):
-        woken, engine_class = [], type(self._engine("engine"))
+        woken, engine_class = [], type(self._engine())
         first, second = self._create_job("running"), self._create_job("running")
         economy = self._economy()
         for job, payloads in ((first, ["clock"]), (second, [])):
@@ -98,7 +98,7 @@ class TestEconomy(LlmGenerationCommon):
     def test_the_end_of_what_only_waited_has_it_looked_for(self):
         woken, waiting = [], self._create_job("queued")
         self._economy()
-        with self._patched_wake(type(self._engine("engine")), woken):
+        with self._patched_wake(type(self._engine()), woken):
             waiting.action_cancel()
         self.assertEqual(woken, ["clock"])
 

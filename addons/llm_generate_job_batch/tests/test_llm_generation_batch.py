@@ -182,7 +182,7 @@ class TestLlmGenerationBatch(LlmGenerationCommon):
         self.assertTrue(batch.job_ids.retry_at)
         self.assertEqual((self.told, batch.progress, batch.failed_count), ([], 0, 1))
         batch.job_ids.retry_at = fields.Datetime.now()
-        self._engine("upkeep")._retry_due()
+        self._engine()._retry_due()
         self._process_queue()
         self.assertEqual(batch.job_ids.retry_count, 1)
         self.assertEqual((len(self.told), batch.progress), (1, 100))
@@ -193,7 +193,7 @@ class TestLlmGenerationBatch(LlmGenerationCommon):
         self._process_queue()
         self._create_job("queued", identity_key="key")
         batch.job_ids.retry_at = fields.Datetime.now()
-        self._engine("upkeep")._retry_due()
+        self._engine()._retry_due()
         self.assertEqual((len(self.told), batch.state), (1, "done"))
 
     def test_a_broken_callback_undoes_nothing_else(self):

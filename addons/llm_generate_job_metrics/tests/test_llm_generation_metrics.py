@@ -3,7 +3,7 @@ from datetime import timedelta
 from odoo import fields
 from odoo.tests import tagged
 
-from odoo.addons.llm_generate_job.runner.answer import Answer
+from odoo.addons.llm_generate_job.protocol.answer import Answer
 from odoo.addons.llm_generate_job.tests.common import LlmGenerationCommon
 
 from .common import read_metrics
@@ -136,7 +136,7 @@ class TestLlmGenerationMetrics(LlmGenerationCommon):
         self._begin(300)
         job = self._create_job("queued", thread_id=self.thread.id)
         answer = Answer("failed", error_type="rate_limited", retry_after=1)
-        self._engine("call")._finish([(self._claim(job), answer)])
+        self._engine()._finish([(self._claim(job), answer)])
         self.env.cr.execute(
             "UPDATE llm_generation_attempt SET ended_at = ended_at - interval '1 minute'"
             " WHERE job_id = %s",
@@ -146,7 +146,7 @@ class TestLlmGenerationMetrics(LlmGenerationCommon):
         self.assertEqual(attempts[self.name, "given_back", "rate_limited"], 1)
 
     def test_each_process_that_runs_jobs_is_there(self):
-        life = self._engine("life")
+        life = self._engine()
         runner = life._register_runner("host:42", 64)
         self.env.cr.execute(
             "UPDATE llm_generation_runner SET heartbeat_at = heartbeat_at - interval '50 s'"

@@ -4,8 +4,8 @@ import time
 
 from odoo import api, fields, models
 
-from odoo.addons.llm_generate_job.runner.call import Call
-from odoo.addons.llm_generate_job.runner.http_errors import traceback_of
+from odoo.addons.llm_generate_job.protocol.http_errors import traceback_of
+from odoo.addons.llm_generate_job.runner.executor import Call
 from odoo.addons.queue_job.exception import FailedJobError
 
 from .. import statements as sql
@@ -23,7 +23,7 @@ class LlmGenerationDelegation(models.AbstractModel):
 
     _name = "llm.generation.delegation"
     _description = "LLM Generation Delegation"
-    _inherit = ["llm.generation.verdict", "llm.generation.preparation"]
+    _inherit = ["llm.generation.engine", "llm.generation.engine"]
 
     # === IN THE PROCESS THAT CLAIMS === #
 
@@ -149,7 +149,7 @@ class LlmGenerationDelegation(models.AbstractModel):
         brief, refusal = begun
         if refusal:
             return refusal
-        self.env["llm.generation.call"].with_context(generation_call=call)._run(brief)
+        self.env["llm.generation.engine"].with_context(generation_call=call)._run(brief)
         return self.env._("Attempt %(token)s of generation %(job)s has ended.",
                           token=claim.token, job=claim.job_id)  # fmt: skip
 
@@ -160,7 +160,7 @@ class LlmGenerationDelegation(models.AbstractModel):
             with attend(self.env.cr.dbname, claim) as attended:
                 yield attended
             return
-        runner_id = self.env["llm.generation.life"]._register_runner("inline", 0)
+        runner_id = self.env["llm.generation.engine"]._register_runner("inline", 0)
         yield Inline(runner_id), Call(claim)
 
     @api.model

@@ -4,7 +4,7 @@ from odoo import api, models
 class LlmGenerationFigures(models.AbstractModel):
     """Says of a queue that queue_job begins none of its jobs."""
 
-    _inherit = "llm.generation.figures"
+    _inherit = "llm.generation.engine"
 
     @api.model
     def _judge(self, queue, figures):

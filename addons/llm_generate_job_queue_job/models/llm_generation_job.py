@@ -1,6 +1,6 @@
 from odoo import models
 
-from odoo.addons.llm_generate_job.runner.answer import Claim
+from odoo.addons.llm_generate_job.protocol.answer import Claim
 
 
 class LlmGenerationJob(models.Model):

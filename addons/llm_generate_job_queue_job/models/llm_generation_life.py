@@ -6,7 +6,7 @@ from ..executor import QueueJobs
 class LlmGenerationLife(models.AbstractModel):
     """What becomes of jobs that queue_job has, and of those it had."""
 
-    _inherit = "llm.generation.life"
+    _inherit = "llm.generation.engine"
 
     @api.model
     def _executor(self, threads):

@@ -38,7 +38,7 @@ class QueueJobCommon(LlmGenerationCommon):
     def setUp(self):
         super().setUp()
         (self.queue + self.direct_queue).executor = "queue_job"
-        life = self._engine("life")
+        life = self._engine()
         self.threads = ThreadsDouble()
         self.executor = life._executor(self.threads)
         runner_id = life._register_runner("host:1", 4)
@@ -83,6 +83,6 @@ class QueueJobCommon(LlmGenerationCommon):
     def _keep_house(self):
         """Give back what the runner has lost, as its housekeeping does."""
         held = self.executor.held(self.runner.id)
-        lost = self._engine("life")._give_back_lost(self.runner.id, held)
+        lost = self._engine()._give_back_lost(self.runner.id, held)
         self.env.invalidate_all()
         return lost

@@ -3,9 +3,9 @@ import threading
 import time
 from unittest.mock import patch
 
+from odoo.addons.llm_generate_job.protocol.answer import Claim
 from odoo.addons.llm_generate_job.runner import limits as runner_limits
-from odoo.addons.llm_generate_job.runner.answer import Claim
-from odoo.addons.llm_generate_job.runner.listener import private_connection
+from odoo.addons.llm_generate_job.runner.notifier import private_connection
 from odoo.addons.llm_generate_job.tests import test_concurrency
 
 from .. import attendant as attendant_module
@@ -33,7 +33,7 @@ class TestAttendant(test_concurrency.TestConcurrency):
         super().setUp()
         self.dbname = self.registry.db_name
         with self._env() as env:
-            self.claimer = env["llm.generation.life"]._register_runner("host:1", 4)
+            self.claimer = env["llm.generation.engine"]._register_runner("host:1", 4)
         self.addCleanup(self._stop)
 
     def _service(self, env):
@@ -62,7 +62,7 @@ class TestAttendant(test_concurrency.TestConcurrency):
         queue_id, _jobs = self._queue_jobs(1)
         with self._env() as env:
             delegation = env["llm.generation.delegation"]
-            claims, _wait = env["llm.generation.claim"]._claim(
+            claims, _wait = env["llm.generation.engine"]._claim(
                 1, self.claimer, "host:1", [queue_id]
             )
             delegation._hand_over(claims)
@@ -122,7 +122,7 @@ class TestAttendant(test_concurrency.TestConcurrency):
         claim = self._handed_over()
         with self._at_work(claim):
             with self._env() as env:
-                life = env["llm.generation.life"]
+                life = env["llm.generation.engine"]
                 life._give_back_lost(self.claimer, [])
                 life._sign_off(self.claimer)
                 life._rescue(0.0, runner_limits.LIFE_LOCK)
@@ -179,7 +179,7 @@ class TestAttendant(test_concurrency.TestConcurrency):
             attendant = self._attendant()
             attendant.calls.pop(claim.token)  # as after an error
             with self.assertLogs("odoo.addons.llm_generate_job", "WARNING"), self._env() as env:
-                lost = env["llm.generation.life"]._give_back_lost(
+                lost = env["llm.generation.engine"]._give_back_lost(
                     attendant.runner_id, list(attendant.calls)
                 )
             self.assertEqual(lost, 1)

@@ -75,13 +75,13 @@ class TestDelegation(QueueJobCommon):
         self.assertRecordValues(job, [{"state": "queued", "retry_count": 0}])
 
     def test_it_can_be_switched_off_without_uninstalling(self):
-        life = self._engine("life")
+        life = self._engine()
         self.assertIsInstance(life._executor(self.threads), QueueJobs)
         self._switch_off()
         self.assertIs(life._executor(self.threads), self.threads)
 
     def test_where_queue_job_delays_nothing_the_threads_run_the_jobs(self):
-        life = self._engine("life").with_context(queue_job__no_delay=True)
+        life = self._engine().with_context(queue_job__no_delay=True)
         self.assertIs(life._executor(self.threads), self.threads)
 
     def test_where_it_is_only_installed_nothing_changes(self):

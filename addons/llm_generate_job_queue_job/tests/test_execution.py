@@ -52,7 +52,7 @@ class TestExecution(QueueJobCommon):
         self.assertRecordValues(job, [{"state": "running", "external_job_id": "ext-1"}])
         self.assertFalse(job.attempt_ids.runner_id)
         self.service.answers["check"] = [posted("Done")]
-        self._engine("upkeep")._check_due()
+        self._engine()._check_due()
         self.assertEqual(job.state, "completed")
 
     def test_what_the_provider_refuses_is_retried_by_us_and_done_for_queue_job(self):
@@ -86,7 +86,7 @@ class TestExecution(QueueJobCommon):
     def test_a_token_that_is_no_longer_the_jobs_does_nothing(self):
         job, record = self._handed_over()
         claim = self._claim_of(job, job.attempt_token)
-        self._engine("life")._give_back_claims([claim])
+        self._engine()._give_back_claims([claim])
         self._hand_over()
         self.assertIn("Superseded", self._work(record))
         self.assertEqual(job.state, "running")

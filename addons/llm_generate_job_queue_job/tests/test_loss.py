@@ -2,15 +2,15 @@ from datetime import timedelta
 
 from odoo import fields
 
+from odoo.addons.llm_generate_job.engine import sql
 from odoo.addons.llm_generate_job.runner.limits import LIFE_LOCK
-from odoo.addons.llm_generate_job.runner.statements import upkeep as sql
 
 from ..limits import PATIENCE
 from .common import QueueJobCommon
 
 #: Seconds; a cluster that was just started counts as a sign of life, so less than LIFE_SIGN.
 SILENCE = 10.0
-LIFE = "odoo.addons.llm_generate_job.models.llm_generation_life"
+LIFE = "odoo.addons.llm_generate_job.engine.liveness"
 
 
 class TestLoss(QueueJobCommon):
@@ -21,14 +21,14 @@ class TestLoss(QueueJobCommon):
         self.env.flush_all()
 
     def _rescue(self):
-        rescued = self._engine("life")._rescue(SILENCE, LIFE_LOCK)
+        rescued = self._engine()._rescue(SILENCE, LIFE_LOCK)
         self.env.invalidate_all()
         return rescued
 
     def _begun(self):
         """Return a job that a worker has begun, its record, and the worker's row."""
         job, record = self._handed_over()
-        worker = self._engine("life")._register_runner("host:2 queue_job", 0)
+        worker = self._engine()._register_runner("host:2 queue_job", 0)
         claim = self._claim_of(job, job.attempt_token)
         self._engine("delegation")._begin(claim, worker, "host:2 queue_job")
         record.state = "started"
@@ -128,7 +128,7 @@ class TestLoss(QueueJobCommon):
     def test_switched_off_what_waits_moves_to_the_threads(self):
         job, record = self._handed_over()
         self._switch_off()
-        self.executor = self._engine("life")._executor(self.threads)
+        self.executor = self._engine()._executor(self.threads)
         self.assertEqual(self._keep_house(), 1)
         self.assertRecordValues(job, [{"state": "queued", "retry_count": 0, "is_delayed": False}])
         self.assertEqual(record.state, "cancelled")
@@ -136,7 +136,7 @@ class TestLoss(QueueJobCommon):
     def test_of_a_queue_that_goes_back_to_the_threads_what_waits_moves(self):
         job, record = self._handed_over()
         self.direct_queue.executor = "runner"  # the other one stays
-        self.executor = self._engine("life")._executor(self.threads)
+        self.executor = self._engine()._executor(self.threads)
         self.assertEqual(self._keep_house(), 1)
         self.assertEqual((job.state, record.state), ("queued", "cancelled"))
 
@@ -144,7 +144,7 @@ class TestLoss(QueueJobCommon):
         begun, _record, _worker = self._begun()
         waiting, record = self._handed_over()
         self.executor.leave(self.runner.id, 0.0, None)
-        self._engine("life")._sign_off(self.runner.id)
+        self._engine()._sign_off(self.runner.id)
         self._rescue()
         self.assertEqual((begun.state, begun.retry_count), ("running", 0))
         self.assertEqual((waiting.state, waiting.retry_count), ("queued", 0))
@@ -194,13 +194,13 @@ class TestLoss(QueueJobCommon):
     def test_who_saw_the_owner_before_does_not_take_the_job_from_the_worker(self):
         job, _record, _worker = self._begun()
         self._silence(self.runner)
-        original = type(self._engine("life"))._select
+        original = type(self._engine())._select
 
         def select(life, statement, params=None):
             rows = original(life, statement, params)
             return {sql.LOST: [(job.id,)], sql.ORPHANS: [(job.id, False)]}.get(statement, rows)
 
-        with self._offered("llm.generation.life", _select=select):
+        with self._offered("llm.generation.engine", _select=select):
             self.assertEqual(self._keep_house(), 0)
             self.assertEqual(self._rescue(), 0)
         self.assertFalse(self.runner.exists())

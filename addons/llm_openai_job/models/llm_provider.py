@@ -8,7 +8,7 @@ from odoo.addons.llm_generate_job.exceptions import (
     ProviderFailedError,
     UnknownOutcomeError,
 )
-from odoo.addons.llm_generate_job.runner.address import segment
+from odoo.addons.llm_generate_job.protocol.bounded_http import segment
 
 from .. import responses
 

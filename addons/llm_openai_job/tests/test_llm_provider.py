@@ -35,9 +35,9 @@ class TestLlmProvider(LlmOpenaiJobCommon):
 
         self._process_queue(self.provider)
         self.assertRecordValues(job, [{"state": "running", "external_job_id": "resp_1"}])
-        self._engine("upkeep")._check_due()
+        self._engine()._check_due()
         self.assertEqual(job.state, "running")
-        self._engine("upkeep")._check_due()
+        self._engine()._check_due()
 
         self.assertRecordValues(
             job, [{"state": "completed", "prompt_tokens": 11, "completion_tokens": 3}]
@@ -102,9 +102,9 @@ class TestLlmProvider(LlmOpenaiJobCommon):
     def test_an_answer_that_is_asked_for_again_is_posted_once(self):
         job = self._submitted_job()
         self.answer(json_answer(response("completed", "Hi")))
-        self._engine("upkeep")._check_due()
+        self._engine()._check_due()
 
-        self._engine("upkeep")._check_due()
+        self._engine()._check_due()
         job.check_status()
 
         self.assertEqual(len(self._answers_of(job)), 1)
@@ -112,12 +112,12 @@ class TestLlmProvider(LlmOpenaiJobCommon):
 
     def test_two_that_ask_at_the_same_time_post_once(self):
         job = self._submitted_job()
-        claim = self._engine("upkeep")._claim_polls(1, now=True)
-        briefs = [self._engine("preparation")._prepare(claim)[0] for _asker in range(2)]
+        claim = self._engine()._claim_polls(1, now=True)
+        briefs = [self._engine()._prepare(claim)[0] for _asker in range(2)]
         self.answer(*[json_answer(response("completed", "Hi"))] * 2)
 
         for brief in briefs:
-            self._engine("call")._poll(brief)
+            self._engine()._poll(brief)
 
         self.assertEqual(job.state, "completed")
         self.assertEqual(len(self._answers_of(job)), 1)
@@ -130,7 +130,7 @@ class TestLlmProvider(LlmOpenaiJobCommon):
             )
         )
 
-        self._engine("upkeep")._check_due()
+        self._engine()._check_due()
 
         self.assertRecordValues(
             job,
@@ -142,7 +142,7 @@ class TestLlmProvider(LlmOpenaiJobCommon):
         job = self._submitted_job()
         self.answer(json_answer(ERROR, status=404))
 
-        self._engine("upkeep")._check_due()
+        self._engine()._check_due()
 
         self.assertRecordValues(job, [{"state": "failed", "error_type": "provider_failed"}])
         self.assertTrue(job.retry_at)
@@ -153,7 +153,7 @@ class TestLlmProvider(LlmOpenaiJobCommon):
             with self.subTest(body):
                 self.answer(json_answer(body))
 
-                self._engine("upkeep")._check_due()
+                self._engine()._check_due()
 
                 self.assertEqual(job.state, "running")
 

@@ -68,7 +68,7 @@ def _claim_alternately(stand, count):
 
 def _claim(env, times):
     begin = time.perf_counter()
-    claims, _wait = env["llm.generation.claim"]._claim(BATCH)
+    claims, _wait = env["llm.generation.engine"]._claim(BATCH)
     times.append(1000 * (time.perf_counter() - begin))
     if len(claims) != BATCH:
         message = f"{len(claims)} of {BATCH} jobs were claimed"

@@ -8,8 +8,7 @@ from odoo.addons.llm_generate_job.exceptions import (
     ProviderFailedError,
     UnknownOutcomeError,
 )
-from odoo.addons.llm_generate_job.runner.address import segment
-from odoo.addons.llm_generate_job.runner.bounded_http import request_json
+from odoo.addons.llm_generate_job.protocol.bounded_http import request_json, segment
 
 TIMEOUT = 60  # seconds without a byte: the job holds a slot meanwhile
 GONE = "The provider no longer has the job."

@@ -9,7 +9,7 @@ class TestLlmProvider(LlmAcmeCommon):
 
     def _check(self, state):
         self.remote.state = state
-        self._engine("upkeep")._check_due()
+        self._engine()._check_due()
 
     def test_inputs_are_sent_with_the_model_and_the_key(self):
         self._submitted_job(generation_inputs={"prompt": "Name an island.", "n": 2})

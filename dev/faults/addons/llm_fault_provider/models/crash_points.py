@@ -1,6 +1,6 @@
 from odoo import api, models
 
-from odoo.addons.llm_generate_job.runner.statements.upkeep import CLAIM_POLLS
+from odoo.addons.llm_generate_job.engine.sql import CLAIM_POLLS
 
 from .. import crash_points
 
@@ -20,7 +20,7 @@ class LlmGenerationEngine(models.AbstractModel):
 
 
 class LlmGenerationClaim(models.AbstractModel):
-    _inherit = "llm.generation.claim"
+    _inherit = "llm.generation.engine"
 
     def _claim_from(self, *args):
         claims, wait = super()._claim_from(*args)
@@ -34,7 +34,7 @@ class LlmGenerationClaim(models.AbstractModel):
 
 
 class LlmGenerationUpkeep(models.AbstractModel):
-    _inherit = "llm.generation.upkeep"
+    _inherit = "llm.generation.engine"
 
     @api.model
     def _change(self, statement, params=None, **options):
@@ -52,7 +52,7 @@ class LlmGenerationUpkeep(models.AbstractModel):
 
 
 class LlmGenerationVerdict(models.AbstractModel):
-    _inherit = "llm.generation.verdict"
+    _inherit = "llm.generation.engine"
 
     @api.model
     def _apply(self, pairs, *args):
@@ -70,7 +70,7 @@ class LlmGenerationVerdict(models.AbstractModel):
 
 
 class LlmGenerationConclusion(models.AbstractModel):
-    _inherit = "llm.generation.conclusion"
+    _inherit = "llm.generation.engine"
 
     def _conclude(self, pairs, **options):
         self._crash_in_pairs("before the finish", pairs)
@@ -80,7 +80,7 @@ class LlmGenerationConclusion(models.AbstractModel):
 
 
 class LlmGenerationCall(models.AbstractModel):
-    _inherit = "llm.generation.call"
+    _inherit = "llm.generation.engine"
 
     @api.model
     def _submit(self, job, claim):

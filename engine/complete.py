@@ -1,0 +1,386 @@
+import contextlib
+import json
+import logging
+import time
+from collections import defaultdict
+from dataclasses import replace
+from datetime import timedelta
+
+import psycopg2
+
+from odoo import api, models
+
+from .. import exceptions
+from ..protocol import backoff
+from ..protocol.answer import LONGEST_WAIT, Answer
+from ..protocol.http_errors import traceback_of
+from ..protocol.tokens import by_length, length_of
+from ..runner.cursor import is_away
+from . import sql
+
+_logger = logging.getLogger(__name__)
+
+#: Seconds until an external job is asked about for the first time, and at most.
+FIRST_POLL, LAST_POLL = 1.0, 30.0
+
+_logger = logging.getLogger(__name__)
+
+UNSTORED = "The answer of job %s cannot be stored\n%s"
+#: Seconds between the tries to store an answer while the database is away: ten minutes.
+PATIENCE = (0.2, 0.5, 1, 2, 5, *[10] * 59)
+
+#: Errors of a statement that leave the transaction as it was before it, and pass.
+IN_THE_WAY = (
+    psycopg2.errors.DeadlockDetected,
+    psycopg2.errors.LockNotAvailable,
+    psycopg2.errors.QueryCanceled,
+)
+
+
+class LlmGenerationEngine(models.AbstractModel):
+    """Applies what a provider answered, once, and only for the attempt that still counts."""
+
+    _inherit = "llm.generation.engine"
+
+    @api.model
+    def _fence(self, claims, held=None):
+        """Return the jobs, locked, of those claims whose attempt may still end its job.
+
+        An attempt that was rescued, cancelled or timed out meanwhile has been overtaken: what it
+        brings is thrown away.
+
+        :param list held: gets the claims on jobs that somebody else is changing just now; None
+            waits for them, as long as that takes
+        """
+        params = [[claim.job_id for claim in claims], [claim.token for claim in claims]]
+        free, all_of_them = self._fence_statements()
+        rows = self._select(all_of_them if held is None else free, params)
+        found = {row[0] for row in rows}
+        late = [claim for claim in claims if claim.job_id not in found]
+        if late and held is not None:
+            busy = {row[0] for row in self._select(sql.STILL_COUNT, params)} - found
+            held += [claim for claim in late if claim.job_id in busy]
+            late = [claim for claim in late if claim.job_id not in busy]
+        for claim in late:
+            _logger.info("Job %s: the attempt was overtaken", claim.job_id)
+        # sudo: the engine ends jobs, whoever owns them.
+        jobs = self.env["llm.generation.job"].sudo().browse(row[0] for row in rows)
+        jobs.invalidate_recordset()
+        if rows:
+            self._remember(jobs._name, {row[0]: row[1:] for row in rows})
+        return jobs
+
+    @api.model
+    def _apply(self, pairs, held=None):
+        """Apply answers within the current transaction.
+
+        :param pairs: `(claim, answer)` tuples
+        :param list held: see `_fence()`; what is held is left alone
+        :return: how many of them still counted
+        """
+        jobs = self._fence([claim for claim, _answer in pairs], held)
+        tokens = {job.id: job.attempt_token for job in jobs}
+        late = [pair for pair in pairs if tokens.get(pair[0].job_id) != pair[0].token]
+        answers = {claim.job_id: answer for claim, answer in pairs if (claim, answer) not in late}
+        answers = self._with_known_messages(jobs, answers)
+        for job in jobs:
+            if pause := answers[job.id].pause:
+                self._pause(self._queue_of(job), pause)
+        completed = jobs.filtered(lambda job: answers[job.id].state == "completed")
+        self._complete(completed, answers)
+        for job in jobs - completed:
+            answer = answers[job.id]
+            values = self._values_of(job, answer)
+            if answer.state in {"queued", "running"}:
+                self._keep_running(job, answer, values)
+            elif answer.state == "cancelled":
+                job._set_state("cancelled", **values, error_type="cancelled")
+            else:
+                self._apply_failure(job, answer, values)
+        self._settle_tokens(jobs, answers)  # after the queue's row, in the order of a claim
+        told = defaultdict(list)
+        for job_id, answer in answers.items():
+            told[str(answer)].append(f"{job_id} (attempt {tokens[job_id]})")
+        for outcome, which in told.items():
+            _logger.info("%s: job %s", outcome.capitalize(), ", ".join(which))
+        for claim, answer in late:
+            if claim not in (held or ()):
+                self._note_late(claim, answer)
+        return len(jobs)
+
+    @api.model
+    def _note_late(self, claim, answer):
+        """Keep what an attempt that was overtaken has left behind.
+
+        The id of its external job, so that it can be ended, and what it used: it is paid for.
+        """
+        touches = ["llm.generation.job", "llm.generation.attempt"]
+        params = {"job": claim.job_id, "token": claim.token}
+        used = {f"{kind}_tokens": answer.tokens(kind) for kind in ("prompt", "completion")}
+        if any(used.values()):
+            self._change(sql.LATE_USAGE, {**params, **used}, touches=touches)
+            self._settle_late(claim.token)
+        if answer.external_job_id:
+            data = json.dumps(answer.provider_data) if answer.provider_data else None
+            params |= {"external": answer.external_job_id, "data": data}
+            self._change(sql.LATE_EXTERNAL, params, touches=touches)
+
+    @api.model
+    def _with_known_messages(self, jobs, answers):
+        """Return the answers without messages that are none of their job's thread.
+
+        Where an answer does not tell what it used, that follows from its length.
+        """
+        ids = {answer.output_message_id for answer in answers.values() if answer.output_message_id}
+        if not ids:
+            return answers
+        # sudo: a provider may name any message, and only its place and its length are looked at.
+        messages = self.env["mail.message"].sudo().browse(ids).exists()
+        places = {message.id: (message.model, message.res_id) for message in messages}
+        known = {}
+        for job in jobs:
+            answer = known[job.id] = answers[job.id]
+            if places.get(answer.output_message_id) != ("llm.thread", job.thread_id.id):
+                known[job.id] = replace(answer, output_message_id=None)
+            elif not (answer.tokens("prompt") or answer.tokens("completion")):
+                known[job.id] = replace(answer, usage=self._usage_by_length(job, answer))
+        return known
+
+    @api.model
+    def _usage_by_length(self, job, answer):
+        """Return about how many tokens a job used whose provider does not tell."""
+        message = self.env["mail.message"].sudo().browse(answer.output_message_id)  # sudo: as above
+        asked = [job.generation_inputs, job.input_message_id.body]
+        return {
+            "prompt_tokens": by_length(length_of(asked)),
+            "completion_tokens": by_length(length_of(message.body)),
+        }
+
+    @api.model
+    def _complete(self, jobs, answers):
+        provider_ids = jobs.provider_id.ids
+        for job in jobs:
+            if values := self._values_of(job, answers[job.id]):
+                job.write(values)
+        # One move for all of them: what follows from it costs the same for one as for many.
+        jobs._set_state("completed", progress=100.0, error_type=False, error_message=False)
+        if jobs:
+            touches = ["llm.generation.queue"]
+            self._change(sql.PROVIDERS_WORK, [provider_ids], touches=touches)
+
+    @api.model
+    def _values_of(self, job, answer):
+        """Return what an answer says, as values of the job; what it does not say stays."""
+        values = {
+            "provider_data": answer.provider_data,
+            "output_message_id": answer.output_message_id,
+            "external_job_id": answer.external_job_id,
+            "progress": answer.progress,
+            "prompt_tokens": answer.tokens("prompt"),
+            "completion_tokens": answer.tokens("completion"),
+            "error_message": answer.error_message,
+        }
+        return {name: value for name, value in values.items() if value}
+
+    @api.model
+    def _keep_running(self, job, answer, values):
+        """Note where an external job is, and when to ask again."""
+        polls = 0 if answer.external_job_id else job.poll_count + 1
+        wait = answer.poll_after or min(LAST_POLL, FIRST_POLL * 1.5 ** min(polls, 50))
+        now = self.env.cr.now().replace(microsecond=0)  # what is due now must not come too late
+        next_poll_at = now + timedelta(seconds=wait)
+        if job.is_hinted:  # a webhook came while we asked, or before the job had its id
+            next_poll_at = max(now, job.hinted_at or now)
+        values |= {
+            "next_poll_at": next_poll_at,
+            "poll_count": polls,
+            "asked_at": now,
+        }
+        values.pop("error_message", None)
+        if answer.expires_in:
+            values["result_expires_at"] = now + timedelta(seconds=answer.expires_in)
+        job.write(values)
+        if answer.external_job_id:
+            # From here on the provider runs it, and any process may ask about it.
+            attempt = self.env["llm.generation.attempt"].browse(job.attempt_token)
+            attempt.write({"runner_id": False, "external_job_id": answer.external_job_id})
+        self._notify(job)
+
+    @api.model
+    def _apply_failure(self, job, answer, values):
+        queue = self._queue_of(job)
+        decision = self._decide(job, queue, answer.error_type, answer.retry_after)
+        values = {"error_message": False, **values, "error_type": answer.error_type}
+        if decision.pause:
+            self._pause(queue, decision.pause, answer.error_type)
+        if decision.action == "give_back":
+            self._give_back(job, decision.delay, **values)  # a pause of the queue holds it, too
+            return
+        if answer.error_type == "access" and job.external_job_id:
+            values["must_cancel"] = True  # nobody may have what the provider still works on
+        job._set_state("failed", **values, **self._retry_values(decision))
+
+    @api.model
+    def _decide(self, job, queue, error_type, retry_after=None):
+        return backoff.decide(
+            error_type,
+            retry_count=job.retry_count,
+            max_retries=job.max_retries,
+            free_waits=max(0, job.attempt_count - 1 - job.retry_count),
+            retry_after=retry_after,
+            base_delay=queue.retry_delay_minutes * 60,
+            auto_retry=queue.auto_retry_failed,
+        )
+
+    @api.model
+    def _retry_values(self, decision):
+        if decision.action != "retry":
+            return {}
+        return {"retry_at": self._after(decision.delay)}
+
+    @api.model
+    def _give_back(self, job, delay=0.0, **values):
+        """Let a running job wait again, in its old place, for at least `delay` seconds."""
+        until = self._after(delay) if delay else False
+        job._set_state(
+            "queued", external_job_id=False, scheduled_at=until, is_delayed=bool(until), **values
+        )
+
+    @api.model
+    def _after(self, seconds):
+        """Return the moment after a wait, by the clock that decides when it is over.
+
+        To the full second it would come too early.
+        """
+        return self.env.cr.now() + timedelta(seconds=seconds)
+
+    @api.model
+    def _queue_of(self, job):
+        return self.env["llm.generation.queue"]._get_or_create_queue(job.provider_id)
+
+    @api.model
+    def _pause(self, queue, seconds, error_type=None):
+        """Start nothing of the queue for a while; a longer pause is never shortened."""
+        until = self._after(min(seconds, LONGEST_WAIT))
+        values = {}
+        if not queue.paused_until or queue.paused_until < until:
+            values["paused_until"] = until
+            self._wake("clock")  # its end is due by time
+        if error_type in backoff.REFUSALS and queue.refused_by != error_type:
+            values["refused_by"] = error_type
+            self._tell_of_refusal(queue, error_type)
+        if values:
+            # sudo: what a provider brings about is written by no user.
+            queue.sudo().write(values)
+
+    @api.model
+    def _settle_tokens(self, jobs, answers):
+        """Put what jobs really used in the place of what was estimated."""
+        differences = defaultdict(int)
+        for job in jobs:
+            used = answers[job.id].tokens("prompt") + answers[job.id].tokens("completion")
+            if used and job.estimated_tokens:
+                differences[job.provider_id.id] += job.estimated_tokens - used
+        for provider_id, difference in sorted(differences.items()):  # as every other batch
+            params = {"difference": difference, "provider": provider_id}
+            self._change(sql.SETTLE_BUCKET, params, touches=())
+
+    @api.model
+    def _tell_of_refusal(self, queue, refusal):
+        what = dict(queue._fields["refused_by"]._description_selection(self.env))[refusal]
+        self._tell_managers(
+            queue,
+            self.env._("The provider refuses our account: %s", what),
+            self.env._(
+                "The queue waits and keeps its jobs. Check the API key and the credit of the"
+                " account, then press Process Now."
+            ),
+        )
+
+    @api.model
+    def _tell_managers(self, queue, summary, note):
+        """Give each manager of the queue one activity: it needs a human."""
+        for manager in self.env.ref("llm.group_llm_manager").user_ids.filtered("active"):
+            companies = {"allowed_company_ids": manager.company_ids.ids}
+            seen = queue.with_user(manager).with_context(**companies)
+            if manager._is_superuser() or not seen.has_access("read"):
+                continue
+            queue.activity_schedule(
+                "mail.mail_activity_data_todo", user_id=manager.id, summary=summary, note=note
+            )
+
+    # === STORE === #
+    #
+    # Stores what providers answered, whatever stands in the way: the answers are paid for.
+
+    def _conclude_or_fail(self, claim, answer, *, polling):
+        """Apply an answer; fail the job when it, or what the provider wrote, cannot be stored."""
+        try:
+            self._conclude([(claim, answer)], polling=polling)
+        except Exception as error:
+            if is_away(error):
+                raise
+            self.env.cr.rollback()
+            _logger.error(UNSTORED, claim.job_id, traceback_of(error))  # noqa: TRY400 it is scrubbed
+            self._conclude([(claim, Answer("failed", error_type="internal"))])
+
+    def _conclude(self, pairs, *, polling=False, held=None):
+        """Apply answers and commit; wait for a database that is away: the answers are paid for.
+
+        :param pairs: `(claim, answer)` tuples
+        :param bool polling: the provider can be asked for these answers again
+        :param list held: see `_fence()`
+        """
+        for pause in (*PATIENCE, None):
+            has_writes = self.env.cr.in_transaction
+            try:
+                self._apply_and_commit(pairs, held)
+                return
+            except psycopg2.Error as error:
+                if pause is None or not is_away(error):
+                    raise
+                if held:
+                    held.clear()
+                if has_writes and isinstance(error, IN_THE_WAY):
+                    time.sleep(pause)  # what the provider's code wrote is still there
+                    continue
+                with contextlib.suppress(psycopg2.Error):
+                    self.env.cr.rollback()
+                _logger.warning("The database is away (%s), answers wait", type(error).__name__)
+                if has_writes:  # what the provider's code wrote is gone with the transaction
+                    lost = exceptions.UnknownOutcomeError("The database went away with the answer.")
+                    lost = Answer("running") if polling else Answer.from_error(lost)
+                    pairs = [(claim, lost) for claim, _answer in pairs]
+                time.sleep(pause)
+
+    def _apply_and_commit(self, pairs, held):
+        if self.env.cr.in_transaction:
+            with self.env.cr.savepoint():
+                counted = self._apply(pairs, held)
+            if not counted:
+                # What an overtaken attempt wrote must not be seen.
+                self.env.cr.rollback()
+                self._apply(pairs)
+        else:
+            self._apply(pairs, held)
+        self.env.cr.commit()  # pylint: disable=invalid-commit
+
+    @api.model
+    def _finish(self, pairs):
+        """Store the verdicts of many jobs; one that cannot be stored does not hold up the rest.
+
+        :return: the pairs that are to be stored later: somebody is changing their jobs just now
+        """
+        held = []
+        try:
+            with self._transaction(lazy=True) as call:
+                call._conclude(pairs, held=held)
+        except Exception as error:  # noqa: BLE001 whatever it is, the rest goes on
+            if len(pairs) > 1:
+                return [late for pair in pairs for late in self._finish([pair])]
+            [(claim, answer)] = pairs
+            _logger.error(UNSTORED, claim.job_id, traceback_of(error))  # noqa: TRY400 it is scrubbed
+            if answer.error_type == "internal":
+                return []
+            return self._finish([(claim, Answer("failed", error_type="internal"))])
+        return [pair for pair in pairs if pair[0] in held]

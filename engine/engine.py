@@ -1,0 +1,388 @@
+import contextlib
+import functools
+import logging
+from datetime import timedelta
+
+from odoo import SUPERUSER_ID, api, fields, models, modules
+from odoo.tools import split_every
+
+from ..const import (
+    BUS_JOB_UPDATE,
+    BUS_QUEUE_CHANNEL,
+    BUS_QUEUE_UPDATE,
+    DEFAULT_ANSWER_TOKENS,
+    FINAL_STATES,
+    JOB_CHANNEL,
+    RUNNER_CHANNEL,
+    TRANSITIONS,
+)
+from ..protocol.http_errors import traceback_of
+from ..runner import executor
+from ..runner import runner as runners
+from ..runner.cursor import InlineCursor, LazyCursor, open_cursor, read_committed
+from . import sql
+
+#: Jobs that one call of the inline mode runs at most, so that a job which queues itself ends.
+INLINE_LIMIT = 1000
+#: Until the scheduled action comes again, to whoever gets it, where a server that ends has got it.
+PASSED_ON = timedelta(seconds=5)
+#: What computes figures that follow from the states of jobs, by model.
+FIGURES = {
+    "llm.generation.queue": "_compute_figures",
+    "llm.thread": "_compute_generation_figures",
+}
+#: Context that goes with the engine from one transaction to the next.
+KEPT_CONTEXT = frozenset({
+    "generation_inline",
+    "generation_outbox",
+    "generation_call",
+    "generation_finish",
+})
+
+_logger = logging.getLogger(__name__)
+
+#: Jobs of one user that one message on the bus tells about at most.
+ANNOUNCED = 50
+
+
+class LlmGenerationEngine(models.AbstractModel):
+    """Lets jobs enter their queue, has them processed, and sees to what follows from a move.
+
+    How jobs are claimed is in `llm.generation.claim`, what a claimed job does in
+    `llm.generation.call`, how it ends in `llm.generation.verdict`, what time brings in
+    `llm.generation.upkeep`, and what becomes of dead processes in `llm.generation.life`. These
+    and `runner/` are the only code with SQL, locks and commits.
+    """
+
+    _name = "llm.generation.engine"
+    _description = "LLM Generation Engine"
+
+    def _register_hook(self):
+        super()._register_hook()
+        # What this server left behind need not wait a minute for the first scheduled action.
+        # Of a copy Odoo makes the registry before it neutralizes it: nothing starts there yet.
+        if runners.starts_by_itself() and not self._is_copied():
+            runners.ensure(self.env.cr.dbname)
+
+    # === TRANSACTIONS === #
+
+    @api.model
+    def _is_inline(self):
+        """Whether jobs run in the caller's thread and transaction, as in tests.
+
+        A test's data is in one transaction that no other thread sees. Nobody else may choose it.
+        """
+        return bool(modules.module.current_test) and self.env.context.get("generation_inline", True)
+
+    @api.model
+    @contextlib.contextmanager
+    def _transaction(self, *, lazy=False):
+        """Yield this model on a transaction of its own, which sees what others commit.
+
+        In inline mode it is a part of the caller's transaction.
+
+        :param bool lazy: hold a connection only while there is something to commit
+        """
+        if inline := self._is_inline():
+            self.env.flush_all()
+            cr = InlineCursor(self.env.cr)
+        elif lazy and executor.received(self.env, "generation_lent") and not self.env.cr.closed:
+            cr = self.env.cr  # that of a runner's thread, which needs it for nothing else
+        else:
+            cr = LazyCursor(self.env.registry) if lazy else open_cursor(self.env.registry)
+        try:
+            with cr:
+                read_committed(cr)
+                context = self.env.context
+                kept = {key: context[key] for key in KEPT_CONTEXT & context.keys()}
+                yield api.Environment(cr, SUPERUSER_ID, {"tracking_disable": True, **kept})[
+                    self._name
+                ]
+        finally:
+            if inline:
+                self.env.invalidate_all(flush=False)
+
+    @api.model
+    def _select(self, statement, params=None):
+        """Return the rows of a query, on what the ORM has in mind."""
+        self.env.flush_all()
+        self.env.cr.execute(statement, params)
+        return self.env.cr.fetchall()
+
+    @api.model
+    def _change(self, statement, params=None, *, touches=("llm.generation.job",)):
+        """Execute a statement behind the ORM's back, and return the rows it returns.
+
+        :param touches: names of the models whose cached values it makes stale
+        """
+        self.env.flush_all()
+        self.env.cr.execute(statement, params)
+        rows = self.env.cr.fetchall() if self.env.cr.description else []
+        for name in touches:
+            self.env[name].invalidate_model(flush=False)
+        return rows
+
+    # === ENQUEUE === #
+
+    @api.model
+    def _enqueue(self, jobs, sources=("draft",)):
+        """Move drafts, or failed jobs, to the end of the queue; the latter costs a retry each.
+
+        :return: the jobs that moved
+        :raise UserError: where an addon does not allow for them
+        """
+        jobs._before_enqueue(sources)
+        get_queue = self.env["llm.generation.queue"]._get_or_create_queue
+        providers = jobs.sudo().provider_id  # sudo: one may queue what one may not configure
+        queue_ids = [get_queue(provider).id for provider in providers]
+        rows = self._change(
+            sql.ENQUEUE,
+            {
+                "jobs": jobs.ids,
+                "sources": [state for state in sources if state in TRANSITIONS["queued"]],
+                "now": fields.Datetime.now(),
+                "answer_tokens": DEFAULT_ANSWER_TOKENS,
+            },
+        )
+        queued = jobs.browse(row[0] for row in rows)
+        if queued:
+            self._moved(queued, "queued", queued.browse(), queue_ids)
+        return queued
+
+    @api.model
+    def _start_now(self, jobs):
+        """Put waiting jobs at the head of their queue; who is no manager only skips a delay."""
+        values = {"scheduled_at": False, "is_delayed": False}
+        if self.env.user.has_group("llm.group_llm_manager"):
+            values |= {"turn": -1, "priority": min([0, *jobs.mapped("priority")])}
+        jobs.sudo().write(values)  # sudo: its place is the engine's; who asks was checked before
+        self._wake()
+
+    @api.model
+    def _wake(self, payload="queued"):
+        """Wake the runners when the transaction commits; where there is none, start one."""
+        cr = self.env.cr
+        cr.execute("SELECT pg_notify(%s, %s)", [RUNNER_CHANNEL, payload])
+        woken = cr.postcommit.data.get("llm_generate_job.woken")
+        if woken is True or (woken and woken.exists()):
+            return
+        if runners.is_running(cr.dbname) or runners.starts_by_itself():
+            cr.postcommit.add(self._ensure_runner)
+            woken = True
+        else:
+            woken = self._pump_cron()._trigger()  # which goes with its savepoint
+        cr.postcommit.data["llm_generate_job.woken"] = woken
+
+    @api.model
+    def _wake_for_slots(self, queue_ids):
+        """Wake the runners for slots that are free now: at once that of this process, if any."""
+        dbname = self.env.cr.dbname
+        what = "queued"
+        if runners.is_running(dbname):
+            self.env.cr.postcommit.add(functools.partial(runners.look_at, dbname, queue_ids))
+            what = "slot"
+        self._wake(f"{what}:{self._named(queue_ids)}")
+
+    @api.model
+    def _wake_for_queues(self, queue_ids):
+        """Wake the runners for queues of which more may start now."""
+        self._wake(f"queued:{self._named(queue_ids)}")
+
+    @api.model
+    def _named(self, queue_ids):
+        """Return the queues for a notification, none where they are too many for one."""
+        return ",".join(map(str, queue_ids if len(queue_ids) < 100 else ()))
+
+    @api.model
+    def _pump_cron(self):
+        return self.env.ref("llm_generate_job.ir_cron_process_queues").sudo()  # sudo: admins' only
+
+    def _ensure_runner(self):
+        # The runner of this process may have ended between the look and the commit; whichever
+        # runner is alive after the commit has been notified.
+        if runners.starts_by_itself():
+            runners.ensure(self.env.cr.dbname)
+        elif not runners.is_running(self.env.cr.dbname):
+            with self._transaction() as engine:
+                engine._pump_cron()._trigger()
+
+    # === PROCESS === #
+
+    @api.model
+    def _process(self, queues):
+        """Start what may start now in these queues.
+
+        In a server this makes sure that the process has a runner, which keeps on; in inline
+        mode the jobs run to their end before this returns.
+
+        :return: how many jobs were started; a scheduled action does not wait for that
+        """
+        if not self._is_inline():
+            runner = runners.ensure(self.env.cr.dbname)
+            if "cron_id" not in self.env.context:
+                return runner.claim(queues.ids) if runner else 0
+            if runner:
+                # Its transaction is open: it must not last until a new runner is ready.
+                runner.wake()
+            else:  # another server is to look instead
+                self._pump_cron()._trigger(fields.Datetime.now() + PASSED_ON)
+            return 0
+        self._promote()
+        started = 0
+        while started < INLINE_LIMIT:
+            claims, _wait = self._claim(1, queue_ids=queues.ids)
+            if not claims:
+                break
+            started += len(claims)
+            for brief in self._prepare(claims):
+                self._run(brief)
+        return started
+
+    # === HELD BACK === #
+    # An addon can hold jobs back until something other than their date is there: it gives them the
+    # date at which they start in any case (`scheduled_at`), so that no claim finds them before.
+
+    @api.model
+    def _release_held(self):
+        """Let those jobs join the line (`is_delayed`) that an addon held back and that may start.
+
+        The clock of each runner calls it, in a transaction of its own, when `_is_held_due()` says
+        so; several may at once. An addon that finds that it may be so wakes them by
+        `_wake("clock")`.
+
+        :return: how many jobs it let in
+        """
+        return 0
+
+    @api.model
+    def _is_held_due(self):
+        """Return whether `_release_held()` would let in any job now."""
+        return False
+
+    # === AFTER A MOVE === #
+
+    @api.model
+    def _moved(self, jobs, target, was_running, queue_ids=()):
+        """Tell the runners, those who wait, the owners and the thread what became of jobs."""
+        jobs = jobs.sudo()  # sudo: what follows from a move concerns others, too
+        if was_running:
+            was_running = was_running.sudo()  # sudo: as above
+            outcome = "given_back" if target == "queued" else target
+            params = {"outcome": outcome, "jobs": was_running.ids}
+            rows = self._change(sql.CLOSE_ATTEMPTS, params, touches=["llm.generation.attempt"])
+            # A job that found its thread busy did not make it free.
+            ended = was_running.filtered(lambda job: (target, job.error_type) != ("queued", "busy"))
+            queues = {row[0] for row in rows}
+            if any(is_busy for _queue, is_busy in rows):
+                promoted = self._change(sql.PROMOTE_BUSY, [ended.ids], touches=())
+                queues |= {row[0] for row in promoted}
+            self._wake_for_slots(queues - {None})
+        if target == "queued":
+            self._wake_for_queues(queue_ids)
+        if target == "cancelled" and was_running:
+            # A provider that cancelled a job itself need not be told.
+            external = was_running.filtered("external_job_id")
+            external.filtered(lambda job: job.error_type != "cancelled").write({
+                "must_cancel": True
+            })
+            self._stop_calls(was_running)
+            if self._is_inline():
+                self._cancel_at_providers()
+        self._notify(jobs)
+        self._forget_figures()
+        jobs._after_move(target, was_running)
+        if target in FINAL_STATES:
+            self._call_hooks(jobs.filtered(lambda job: not job.retry_at))
+
+    @api.model
+    def _forget_figures(self):
+        """Have the figures of queues and threads computed anew: SQL moved the jobs."""
+        for name, compute in FIGURES.items():
+            model = self.env[name]
+            names = [name for name, field in model._fields.items() if field.compute == compute]
+            model.invalidate_model(names, flush=False)
+
+    @api.model
+    def _stop_calls(self, jobs):
+        """Tell the runners to hang up on jobs that no longer run."""
+        for some in split_every(500, jobs.ids):  # a notification holds 8000 bytes
+            self._wake("cancel:" + ",".join(map(str, some)))
+
+    # === WHO IS TOLD === #
+    #
+    # Tells whom it concerns what became of jobs: who waits, who looks, and other addons.
+
+    @api.model
+    def _notify(self, jobs):
+        """Tell those who wait for jobs, at commit, that something happened to them."""
+        self.env.cr.execute(
+            "SELECT pg_notify(%s, id::text) FROM unnest(%s) AS id", [JOB_CHANNEL, jobs.ids]
+        )
+        # Telling the web clients opens a connection: the runner, where there is one, does it.
+        outbox = executor.received(
+            self.env, "generation_outbox", runners.outbox(self.env.cr.dbname)
+        )
+        if outbox is None:
+            self._announce(jobs)
+        else:
+            self.env.cr.postcommit.add(functools.partial(self._hand_over, outbox, jobs.ids))
+
+    @api.model
+    def _hand_over(self, outbox, job_ids):
+        """Have a runner tell the web clients; one that has ended meanwhile does not any more."""
+        if not outbox.add(job_ids):
+            self._send_news(job_ids)
+
+    @api.model
+    def _announce(self, jobs):
+        """Send the owners of jobs, and the managers, their news over the bus."""
+        for user, mine in jobs.sudo().grouped("user_id").items():  # sudo: each hears of their own
+            payload = [job._bus_payload() for job in mine[:ANNOUNCED]]
+            user._bus_send(BUS_JOB_UPDATE, payload)
+        self._announce_queues(jobs.provider_id)
+
+    @api.model
+    def _announce_queues(self, providers):
+        """Tell the managers that the queues of providers changed: each those of own companies."""
+        # sudo: a channel of the bus, which only members of the group hear.
+        managers = self.env.ref("llm.group_llm_manager").sudo()
+        # sudo: whose provider it is decides who hears of it.
+        for company, mine in providers.sudo().grouped("company_id").items():
+            news = {"provider_ids": mine.ids}
+            if company:
+                channel = (company, BUS_QUEUE_CHANNEL)
+                self.env["bus.bus"]._sendone(channel, BUS_QUEUE_UPDATE, news)
+            else:
+                managers._bus_send(BUS_QUEUE_UPDATE, news)
+
+    @api.model
+    def _call_hooks(self, jobs):
+        """Tell other addons, and the threads of jobs, that these have ended for good."""
+        if jobs:
+            jobs._after_end()
+        if self.env["llm.thread"]._has_done_hook():
+            for job in jobs:
+                self._call_hook(job)
+
+    @api.model
+    def _owner_context(self, job):
+        user = job.user_id
+        own = user.with_user(user).context_get()
+        of_job = job.company_id.id in user._get_company_ids()
+        companies = (job if of_job else user).company_id.ids
+        return {"lang": own["lang"], "tz": own["tz"], "allowed_company_ids": companies}
+
+    @api.model
+    def _call_hook(self, job):
+        thread = job.thread_id.with_user(job.user_id).with_context(
+            tracking_disable=False, **self._owner_context(job)
+        )
+        try:
+            with self.env.cr.savepoint():
+                thread._on_generation_job_done(job.with_env(thread.env))
+        except Exception as error:  # noqa: BLE001 whatever it is
+            # The answer is paid for: another addon's bug must not undo it.
+            told = traceback_of(error)
+            _logger.error(  # noqa: TRY400 it is scrubbed
+                "The hook of thread %s failed on job %s\n%s", thread.id, job.id, told
+            )

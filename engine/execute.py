@@ -1,0 +1,260 @@
+import contextlib
+import logging
+from dataclasses import replace
+
+import psycopg2
+
+from odoo import api, models
+from odoo.exceptions import AccessError, MissingError, UserError
+
+from .. import exceptions
+from ..protocol.answer import Answer, job_id_of, total
+from ..protocol.http_errors import classify, traceback_of
+from ..protocol.sanitize import scrub, storable
+from ..runner import thread_lock
+from ..runner.cursor import is_away
+from ..runner.executor import Watch, is_uninstalled, received
+
+_logger = logging.getLogger(__name__)
+
+NO_ID = "The provider accepted the job without an id."
+#: Tokens after which it is noted how many there were, as nobody tells if the process is killed.
+NOTED_TOKENS = 500
+#: Seconds until a job is tried again whose thread is busy with an answer that no job writes;
+#: the end of one that a job writes is noticed at once.
+BUSY_DELAY = 5.0
+
+
+class OvertakenError(Exception):
+    """The attempt no longer counts: the job was cancelled, timed out or rescued."""
+
+
+class ThreadBusyError(Exception):
+    """Another answer is being written into the thread."""
+
+
+class LlmGenerationEngine(models.AbstractModel):
+    """Talks to the provider about one claimed job. No transaction is open while it waits."""
+
+    _inherit = "llm.generation.engine"
+
+    @api.model
+    def _run(self, brief):
+        """Run a claimed job: submit it, or generate directly, and apply the outcome."""
+        self._converse(brief, "_submit")
+
+    @api.model
+    def _poll(self, brief):
+        """Ask the provider about an external job and apply its answer.
+
+        :return: the provider's dict, False when the question failed
+        """
+        return self._converse(brief, "_ask")
+
+    @api.model
+    def _converse(self, brief, talk):
+        """Speak with the provider, then apply its answer.
+
+        :param str talk: the method that speaks, `_submit` or `_ask`
+        :return: what the provider said, False on an error
+        """
+        raw, claim, handle = False, brief.claim, received(self.env, "generation_call")
+        watch = Watch()
+        with self._transaction(lazy=True) as call:
+            try:
+                answer, raw = call._heard(brief, talk, watch)
+                call.env.flush_all()  # what was written goes with the answer, or not at all
+            except OvertakenError:
+                call.env.cr.rollback()
+                if not watch.usage:
+                    return False
+                answer = Answer("cancelled", error_type="cancelled")  # it counts no longer
+            except Exception as error:  # noqa: BLE001 whatever a provider raises ends its job
+                call.env.cr.rollback()
+                if is_uninstalled(call.env.cr.dbname):
+                    _logger.info("Job %s is gone: its module was uninstalled", claim.job_id)
+                    return False
+                key = call._key_of(brief)
+                answer = call._answer_of(error, claim, polling=talk == "_ask", key=key)
+                answer = answer.without(key)
+            answer = replace(
+                answer,
+                pause=answer.pause or getattr(handle, "pause", None),
+                usage=answer.usage or watch.usage,
+            )
+            finish = received(call.env, "generation_finish")
+            if finish and not call.env.cr.in_transaction:
+                finish(claim, answer)
+            else:
+                call._conclude_or_fail(claim, answer, polling=talk == "_ask")
+        return raw
+
+    # === TALK === #
+
+    @api.model
+    def _heard(self, brief, talk, watch):
+        """Return the answer, and what the provider said, without its key."""
+        job = self._recall(brief, watch)
+        answer, raw = getattr(self, talk)(job, brief.claim)
+        key = job.provider_id._told_key() or (answer.error_message and self._key_of(brief))
+        return answer.without(key), storable(raw, key, hides_names=True)
+
+    @api.model
+    def _submit(self, job, claim):
+        """Hand the job to its provider, or generate directly where that runs no jobs."""
+        self._end_earlier_try(job)
+        try:
+            result = job.provider_id.create_generation_job(job)
+        except exceptions.NoJobInterfaceError:
+            return self._generate(job, claim), False
+        if isinstance(result, dict):
+            answer = Answer.from_dict(result)
+            if answer.state in {"queued", "running"} and not answer.external_job_id:
+                raise exceptions.ProviderFailedError(NO_ID)
+            return answer, result
+        if not result:
+            raise exceptions.ProviderFailedError(NO_ID)
+        return Answer("running", external_job_id=job_id_of(result)), result
+
+    @api.model
+    def _end_earlier_try(self, job):
+        """Cancel what the attempt before may have left running: nobody pays for both."""
+        earlier = job.env.context.get("generation_earlier_job")
+        if not earlier:
+            return
+        field = job._fields["external_job_id"]
+        field._update_cache(job, earlier)  # that is where providers look
+        try:
+            job.provider_id.cancel_generation_job(job)
+        except Exception as error:  # noqa: BLE001 what it was worth trying for comes anyway
+            trace = traceback_of(error, job.provider_id._told_key())
+            self.env.cr.rollback()
+            _logger.warning("Job %s: its earlier try was not cancelled\n%s", job.id, trace)
+        field._update_cache(job, None)
+
+    @api.model
+    def _ask(self, job, _claim):
+        result = job.provider_id.check_generation_job_status(job)
+        return Answer.from_dict(result), result
+
+    @api.model
+    def _generate(self, job, claim):
+        """Generate in the thread, as the provider's users did before there was a queue."""
+        watch = received(job.env, "generation_watch")
+        limit = None if job._is_media() else job._answer_limit()
+        watch.limit = limit and job._told_limit(*limit)
+        thread = job.thread_id
+        with thread_lock.hold(self.env.cr.dbname, thread.id) as unlock:
+            if not unlock:
+                raise ThreadBusyError
+            self._forget_partial_answer(job, claim)
+            self._put_question(job, claim)
+            try:
+                return self._relay(job, claim)
+            except UserError as error:
+                if job.output_message_id or (watch.has_asked and error is not watch.error):
+                    # It broke off, or answered with an error: that is no fault of the request.
+                    raise exceptions.ProviderFailedError(str(error)) from error
+                if watch.has_asked:
+                    raise
+                # Some of the family take the lock themselves, and find ours.
+                unlock()
+                self.env.cr.rollback()
+            try:
+                return self._relay(job, claim)
+            except UserError:
+                if not job.output_message_id and thread_lock.is_taken(
+                    self.env.cr.dbname, thread.id
+                ):
+                    raise ThreadBusyError from None
+                raise
+
+    @api.model
+    def _relay(self, job, claim):
+        """Run the thread's own generator, committing after each event it yields."""
+        watch = received(job.env, "generation_watch")
+        usages, output = {}, job.output_message_id.id
+        with contextlib.closing(job._direct_events()) as events:
+            for event in events:
+                if event.get("type") == "error":
+                    raise exceptions.ProviderFailedError(str(event.get("error") or ""))
+                message = event.get("message") or {}
+                if event.get("usage"):
+                    usages[message.get("id")] = event["usage"]
+                if message.get("id") and message.get("llm_role") == "assistant":
+                    output = message["id"]
+                self._checkpoint(job, claim, output)
+                self._note_usage(claim, watch)
+                self.env.cr.commit()  # pylint: disable=invalid-commit
+        told = {} if watch.has_asked else total(usages.values())
+        return Answer("completed", output_message_id=output or None, usage=told)
+
+    @api.model
+    def _checkpoint(self, job, claim, output):
+        """Keep what came so far, and tell those who wait.
+
+        :raise OvertakenError: when the attempt no longer counts: nothing more is posted
+        """
+        locked = self._fence([claim])
+        if not locked:
+            raise OvertakenError
+        if output and locked.output_message_id.id != output:
+            locked.output_message_id = output
+        self._notify(locked)
+
+    @api.model
+    def _note_usage(self, claim, watch):
+        """Keep how much was used so far, from time to time: this process may be killed."""
+        used = watch.usage
+        if sum(used.values()) >= watch.noted + NOTED_TOKENS:
+            watch.noted = sum(used.values())
+            self.env["llm.generation.attempt"].browse(claim.token).write(used)
+
+    @api.model
+    def _forget_partial_answer(self, job, claim):
+        """Remove what an attempt left behind that broke in the middle of its answer."""
+        partial = job.sudo().output_message_id  # sudo: the answer's author is nobody
+        if partial and self._fence([claim]):
+            partial.unlink()
+            self.env.cr.commit()  # pylint: disable=invalid-commit
+
+    @api.model
+    def _put_question(self, job, claim):
+        """Post the question that only the inputs have, before its answer is waited for."""
+        if not job.input_message_id and job._question():
+            if not self._fence([claim]):
+                raise OvertakenError
+            self.env.cr.commit()  # pylint: disable=invalid-commit
+
+    # === ERRORS === #
+
+    @api.model
+    def _key_of(self, brief):
+        """Return the provider's API key, which must not be told with an error."""
+        for model, record_id in brief.values:
+            if model == "llm.provider":
+                with contextlib.suppress(psycopg2.Error):
+                    provider = self.env[model].browse(record_id).exists()
+                    return provider._read_api_key() if provider else ""
+        return ""
+
+    @api.model
+    def _answer_of(self, error, claim, *, polling, key=""):
+        """Translate an exception of the conversation into an answer."""
+        if isinstance(error, ThreadBusyError):
+            return Answer("failed", error_type="busy", retry_after=BUSY_DELAY)
+        known = classify(error)
+        if known is None and is_away(error):
+            known = exceptions.UnknownOutcomeError("The database was away during the call.")
+        if known is None and isinstance(error, AccessError | MissingError):
+            return Answer("failed", error_type="access", error_message=scrub(error))
+        if known is None and isinstance(error, UserError):
+            known = exceptions.BadRequestError(str(error))
+        if known is None:
+            _logger.error("Job %s failed unexpectedly\n%s", claim.job_id, traceback_of(error, key))
+            text = scrub(f"{type(error).__name__}: {error}")
+            return Answer("failed", error_type="internal", error_message=text)
+        if polling and known.error_type not in {"bad_request", "provider_failed", "cancelled"}:
+            # That the question failed says nothing about the job.
+            return Answer("running", poll_after=known.retry_after)
+        return Answer.from_error(known)

@@ -1,0 +1,204 @@
+import logging
+
+from odoo import api, fields, models
+
+from ..protocol import backoff
+from ..runner.limits import LIFE_LOCK
+from . import sql
+
+_logger = logging.getLogger(__name__)
+
+#: The parameter that notes in which database the jobs were last run.
+IDENTITY = "llm_generate_job.database_identity"
+
+
+class LlmGenerationEngine(models.AbstractModel):
+    """Life and death of runners, and what becomes of the jobs of one that is gone."""
+
+    _inherit = "llm.generation.engine"
+
+    @api.model
+    def _runner_slots(self, default):
+        # sudo: parameters are the administrators'.
+        param = self.env["ir.config_parameter"].sudo()
+        return int(param.get_param("llm_generate_job.runner_slots") or default)
+
+    @api.model
+    def _executor(self, threads):
+        """Return what executes the jobs that a runner claims now, an `Executor`.
+
+        Nothing else knows which one it is; an addon that has another one overrides this.
+
+        :param Threads threads: those of the runner
+        """
+        return threads
+
+    @api.model
+    def _sign_on(self, listener, name, slots, runner_id=None):
+        """Sign a runner on, with a lock that says for as long as its connection lives that it does.
+
+        :param Listener listener: the private connection
+        :return: the runner's id
+        """
+        while True:
+            runner_id = self._register_runner(name, slots, runner_id)
+            key = [LIFE_LOCK, runner_id]
+            if listener.execute("SELECT pg_try_advisory_lock(%s, %s)", key)[0][0]:
+                return runner_id
+            runner_id = None  # a dead connection of ours still holds that lock
+
+    @api.model
+    def _register_runner(self, name, slots, runner_id=None):
+        """Sign a runner on, or on again if nobody took it for dead; returns its id.
+
+        Before the first in a copied database, the queues there that have work are disabled.
+        """
+        self._hold_if_copied()
+        with self._transaction() as life:
+            runner = life.env["llm.generation.runner"].browse(runner_id or 0).exists()
+            now = fields.Datetime.now()
+            values = {"name": name, "slots": slots, "started_at": now, "heartbeat_at": now}
+            runner = runner or runner.create(values)
+            life.env.flush_all()
+            life._change(sql.HEARTBEAT, [runner.id], touches=())
+            return runner.id
+
+    @api.model
+    def _identity(self):
+        """Return which database this is, by Odoo's own id of it; and by its name.
+
+        Odoo gives a copy its id only after it has loaded the modules there.
+        """
+        # sudo: parameters are the administrators'.
+        params = self.env["ir.config_parameter"].sudo()
+        return f"{params.get_param('database.uuid')} {self.env.cr.dbname}"
+
+    @api.model
+    def _is_copied(self):
+        """Return whether the jobs here are those of another database; None where nobody knows."""
+        # sudo: as above. Not by `get_param()`: what is cached may be older than the lock.
+        params = self.env["ir.config_parameter"].sudo()
+        noted = params.search([("key", "=", IDENTITY)]).value
+        return noted != self._identity() if noted else None
+
+    @api.model
+    def _hold_if_copied(self):
+        """Disable, once, the queues with work of a database that is a copy of another one.
+
+        That one may have done the work since. What ran there in a process that is not here is
+        given back by the rescue, and waits as well; what a provider runs is asked about.
+        """
+        with self._transaction() as life:
+            life._select(sql.IDENTITY_LOCK)
+            copied = life._is_copied()
+            if copied:
+                life._hold_queues()
+            if copied is not False:
+                # sudo: as above.
+                params = life.env["ir.config_parameter"].sudo()
+                params.set_param(IDENTITY, life._identity())
+
+    def _hold_queues(self):
+        rows = self._change(sql.HOLD_QUEUES, touches=["llm.generation.queue"])
+        _logger.warning("This database is a copy: %s queues with work are disabled", len(rows))
+        for queue in self.env["llm.generation.queue"].browse(row[0] for row in rows):
+            self._tell_managers(
+                queue,
+                self.env._("The queue of a copied database waits for you"),
+                self.env._(
+                    "This database was copied, or restored under another name, while jobs waited or"
+                    " ran. The database that it comes from may have run them since. Cancel those"
+                    " that must not run again, then enable the queue."
+                ),
+            )
+
+    @api.model
+    def _heartbeat(self, runner_id):
+        """Say that a runner lives; returns whether it still counts as alive."""
+        with self._transaction() as life:
+            return bool(life._change(sql.HEARTBEAT, [runner_id], touches=()))
+
+    @api.model
+    def _sign_off(self, runner_id):
+        with self._transaction() as life:
+            life.env["llm.generation.runner"].browse(runner_id).exists().unlink()
+
+    @api.model
+    def _give_back_claims(self, claims):
+        """Let jobs wait again whose process ends before they do; costs them no retry."""
+        with self._transaction() as life:
+            for job in life._fence(claims):
+                life._give_back(job)
+
+    @api.model
+    def _give_back_lost(self, runner_id, tokens):
+        """Give back the jobs of a live runner that it knows nothing of.
+
+        The database went away between the claim and the call, or with the verdict.
+        """
+        with self._transaction() as life:
+            rows = life._select(sql.LOST, [runner_id, tokens])
+            lost = life.env["llm.generation.job"].browse(row[0] for row in rows)
+            lost = lost.filtered(lambda job: life._owner_of(job).id == runner_id)
+            for job in lost:
+                life._rescue_job(job, external=False)
+        return len(lost)
+
+    @api.model
+    def _rescue(self, life_sign, life_lock):
+        """Take care of the jobs of processes that died.
+
+        An external job is adopted: whoever comes next asks about it. Any other is given back
+        and counts a retry, as its provider may have done the work.
+
+        :param float life_sign: seconds of silence after which a runner may be dead
+        :param int life_lock: first key of the session lock that a live runner holds
+        """
+        with self._transaction() as life:
+            dead = []
+            for (runner_id,) in life._select(sql.SILENT_RUNNERS, {"silence": life_sign}):
+                if life._select("SELECT pg_try_advisory_xact_lock(%s, %s)", [life_lock, runner_id])[
+                    0
+                ][0]:
+                    dead.append(runner_id)
+            rescued = 0
+            for job_id, external in life._select(sql.ORPHANS, [dead]):
+                job = life.env["llm.generation.job"].browse(job_id)
+                if not (owner := life._owner_of(job)) or owner.id in dead:
+                    life._rescue_job(job, external)
+                    rescued += 1
+            life.env["llm.generation.runner"].browse(dead).unlink()
+        return rescued
+
+    @api.model
+    def _owner_of(self, job):
+        """Return the runner of a locked job's attempt.
+
+        A statement that waits for no lock may have seen the one before: an attempt can be taken
+        over by another process.
+        """
+        return self.env["llm.generation.attempt"].browse(job.attempt_token).exists().runner_id
+
+    @api.model
+    def _rescue_job(self, job, external):
+        _logger.warning("Job %s: the process that ran it is gone", job.id)
+        attempt = self.env["llm.generation.attempt"].browse(job.attempt_token).exists()
+        if external:
+            attempt.runner_id = False
+            job.next_poll_at = fields.Datetime.now()
+            return
+        died = {
+            "error_type": "worker_died",
+            "error_message": self._death_of(attempt),
+        }
+        deaths = 1 + len(job.attempt_ids.filtered(lambda a: a.error_type == "worker_died"))
+        if deaths >= backoff.MAX_WORKER_DEATHS or job.retry_count >= job.max_retries:
+            job._set_state("failed", **died)
+            return
+        job.retry_count += 1
+        self._give_back(job, **died)
+
+    @api.model
+    def _death_of(self, attempt):
+        """Return what is told of an attempt whose process is gone."""
+        return self.env._("The server process that ran the job died.")

@@ -1,0 +1,331 @@
+import logging
+import math
+import time
+from datetime import timedelta
+
+from odoo import SUPERUSER_ID, api, fields, models
+from odoo.exceptions import UserError
+from odoo.fields import Domain
+
+from ..const import DEFAULT_RETENTION_DAYS, FINAL_STATES
+from ..protocol.answer import Claim
+from ..protocol.http_errors import traceback_of
+from ..runner import runner as runners
+from . import sql
+from .sql import READY_QUEUES
+
+_logger = logging.getLogger(__name__)
+
+#: External jobs that one call of the scheduled action asks about.
+CHECK_BATCH = 200
+#: Waiting jobs cancelled in one transaction, which keeps claims waiting for a moment only.
+CANCEL_BATCH = 2000
+
+#: Records removed in one transaction.
+CLEAN_UP_BATCH = 1000
+#: Seconds that the scheduled action cleans up at a time. Odoo calls it again for what is left, ten
+#: times before others have their turn, and a worker process is ended after 120 s by default.
+CLEAN_UP_SECONDS = 5.0
+
+
+class LlmGenerationEngine(models.AbstractModel):
+    """What time brings: retries, polls, timeouts, dead processes.
+
+    Each method opens its own transactions, may run in several processes at once, and returns
+    how many jobs it moved.
+    """
+
+    _inherit = "llm.generation.engine"
+
+    # === DUE BY THE CLOCK === #
+
+    @api.model
+    def _promote(self):
+        """Let the jobs join the line whose time has come, or that no addon holds back any more."""
+        with self._transaction() as upkeep:
+            if len(upkeep._change(sql.PROMOTE)) + upkeep._release_held():
+                upkeep._wake()  # this process may have no thread for them
+
+    @api.model
+    def _next_due(self):
+        """Return the seconds until something is due, None for nothing."""
+        (seconds,) = self._select(sql.NEXT_DUE)[0]
+        if (seconds is None or seconds > 0) and self._is_held_due():
+            return 0.0
+        return None if seconds is None else max(0.0, float(seconds))
+
+    @api.model
+    def _has_work(self):
+        """Return whether anything waits that a runner could do now."""
+        if self._select(READY_QUEUES, {"queue_ids": None, "even_full": True}):
+            return True
+        due = self._next_due()
+        return due is not None and due <= 0
+
+    @api.model
+    def _retry_due(self):
+        """Queue again the failed jobs whose retry is due."""
+        with self._transaction() as upkeep:
+            ids = [row[0] for row in upkeep._select(sql.DUE_RETRIES)]
+            jobs = upkeep.env["llm.generation.job"].browse(ids)
+            live = jobs._filtered_identity_free()
+            (jobs - live).write({"retry_at": False})
+            upkeep._call_hooks(jobs - live)
+            live = live._may_retry(is_due=True)
+            if live:
+                upkeep._enqueue(live, sources=("failed",))
+        return len(live)
+
+    @api.model
+    def _fail_overdue(self):
+        """Fail the jobs that run longer than their queue allows."""
+        with self._transaction() as upkeep:
+            ids = [row[0] for row in upkeep._select(sql.OVERDUE)]
+            jobs = upkeep.env["llm.generation.job"].browse(ids)
+            for job in jobs:
+                queue = upkeep.env["llm.generation.queue"]._get_or_create_queue(job.provider_id)
+                decision = upkeep._decide(job, queue, "timeout")
+                message = upkeep.env._(
+                    "No answer within %s seconds. The queue's Job Timeout can be raised.",
+                    queue.job_timeout,
+                )
+                job._set_state(
+                    "failed",
+                    error_type="timeout",
+                    error_message=message,
+                    must_cancel=bool(job.external_job_id),
+                    **upkeep._retry_values(decision),
+                )
+            if jobs:
+                upkeep._stop_calls(jobs)
+        return len(jobs)
+
+    # === EXTERNAL JOBS === #
+
+    @api.model
+    def _claim_polls(self, limit, *, now=False):
+        """Return claims on external jobs to ask about; `now` takes those not yet due, too."""
+        with self._transaction() as upkeep:
+            rows = upkeep._change(sql.CLAIM_POLLS, {"limit": limit, "now": now})
+        return [Claim(job_id, token or 0) for job_id, token in rows]
+
+    @api.model
+    def _check_due(self):
+        """Ask about the external jobs that are due; in inline mode about all of them.
+
+        Scheduled actions have a transaction open while they work: theirs only sees to it that
+        there is a runner, which asks.
+        """
+        if "cron_id" in self.env.context and not self._is_inline():
+            if self._schedule_check():
+                runners.ensure(self.env.cr.dbname)
+            return 0
+        claims = self._claim_polls(CHECK_BATCH, now=self._is_inline())
+        for brief in self._prepare(claims):
+            self._poll(brief)
+        self._fail_overdue()
+        self._cancel_at_providers()
+        return len(claims)
+
+    @api.model
+    def _schedule_check(self):
+        """Look again in 30 seconds if any external job runs: crons know minutes only.
+
+        :return: whether one runs
+        """
+        # sudo: the scheduled action looks after everybody's jobs.
+        Job = self.env["llm.generation.job"].sudo()
+        running = [("state", "=", "running"), ("external_job_id", "!=", False)]
+        if not Job.search_count(running, limit=1):
+            return False
+        at = fields.Datetime.now() + timedelta(seconds=30)
+        # sudo: scheduled actions are the administrators'.
+        self.env.ref("llm_generate_job.ir_cron_check_jobs").sudo()._trigger(at=at)
+        return True
+
+    @api.model
+    def _check_now(self, job):
+        """Ask about one job now; afterwards the record shows its newest committed state.
+
+        :raise UserError: for a job that waits, and that no runner can see yet
+        """
+        answer = False
+        committed = self._committed_values(job)
+        # Others never see a job queued earlier than we do, unless it is we who queued it.
+        seen = committed.get("queued_at")
+        if job.state == "queued" and (not seen or seen < job.queued_at):
+            raise UserError(
+                self.env._(
+                    "Job %s was queued in this transaction, so nobody can work on it yet."
+                    " Commit first, then ask for its status.",
+                    job.id,
+                )
+            )
+        if self._is_inline() and job.state == "queued":
+            self._process(self.env["llm.generation.queue"]._get_or_create_queue(job.provider_id))
+        with self._transaction() as upkeep:
+            current = upkeep.env["llm.generation.job"].browse(job.id).exists()
+            claim = Claim(job.id, current.attempt_token)
+            is_external = current.state == "running" and current.external_job_id
+        if is_external:
+            (brief,) = self._prepare([claim])
+            answer = self._poll(brief)
+        for name, value in self._committed_values(job).items():
+            job._fields[name]._update_cache(job, value)
+        computed = [
+            name for name, field in job._fields.items() if field.compute and not field.store
+        ]
+        job.invalidate_recordset(computed, flush=False)
+        return answer
+
+    @api.model
+    def _committed_values(self, job):
+        """Return the cache values of a job as others see it now; empty where they see none.
+
+        The caller's snapshot may be older. What is read elsewhere goes into its cache.
+        """
+        self.env.flush_all()
+        with self.env.registry.cursor() as cr:
+            current = job.with_env(api.Environment(cr, SUPERUSER_ID, {})).exists()
+            names = [
+                name
+                for name, field in job._fields.items()
+                if field.store and field.column_type and name != "id"
+            ]
+            current.fetch(names)
+            return (
+                {name: current._fields[name]._get_cache(current.env)[job.id] for name in names}
+                if current
+                else {}
+            )
+
+    @api.model
+    def _claim_cancellations(self):
+        """Return the ids of the jobs that providers have to be told of, once each."""
+        with self._transaction() as upkeep:
+            return [row[0] for row in upkeep._change(sql.CANCELLED_AT_PROVIDER)]
+
+    @api.model
+    def _cancel_at_providers(self):
+        for job_id in self._claim_cancellations():
+            self._cancel_at_provider(job_id)
+
+    @api.model
+    def _cancel_at_provider(self, job_id):
+        """Tell the provider that a job was given up; it may refuse."""
+        with self._transaction(lazy=True) as upkeep:
+            job = upkeep.env["llm.generation.job"].browse(job_id).exists()
+            if not job.external_job_id or job.state == "running":
+                return  # it was tried again meanwhile, which ended the earlier try
+            try:
+                # Who lost the right to the provider cannot be the one who tells it.
+                owned = job if job.error_type == "access" else job.with_user(job.user_id)
+                done = owned.provider_id.cancel_generation_job(owned)
+                _logger.info("Job %s: cancelled at the provider: %s", job_id, bool(done))
+            except Exception as error:  # noqa: BLE001 the job has ended, whatever it says
+                _logger.warning(
+                    "Job %s: the provider did not cancel it\n%s",
+                    job_id,
+                    traceback_of(error, job.provider_id._told_key()),
+                )
+
+    # === MANY JOBS === #
+
+    @api.model
+    def _cancel_waiting(self, providers):
+        """Cancel what waits for these providers and the caller sees, in batches with a commit each.
+
+        In one transaction, a hundred thousand jobs would collide with the first that starts.
+
+        :return: how many were cancelled
+        """
+        companies = self._seen_companies()
+        cancelled, batch = 0, CANCEL_BATCH
+        while batch == CANCEL_BATCH:
+            with self._transaction() as upkeep:
+                params = {"providers": providers.ids, "companies": companies, "limit": CANCEL_BATCH}
+                rows = upkeep._select(sql.WAITING, params)
+                jobs = upkeep.env["llm.generation.job"].browse(row[0] for row in rows)
+                jobs._set_state("cancelled", is_delayed=False)
+                batch = len(jobs)
+            cancelled += batch
+        return cancelled
+
+    @api.model
+    def _seen_companies(self):
+        """Return the ids of the companies whose jobs the caller sees, None for all of them."""
+        return None if self.env.su else self.env.companies.ids
+
+    # === OLD JOBS AND NEWS === #
+
+    @api.model
+    def _send_news(self, job_ids):
+        """Tell the web clients about jobs that moved."""
+        with self._transaction() as upkeep:
+            # Few of the columns: there may be very many jobs.
+            jobs = upkeep.env["llm.generation.job"].search_fetch(
+                [("id", "in", job_ids)], ["user_id", "provider_id"]
+            )
+            if jobs:
+                upkeep._announce(jobs)
+
+    # === CLEANER === #
+    #
+    # Removes the jobs that nobody looks at any more.
+
+    @api.model
+    def _clean_up(self, days=None, seconds=math.inf):
+        """Remove the jobs that ended more than `days` ago, in batches; messages stay.
+
+        :param float seconds: no other batch is begun after these
+        :return: how many were removed, and whether some may be left
+        """
+        deadline = time.monotonic() + seconds
+        limit = self._kept_since(days)
+        # sudo: old jobs are removed whoever may see their provider. One after the other: the dates
+        # are in an index by provider.
+        providers = self.env["llm.provider"].sudo().with_context(active_test=False)
+        removed, left = 0, providers.search(Domain.TRUE).ids
+        while left:
+            batch = self._remove_some(left[0], limit)
+            removed += batch
+            if batch < CLEAN_UP_BATCH:
+                left.pop(0)
+            if batch and time.monotonic() >= deadline:
+                break
+        return removed, bool(left)
+
+    @api.model
+    def _remove_some(self, provider_id, limit):
+        """Remove a batch of a provider's jobs that ended before a date; return how many."""
+        with self._transaction() as retention:
+            jobs = retention.env["llm.generation.job"].search(
+                [
+                    ("provider_id", "=", provider_id),
+                    ("completed_at", "<", limit),
+                    ("state", "in", FINAL_STATES),
+                    ("must_cancel", "=", False),  # the provider has still to be told
+                ],
+                limit=CLEAN_UP_BATCH,
+                order="completed_at",
+            )
+            jobs = jobs.try_lock_for_update()  # another process may be at it
+            jobs.unlink()
+            return len(jobs)
+
+    @api.model
+    def _kept_since(self, days=None):
+        """Return the date of which on ended jobs are kept; None takes the days of the settings."""
+        if days is None:
+            # sudo: parameters are the administrators'.
+            param = self.env["ir.config_parameter"].sudo()
+            kept = param.get_param("llm_generate_job.retention_days")
+            days = int(kept) if kept else DEFAULT_RETENTION_DAYS
+        return fields.Datetime.now() - timedelta(days=days)
+
+    @api.model
+    def _clean_up_in_time(self):
+        """Clean up for a few seconds; the scheduled action has itself called again for the rest."""
+        removed, is_more = self._clean_up(seconds=CLEAN_UP_SECONDS)
+        if self.env.context.get("cron_id"):
+            self.env["ir.cron"]._commit_progress(removed, remaining=int(is_more))

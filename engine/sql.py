@@ -1,0 +1,644 @@
+"""Every statement of the engine, in the order of a job's life."""
+
+from ..const import UNKNOWN_OUTCOMES
+from .tokens import LIMIT_NAMES, MOST_TOKENS
+
+# === CLOCK: The time, in SQL.
+
+#: The database's clock: several servers share it, whatever their own clocks say.
+NOW = "(clock_timestamp() AT TIME ZONE 'UTC')"
+
+#: The moment at which time brings something for a job: its provider is told that it was cancelled
+#: (at once), it joins the line, is retried, or is asked about. One index has them all.
+DUE = """
+    (CASE WHEN must_cancel THEN 'epoch'::timestamp
+        WHEN state = 'queued' THEN scheduled_at
+        WHEN state = 'failed' THEN retry_at
+        ELSE next_poll_at END)"""
+#: The jobs that have such a moment.
+HAS_DUE = """
+    (must_cancel IS TRUE
+        OR (state = 'queued' AND is_delayed IS TRUE)
+        OR (state = 'failed' AND retry_at IS NOT NULL)
+        OR (state = 'running' AND external_job_id IS NOT NULL))"""
+
+
+# === STORAGE: How PostgreSQL keeps the tables that each job writes several times within seconds.
+
+#: Each job leaves three dead rows, and their entries in the index that the claim reads. By the
+#: share of a large table that is the default, they would wait for hundreds of thousands.
+JOBS = """
+    ALTER TABLE llm_generation_job SET (
+        autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 5000,
+        autovacuum_analyze_scale_factor = 0.02, autovacuum_analyze_threshold = 2000)
+"""
+
+#: An attempt is written twice, the second time into the room that its page keeps for that: no
+#: index has to know.
+ATTEMPTS = """
+    ALTER TABLE llm_generation_attempt SET (
+        fillfactor = 70,
+        autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000)
+"""
+
+
+# === QUEUEING: How jobs enter a queue, are claimed from it, and leave it.
+
+#: Whether a queue `q` has a free slot, and a job that may start. LIMIT is one look into an index
+#: for each queue; from EXISTS, statistics that know of few waiting jobs make a scan of all of
+#: them, and they change faster than any statistics.
+HAS_SLOT = """(
+    (SELECT count(*) FROM llm_generation_job j
+     WHERE j.provider_id = q.provider_id AND j.state = 'running') < q.max_concurrent_jobs)
+"""
+HAS_JOB = """(
+    (SELECT 1 FROM llm_generation_job j
+     WHERE j.provider_id = q.provider_id AND j.state = 'queued' AND j.is_delayed IS NOT TRUE
+     LIMIT 1) IS NOT NULL)
+"""
+
+#: Queues with a job that may start. The order is random, so that no queue is always last.
+READY_QUEUES = f"""
+    SELECT q.id
+    FROM llm_generation_queue q
+    JOIN llm_provider p ON p.id = q.provider_id AND p.active
+    WHERE q.enabled
+      AND (q.paused_until IS NULL OR q.paused_until <= {NOW})
+      AND (%(queue_ids)s::int[] IS NULL OR q.id = ANY(%(queue_ids)s))
+      AND {HAS_JOB}
+      AND (%(even_full)s OR {HAS_SLOT})
+    ORDER BY random()
+"""
+
+#: One claimer at a time and queue. It comes before, and apart from, the counting in CLAIM, and
+#: tells whether CLAIM is worth asking, which takes longer to plan than to execute; what changes
+#: after this look is notified of.
+LOCK_QUEUE = f"""
+    SELECT {HAS_SLOT} AND {HAS_JOB}, q.provider_id, q.max_concurrent_jobs,
+        EXISTS (SELECT FROM llm_generation_model_limit l WHERE l.queue_id = q.id),
+        COALESCE(q.requests_per_minute, 0), COALESCE(q.tokens_per_minute, 0)
+    FROM llm_generation_queue q
+    JOIN llm_provider p ON p.id = q.provider_id AND p.active
+    WHERE q.id = %s AND q.enabled AND (q.paused_until IS NULL OR q.paused_until <= {NOW})
+    FOR NO KEY UPDATE OF q SKIP LOCKED
+"""
+
+READ_BUCKET = f"""
+    INSERT INTO llm_generation_bucket (queue_id, request_level, token_level, filled_at)
+    VALUES (%s, 0, 0, {NOW} - interval '1 minute')
+    ON CONFLICT (queue_id) DO UPDATE SET queue_id = EXCLUDED.queue_id
+    RETURNING request_level, token_level, EXTRACT(EPOCH FROM {NOW} - filled_at)
+"""
+
+#: What was estimated at the claim is replaced by what was used.
+SETTLE_BUCKET = """
+    UPDATE llm_generation_bucket b
+    SET token_level = b.token_level + %(difference)s
+    FROM llm_generation_queue q
+    WHERE b.queue_id = q.id AND q.provider_id = %(provider)s AND q.tokens_per_minute > 0
+"""
+
+#: queued -> running. Takes the head of the queue, up to the free slots, those of models with a
+#: limit of their own, and the token budget; notes what is left of the bucket for others.
+CLAIM = f"""
+    WITH free AS (
+        SELECT LEAST(%(slots)s, %(limit)s - count(*)) AS slots
+        FROM llm_generation_job
+        WHERE provider_id = %(provider)s AND state = 'running'
+    ), limited AS MATERIALIZED (
+        SELECT l.model_id, l.max_concurrent_jobs - (
+            SELECT count(*) FROM llm_generation_job j
+            WHERE j.provider_id = %(provider)s AND j.state = 'running'
+              AND j.model_id = l.model_id) AS slots
+        FROM llm_generation_model_limit l
+        WHERE l.queue_id = %(queue)s
+    ), head AS MATERIALIZED (
+        SELECT id, priority, turn, queued_at, estimated_tokens, attempt_count, model_id
+        FROM llm_generation_job
+        WHERE provider_id = %(provider)s AND state = 'queued' AND is_delayed IS NOT TRUE
+          AND model_id <> ALL (ARRAY(SELECT model_id FROM limited WHERE slots <= 0))
+        ORDER BY priority, turn, queued_at, id
+        LIMIT (SELECT GREATEST(slots, 0) FROM free)
+        FOR NO KEY UPDATE SKIP LOCKED
+    ), affordable AS (
+        SELECT id, attempt_count, model_id,
+            SUM(estimated_tokens) OVER (
+                ORDER BY priority, turn, queued_at, id
+                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS spent,
+            row_number() OVER (
+                PARTITION BY model_id ORDER BY priority, turn, queued_at, id) AS nth_of_model
+        FROM head
+    ), attempt AS (
+        INSERT INTO llm_generation_attempt
+            (job_id, number, runner_id, runner_name, outcome, started_at)
+        SELECT id, attempt_count + 1, %(runner)s, %(runner_name)s, 'running', {NOW}
+        FROM affordable LEFT JOIN limited USING (model_id)
+        WHERE (%(tokens)s::float IS NULL OR COALESCE(spent, 0) < %(tokens)s)
+          AND nth_of_model <= COALESCE(limited.slots, nth_of_model)
+        RETURNING id, job_id
+    ), bucket AS (
+        INSERT INTO llm_generation_bucket
+            (queue_id, request_level, token_level, filled_at, processed_at)
+        SELECT %(queue)s, %(request_level)s - count(*),
+            %(token_level)s - COALESCE(sum(head.estimated_tokens), 0), {NOW}, {NOW}
+        FROM attempt JOIN head ON head.id = attempt.job_id
+        HAVING count(*) > 0
+        ON CONFLICT (queue_id) DO UPDATE
+        SET request_level = EXCLUDED.request_level, token_level = EXCLUDED.token_level,
+            filled_at = EXCLUDED.filled_at, processed_at = EXCLUDED.processed_at
+    )
+    UPDATE llm_generation_job j
+    SET state = 'running',
+        started_at = {NOW},
+        queue_duration = GREATEST(0, EXTRACT(EPOCH FROM {NOW} - j.queued_at)),
+        attempt_token = attempt.id,
+        attempt_count = j.attempt_count + 1,
+        scheduled_at = NULL,
+        progress = 0,
+        prompt_tokens = 0,
+        completion_tokens = 0,
+        external_job_id = NULL,
+        next_poll_at = NULL,
+        result_expires_at = NULL,
+        is_hinted = FALSE
+    FROM attempt
+    WHERE j.id = attempt.job_id
+    RETURNING j.id, attempt.id, (SELECT active FROM res_users u WHERE u.id = j.user_id),
+        j.estimated_tokens
+"""
+
+#: Jobs and what they refer to.
+READ_SURROUNDINGS = """
+    SELECT j.id, t.id, m.id, p.id, {columns}
+    FROM llm_generation_job j
+    JOIN llm_thread t ON t.id = j.thread_id
+    JOIN llm_model m ON m.id = j.model_id
+    JOIN llm_provider p ON p.id = j.provider_id
+    WHERE j.id = ANY(%s)
+"""
+
+#: The jobs whose attempts may still end them.
+CLAIMED = """
+    FROM llm_generation_job j
+    JOIN unnest(%s::int[], %s::int[]) AS claim (job_id, token)
+      ON claim.job_id = j.id AND claim.token = COALESCE(j.attempt_token, 0)
+    WHERE j.state = 'running'
+    ORDER BY j.id
+"""
+STILL_COUNT = f"SELECT j.id {CLAIMED}"
+
+#: The same, locked, with their columns as they are then. Waits for whoever is changing one just
+#: now; in the order of the ids, so that two that wait for each other's jobs cannot be.
+FENCE = f"SELECT j.id, {{columns}} {CLAIMED} FOR NO KEY UPDATE OF j"
+
+#: The same without those that somebody is changing just now.
+FENCE_FREE = f"{FENCE} SKIP LOCKED"
+
+#: The provider accepted a job whose attempt had been overtaken: it has to be told, now or
+#: before the next attempt.
+LATE_EXTERNAL = """
+    WITH attempt AS (
+        UPDATE llm_generation_attempt SET external_job_id = %(external)s WHERE id = %(token)s)
+    UPDATE llm_generation_job
+    SET external_job_id = %(external)s, must_cancel = state IN ('cancelled', 'failed'),
+        provider_data = COALESCE(%(data)s::jsonb, provider_data)
+    WHERE id = %(job)s AND external_job_id IS NULL AND state <> 'running'
+"""
+
+#: What an attempt used that was overtaken before it could tell.
+LATE_USAGE = """
+    WITH attempt AS (
+        UPDATE llm_generation_attempt
+        SET prompt_tokens = %(prompt_tokens)s, completion_tokens = %(completion_tokens)s
+        WHERE id = %(token)s AND outcome <> 'running')
+    UPDATE llm_generation_job
+    SET prompt_tokens = %(prompt_tokens)s, completion_tokens = %(completion_tokens)s
+    WHERE id = %(job)s AND attempt_token = %(token)s AND state <> 'running'
+"""
+
+PROVIDERS_WORK = """
+    UPDATE llm_generation_queue SET refused_by = NULL
+    WHERE provider_id = ANY(%s) AND refused_by IS NOT NULL
+"""
+
+#: What a job may cost until its answer tells: the length of the answer that was asked for, and a
+#: token for four characters of the question.
+ESTIMATED_TOKENS = f"""
+            (COALESCE(
+                (SELECT LEAST(
+                    GREATEST(max((j.generation_inputs ->> name)::numeric), 1), {MOST_TOKENS})
+                 FROM unnest(ARRAY{list(LIMIT_NAMES)}) name
+                 WHERE jsonb_typeof(j.generation_inputs -> name) = 'number'
+                 HAVING count(*) > 0), %(answer_tokens)s)
+            + COALESCE(length(j.generation_inputs::text), 0) / 4
+            + COALESCE((SELECT length(m.body) FROM mail_message m
+                        WHERE m.id = j.input_message_id), 0) / 4)"""
+
+#: draft, failed -> queued. Takes the turn of each job: one after the turn that runs now, or
+#: after the user's own last one. A user's thousand jobs take a thousand turns, another's single
+#: job the next one. `last` is materialized, or it would be looked up again for each job, among
+#: all those that were just moved. The jobs are locked first, so that the update finds each by
+#: its id alone: with their state, which the statistics take for rare, it would compare each of
+#: a thousand with all others.
+ENQUEUE = f"""
+    WITH wanted AS MATERIALIZED (
+        SELECT id, provider_id, priority, user_id
+        FROM llm_generation_job WHERE id = ANY(%(jobs)s) AND state = ANY(%(sources)s)
+        ORDER BY id
+        FOR NO KEY UPDATE
+    ), numbered AS (
+        SELECT *, row_number() OVER (PARTITION BY provider_id, priority, user_id ORDER BY id) AS n
+        FROM wanted
+    ), last AS MATERIALIZED (
+        SELECT g.*, GREATEST(
+            COALESCE(
+                (SELECT max(j.turn) FROM llm_generation_job j WHERE j.state = 'running'
+                 AND j.provider_id = g.provider_id AND j.priority = g.priority),
+                (SELECT min(j.turn) - 1 FROM llm_generation_job j WHERE j.state = 'queued'
+                 AND j.is_delayed IS NOT TRUE
+                 AND j.provider_id = g.provider_id AND j.priority = g.priority),
+                -1),
+            COALESCE(
+                (SELECT max(j.turn) FROM llm_generation_job j WHERE j.state = 'queued'
+                 AND j.provider_id = g.provider_id AND j.priority = g.priority
+                 AND j.user_id = g.user_id),
+                -1)) AS turn
+        FROM (SELECT DISTINCT provider_id, priority, user_id FROM wanted) g
+    )
+    UPDATE llm_generation_job j
+    SET state = 'queued',
+        turn = last.turn + numbered.n,
+        is_delayed = COALESCE(j.scheduled_at > %(now)s, FALSE),
+        attempt_count = COALESCE(j.attempt_count, 0),
+        retry_count = COALESCE(j.retry_count, 0) + (CASE WHEN j.state = 'failed' THEN 1 ELSE 0 END),
+        estimated_tokens = {ESTIMATED_TOKENS},
+        queued_at = %(now)s,
+        started_at = NULL,
+        completed_at = NULL,
+        retry_at = NULL
+    FROM numbered JOIN last USING (provider_id, priority, user_id)
+    WHERE j.id = numbered.id
+    RETURNING j.id
+"""
+
+#: The next of the jobs that found their thread busy: another answer in it has just ended. One a
+#: thread, as all the others would find it busy again.
+PROMOTE_BUSY = """
+    UPDATE llm_generation_job SET is_delayed = FALSE
+    WHERE id IN (
+        SELECT DISTINCT ON (thread_id) id FROM llm_generation_job
+        WHERE thread_id IN (SELECT thread_id FROM llm_generation_job WHERE id = ANY(%s))
+          AND state = 'queued' AND is_delayed IS TRUE AND error_type = 'busy'
+        ORDER BY thread_id, priority, turn, queued_at, id)
+      AND state = 'queued'
+    RETURNING (SELECT q.id FROM llm_generation_queue q
+               WHERE q.provider_id = llm_generation_job.provider_id)
+"""
+
+#: Returns the queues that have a free slot now, and whether a job found this thread busy: mostly
+#: there is none.
+CLOSE_ATTEMPTS = f"""
+    UPDATE llm_generation_attempt a
+    SET outcome = %(outcome)s,
+        ended_at = {NOW},
+        error_type = j.error_type,
+        error_message = j.error_message,
+        external_job_id = j.external_job_id,
+        prompt_tokens = GREATEST(a.prompt_tokens, j.prompt_tokens, 0),
+        completion_tokens = GREATEST(a.completion_tokens, j.completion_tokens, 0)
+    FROM llm_generation_job j
+    WHERE a.job_id = j.id AND a.outcome = 'running' AND j.id = ANY(%(jobs)s)
+    RETURNING (SELECT q.id FROM llm_generation_queue q WHERE q.provider_id = j.provider_id),
+        EXISTS (SELECT FROM llm_generation_job other
+                WHERE other.thread_id = j.thread_id AND other.state = 'queued'
+                  AND other.is_delayed IS TRUE AND other.error_type = 'busy')
+"""
+
+
+# === BUDGET: What users and companies spend in a day.
+
+LOCK = "SELECT pg_advisory_xact_lock(%s, %s)"
+TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%s, %s)"
+
+TRANSACTION = "SELECT txid_current()::text"
+
+#: How long to wait for others who reserve of the same budget.
+LOCK_PATIENCE = "SET LOCAL lock_timeout = '5s'"
+
+#: Whose budget it is: that of the company that pays the provider, else of the job's.
+PAYER = """COALESCE((SELECT p.company_id FROM llm_provider p WHERE p.id = j.provider_id),
+            j.company_id)"""
+
+#: The jobs that would be queued, with what each is going to cost.
+WANTED = f"""
+    SELECT j.id, j.user_id, {PAYER}, {ESTIMATED_TOKENS}
+    FROM llm_generation_job j
+    WHERE j.id = ANY(%(jobs)s) AND j.state = ANY(%(sources)s)
+    ORDER BY j.id
+"""
+
+RESERVE = f"""
+    INSERT INTO llm_generation_spending
+        (job_id, day, user_id, company_id, jobs, tokens, attempts, is_open, xid)
+    SELECT j.id, %(day)s, j.user_id, {PAYER}, 1, {ESTIMATED_TOKENS},
+        COALESCE(j.attempt_count, 0), TRUE, txid_current()::text
+    FROM llm_generation_job j
+    WHERE j.id = ANY(%(jobs)s)
+"""
+
+#: An answer that no job asks for.
+RESERVE_DIRECT = """
+    INSERT INTO llm_generation_spending
+        (day, user_id, company_id, jobs, tokens, attempts, is_open, xid)
+    VALUES (%(day)s, %(user)s, %(company)s, 1, %(tokens)s, 0, TRUE, txid_current()::text)
+    RETURNING id
+"""
+
+#: What was spent on a day, by this transaction or by all others.
+SPENT = """
+    SELECT 'user', user_id, sum(jobs), sum(tokens) FROM llm_generation_spending
+    WHERE user_id = ANY(%(users)s) AND day = %(day)s AND (xid = %(xid)s) = %(own)s
+    GROUP BY user_id
+    UNION ALL
+    SELECT 'company', company_id, sum(jobs), sum(tokens) FROM llm_generation_spending
+    WHERE company_id = ANY(%(companies)s) AND day = %(day)s AND (xid = %(xid)s) = %(own)s
+    GROUP BY company_id
+"""
+
+#: What was never tried costs nothing. Else what is known of the tries since it was queued counts,
+#: as the provider told it or by length; where nothing is, a failure costs no tokens, but for those
+#: after which the provider may have done the work.
+SETTLE = f"""
+    WITH used AS (
+        SELECT s.id, j.state, j.error_type, j.attempt_count > s.attempts AS is_tried,
+            (SELECT sum(COALESCE(a.prompt_tokens, 0)::bigint + COALESCE(a.completion_tokens, 0))
+             FROM llm_generation_attempt a
+             WHERE a.job_id = j.id AND a.number > s.attempts) AS tokens
+        FROM llm_generation_spending s JOIN llm_generation_job j ON j.id = s.job_id
+        WHERE j.id = ANY(%s) AND s.is_open
+    )
+    UPDATE llm_generation_spending s
+    SET jobs = CASE WHEN used.is_tried THEN 1 ELSE 0 END,
+        tokens = CASE
+            WHEN used.is_tried IS NOT TRUE THEN 0
+            WHEN used.tokens > 0 THEN LEAST(2147483647, used.tokens)
+            WHEN used.state = 'failed' AND used.error_type NOT IN {UNKNOWN_OUTCOMES} THEN 0
+            ELSE s.tokens END,
+        is_open = FALSE
+    FROM used
+    WHERE s.id = used.id
+"""
+
+#: The same for one that was settled before an attempt of its could tell what it used.
+SETTLE_LATE = """
+    WITH settled AS (
+        SELECT s.id, s.is_open,
+            (SELECT sum(COALESCE(b.prompt_tokens, 0)::bigint + COALESCE(b.completion_tokens, 0))
+             FROM llm_generation_attempt b
+             WHERE b.job_id = a.job_id AND b.number > s.attempts AND b.number <= a.number) AS tokens
+        FROM llm_generation_attempt a
+        JOIN llm_generation_spending s ON s.job_id = a.job_id AND s.attempts < a.number
+        WHERE a.id = %s
+        ORDER BY s.attempts DESC
+        LIMIT 1
+    )
+    UPDATE llm_generation_spending s
+    SET tokens = LEAST(2147483647, settled.tokens)
+    FROM settled
+    WHERE s.id = settled.id AND settled.is_open IS NOT TRUE AND settled.tokens > 0
+"""
+
+
+# === UPKEEP: What is due by the clock, and what becomes of jobs whose process is gone.
+
+#: Scheduled jobs whose time has come join the line.
+PROMOTE = f"""
+    UPDATE llm_generation_job SET is_delayed = FALSE
+    WHERE id IN (
+        SELECT id FROM llm_generation_job
+        WHERE state = 'queued' AND is_delayed IS TRUE AND scheduled_at <= {NOW} AND {DUE} <= {NOW}
+        ORDER BY {DUE} LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED)
+    RETURNING id
+"""
+
+#: Seconds until something is due by the clock, NULL for nothing. A pause stays due for half a
+#: second after its end: that of a short one would be over before anybody looks.
+NEXT_DUE = f"""
+    SELECT EXTRACT(EPOCH FROM LEAST(
+        (SELECT min({DUE}) FROM llm_generation_job WHERE {HAS_DUE}),
+        (SELECT min(q.paused_until) FROM llm_generation_queue q
+         CROSS JOIN LATERAL (
+             SELECT FROM llm_generation_job j
+             WHERE j.provider_id = q.provider_id AND j.state = 'queued' LIMIT 1) waiting
+         WHERE q.enabled AND q.paused_until > {NOW} - interval '0.5 seconds')
+    ) - {NOW})
+"""
+
+HINTED_AT = f"""
+            CASE WHEN hinted_at > {NOW} THEN hinted_at
+                ELSE GREATEST(date_trunc('second', {NOW}),
+                    hinted_at + make_interval(secs => %(pause)s)) END"""
+
+#: External jobs to ask about: what the provider forgets first comes first. Nobody else asks
+#: about them for half a minute. A subquery in the place of `due` might be executed more than
+#: once, each time with other rows: the limit would not hold.
+CLAIM_POLLS = f"""
+    WITH due AS MATERIALIZED (
+        SELECT id FROM llm_generation_job
+        WHERE state = 'running' AND external_job_id IS NOT NULL
+          AND ((next_poll_at <= {NOW} AND {DUE} <= {NOW}) OR %(now)s)
+        ORDER BY result_expires_at NULLS LAST, next_poll_at
+        LIMIT %(limit)s
+        FOR NO KEY UPDATE SKIP LOCKED
+    )
+    UPDATE llm_generation_job j
+    SET next_poll_at = {NOW} + interval '30 seconds', is_hinted = FALSE
+    FROM due
+    WHERE j.id = due.id
+    RETURNING j.id, j.attempt_token
+"""
+
+#: A webhook: the job is to be asked about now, or once a pause since the last webhook's question
+#: is over. `hinted_at` is when that question was, or will be.
+HINT = f"""
+    UPDATE llm_generation_job
+    SET is_hinted = TRUE,
+        next_poll_at = LEAST(next_poll_at, {HINTED_AT}),
+        hinted_at = {HINTED_AT}
+    WHERE id = %(job)s AND COALESCE(attempt_token, 0) = %(token)s AND state = 'running'
+    RETURNING id
+"""
+
+DUE_RETRIES = f"""
+    SELECT j.id FROM llm_generation_job j
+    WHERE state = 'failed' AND retry_at <= {NOW} AND {DUE} <= {NOW}
+    ORDER BY {DUE} LIMIT 500
+    FOR NO KEY UPDATE SKIP LOCKED
+"""
+
+#: Running longer than their queue allows. What a provider runs is asked about once more first: it
+#: may have ended while nobody asked, and would be paid for again.
+OVERDUE = f"""
+    SELECT j.id FROM llm_generation_job j
+    JOIN llm_generation_queue q ON q.provider_id = j.provider_id
+    WHERE j.state = 'running' AND q.job_timeout > 0
+      AND j.started_at < {NOW} - make_interval(secs => q.job_timeout)
+      AND (j.external_job_id IS NULL
+        OR j.asked_at >= j.started_at + make_interval(secs => q.job_timeout))
+    LIMIT 500
+    FOR NO KEY UPDATE OF j SKIP LOCKED
+"""
+
+CANCELLED_AT_PROVIDER = f"""
+    UPDATE llm_generation_job SET must_cancel = FALSE
+    WHERE id IN (
+        SELECT id FROM llm_generation_job WHERE must_cancel IS TRUE AND {DUE} = 'epoch'
+        LIMIT 50 FOR NO KEY UPDATE SKIP LOCKED)
+    RETURNING id
+"""
+
+#: The last ones first: claims begin at the head.
+WAITING = """
+    SELECT id FROM llm_generation_job
+    WHERE provider_id = ANY(%(providers)s) AND state = 'queued'
+        AND (%(companies)s::int[] IS NULL OR company_id = ANY(%(companies)s))
+    ORDER BY priority DESC, turn DESC LIMIT %(limit)s
+    FOR NO KEY UPDATE SKIP LOCKED
+"""
+
+#: Running attempts whose process is gone: its heartbeat stopped and its session lock is free,
+#: or its row is gone (a restored dump, a process that left without giving back).
+ORPHANS = """
+    SELECT j.id, j.external_job_id IS NOT NULL
+    FROM llm_generation_job j
+    LEFT JOIN llm_generation_attempt a ON a.id = j.attempt_token
+    WHERE j.state = 'running'
+      AND ((a.runner_id IS NULL AND j.external_job_id IS NULL) OR a.runner_id = ANY(%s))
+    FOR NO KEY UPDATE OF j SKIP LOCKED
+"""
+
+#: Running in the name of a runner that does not know them.
+LOST = """
+    SELECT j.id
+    FROM llm_generation_job j
+    JOIN llm_generation_attempt a ON a.id = j.attempt_token
+    WHERE j.state = 'running' AND a.runner_id = %s AND NOT a.id = ANY(%s)
+    FOR NO KEY UPDATE OF j SKIP LOCKED
+"""
+
+#: After a longer absence of the database everybody was silent: who lives gets time to say so.
+SILENT_RUNNERS = f"""
+    SELECT id FROM llm_generation_runner
+    WHERE heartbeat_at < {NOW} - make_interval(secs => %(silence)s)
+      AND NOT pg_postmaster_start_time() AT TIME ZONE 'UTC'
+          BETWEEN {NOW} - make_interval(secs => %(silence)s) AND {NOW}
+    FOR UPDATE SKIP LOCKED
+"""
+
+#: One process at a time finds out whether the database is a copy. Before, and apart from, the
+#: reading.
+IDENTITY_LOCK = "SELECT pg_advisory_xact_lock(hashtext('llm_generation_identity'))"
+
+#: Queues with work that the database which this one is a copy of may have done since.
+HOLD_QUEUES = """
+    UPDATE llm_generation_queue q SET enabled = FALSE
+    WHERE enabled AND EXISTS (
+        SELECT FROM llm_generation_job j
+        WHERE j.provider_id = q.provider_id
+          AND (j.state IN ('queued', 'running') OR (j.state = 'failed' AND j.retry_at IS NOT NULL)))
+    RETURNING id
+"""
+
+HEARTBEAT = f"UPDATE llm_generation_runner SET heartbeat_at = {NOW} WHERE id = %s RETURNING id"
+
+
+# === FIGURES: Places and figures of the queues.
+
+POSITIONS = """
+    SELECT j.id, 1 + (
+        SELECT count(*) FROM (
+            SELECT FROM llm_generation_job o
+            WHERE o.provider_id = j.provider_id AND o.state = 'queued'
+              AND o.is_delayed IS NOT TRUE
+              AND (o.priority, o.turn, o.queued_at, o.id)
+                  < (j.priority, j.turn, j.queued_at, j.id)
+            LIMIT 9999) ahead)
+    FROM llm_generation_job j
+    WHERE j.id = ANY(%s) AND j.state = 'queued'
+"""
+
+#: All figures of all queues in one statement. Each branch fits one index, and needs nothing else.
+#: What ended is counted hour by hour, each hour of each provider being one piece of `_figures_idx`.
+FIGURES = """
+    WITH live AS (
+        SELECT provider_id, 'queued' AS state, count(*) AS n, min(queued_at) AS since
+        FROM llm_generation_job
+        WHERE state = 'queued' AND is_delayed IS NOT TRUE AND provider_id = ANY(%(providers)s)
+        GROUP BY provider_id
+        UNION ALL
+        SELECT provider_id, 'waiting', count(*), NULL FROM llm_generation_job
+        WHERE state = 'queued' AND provider_id = ANY(%(providers)s)
+        GROUP BY provider_id
+        UNION ALL
+        SELECT provider_id, 'running', count(*), NULL FROM llm_generation_job
+        WHERE state = 'running' AND provider_id = ANY(%(providers)s) GROUP BY provider_id
+        UNION ALL
+        SELECT provider_id, 'draft', count(*), NULL FROM llm_generation_job
+        WHERE state = 'draft' AND provider_id = ANY(%(providers)s) GROUP BY provider_id
+    ), lived AS (
+        SELECT provider_id, json_object_agg(state, n) AS counts, min(since) AS waiting_since
+        FROM live GROUP BY provider_id
+    ), hours AS (
+        SELECT n AS hour, %(now)s::timestamp - (n + 1) * interval '1 hour' AS begins,
+            CASE WHEN n = 0 THEN 'infinity'
+                ELSE %(now)s::timestamp - n * interval '1 hour' END AS ends
+        FROM generate_series(0, 23) n
+    ), ended AS (
+        SELECT p.provider_id,
+            sum(completed) AS completed,
+            sum(failed) AS failed,
+            sum(cancelled) AS cancelled,
+            sum(today) AS today,
+            sum(tokens_today) AS tokens_today,
+            sum(completed) FILTER (WHERE hour = 0) AS hour_completed,
+            sum(completed + failed) FILTER (WHERE hour = 0) AS hour_finished,
+            sum(waits) / NULLIF(sum(waited), 0) AS avg_queue_time,
+            sum(runs) / NULLIF(sum(ran), 0) AS avg_processing_time,
+            json_agg(json_build_array(completed, failed) ORDER BY hour DESC) AS by_hour
+        FROM unnest(%(providers)s::int[]) AS p(provider_id) CROSS JOIN hours CROSS JOIN LATERAL (
+            SELECT count(*) FILTER (WHERE state = 'completed') AS completed,
+                count(*) FILTER (WHERE state = 'failed') AS failed,
+                count(*) FILTER (WHERE state = 'cancelled') AS cancelled,
+                count(*) FILTER (WHERE completed_at >= %(midnight)s) AS today,
+                sum(COALESCE(prompt_tokens, 0) + COALESCE(completion_tokens, 0))
+                    FILTER (WHERE completed_at >= %(midnight)s) AS tokens_today,
+                sum(queue_duration) FILTER (WHERE state <> 'cancelled') AS waits,
+                count(*) FILTER (WHERE queue_duration > 0 AND state <> 'cancelled') AS waited,
+                sum(duration) FILTER (WHERE state <> 'cancelled') AS runs,
+                count(*) FILTER (WHERE duration > 0 AND state <> 'cancelled') AS ran
+            FROM llm_generation_job
+            WHERE provider_id = p.provider_id AND completed_at > begins AND completed_at <= ends
+        ) piece
+        GROUP BY p.provider_id
+    )
+    SELECT q.id AS queue_id, b.processed_at AS last_processed_at, lived.*, ended.*,
+        retry.can IS TRUE AS retriable
+    FROM llm_generation_queue q
+    LEFT JOIN llm_generation_bucket b ON b.queue_id = q.id
+    LEFT JOIN lived ON lived.provider_id = q.provider_id
+    LEFT JOIN ended ON ended.provider_id = q.provider_id
+    -- One look for each queue: as EXISTS, all that failed would be compared with all that lives.
+    LEFT JOIN LATERAL (
+        SELECT TRUE AS can FROM llm_generation_job j
+        WHERE j.provider_id = q.provider_id AND j.state = 'failed'
+            AND j.retry_count < j.max_retries
+            AND (j.identity_key IS NULL OR NOT EXISTS (
+                SELECT FROM llm_generation_job o
+                WHERE COALESCE(o.company_id, 0) = COALESCE(j.company_id, 0)
+                    AND COALESCE(o.identity_scope, 0) = COALESCE(j.identity_scope, 0)
+                    AND o.identity_key = j.identity_key
+                    AND o.identity_key IS NOT NULL
+                    AND o.state IN ('queued', 'running')))
+        LIMIT 1) retry ON TRUE
+    WHERE q.id = ANY(%(queues)s)
+"""

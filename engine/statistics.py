@@ -1,0 +1,108 @@
+from collections import defaultdict
+from datetime import UTC, datetime
+
+from odoo import api, fields, models
+
+from ..const import ACTIVE_STATES
+from . import sql
+
+#: What a queue has that has done nothing yet.
+NOTHING = {"last_processed_at": False, "waiting_since": None, "by_hour": None, "retriable": False}
+
+
+class LlmGenerationEngine(models.AbstractModel):
+    """Counts and averages, in a number of statements that does not grow with the queues."""
+
+    _inherit = "llm.generation.engine"
+
+    @api.model
+    def _figures(self, queues):
+        """Return the figures of queues by id, in one statement whatever their number.
+
+        Counts are of now, of today as the user has it (`today`, `tokens_today`), of the last hour
+        (`hour_…`), and else of the last 24 hours; `by_hour` has a pair `[completed, failed]` for
+        each of these hours, the oldest first. Averages are in seconds.
+        """
+        now = datetime.now(UTC).replace(tzinfo=None)  # to the microsecond, as jobs end
+        midnight = fields.Datetime.context_timestamp(self, now).replace(
+            hour=0, minute=0, second=0, microsecond=0
+        )
+        params = {
+            "queues": queues.ids,
+            "providers": queues.provider_id.ids,
+            "now": now,
+            "midnight": midnight.astimezone(UTC).replace(tzinfo=None),
+        }
+        self.env.flush_all()
+        self.env.cr.execute(sql.FIGURES, params)
+        figures = {row["queue_id"]: self._row_figures(row) for row in self.env.cr.dictfetchall()}
+        return defaultdict(lambda: defaultdict(float, NOTHING), figures)
+
+    @api.model
+    def _row_figures(self, row):
+        live = dict.fromkeys(("draft", "waiting", *ACTIVE_STATES), 0) | (row.pop("counts") or {})
+        live["delayed"] = live["waiting"] - live["queued"]  # those that are ready
+        live["queued"] = live.pop("waiting")
+        kept = {name: row.pop(name) for name in NOTHING}
+        ended = {name: float(value or 0) for name, value in row.items()}
+        ended["today"] += live["queued"] + live["running"]
+        return {**ended, **live, **kept}
+
+    @api.model
+    def _values(self, queue, figures):
+        """Return the computed fields of a queue."""
+        finished = figures["completed"] + figures["failed"]
+        health, reason = self._judge(queue, figures)
+        return {
+            "current_running_jobs": figures["running"],
+            "queued_jobs_count": figures["queued"],
+            "total_jobs_today": figures["today"],
+            "avg_queue_time": figures["avg_queue_time"],
+            "avg_processing_time": figures["avg_processing_time"],
+            "success_rate": 100.0 * figures["completed"] / finished if finished else 0.0,
+            "throughput": finished / 24.0,
+            "has_retriable_jobs": figures["retriable"],
+            "last_processed_at": figures["last_processed_at"],
+            "queue_health": health,
+            "health_reason": reason,
+        }
+
+    @api.model
+    def _queue_positions(self, jobs):
+        """Return the place in the queue of each waiting job, by id; 1 is next."""
+        waiting = [job.id for job in jobs if isinstance(job.id, int)]
+        if not waiting:
+            return {}
+        self.env.flush_all()
+        self.env.cr.execute(sql.POSITIONS, [waiting])
+        return dict(self.env.cr.fetchall())
+
+    @api.model
+    def _judge(self, queue, figures):
+        """Return `(health, reason)`, from the worst finding down."""
+        env, limit = self.env, queue.max_concurrent_jobs
+        running, queued = figures["running"], figures["queued"]
+        done, succeeded = int(figures["hour_finished"]), int(figures["hour_completed"])
+        busy = running >= limit
+        if not queue.enabled:
+            return "disabled", env._("The queue is disabled: nothing starts.")
+        # sudo: who may see a queue may see whether it can start anything.
+        if not queue.provider_id.sudo().active:
+            return "disabled", env._("The provider is archived: nothing starts.")
+        if queue.refused_by:
+            what = dict(queue._fields["refused_by"]._description_selection(env))[queue.refused_by]
+            return "critical", env._("The provider refuses our account: %s.", what)
+        if busy and queued > 2 * limit:
+            return "critical", env._("Every slot is busy (%(limit)s) and %(queued)s jobs wait.",
+                                     limit=limit, queued=queued)  # fmt: skip
+        if done >= 5 and succeeded * 2 < done:
+            return "critical", env._("%(failed)s of the last hour's %(done)s jobs failed.",
+                                     failed=done - succeeded, done=done)  # fmt: skip
+        if queue.paused_until and queue.paused_until > fields.Datetime.now():
+            return "warning", env._("Calls pause; the newest failures tell why.")
+        if busy:
+            return "warning", env._("Every slot is busy (%s).", limit)
+        if done >= 5 and succeeded * 10 < done * 9:
+            return "warning", env._("%(failed)s of the last hour's %(done)s jobs failed.",
+                                    failed=done - succeeded, done=done)  # fmt: skip
+        return "healthy", env._("Slots are free and jobs succeed.")

@@ -1,0 +1,71 @@
+import hmac
+import logging
+
+from odoo import api, models
+
+from ..exceptions import GenerationError
+from ..protocol.answer import Claim
+from ..protocol.signatures import OTHER_JOB, WebhookRefusedError
+from . import sql
+
+_logger = logging.getLogger(__name__)
+
+#: Seconds between two questions about a job that its webhooks bring about.
+HINT_PAUSE = 3.0
+
+
+class LlmGenerationEngine(models.AbstractModel):
+    """Takes a provider's word that something happened to a job: a reason to ask, and no more.
+
+    What the webhook says of the result is never believed. The poll that follows ends the job,
+    fenced as any other, so that a webhook, a poll and a cancellation end it once.
+    """
+
+    _inherit = "llm.generation.engine"
+
+    @api.model
+    def _receive(self, job_id, token, headers, body):
+        """Note that a provider has news of a job.
+
+        :param str token: the secret part of the address
+        :param dict headers: by lower-case name
+        :param bytes body: as it was received
+        :return: the HTTP status to answer with
+        """
+        with self._transaction(lazy=True) as webhook:
+            job = webhook._find_job(job_id, token)
+            if not job:
+                return 404
+            claim = Claim(job.id, job.attempt_token)
+            try:
+                delivery = job.provider_id._verify_generation_webhook(job, headers, body)
+                known = job.external_job_id
+                # Without an id of ours yet, the webhook was faster than our own commit.
+                if known and delivery.external_id and delivery.external_id != known:
+                    raise WebhookRefusedError(OTHER_JOB)  # noqa: TRY301
+            except WebhookRefusedError as refusal:
+                _logger.warning("Job %s: a webhook was refused: %s", job_id, refusal)
+                return 401
+            except GenerationError as error:
+                _logger.warning("Job %s: a webhook cannot be verified now: %s", job_id, error)
+                return 503
+            webhook._note(claim)
+            return 200
+
+    @api.model
+    def _find_job(self, job_id, token):
+        """Return the job whose address it is; empty for a wrong token as for a wrong job."""
+        job = self.env["llm.generation.job"].browse(job_id).exists()
+        right = (job.webhook_token or "").encode()
+        is_right = hmac.compare_digest(right, token.encode())
+        return job if right and is_right else job.browse()
+
+    @api.model
+    def _note(self, claim):
+        """Have the job asked about soon, unless it has ended.
+
+        A webhook that comes again, by the provider's doing or somebody else's, only asks again.
+        """
+        params = {"job": claim.job_id, "token": claim.token, "pause": HINT_PAUSE}
+        if self._change(sql.HINT, params):
+            self._wake("clock")

@@ -1,0 +1,157 @@
+"""What a provider answered about a job, as a value that can be relied on."""
+
+import json
+import math
+from dataclasses import dataclass, field, replace
+
+from .. import exceptions
+from ..const import ERROR_TYPES
+from .backoff import DISK_FULL_DELAY
+from .sanitize import DATA_LIMIT, printable, scrub, storable, text_of, without
+
+PROVIDER_STATES = ("queued", "running", "completed", "failed", "cancelled")
+#: Seconds; a provider may ask for any wait, but a date has to come of it.
+LONGEST_WAIT = 366 * 86400
+NO_ID = "The provider gave the job an id that is none."
+#: Characters of a provider's id of a job.
+LONGEST_ID = 1000
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job that this process may run, and the attempt that entitles it to."""
+
+    job_id: int
+    token: int
+    #: Whether the job's owner was not archived at the claim; None where nobody looked.
+    owner_is_active: bool | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """State of a job at its provider. `state` is one of `PROVIDER_STATES`."""
+
+    state: str
+    output_message_id: int | None = None
+    external_job_id: str | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    retry_after: float | None = None
+    provider_data: dict | None = None
+    progress: float | None = None
+    poll_after: float | None = None
+    expires_in: float | None = None
+    #: Seconds for which no other call is to be made: by the headers of the provider's answer, or
+    #: as there is no room for one here.
+    pause: float | None = None
+    usage: dict = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, values):
+        """Read the dict of `check_generation_job_status()`.
+
+        :raise ProviderFailedError: when it is no dict with a known state
+        """
+        if not isinstance(values, dict) or values.get("state") not in PROVIDER_STATES:
+            state = values.get("state") if isinstance(values, dict) else type(values).__name__
+            raise exceptions.ProviderFailedError(
+                f"The provider answered with an unknown state: {text_of(state)[:80]}"
+            )
+        message = values.get("output_message_id")
+        message_id = getattr(message, "id", message)
+        is_id = type(message_id) is int and 0 < message_id < 2**31
+        error = values.get("error_message")
+        error_type = values.get("error_type")
+        is_known = any(error_type == code for code, _label in ERROR_TYPES)
+        if not is_known:
+            error_type = "provider_failed" if values["state"] == "failed" else None
+        return cls(
+            state=values["state"],
+            output_message_id=message_id if is_id else None,
+            external_job_id=job_id_of(values.get("external_job_id")),
+            error_type=error_type,
+            error_message=scrub(error) if error else None,
+            retry_after=_number(values.get("retry_after"), 0, LONGEST_WAIT),
+            provider_data=_storable(values.get("provider_data")),
+            progress=_number(values.get("progress"), 0, 100),
+            poll_after=_number(values.get("poll_after"), 0, 3600),
+            expires_in=_number(values.get("expires_in"), 0, LONGEST_WAIT),
+            usage=values.get("usage") if isinstance(values.get("usage"), dict) else {},
+        )
+
+    @classmethod
+    def from_error(cls, error):
+        """Say that an attempt failed with a `GenerationError`."""
+        return cls(
+            state="cancelled" if error.error_type == "cancelled" else "failed",
+            error_type=error.error_type,
+            error_message=scrub(error),
+            retry_after=_number(error.retry_after, 0, LONGEST_WAIT),
+            pause=DISK_FULL_DELAY if isinstance(error, exceptions.DiskFullError) else None,
+        )
+
+    def without(self, key):
+        """Return the answer without a credential, wherever the provider put it.
+
+        :param str key: empty for none
+        """
+        if not key:
+            return self
+        return replace(
+            self,
+            error_message=self.error_message and scrub(self.error_message, key),
+            external_job_id=self.external_job_id and without(self.external_job_id, key),
+            provider_data=storable(self.provider_data, key, hides_names=True),
+        )
+
+    def tokens(self, kind):
+        """Return the `prompt` or `completion` tokens that were used, 0 where unknown."""
+        return int(_number(self.usage.get(f"{kind}_tokens"), 0, 2**31 - 1) or 0)
+
+    def __str__(self):
+        return f"{self.state} ({self.error_type})" if self.error_type else self.state
+
+
+def total(usages):
+    """Return the sum of several usages, such as those of the turns of one answer.
+
+    >>> total([{"prompt_tokens": 7, "completion_tokens": 2}, {"prompt_tokens": 5}])
+    {'prompt_tokens': 12, 'completion_tokens': 2}
+    """
+    answers = [Answer("completed", usage=usage) for usage in usages if isinstance(usage, dict)]
+    return {
+        f"{kind}_tokens": sum(answer.tokens(kind) for answer in answers)
+        for kind in ("prompt", "completion")
+    }
+
+
+def _number(value, low, high):
+    """Return a finite number within bounds, None for anything else a provider may send."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return min(high, max(low, value))
+
+
+def job_id_of(value):
+    """Return a provider's id of a job as text, None where there is none.
+
+    :raise ProviderFailedError: when it cannot be one
+    """
+    text = text_of(value or "")
+    if len(text) > LONGEST_ID or printable(text, one_way=True) != text:
+        raise exceptions.ProviderFailedError(NO_ID)
+    return text or None
+
+
+def _storable(data):
+    """Return a dict as JSON in PostgreSQL can hold it, None for anything else."""
+    if not data or not isinstance(data, dict):
+        return None
+    data = storable(data, hides_names=True)
+    try:
+        text = json.dumps(data, allow_nan=False)
+    except (TypeError, ValueError):
+        return None
+    return json.loads(text) if len(text) <= DATA_LIMIT else None

@@ -1,0 +1,327 @@
+"""What a provider sends over HTTP, read with a bound on its bytes, its values, and its time."""
+
+import contextlib
+import io
+import ipaddress
+import json
+import socket
+import time
+from urllib.parse import quote, urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
+
+from ..exceptions import BadRequestError
+
+#: Bytes of an answer in JSON, and of the body of an error.
+JSON_LIMIT = 20_000_000
+ERROR_LIMIT = 1_000_000
+#: Values of an answer: in memory each is up to a hundred times as large as it was when it was sent.
+VALUES_LIMIT = 1_000_000
+#: Seconds from the beginning of an answer to its end, and for the body of an error.
+BODY_SECONDS = 600
+ERROR_SECONDS = 10
+CHUNK = 64 * 1024
+TOO_MANY = "There are too many values or levels."
+#: What is sent with each request. Compressed, a small answer becomes a thousand times as large:
+#: nobody who asks for none has to decode one.
+HEADERS = {"Accept-Encoding": "identity"}
+
+
+class UnreadableError(requests.ConnectionError):
+    """An answer is not what it should be: the work may have been done all the same."""
+
+
+class TooLargeError(UnreadableError):
+    """An answer is larger than anybody needs."""
+
+
+class TimeoutAdapter(HTTPAdapter):
+    """Gives every request its two limits; Odoo's tests accept no pair as a request's `timeout`."""
+
+    def __init__(self, timeout):
+        """Prepare an adapter.
+
+        :param timeout: seconds, or a pair of seconds `(connect, read)`
+        """
+        self.timeout = timeout
+        super().__init__()
+
+    def send(self, request, timeout=None, **kwargs):
+        return super().send(request, timeout=timeout or self.timeout, **kwargs)
+
+
+def request_json(method, url, *, timeout, headers=None, limit=JSON_LIMIT, **kwargs):
+    """Return the JSON object with which an address answers; redirects are not followed.
+
+    :param timeout: seconds, or a pair of seconds `(connect, read)`
+    :param int limit: bytes of the answer
+    :param kwargs: as of `requests.request()`
+    :raise requests.HTTPError: for a status of 300 or more, with the beginning of its body
+    :raise UnreadableError: for an answer that is compressed, too large, or no JSON object
+    :raise requests.RequestException: when there is no answer
+    """
+    # Without an `auth`, requests would put the user's ~/.netrc in the place of the key.
+    kwargs = {"auth": lambda request: request, "allow_redirects": False} | kwargs
+    with requests.Session() as session:
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, TimeoutAdapter(timeout))
+        with session.request(
+            method, url, headers={**HEADERS, **(headers or {})}, stream=True, **kwargs
+        ) as response:
+            if response.status_code >= 300:
+                raise requests.HTTPError(
+                    f"{response.status_code} for url: {response.url}",
+                    response=start_of(response),
+                )
+            return read_json(response, limit)
+
+
+def read_body(response, limit, seconds=BODY_SECONDS):
+    """Return the body of an answer to a request with `stream=True`.
+
+    :param int limit: bytes
+    :param float seconds: for all of it, however steadily it comes
+    :raise TooLargeError: for a larger one
+    :raise UnreadableError: for a compressed one
+    :raise requests.ReadTimeout: for one that takes longer
+    """
+    if _is_compressed(response):
+        raise UnreadableError(
+            f"{_host(response)} compressed its answer though it was asked not to."
+        )
+    end = time.monotonic() + seconds
+    chunks, size = [], 0
+    for chunk in _blocks(response, limit):
+        size += len(chunk)
+        if size > limit:
+            raise TooLargeError(f"The answer of {_host(response)} is larger than {limit} bytes.")
+        if time.monotonic() > end:
+            raise requests.ReadTimeout(f"{_host(response)} did not end its answer in time.")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _blocks(response, limit):
+    """Yield a body as it comes, so that the clock can be looked at."""
+    read1 = getattr(response.raw, "read1", None)
+    if read1 is None:
+        # An older urllib3 waits until it has all that it is asked for: that is slow for large ones.
+        yield from response.iter_content(1 if limit <= CHUNK else CHUNK)
+        return
+    try:
+        while block := read1(CHUNK):
+            yield block
+    except ReadTimeoutError as error:
+        raise requests.ReadTimeout(error) from error
+    except (HTTPError, OSError) as error:
+        raise requests.exceptions.ChunkedEncodingError(error) from error
+
+
+def read_json(response, limit=JSON_LIMIT, seconds=BODY_SECONDS):
+    """Return the JSON object that is the body of an answer to a request with `stream=True`.
+
+    :raise UnreadableError: for anything else; see `read_body()`
+    """
+    try:
+        body = parse_json(read_body(response, limit, seconds))
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise UnreadableError(
+            f"{_host(response)} answered with something else than an object of JSON."
+        )
+    return body
+
+
+def parse_json(data):
+    """Return the value of a JSON text.
+
+    :param bytes data: of any length
+    :raise ValueError: for something else, and for one of too many values or levels
+
+    >>> parse_json(b'{"a": [1]}')
+    {'a': [1]}
+    """
+    if sum(map(data.count, (b",", b"[", b"{"))) > VALUES_LIMIT:
+        raise ValueError(TOO_MANY)
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError(TOO_MANY) from None
+
+
+def start_of(response):
+    """Return a copy of an error's answer with the beginning of its body, and without its request.
+
+    What is kept of a body is text in UTF-8; one that breaks off, or is compressed, is empty.
+    """
+    body = b""
+    with contextlib.suppress(requests.RequestException, HTTPError, RuntimeError, OSError):
+        body = _read_start(response)
+    copy = requests.Response()
+    copy.status_code, copy.reason = response.status_code, response.reason
+    copy.headers, copy.url = response.headers.copy(), response.url
+    # The body is as long as it is.
+    for name in ("Content-Encoding", "Content-Length", "Transfer-Encoding"):
+        copy.headers.pop(name, None)
+    copy.encoding = "utf-8"
+    copy._content = body
+    return copy
+
+
+def _read_start(response):
+    if response._content is not False or isinstance(response.raw, io.BytesIO):
+        return (response.content or b"")[:ERROR_LIMIT]
+    if response.raw is None or _is_compressed(response):
+        return b""
+    start, end = bytearray(), time.monotonic() + ERROR_SECONDS
+    for chunk in _blocks(response, ERROR_LIMIT):
+        start += chunk
+        if len(start) > ERROR_LIMIT or time.monotonic() > end:
+            break
+    return bytes(start[:ERROR_LIMIT])
+
+
+def _is_compressed(response):
+    encoding = response.headers.get("Content-Encoding") or "identity"
+    return encoding.strip().lower() != "identity"
+
+
+def _host(response):
+    return urlsplit(response.url or "").hostname or "The provider"
+
+
+# === ADDRESSES ON THE INTERNET ===
+#
+# Connections to the internet only, for addresses that a provider names.
+#
+# A name is resolved once, what comes out is judged, and that very address is connected to: a second
+# answer of its name server changes nothing. Certificates are those of the name.
+
+#: Addresses of one name that are tried, each for as long as a connection may take.
+MOST_ADDRESSES = 4
+#: Where gateways put the addresses of IPv4, as RFC 6052 has it.
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
+NO_NAME = "The name of a host is none."
+NOT_PUBLIC = "The address of a host is none of the internet."
+
+
+class NotPublicError(ValueError):
+    """An address is of this machine, of its network, or of none."""
+
+
+def is_public(address):
+    """Return whether an IP address is one of the internet, also in its forms within IPv6.
+
+    >>> [is_public(ip) for ip in ("1.1.1.1", "::ffff:1.1.1.1", "64:ff9b::1.1.1.1")]
+    [True, True, True]
+    >>> [is_public(ip) for ip in ("127.0.0.1", "::ffff:127.0.0.1", "2002:7f00:1::", "224.0.0.1")]
+    [False, False, False, False]
+    """
+    ip = ipaddress.ip_address(address)
+    if ip.version == 6:
+        inner = ip.ipv4_mapped or ip.sixtofour
+        if ip in NAT64:
+            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        ip = inner or ip
+    # Python counts these among the global ones.
+    is_special = ip.is_multicast or ip.is_reserved or getattr(ip, "is_site_local", False)
+    return ip.is_global and not is_special
+
+
+def resolve(host, port):
+    """Return the public IP addresses of a host.
+
+    :raise NotPublicError: if it has no public one
+    :raise socket.gaierror: if it has none at all
+    """
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    except UnicodeError:
+        raise NotPublicError(NO_NAME) from None
+    addresses = dict.fromkeys(address[0] for *_kind, address in found)
+    if public := [one for one in addresses if is_public(one)]:
+        return public[:MOST_ADDRESSES]
+    raise NotPublicError(NOT_PUBLIC)
+
+
+class _PublicConnection:
+    """What a connection of urllib3 becomes: `_dns_host` is what it connects to, and no more."""
+
+    def _new_conn(self):
+        host = self._dns_host
+        try:
+            addresses = resolve(host, self.port)
+        except socket.gaierror as error:
+            raise NewConnectionError(self, f"The host is not known: {error}") from error
+        failure = None
+        for self._dns_host in addresses:
+            try:
+                return super()._new_conn()
+            except (NewConnectionError, ConnectTimeoutError) as error:
+                failure = error
+            finally:
+                # The certificate has to be that of the name.
+                self._dns_host = host
+        raise failure
+
+
+def _pool_class(pool_class):
+    connection_class = type("PublicConnection", (_PublicConnection, pool_class.ConnectionCls), {})
+    return type("PublicPool", (pool_class,), {"ConnectionCls": connection_class})
+
+
+class PublicAdapter(TimeoutAdapter):
+    """Connects to public addresses only, and never over a proxy, which would resolve the name."""
+
+    POOL_CLASSES = {
+        "http": _pool_class(HTTPConnectionPool),
+        "https": _pool_class(HTTPSConnectionPool),
+    }
+
+    def init_poolmanager(self, *args, **kwargs):
+        result = super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = self.POOL_CLASSES
+        return result
+
+    def send(self, request, proxies=None, **kwargs):
+        """Send a request.
+
+        :raise NotPublicError: if its host has no public address
+        """
+        return super().send(request, proxies=None, **kwargs)
+
+
+# === PARTS OF ADDRESSES ===
+#
+# What becomes part of an address: names and ids, which users and providers choose.
+
+REFUSED = "“%s” cannot be part of an address. Correct the name of the model, or the id of the job."
+
+
+def segment(text):
+    """Return a text as one segment of a path.
+
+    >>> segment("../files?x")
+    '..%2Ffiles%3Fx'
+
+    :raise BadRequestError: for one that leads elsewhere even when it is quoted
+    """
+    text = str(text)
+    if text in {"", ".", ".."}:
+        raise BadRequestError(REFUSED % text)
+    return quote(text, safe="")
+
+
+def path(text):
+    """Return a text that has segments, such as `owner/app`, as a path.
+
+    >>> path("/fal-ai/flux 1/")
+    'fal-ai/flux%201'
+
+    :raise BadRequestError: see `segment()`
+    """
+    return "/".join(segment(part) for part in text.strip("/").split("/"))

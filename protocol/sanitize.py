@@ -1,0 +1,245 @@
+"""What comes from providers, and may be anything: made fit to be kept, told and shown."""
+
+import json
+import math
+import re
+from functools import partial
+
+HIDDEN = "[hidden]"
+#: Characters of a key at least: replacing a shorter one would garble the sentence.
+SHORTEST_KEY = 6
+#: Levels of JSON. Odoo copies what it reads level by level, and Python ends at some hundreds.
+DEPTH = 100
+#: Digits of a number, fewer than Python refuses to write.
+DIGITS = 1000
+#: Characters of a text about an error that are looked at.
+LONGEST_ERROR = 20_000
+
+#: What neither PostgreSQL nor an HTML parser takes.
+_UNPRINTABLE = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 0xFFFE, 0xFFFF])
+#: Marks that let a text run backwards, and so look like another.
+_BIDIRECTIONAL = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+#: Lone halves of characters.
+_SURROGATES = re.compile(r"[\ud800-\udfff]")
+#: Anything that looks like a credential, so that no provider's error text spreads one.
+_SECRET = re.compile(
+    r"(?i)\b(?:sk|pk|rk|r8|fal|key|ghp|gho|whsec|gsk|xai|hf|glpat|github_pat|xox[abprs])"
+    r"[-_][\w*.-]{6,}"
+    r"|bearer\s+\S+"
+    r"|\bAIza[\w-]{10,}"
+    r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"
+    r"|\beyJ[\w-]{8,4000}\.[\w-]{8,4000}(?:\.[\w-]{0,4000})?"
+    r"|(?<=://)[^/\s:@]{0,400}:[^/\s@]{1,400}@"
+)
+#: A name after which a credential comes; of bare words only where nothing but `=` can follow.
+_NAMED = re.compile(
+    r"(?i)(\bauthorization[\"']?\s{0,9}[:=]\s{0,9}[\"']?(?:(?:basic|digest|key|token)\s{1,9})?"
+    r"|(?:api[-_ ]?key|access[-_]?key|access[-_]?token|auth[-_]?token|client[-_]?secret"
+    r"|secret[-_]?access[-_]?key)[\"']?\s{0,9}[:=]\s{0,9}[\"']?"
+    r"|(?:key|token|secret|password|passwd|signature|\bsig)=)"
+    r"(?!\[hidden\])[^&\s\"',;}]+"
+)
+#: The secret part of the address that a provider was given for its webhooks.
+_WEBHOOK = re.compile(r"(/llm_generate_job/webhook/\d{1,20}/)[\w-]+")
+#: Names under which a provider's JSON keeps credentials.
+_SECRET_NAME = re.compile(
+    r"(?i)^(?:x-)?(?:authorization|(?:\w{1,30}[-_])?api[-_]?key|password|client[-_]?secret)$"
+)
+_BEARER = re.compile(r"(?i)\b(?:bearer|basic)\s+[\w+/=.~-]{8,}")
+
+
+def printable(text, *, one_way=False):
+    """Return `text` as PostgreSQL and HTML can hold it; markup stays markup.
+
+    :param bool one_way: also without the marks that turn the direction of writing
+
+    >>> printable("a\\x00b\\ud800c")
+    'ab?c'
+    """
+    text = text.translate(_UNPRINTABLE | _BIDIRECTIONAL if one_way else _UNPRINTABLE)
+    return text.__class__(_SURROGATES.sub("?", text)) if _SURROGATES.search(text) else text
+
+
+def without(text, key):
+    """Return `text` without a credential, and without its beginning where the text was cut."""
+    if not key or len(key) < SHORTEST_KEY:
+        return text
+    text = text.replace(key, HIDDEN)
+    cut = tail_of(text, key)
+    return text[:-cut] + HIDDEN if cut >= SHORTEST_KEY else text
+
+
+def tail_of(text, key):
+    """Return how many characters at the end of `text` may be the beginning of `key`."""
+    sizes = range(min(len(text), len(key) - 1), 0, -1)
+    return next((size for size in sizes if text.endswith(key[:size])), 0)
+
+
+def text_of(value):
+    """Return a value as text; one that is too deep, or too large a number, by its kind."""
+    try:
+        return str(value)
+    except (RecursionError, ValueError):
+        return f"({type(value).__name__})"
+
+
+def scrub(text, key=""):
+    """Return a text about an error without what looks like a credential, fit to be shown.
+
+    :param str key: a credential that looks like none, hidden if it is long enough to be one
+
+    >>> scrub("Incorrect API key provided: sk-abcdefgh12345678.")
+    'Incorrect API key provided: [hidden]'
+    """
+    text = without(printable(text_of(text)[:LONGEST_ERROR], one_way=True), key)
+    text = _WEBHOOK.sub(rf"\1{HIDDEN}", _SECRET.sub(HIDDEN, text))
+    return _NAMED.sub(rf"\1{HIDDEN}", text)
+
+
+def storable(value, key="", *, hides_names=False, depth=DEPTH):
+    """Return JSON as PostgreSQL can hold it: what it cannot is replaced or left out.
+
+    Values that are none of JSON stay as they are.
+
+    :param str key: a credential that is hidden wherever it stands
+    :param bool hides_names: hide what stands under the name of a credential, too
+
+    >>> storable({"a": float("nan"), "b": ["x\\x00", {"api_key": "k"}]}, hides_names=True)
+    {'a': None, 'b': ['x', {'api_key': '[hidden]'}]}
+    """
+    if isinstance(value, str):
+        text = without(printable(value), key)
+        return _BEARER.sub(HIDDEN, text) if hides_names else text
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, int):
+        return value if abs(value) < 10**DIGITS else None
+    if not isinstance(value, dict | list | tuple):
+        return value
+    if not depth:
+        return "[…]"
+    deeper = partial(storable, key=key, hides_names=hides_names, depth=depth - 1)
+    if not isinstance(value, dict):
+        return [deeper(one) for one in value]
+    return {
+        storable(str(name), key): HIDDEN
+        if hides_names and isinstance(one, str) and _SECRET_NAME.match(str(name))
+        else deeper(one)
+        for name, one in value.items()
+    }
+
+
+def is_storable(value):
+    """Return whether JSON can be kept as it is, as a person's own input should be."""
+    level = [value]
+    for _level in range(DEPTH + 2):
+        if not all(map(_is_storable_leaf, level)):
+            return False
+        deeper = []
+        for one in level:
+            if isinstance(one, dict):
+                deeper += [*one.keys(), *one.values()]
+            elif isinstance(one, list | tuple):
+                deeper += one
+        if not deeper:
+            return True
+        level = deeper
+    return False
+
+
+def _is_storable_leaf(value):
+    if isinstance(value, str):
+        return "\x00" not in value and not _SURROGATES.search(value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return not isinstance(value, int) or abs(value) < 10**DIGITS
+
+
+# === WHAT A SERVICE SAYS IN A CHAT, MADE FIT TO BE KEPT WHILE IT IS SAID ===
+#
+# What a service says in a chat, made fit to be kept while it is said.
+
+#: Characters of an answer; no model writes that much, and what comes after is left out.
+ANSWER_LIMIT = 1_000_000
+#: Bytes of JSON that a provider has kept; more is left out.
+DATA_LIMIT = 1_000_000
+CUT = "\n\n[…]"
+
+
+def disarm(error, key):
+    """Take the credentials out of an exception whose text people are shown."""
+    error.args = tuple(scrub(arg, key) if isinstance(arg, str) else arg for arg in error.args)
+
+
+def guard(answer, key_of):
+    """Return an answer without what nobody can keep, and without the provider's key.
+
+    :param answer: a dict, or the generator of the chunks of a stream; all else stays as it is
+    :param key_of: function that returns the key, once it was used
+    """
+    if hasattr(answer, "__next__"):
+        return Chunks(answer, key_of).run()
+    return storable(answer, key_of()) if isinstance(answer, dict) else answer
+
+
+def said(body, key):
+    """Return the body of a message as it can be kept, without the provider's key."""
+    if not isinstance(body, str):
+        return body or ""
+    text = without(printable(body), key)
+    return text if len(text) <= ANSWER_LIMIT else text[:ANSWER_LIMIT] + CUT
+
+
+def said_json(data, key, *, bounded):
+    """Return the structured body of a message as it can be kept, without the provider's key.
+
+    :param bool bounded: leave out one that is too large
+    """
+    data = storable(data, key)
+    return None if bounded and data and len(json.dumps(data, default=str)) > DATA_LIMIT else data
+
+
+class Chunks:
+    """The chunks of a stream. A key that comes in pieces is hidden, too."""
+
+    def __init__(self, chunks, key_of):
+        self.chunks, self.key_of = chunks, key_of
+        self.key, self.held, self.size = "", "", 0
+
+    def run(self):
+        """Yield the chunks; an answer without end is cut."""
+        try:
+            for chunk in self.chunks:
+                self.key = self.key or self.key_of()
+                yield self._cleaned(chunk) if isinstance(chunk, dict) else chunk
+                if self.size > ANSWER_LIMIT:
+                    yield {"content": CUT}
+                    return
+        except Exception as error:
+            disarm(error, self.key or self.key_of())
+            raise
+        finally:
+            if hasattr(self.chunks, "close"):
+                self.chunks.close()
+        if self.held:
+            yield {"content": self.held}
+
+    def _cleaned(self, chunk):
+        rest = {name: value for name, value in chunk.items() if name not in {"content", "error"}}
+        cleaned = storable(rest, self.key)
+        if chunk.get("error"):
+            cleaned["error"] = scrub(chunk["error"], self.key)
+        if content := chunk.get("content"):
+            cleaned["content"] = self._say(content) if isinstance(content, str) else content
+        return cleaned
+
+    def _say(self, text):
+        """Return what may be said now: the beginning of a key waits for what follows."""
+        text, self.held = self.held + printable(text), ""
+        if len(self.key) >= SHORTEST_KEY:
+            text = text.replace(self.key, HIDDEN)
+            start = len(text) - tail_of(text, self.key)
+            text, self.held = text[:start], text[start:]
+        left = max(0, ANSWER_LIMIT - self.size)
+        self.size += len(text)
+        return text[:left]

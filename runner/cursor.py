@@ -1,0 +1,357 @@
+"""The engine's cursors. One holds a database connection only while there is something to commit.
+
+A provider's code gets records, and records need a cursor. An ordinary cursor would keep a
+connection and a snapshot for as long as the provider takes to answer, and a queue with one
+old snapshot open runs at a quarter of its speed. On this one a read borrows a connection for
+a moment; from the first write on there is a transaction, until `commit()` or `rollback()`.
+"""
+
+import contextlib
+import logging
+import re
+import threading
+from collections import deque
+from datetime import datetime
+
+import psycopg2
+from psycopg2.extensions import ISOLATION_LEVEL_READ_COMMITTED
+from psycopg2.pool import PoolError
+
+from odoo.sql_db import BaseCursor, Cursor
+from odoo.tools import SQL, config
+
+_logger = logging.getLogger(__name__)
+
+#: Odoo's own: what is logged here takes the place of what it would log.
+#: A statement that leaves nothing behind. Locks, notifications and functions of the server
+#: (`FOR UPDATE`, `pg_notify`, `nextval`, …) need the transaction that follows them; a quoted
+#: name (`"res_users"."share"`) does not.
+READ_RE = re.compile(
+    r"\A\s*(?:SELECT|WITH)\b(?!.*(?<![\w\"])(?:UPDATE|SHARE|INTO|INSERT|DELETE|MERGE"
+    r"|pg_\w*(?:lock|notify)\w*|nextval|setval|set_config)(?![\w\"]))",
+    re.IGNORECASE | re.DOTALL,
+)
+
+#: How many connections lazy cursors take at once. Odoo's pool is there for the requests, too, and
+#: refuses who comes when it is empty: as many calls as ever may end at the same moment.
+GATE = threading.BoundedSemaphore(max(4, config["db_maxconn"] // 4))
+#: Seconds to wait at the gate, in case those who are through do not let go.
+PATIENCE = 1.0
+
+USED_AFTER_CLOSE = "The cursor of a finished generation was used again."
+
+
+def _execute(execute, query, params, log_exceptions):
+    """Execute a statement; of one that failed only what kind of error it was is logged.
+
+    Odoo logs it with its values, which are answers, prompts and keys.
+    """
+    try:
+        execute(query, params, log_exceptions=False)
+    except psycopg2.Error as error:
+        if log_exceptions:
+            told = (type(error).__name__, error.pgcode)
+            _logger.error("A statement failed: %s %s", *told)  # noqa: TRY400 the rest has values
+        raise
+
+
+class EngineCursor(Cursor):
+    """Odoo's cursor, which keeps to itself what a statement was about that failed.
+
+    All goes through its `execute()`: what the ORM flushes, and many rows at once.
+    """
+
+    def execute(self, query, params=None, log_exceptions=True):
+        """Execute a statement within the transaction."""
+        return _execute(super().execute, query, params, log_exceptions)
+
+
+def open_cursor(registry):
+    """Return a new cursor for the engine; a test's stays what it is."""
+    cursor = registry.cursor()
+    if type(cursor) is Cursor:
+        cursor.__class__ = EngineCursor  # the registry makes no other
+    return cursor
+
+
+def read_committed(cr):
+    """Make the transaction of a fresh cursor see what others commit meanwhile.
+
+    Odoo's cursors take their snapshot with the first statement, before that statement waits
+    for a lock: what was locked is then judged by how it was before the wait. Cursors of tests
+    share one transaction, whose level cannot be changed. Each cursor that Odoo makes sets its
+    connection's level anew, so that the next user of this connection has Odoo's again.
+    """
+    if isinstance(cr, Cursor):
+        cr.connection.set_isolation_level(ISOLATION_LEVEL_READ_COMMITTED)
+
+
+class LazyCursor(BaseCursor):
+    """Reads at once and forgets, writes in a READ COMMITTED transaction."""
+
+    def __init__(self, registry):
+        super().__init__()
+        self.dbname = registry.db_name
+        self._registry = registry
+        self._cursor = None
+        self._rows = deque()
+        self._description = None
+        self._rowcount = -1
+        self._closed = False
+        self._held = False
+        self._is_through = False
+
+    # === CONNECTION === #
+
+    def _open(self):
+        self._is_through = GATE.acquire(timeout=PATIENCE)
+        try:
+            cursor = open_cursor(self._registry)
+        except BaseException:
+            self._leave_gate()
+            raise
+        try:
+            read_committed(cursor)
+        except BaseException:
+            self._shut(cursor)
+            raise
+        return cursor
+
+    def _shut(self, cursor):
+        try:
+            cursor.close()
+        finally:
+            self._leave_gate()
+
+    def _leave_gate(self):
+        if self._is_through:
+            self._is_through = False
+            GATE.release()
+
+    @contextlib.contextmanager
+    def hold(self):
+        """Keep one connection for several reads in a row."""
+        if self._cursor is None:
+            self._cursor = self._open()
+            self._held = True
+        try:
+            yield self
+        finally:
+            if self._held:
+                self._release()
+
+    def _release(self):
+        cursor, self._cursor, self._held = self._cursor, None, False
+        if cursor is not None:
+            self._shut(cursor)
+
+    @property
+    def in_transaction(self):
+        """Whether something was written that is neither committed nor rolled back."""
+        return self._cursor is not None and not self._held
+
+    # === STATEMENTS === #
+
+    def execute(self, query, params=None, log_exceptions=True):
+        """Execute a statement. See the class about transactions."""
+        if self._closed:
+            raise RuntimeError(USED_AFTER_CLOSE)
+        code = query.code if isinstance(query, SQL) else str(query)
+        reading = bool(READ_RE.match(code))
+        if not reading:
+            self._held = False
+        if self._cursor is not None:
+            self._cursor.execute(query, params, log_exceptions)
+            self._fetch_state()
+            return
+        cursor = self._open()
+        try:
+            cursor.execute(query, params, log_exceptions)
+            if not reading:
+                self._cursor, cursor = cursor, None
+            self._fetch_state(cursor)
+        finally:
+            if cursor is not None:
+                self._shut(cursor)
+
+    def _fetch_state(self, cursor=None):
+        cursor = cursor or self._cursor
+        self._rowcount, self._description = cursor.rowcount, cursor.description
+        self._rows = deque(cursor.fetchall() if cursor.description else ())
+
+    def execute_values(self, query, argslist, template=None, page_size=100, fetch=False):
+        """Execute a statement over many rows; always a write."""
+        self.execute(f'SAVEPOINT "{id(self)}"')
+        rows = self._cursor.execute_values(query, argslist, template, page_size, fetch)
+        self._cursor.execute(f'RELEASE SAVEPOINT "{id(self)}"')
+        return rows
+
+    def mogrify(self, query, params=None):
+        """Return the statement as it is sent to the server."""
+        if self._cursor is not None:
+            return self._cursor.mogrify(query, params)
+        cursor = self._open()
+        try:
+            return cursor.mogrify(query, params)
+        finally:
+            self._shut(cursor)
+
+    # === RESULTS === #
+
+    @property
+    def rowcount(self):
+        """How many rows the last statement returned or changed."""
+        return self._rowcount
+
+    @property
+    def description(self):
+        """The columns of the last statement's result."""
+        return self._description
+
+    def fetchone(self):
+        """Return the next row, None after the last."""
+        return self._rows.popleft() if self._rows else None
+
+    def fetchmany(self, size=1):
+        """Return at most `size` further rows."""
+        return [self._rows.popleft() for _ in range(min(size, len(self._rows)))]
+
+    def fetchall(self):
+        """Return the rows that are left."""
+        return self.fetchmany(len(self._rows))
+
+    def dictfetchone(self):
+        """Return the next row as a dict, None after the last."""
+        row = self.fetchone()
+        return row and {
+            column.name: value for column, value in zip(self._description, row, strict=True)
+        }
+
+    # === TRANSACTION === #
+
+    def commit(self):
+        """Commit what was written, and let go of the connection."""
+        self.flush()
+        if self._cursor is not None:
+            self._cursor.commit()
+        self._release()
+        self.clear()
+        self._now = None
+        self.prerollback.clear()
+        self.postrollback.clear()
+        self.postcommit.run()
+
+    def rollback(self):
+        """Undo what was written, and let go of the connection."""
+        self.clear()
+        self.postcommit.clear()
+        self.prerollback.run()
+        self._release()
+        self._now = None
+        self.postrollback.run()
+
+    def close(self):
+        """Undo what was not committed. The cursor cannot be used afterwards."""
+        if not self._closed:
+            self.rollback()
+            self.cache.clear()
+            self._closed = True
+
+    @property
+    def closed(self):
+        """Whether the cursor was closed."""
+        return self._closed
+
+    @property
+    def readonly(self):
+        """Never: from the first write on there is a transaction."""
+        return False
+
+    @property
+    def connection(self):
+        """The connection of the open transaction; opens one if need be."""
+        if self._cursor is None:
+            self._cursor = self._open()
+        self._held = False
+        return self._cursor.connection
+
+
+class InlineCursor(BaseCursor):
+    """A transaction within the caller's: commits to a savepoint, as the cursors of tests do."""
+
+    def __init__(self, cursor):
+        super().__init__()
+        self.dbname = cursor.dbname
+        self._cursor = cursor
+        self._savepoint = None
+        self._closed = False
+
+    def execute(self, query, params=None, log_exceptions=True):
+        """Execute a statement of the caller's cursor."""
+        if self._savepoint is None:
+            self._savepoint = self._cursor.savepoint(flush=False)
+        _execute(self._cursor.execute, query, params, log_exceptions)
+
+    def _end(self, *, rollback):
+        savepoint, self._savepoint = self._savepoint, None
+        if savepoint is not None:
+            savepoint.close(rollback=rollback)
+
+    def now(self):
+        """Return the time, not that at which the caller's transaction began."""
+        return datetime.now()
+
+    def commit(self):
+        """Keep what was written, as far as the caller commits."""
+        self.flush()
+        self._end(rollback=False)
+        self.clear()
+        self.postcommit.clear()
+
+    def rollback(self):
+        """Undo what was written since the last commit."""
+        self.clear()
+        self.postcommit.clear()
+        self._end(rollback=True)
+
+    def close(self):
+        """Undo what was not committed."""
+        if not self._closed:
+            self.rollback()
+            self._closed = True
+
+    @property
+    def closed(self):
+        """Whether the cursor was closed."""
+        return self._closed
+
+    @property
+    def in_transaction(self):
+        """Whether something was done that is neither committed nor rolled back."""
+        return self._savepoint is not None
+
+    def dictfetchone(self):
+        """Return the next row as a dict, None after the last."""
+        return self._cursor.dictfetchone()
+
+    def __getattr__(self, name):
+        return getattr(self._cursor, name)
+
+
+# === IS THE DATABASE AWAY ===
+#
+# How the database says that it is not there.
+
+AWAY = (
+    psycopg2.OperationalError,
+    psycopg2.InterfaceError,
+    PoolError,
+    # A statement was cancelled, and whoever tidied up after it tried one more.
+    psycopg2.errors.InFailedSqlTransaction,
+)
+
+
+def is_away(error):
+    """Return whether an error means that the database cannot be reached, or hung up."""
+    # A connection that died while it lay in the pool says so with the bare base class.
+    return isinstance(error, AWAY) or type(error) is psycopg2.DatabaseError
