@@ -11,7 +11,7 @@
         "security/ir.model.access.csv",
         "security/llm_generation_security.xml",
         "data/ir_cron_data.xml",
-        "wizards/llm_generation_prioritise_views.xml",
+        "wizards/llm_generation_prioritize_views.xml",
         "views/llm_generation_job_views.xml",
         "views/llm_generation_job_form_views.xml",
         "views/llm_generation_job_search_views.xml",

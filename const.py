@@ -56,7 +56,7 @@ OUTCOMES = [
     ("completed", "Completed"),
     ("failed", "Failed"),
     ("cancelled", "Cancelled"),
-    ("given_back", "Given back"),
+    ("snoozed", "Returned to the Queue"),
 ]
 
 DEFAULT_PRIORITY = 10

@@ -14,7 +14,7 @@ from odoo.tools import config, json_default
 
 from ..const import JOB_CHANNEL
 from ..exceptions import GenerationError
-from ..protocol.http_errors import classify, scrub, traceback_of
+from ..protocol.http_errors import classify, redact, traceback_of
 from ..runner import streams
 from ..runner.cursor import LazyCursor
 from ..runner.notifier import listen
@@ -63,7 +63,7 @@ class EventStream:
         except (UserError, GenerationError, requests.RequestException) as error:
             _logger.info("Thread %s got no answer: %s", self.thread_id, type(error).__name__)
             known = error if isinstance(error, UserError) else classify(error)
-            yield self._fail(env, scrub(known, self._key(env)))
+            yield self._fail(env, redact(known, self._key(env)))
         except Exception as error:  # noqa: BLE001 it is logged without the key
             trace = traceback_of(error, self._key(env))
             _logger.warning("Thread %s got no answer\n%s", self.thread_id, trace)
@@ -118,12 +118,12 @@ class EventStream:
         if follow._is_inline():
             yield from follow._follow(job)
             return
-        with listen(self.dbname, JOB_CHANNEL, str(self.job_id)) as ear:
+        with listen(self.dbname, JOB_CHANNEL, str(self.job_id)) as subscription:
             while not seen.get("ended"):
-                yield from follow._news(job, seen)
+                yield from follow._new_events(job, seen)
                 if not seen["ended"]:
                     yield None
-                    follow._await_news(ear, seen)
+                    follow._wait_for_events(subscription, seen)
 
     @property
     def _is_late(self):

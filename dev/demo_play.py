@@ -162,7 +162,7 @@ class Play:
         self.call(JOB, "action_queue", jobs)
         for question, job in zip(questions, jobs, strict=True):
             self._add(question, job)
-        self._look()
+        self._fetch()
 
     def _add(self, question, job):
         number = QUESTIONS.index(question) + 1
@@ -190,7 +190,7 @@ class Play:
             self.events.put({"type": "error", "error": str(error)})
         self.events.put({"type": "end"})
 
-    # Watch
+    # CallRecorder
 
     def watch(self):
         """Tell what happens until every job has ended."""
@@ -200,7 +200,7 @@ class Play:
                 self._tell_event(self.events.get(), QUESTIONS.index(STREAMED) + 1)
             if time.monotonic() >= due:
                 due = time.monotonic() + LOOK
-                self._look()
+                self._fetch()
             if time.monotonic() > deadline:
                 reason = self.admin.figures()["health_reason"]
                 halt(
@@ -222,7 +222,7 @@ class Play:
         elif event["type"].startswith("message_") and message["llm_role"] == "assistant":
             self.board.grow(number, plain(message["body"]))
 
-    def _look(self):
+    def _fetch(self):
         numbers = {job: number for number, job in self.jobs.items()}
         rows = self.call(JOB, "read", list(numbers), FIELDS)
         states = [row["state"] for row in rows]

@@ -4,7 +4,7 @@ from odoo.tools import ormcache
 
 from ..protocol import ratelimit
 from ..protocol.answer import Claim
-from ..runner.executor import Brief, received
+from ..runner.executor import JobContext, received
 from . import sql
 
 #: Seconds until a queue that somebody holds is looked at again.
@@ -160,23 +160,23 @@ class LlmGenerationEngine(models.AbstractModel):
     def _take(self, slots, runner_id, runner_name, queue_ids=None):
         """Claim jobs, and prepare them over the same connection.
 
-        :return: how many were claimed, their briefs, and when to look again, as in `_claim()`
+        :return: how many were claimed, their job contexts, and when to look again, as in `_claim()`
         """
-        with self._transaction() as preparation:
-            claims, waits = preparation._claim_here(slots, runner_id, runner_name, queue_ids)
-            return len(claims), preparation._briefs(claims) if claims else [], waits
+        with self._transaction() as prefetch:
+            claims, waits = prefetch._claim_here(slots, runner_id, runner_name, queue_ids)
+            return len(claims), prefetch._job_contexts(claims) if claims else [], waits
 
     @api.model
-    def _prepare(self, claims):
-        """Return the briefs of the claims whose jobs still exist."""
-        with self._transaction() as preparation:
-            return preparation._briefs(claims)
+    def _prefetch(self, claims):
+        """Return the job contexts of the claims whose jobs still exist."""
+        with self._transaction() as prefetch:
+            return prefetch._job_contexts(claims)
 
-    def _briefs(self, claims):
+    def _job_contexts(self, claims):
         claim_of = {claim.job_id: claim for claim in claims}
         jobs = self._read_all(list(claim_of))
         earlier = self._earlier_tries(jobs)
-        briefs = []
+        job_contexts = []
         for (user, _company), mine in jobs.grouped(lambda j: (j.user_id, j.company_id)).items():
             context = self._owner_context(mine[0])
             own = mine.with_user(user).with_context(**context)
@@ -188,8 +188,8 @@ class LlmGenerationEngine(models.AbstractModel):
                 refs = [job[name] for name in READ_FIELDS]
                 refused = [ref for ref in refs if (ref._name, ref.id) not in values]
                 kept = [(record._name, record.id) for record in (job, *refs)]
-                briefs.append(
-                    Brief(
+                job_contexts.append(
+                    JobContext(
                         claim=claim_of[job.id],
                         user_id=user.id,
                         context=context,
@@ -198,7 +198,7 @@ class LlmGenerationEngine(models.AbstractModel):
                         earlier_job=earlier.get(job.id, ""),
                     )
                 )
-        return briefs
+        return job_contexts
 
     @api.model
     def _read_all(self, ids):
@@ -221,7 +221,7 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     @ormcache("model")
     def _kept_names(self, model):
-        """Return the fields whose values go with a brief: what any owner of it may read."""
+        """Return the fields whose values go with a job context: what any owner of it may read."""
         fields_ = self.env[model]._fields
         return [name for name in self._plain_columns(model) if not fields_[name].groups]
 
@@ -269,28 +269,28 @@ class LlmGenerationEngine(models.AbstractModel):
         return ""
 
     @api.model
-    def _recall(self, brief, watch):
-        """Return the job of a brief in its owner's environment, without asking the database.
+    def _recall(self, job_context, recorder):
+        """Return the job of a job context in its owner's environment, without asking the database.
 
-        :param Watch watch: of what the provider is asked for this job
+        :param CallRecorder recorder: of what the provider is asked for this job
         :raise AccessError: when its owner may not have it run
         """
-        if brief.refusal:
-            raise AccessError(brief.refusal)
-        for (model, record_id), values in brief.values.items():
+        if job_context.refusal:
+            raise AccessError(job_context.refusal)
+        for (model, record_id), values in job_context.values.items():
             fields_ = self.env.registry[model]._fields
             for name, value in values.items():
                 fields_[name]._get_cache(self.env)[record_id] = value
         call = received(self.env, "generation_call")
         context = {
             **self.env.context,
-            **brief.context,
-            "generation_earlier_job": brief.earlier_job,
-            "generation_watch": watch,
+            **job_context.context,
+            "generation_earlier_job": job_context.earlier_job,
+            "generation_recorder": recorder,
             "llm_on_response": call and call.on_response,
         }
-        env = self.env(user=brief.user_id, context=context, su=False)
-        return env["llm.generation.job"].browse(brief.claim.job_id)
+        env = self.env(user=job_context.user_id, context=context, su=False)
+        return env["llm.generation.job"].browse(job_context.claim.job_id)
 
     # === STATEMENTS OF THE PREFETCH === #
     #

@@ -87,7 +87,7 @@ class LlmGenerationEngine(models.AbstractModel):
             if pause := answers[job.id].pause:
                 self._pause(self._queue_of(job), pause)
         completed = jobs.filtered(lambda job: answers[job.id].state == "completed")
-        self._complete(completed, answers)
+        self._apply_success(completed, answers)
         for job in jobs - completed:
             answer = answers[job.id]
             values = self._values_of(job, answer)
@@ -157,7 +157,7 @@ class LlmGenerationEngine(models.AbstractModel):
         }
 
     @api.model
-    def _complete(self, jobs, answers):
+    def _apply_success(self, jobs, answers):
         provider_ids = jobs.provider_id.ids
         for job in jobs:
             if values := self._values_of(job, answers[job.id]):
@@ -189,7 +189,7 @@ class LlmGenerationEngine(models.AbstractModel):
         wait = answer.poll_after or min(LAST_POLL, FIRST_POLL * 1.5 ** min(polls, 50))
         now = self.env.cr.now().replace(microsecond=0)  # what is due now must not come too late
         next_poll_at = now + timedelta(seconds=wait)
-        if job.is_hinted:  # a webhook came while we asked, or before the job had its id
+        if job.poll_requested:  # a webhook came while we asked, or before the job had its id
             next_poll_at = max(now, job.hinted_at or now)
         values |= {
             "next_poll_at": next_poll_at,
@@ -213,11 +213,11 @@ class LlmGenerationEngine(models.AbstractModel):
         values = {"error_message": False, **values, "error_type": answer.error_type}
         if decision.pause:
             self._pause(queue, decision.pause, answer.error_type)
-        if decision.action == "give_back":
-            self._give_back(job, decision.delay, **values)  # a pause of the queue holds it, too
+        if decision.action == "snooze":
+            self._snooze(job, decision.delay, **values)  # a pause of the queue holds it, too
             return
         if answer.error_type == "access" and job.external_job_id:
-            values["must_cancel"] = True  # nobody may have what the provider still works on
+            values["cancel_requested"] = True  # nobody may have what the provider still works on
         job._set_state("failed", **values, **self._retry_values(decision))
 
     @api.model
@@ -226,7 +226,7 @@ class LlmGenerationEngine(models.AbstractModel):
             error_type,
             retry_count=job.retry_count,
             max_retries=job.max_retries,
-            free_waits=max(0, job.attempt_count - 1 - job.retry_count),
+            snooze_count=max(0, job.attempt_count - 1 - job.retry_count),
             retry_after=retry_after,
             base_delay=queue.retry_delay_minutes * 60,
             auto_retry=queue.auto_retry_failed,
@@ -239,11 +239,11 @@ class LlmGenerationEngine(models.AbstractModel):
         return {"retry_at": self._after(decision.delay)}
 
     @api.model
-    def _give_back(self, job, delay=0.0, **values):
+    def _snooze(self, job, delay=0.0, **values):
         """Let a running job wait again, in its old place, for at least `delay` seconds."""
         until = self._after(delay) if delay else False
         job._set_state(
-            "queued", external_job_id=False, scheduled_at=until, is_delayed=bool(until), **values
+            "queued", external_job_id=False, scheduled_at=until, is_scheduled=bool(until), **values
         )
 
     @api.model
@@ -313,18 +313,18 @@ class LlmGenerationEngine(models.AbstractModel):
     #
     # Stores what providers answered, whatever stands in the way: the answers are paid for.
 
-    def _conclude_or_fail(self, claim, answer, *, polling):
+    def _complete_or_fail(self, claim, answer, *, polling):
         """Apply an answer; fail the job when it, or what the provider wrote, cannot be stored."""
         try:
-            self._conclude([(claim, answer)], polling=polling)
+            self._complete([(claim, answer)], polling=polling)
         except Exception as error:
             if is_away(error):
                 raise
             self.env.cr.rollback()
-            _logger.error(UNSTORED, claim.job_id, traceback_of(error))  # noqa: TRY400 it is scrubbed
-            self._conclude([(claim, Answer("failed", error_type="internal"))])
+            _logger.error(UNSTORED, claim.job_id, traceback_of(error))  # noqa: TRY400 it is redacted
+            self._complete([(claim, Answer("failed", error_type="internal"))])
 
-    def _conclude(self, pairs, *, polling=False, held=None):
+    def _complete(self, pairs, *, polling=False, held=None):
         """Apply answers and commit; wait for a database that is away: the answers are paid for.
 
         :param pairs: `(claim, answer)` tuples
@@ -366,20 +366,20 @@ class LlmGenerationEngine(models.AbstractModel):
         self.env.cr.commit()  # pylint: disable=invalid-commit
 
     @api.model
-    def _finish(self, pairs):
-        """Store the verdicts of many jobs; one that cannot be stored does not hold up the rest.
+    def _complete_batch(self, pairs):
+        """Store the answers of many jobs; one that cannot be stored does not hold up the rest.
 
         :return: the pairs that are to be stored later: somebody is changing their jobs just now
         """
         held = []
         try:
             with self._transaction(lazy=True) as call:
-                call._conclude(pairs, held=held)
+                call._complete(pairs, held=held)
         except Exception as error:  # noqa: BLE001 whatever it is, the rest goes on
             if len(pairs) > 1:
                 return [late for pair in pairs for late in self._finish([pair])]
             [(claim, answer)] = pairs
-            _logger.error(UNSTORED, claim.job_id, traceback_of(error))  # noqa: TRY400 it is scrubbed
+            _logger.error(UNSTORED, claim.job_id, traceback_of(error))  # noqa: TRY400 it is redacted
             if answer.error_type == "internal":
                 return []
             return self._finish([(claim, Answer("failed", error_type="internal"))])

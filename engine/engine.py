@@ -28,15 +28,15 @@ INLINE_LIMIT = 1000
 PASSED_ON = timedelta(seconds=5)
 #: What computes figures that follow from the states of jobs, by model.
 FIGURES = {
-    "llm.generation.queue": "_compute_figures",
-    "llm.thread": "_compute_generation_figures",
+    "llm.generation.queue": "_compute_statistics",
+    "llm.thread": "_compute_generation_statistics",
 }
 #: Context that goes with the engine from one transaction to the next.
 KEPT_CONTEXT = frozenset({
     "generation_inline",
     "generation_outbox",
     "generation_call",
-    "generation_finish",
+    "generation_complete",
 })
 
 _logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class LlmGenerationEngine(models.AbstractModel):
     """Lets jobs enter their queue, has them processed, and sees to what follows from a move.
 
     How jobs are claimed is in `llm.generation.claim`, what a claimed job does in
-    `llm.generation.call`, how it ends in `llm.generation.verdict`, what time brings in
+    `llm.generation.call`, how it ends in `llm.generation.answer`, what time brings in
     `llm.generation.upkeep`, and what becomes of dead processes in `llm.generation.life`. These
     and `runner/` are the only code with SQL, locks and commits.
     """
@@ -152,9 +152,9 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _start_now(self, jobs):
         """Put waiting jobs at the head of their queue; who is no manager only skips a delay."""
-        values = {"scheduled_at": False, "is_delayed": False}
+        values = {"scheduled_at": False, "is_scheduled": False}
         if self.env.user.has_group("llm.group_llm_manager"):
-            values |= {"turn": -1, "priority": min([0, *jobs.mapped("priority")])}
+            values |= {"fair_rank": -1, "priority": min([0, *jobs.mapped("priority")])}
         jobs.sudo().write(values)  # sudo: its place is the engine's; who asks was checked before
         self._wake()
 
@@ -179,7 +179,7 @@ class LlmGenerationEngine(models.AbstractModel):
         dbname = self.env.cr.dbname
         what = "queued"
         if runners.is_running(dbname):
-            self.env.cr.postcommit.add(functools.partial(runners.look_at, dbname, queue_ids))
+            self.env.cr.postcommit.add(functools.partial(runners.fetch_from, dbname, queue_ids))
             what = "slot"
         self._wake(f"{what}:{self._named(queue_ids)}")
 
@@ -227,15 +227,15 @@ class LlmGenerationEngine(models.AbstractModel):
             else:  # another server is to look instead
                 self._pump_cron()._trigger(fields.Datetime.now() + PASSED_ON)
             return 0
-        self._promote()
+        self._schedule()
         started = 0
         while started < INLINE_LIMIT:
             claims, _wait = self._claim(1, queue_ids=queues.ids)
             if not claims:
                 break
             started += len(claims)
-            for brief in self._prepare(claims):
-                self._run(brief)
+            for job_context in self._prefetch(claims):
+                self._run(job_context)
         return started
 
     # === HELD BACK === #
@@ -244,7 +244,7 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     def _release_held(self):
-        """Let those jobs join the line (`is_delayed`) that an addon held back and that may start.
+        """Let those jobs join the line (`is_scheduled`) that an addon held back and that may start.
 
         The clock of each runner calls it, in a transaction of its own, when `_is_held_due()` says
         so; several may at once. An addon that finds that it may be so wakes them by
@@ -267,14 +267,14 @@ class LlmGenerationEngine(models.AbstractModel):
         jobs = jobs.sudo()  # sudo: what follows from a move concerns others, too
         if was_running:
             was_running = was_running.sudo()  # sudo: as above
-            outcome = "given_back" if target == "queued" else target
+            outcome = "snoozed" if target == "queued" else target
             params = {"outcome": outcome, "jobs": was_running.ids}
             rows = self._change(sql.CLOSE_ATTEMPTS, params, touches=["llm.generation.attempt"])
             # A job that found its thread busy did not make it free.
             ended = was_running.filtered(lambda job: (target, job.error_type) != ("queued", "busy"))
             queues = {row[0] for row in rows}
             if any(is_busy for _queue, is_busy in rows):
-                promoted = self._change(sql.PROMOTE_BUSY, [ended.ids], touches=())
+                promoted = self._change(sql.SCHEDULE_BUSY, [ended.ids], touches=())
                 queues |= {row[0] for row in promoted}
             self._wake_for_slots(queues - {None})
         if target == "queued":
@@ -283,19 +283,19 @@ class LlmGenerationEngine(models.AbstractModel):
             # A provider that cancelled a job itself need not be told.
             external = was_running.filtered("external_job_id")
             external.filtered(lambda job: job.error_type != "cancelled").write({
-                "must_cancel": True
+                "cancel_requested": True
             })
             self._stop_calls(was_running)
             if self._is_inline():
                 self._cancel_at_providers()
         self._notify(jobs)
-        self._forget_figures()
+        self._forget_statistics()
         jobs._after_move(target, was_running)
         if target in FINAL_STATES:
             self._call_hooks(jobs.filtered(lambda job: not job.retry_at))
 
     @api.model
-    def _forget_figures(self):
+    def _forget_statistics(self):
         """Have the figures of queues and threads computed anew: SQL moved the jobs."""
         for name, compute in FIGURES.items():
             model = self.env[name]
@@ -331,7 +331,7 @@ class LlmGenerationEngine(models.AbstractModel):
     def _hand_over(self, outbox, job_ids):
         """Have a runner tell the web clients; one that has ended meanwhile does not any more."""
         if not outbox.add(job_ids):
-            self._send_news(job_ids)
+            self._send_outbox(job_ids)
 
     @api.model
     def _announce(self, jobs):
@@ -383,6 +383,6 @@ class LlmGenerationEngine(models.AbstractModel):
         except Exception as error:  # noqa: BLE001 whatever it is
             # The answer is paid for: another addon's bug must not undo it.
             told = traceback_of(error)
-            _logger.error(  # noqa: TRY400 it is scrubbed
+            _logger.error(  # noqa: TRY400 it is redacted
                 "The hook of thread %s failed on job %s\n%s", thread.id, job.id, told
             )

@@ -10,10 +10,10 @@ from odoo.exceptions import AccessError, MissingError, UserError
 from .. import exceptions
 from ..protocol.answer import Answer, job_id_of, total
 from ..protocol.http_errors import classify, traceback_of
-from ..protocol.sanitize import scrub, storable
+from ..protocol.sanitize import redact, sanitize_json
 from ..runner import thread_lock
 from ..runner.cursor import is_away
-from ..runner.executor import Watch, is_uninstalled, received
+from ..runner.executor import CallRecorder, is_uninstalled, received
 
 _logger = logging.getLogger(__name__)
 
@@ -39,34 +39,34 @@ class LlmGenerationEngine(models.AbstractModel):
     _inherit = "llm.generation.engine"
 
     @api.model
-    def _run(self, brief):
+    def _run(self, job_context):
         """Run a claimed job: submit it, or generate directly, and apply the outcome."""
-        self._converse(brief, "_submit")
+        self._execute(job_context, "_submit")
 
     @api.model
-    def _poll(self, brief):
+    def _poll(self, job_context):
         """Ask the provider about an external job and apply its answer.
 
         :return: the provider's dict, False when the question failed
         """
-        return self._converse(brief, "_ask")
+        return self._execute(job_context, "_ask")
 
     @api.model
-    def _converse(self, brief, talk):
+    def _execute(self, job_context, talk):
         """Speak with the provider, then apply its answer.
 
         :param str talk: the method that speaks, `_submit` or `_ask`
         :return: what the provider said, False on an error
         """
-        raw, claim, handle = False, brief.claim, received(self.env, "generation_call")
-        watch = Watch()
+        raw, claim, handle = False, job_context.claim, received(self.env, "generation_call")
+        recorder = CallRecorder()
         with self._transaction(lazy=True) as call:
             try:
-                answer, raw = call._heard(brief, talk, watch)
+                answer, raw = call._heard(job_context, talk, recorder)
                 call.env.flush_all()  # what was written goes with the answer, or not at all
             except OvertakenError:
                 call.env.cr.rollback()
-                if not watch.usage:
+                if not recorder.usage:
                     return False
                 answer = Answer("cancelled", error_type="cancelled")  # it counts no longer
             except Exception as error:  # noqa: BLE001 whatever a provider raises ends its job
@@ -74,30 +74,30 @@ class LlmGenerationEngine(models.AbstractModel):
                 if is_uninstalled(call.env.cr.dbname):
                     _logger.info("Job %s is gone: its module was uninstalled", claim.job_id)
                     return False
-                key = call._key_of(brief)
+                key = call._key_of(job_context)
                 answer = call._answer_of(error, claim, polling=talk == "_ask", key=key)
                 answer = answer.without(key)
             answer = replace(
                 answer,
                 pause=answer.pause or getattr(handle, "pause", None),
-                usage=answer.usage or watch.usage,
+                usage=answer.usage or recorder.usage,
             )
-            finish = received(call.env, "generation_finish")
-            if finish and not call.env.cr.in_transaction:
-                finish(claim, answer)
+            complete = received(call.env, "generation_complete")
+            if complete and not call.env.cr.in_transaction:
+                complete(claim, answer)
             else:
-                call._conclude_or_fail(claim, answer, polling=talk == "_ask")
+                call._complete_or_fail(claim, answer, polling=talk == "_ask")
         return raw
 
     # === TALK === #
 
     @api.model
-    def _heard(self, brief, talk, watch):
+    def _heard(self, job_context, talk, recorder):
         """Return the answer, and what the provider said, without its key."""
-        job = self._recall(brief, watch)
-        answer, raw = getattr(self, talk)(job, brief.claim)
-        key = job.provider_id._told_key() or (answer.error_message and self._key_of(brief))
-        return answer.without(key), storable(raw, key, hides_names=True)
+        job = self._recall(job_context, recorder)
+        answer, raw = getattr(self, talk)(job, job_context.claim)
+        key = job.provider_id._told_key() or (answer.error_message and self._key_of(job_context))
+        return answer.without(key), sanitize_json(raw, key, hides_names=True)
 
     @api.model
     def _submit(self, job, claim):
@@ -140,9 +140,9 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _generate(self, job, claim):
         """Generate in the thread, as the provider's users did before there was a queue."""
-        watch = received(job.env, "generation_watch")
+        recorder = received(job.env, "generation_recorder")
         limit = None if job._is_media() else job._answer_limit()
-        watch.limit = limit and job._told_limit(*limit)
+        recorder.limit = limit and job._told_limit(*limit)
         thread = job.thread_id
         with thread_lock.hold(self.env.cr.dbname, thread.id) as unlock:
             if not unlock:
@@ -152,10 +152,10 @@ class LlmGenerationEngine(models.AbstractModel):
             try:
                 return self._relay(job, claim)
             except UserError as error:
-                if job.output_message_id or (watch.has_asked and error is not watch.error):
+                if job.output_message_id or (recorder.has_asked and error is not recorder.error):
                     # It broke off, or answered with an error: that is no fault of the request.
                     raise exceptions.ProviderFailedError(str(error)) from error
-                if watch.has_asked:
+                if recorder.has_asked:
                     raise
                 # Some of the family take the lock themselves, and find ours.
                 unlock()
@@ -172,7 +172,7 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _relay(self, job, claim):
         """Run the thread's own generator, committing after each event it yields."""
-        watch = received(job.env, "generation_watch")
+        recorder = received(job.env, "generation_recorder")
         usages, output = {}, job.output_message_id.id
         with contextlib.closing(job._direct_events()) as events:
             for event in events:
@@ -184,9 +184,9 @@ class LlmGenerationEngine(models.AbstractModel):
                 if message.get("id") and message.get("llm_role") == "assistant":
                     output = message["id"]
                 self._checkpoint(job, claim, output)
-                self._note_usage(claim, watch)
+                self._note_usage(claim, recorder)
                 self.env.cr.commit()  # pylint: disable=invalid-commit
-        told = {} if watch.has_asked else total(usages.values())
+        told = {} if recorder.has_asked else total(usages.values())
         return Answer("completed", output_message_id=output or None, usage=told)
 
     @api.model
@@ -203,11 +203,11 @@ class LlmGenerationEngine(models.AbstractModel):
         self._notify(locked)
 
     @api.model
-    def _note_usage(self, claim, watch):
+    def _note_usage(self, claim, recorder):
         """Keep how much was used so far, from time to time: this process may be killed."""
-        used = watch.usage
-        if sum(used.values()) >= watch.noted + NOTED_TOKENS:
-            watch.noted = sum(used.values())
+        used = recorder.usage
+        if sum(used.values()) >= recorder.noted + NOTED_TOKENS:
+            recorder.noted = sum(used.values())
             self.env["llm.generation.attempt"].browse(claim.token).write(used)
 
     @api.model
@@ -229,9 +229,9 @@ class LlmGenerationEngine(models.AbstractModel):
     # === ERRORS === #
 
     @api.model
-    def _key_of(self, brief):
+    def _key_of(self, job_context):
         """Return the provider's API key, which must not be told with an error."""
-        for model, record_id in brief.values:
+        for model, record_id in job_context.values:
             if model == "llm.provider":
                 with contextlib.suppress(psycopg2.Error):
                     provider = self.env[model].browse(record_id).exists()
@@ -247,12 +247,12 @@ class LlmGenerationEngine(models.AbstractModel):
         if known is None and is_away(error):
             known = exceptions.UnknownOutcomeError("The database was away during the call.")
         if known is None and isinstance(error, AccessError | MissingError):
-            return Answer("failed", error_type="access", error_message=scrub(error))
+            return Answer("failed", error_type="access", error_message=redact(error))
         if known is None and isinstance(error, UserError):
             known = exceptions.BadRequestError(str(error))
         if known is None:
             _logger.error("Job %s failed unexpectedly\n%s", claim.job_id, traceback_of(error, key))
-            text = scrub(f"{type(error).__name__}: {error}")
+            text = redact(f"{type(error).__name__}: {error}")
             return Answer("failed", error_type="internal", error_message=text)
         if polling and known.error_type not in {"bad_request", "provider_failed", "cancelled"}:
             # That the question failed says nothing about the job.

@@ -34,37 +34,37 @@ class LlmGenerationEngine(models.AbstractModel):
         """
         seen = {}
         if self._is_inline():
-            yield from self._inline_news(job, seen)
+            yield from self._inline_events(job, seen)
             return
         self.env.cr.commit()  # pylint: disable=invalid-commit
-        with listen(self.env.cr.dbname, JOB_CHANNEL, str(job.id)) as ear:
+        with listen(self.env.cr.dbname, JOB_CHANNEL, str(job.id)) as subscription:
             while True:
-                yield from self._news(job, seen)
+                yield from self._new_events(job, seen)
                 if seen.get("ended"):
                     return
                 self.env.cr.commit()  # pylint: disable=invalid-commit
-                self._await_news(ear, seen)
+                self._wait_for_events(subscription, seen)
 
     @api.model
-    def _inline_news(self, job, seen):
+    def _inline_events(self, job, seen):
         """Yield the events of a job that this thread has to run itself."""
-        yield from self._news(job, seen)
+        yield from self._new_events(job, seen)
         self._process(self.env["llm.generation.queue"]._get_or_create_queue(job.provider_id))
-        yield from self._news(job, seen)
+        yield from self._new_events(job, seen)
         for _poll in range(INLINE_POLLS):
             if seen["ended"] or seen["state"] != "running":
                 return
             self._check_due()
-            yield from self._news(job, seen)
+            yield from self._new_events(job, seen)
 
     @api.model
-    def _await_news(self, ear, seen):
+    def _wait_for_events(self, subscription, seen):
         """Return when something was heard of the job, or it is time to look anyway."""
         # A queue that moves does not tell each waiting job its new place.
-        ear.wait(FALLBACK if seen.get("state") == "running" else POSITION_LOOK)
+        subscription.wait(FALLBACK if seen.get("state") == "running" else POSITION_LOOK)
 
     @api.model
-    def _news(self, job, seen):
+    def _new_events(self, job, seen):
         """Yield what is new of a job since the last look, and remember it in `seen`."""
         with self._transaction(lazy=True) as follow, follow._one_connection():
             jobs = follow.env["llm.generation.job"].with_context(lang=self.env.lang)
@@ -78,7 +78,7 @@ class LlmGenerationEngine(models.AbstractModel):
                 seen["ended"] = True
                 yield {"type": "cancelled", "job_id": job.id}
                 return
-            events = [*follow._state_news(current, seen), *follow._message_news(current, seen)]
+            events = [*follow._state_events(current, seen), *follow._message_events(current, seen)]
             if seen["ended"]:
                 events.append(follow._last_event(current))
         yield from events
@@ -105,7 +105,7 @@ class LlmGenerationEngine(models.AbstractModel):
         """Return a context in which reads share one connection, where each would take its own."""
         return getattr(self.env.cr, "hold", contextlib.nullcontext)()
 
-    def _state_news(self, job, seen):
+    def _state_events(self, job, seen):
         waits_for_retry = job.state == "failed" and job._seconds_to_retry() < PATIENT_RETRY
         # In inline mode no time goes by: a retry never comes.
         waits_for_retry = waits_for_retry and not self._is_inline()
@@ -122,7 +122,7 @@ class LlmGenerationEngine(models.AbstractModel):
             "position": position,
         }
 
-    def _message_news(self, job, seen):
+    def _message_events(self, job, seen):
         message = job.output_message_id
         if not message:
             return

@@ -3,7 +3,7 @@ import logging
 from odoo import api, fields, models
 
 from ..protocol import backoff
-from ..runner.limits import LIFE_LOCK
+from ..runner.limits import LIVENESS_LOCK
 from . import sql
 
 _logger = logging.getLogger(__name__)
@@ -34,33 +34,33 @@ class LlmGenerationEngine(models.AbstractModel):
         return threads
 
     @api.model
-    def _sign_on(self, listener, name, slots, runner_id=None):
+    def _register_runner(self, listener, name, slots, runner_id=None):
         """Sign a runner on, with a lock that says for as long as its connection lives that it does.
 
         :param Listener listener: the private connection
         :return: the runner's id
         """
         while True:
-            runner_id = self._register_runner(name, slots, runner_id)
-            key = [LIFE_LOCK, runner_id]
+            runner_id = self._runner_row(name, slots, runner_id)
+            key = [LIVENESS_LOCK, runner_id]
             if listener.execute("SELECT pg_try_advisory_lock(%s, %s)", key)[0][0]:
                 return runner_id
             runner_id = None  # a dead connection of ours still holds that lock
 
     @api.model
-    def _register_runner(self, name, slots, runner_id=None):
+    def _runner_row(self, name, slots, runner_id=None):
         """Sign a runner on, or on again if nobody took it for dead; returns its id.
 
         Before the first in a copied database, the queues there that have work are disabled.
         """
         self._hold_if_copied()
-        with self._transaction() as life:
-            runner = life.env["llm.generation.runner"].browse(runner_id or 0).exists()
+        with self._transaction() as engine:
+            runner = engine.env["llm.generation.runner"].browse(runner_id or 0).exists()
             now = fields.Datetime.now()
             values = {"name": name, "slots": slots, "started_at": now, "heartbeat_at": now}
             runner = runner or runner.create(values)
-            life.env.flush_all()
-            life._change(sql.HEARTBEAT, [runner.id], touches=())
+            engine.env.flush_all()
+            engine._change(sql.HEARTBEAT, [runner.id], touches=())
             return runner.id
 
     @api.model
@@ -88,15 +88,15 @@ class LlmGenerationEngine(models.AbstractModel):
         That one may have done the work since. What ran there in a process that is not here is
         given back by the rescue, and waits as well; what a provider runs is asked about.
         """
-        with self._transaction() as life:
-            life._select(sql.IDENTITY_LOCK)
-            copied = life._is_copied()
+        with self._transaction() as engine:
+            engine._select(sql.IDENTITY_LOCK)
+            copied = engine._is_copied()
             if copied:
-                life._hold_queues()
+                engine._hold_queues()
             if copied is not False:
                 # sudo: as above.
-                params = life.env["ir.config_parameter"].sudo()
-                params.set_param(IDENTITY, life._identity())
+                params = engine.env["ir.config_parameter"].sudo()
+                params.set_param(IDENTITY, engine._identity())
 
     def _hold_queues(self):
         rows = self._change(sql.HOLD_QUEUES, touches=["llm.generation.queue"])
@@ -115,59 +115,59 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _heartbeat(self, runner_id):
         """Say that a runner lives; returns whether it still counts as alive."""
-        with self._transaction() as life:
-            return bool(life._change(sql.HEARTBEAT, [runner_id], touches=()))
+        with self._transaction() as engine:
+            return bool(engine._change(sql.HEARTBEAT, [runner_id], touches=()))
 
     @api.model
-    def _sign_off(self, runner_id):
-        with self._transaction() as life:
-            life.env["llm.generation.runner"].browse(runner_id).exists().unlink()
+    def _unregister_runner(self, runner_id):
+        with self._transaction() as engine:
+            engine.env["llm.generation.runner"].browse(runner_id).exists().unlink()
 
     @api.model
-    def _give_back_claims(self, claims):
+    def _snooze_claims(self, claims):
         """Let jobs wait again whose process ends before they do; costs them no retry."""
-        with self._transaction() as life:
-            for job in life._fence(claims):
-                life._give_back(job)
+        with self._transaction() as engine:
+            for job in engine._fence(claims):
+                engine._snooze(job)
 
     @api.model
-    def _give_back_lost(self, runner_id, tokens):
+    def _rescue_lost(self, runner_id, tokens):
         """Give back the jobs of a live runner that it knows nothing of.
 
-        The database went away between the claim and the call, or with the verdict.
+        The database went away between the claim and the call, or with the answer.
         """
-        with self._transaction() as life:
-            rows = life._select(sql.LOST, [runner_id, tokens])
-            lost = life.env["llm.generation.job"].browse(row[0] for row in rows)
-            lost = lost.filtered(lambda job: life._owner_of(job).id == runner_id)
+        with self._transaction() as engine:
+            rows = engine._select(sql.LOST, [runner_id, tokens])
+            lost = engine.env["llm.generation.job"].browse(row[0] for row in rows)
+            lost = lost.filtered(lambda job: engine._owner_of(job).id == runner_id)
             for job in lost:
-                life._rescue_job(job, external=False)
+                engine._rescue_job(job, external=False)
         return len(lost)
 
     @api.model
-    def _rescue(self, life_sign, life_lock):
+    def _rescue(self, timeout, lock_key):
         """Take care of the jobs of processes that died.
 
         An external job is adopted: whoever comes next asks about it. Any other is given back
         and counts a retry, as its provider may have done the work.
 
-        :param float life_sign: seconds of silence after which a runner may be dead
-        :param int life_lock: first key of the session lock that a live runner holds
+        :param float timeout: seconds of silence after which a runner may be dead
+        :param int lock_key: first key of the session lock that a live runner holds
         """
-        with self._transaction() as life:
+        with self._transaction() as engine:
             dead = []
-            for (runner_id,) in life._select(sql.SILENT_RUNNERS, {"silence": life_sign}):
-                if life._select("SELECT pg_try_advisory_xact_lock(%s, %s)", [life_lock, runner_id])[
-                    0
-                ][0]:
+            for (runner_id,) in engine._select(sql.SILENT_RUNNERS, {"silence": timeout}):
+                if engine._select(
+                    "SELECT pg_try_advisory_xact_lock(%s, %s)", [lock_key, runner_id]
+                )[0][0]:
                     dead.append(runner_id)
             rescued = 0
-            for job_id, external in life._select(sql.ORPHANS, [dead]):
-                job = life.env["llm.generation.job"].browse(job_id)
-                if not (owner := life._owner_of(job)) or owner.id in dead:
-                    life._rescue_job(job, external)
+            for job_id, external in engine._select(sql.ORPHANS, [dead]):
+                job = engine.env["llm.generation.job"].browse(job_id)
+                if not (owner := engine._owner_of(job)) or owner.id in dead:
+                    engine._rescue_job(job, external)
                     rescued += 1
-            life.env["llm.generation.runner"].browse(dead).unlink()
+            engine.env["llm.generation.runner"].browse(dead).unlink()
         return rescued
 
     @api.model
@@ -196,7 +196,7 @@ class LlmGenerationEngine(models.AbstractModel):
             job._set_state("failed", **died)
             return
         job.retry_count += 1
-        self._give_back(job, **died)
+        self._snooze(job, **died)
 
     @api.model
     def _death_of(self, attempt):

@@ -40,11 +40,11 @@ class LlmGenerationEngine(models.AbstractModel):
     # === DUE BY THE CLOCK === #
 
     @api.model
-    def _promote(self):
+    def _schedule(self):
         """Let the jobs join the line whose time has come, or that no addon holds back any more."""
-        with self._transaction() as upkeep:
-            if len(upkeep._change(sql.PROMOTE)) + upkeep._release_held():
-                upkeep._wake()  # this process may have no thread for them
+        with self._transaction() as engine:
+            if len(engine._change(sql.SCHEDULE)) + engine._release_held():
+                engine._wake()  # this process may have no thread for them
 
     @api.model
     def _next_due(self):
@@ -65,27 +65,27 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _retry_due(self):
         """Queue again the failed jobs whose retry is due."""
-        with self._transaction() as upkeep:
-            ids = [row[0] for row in upkeep._select(sql.DUE_RETRIES)]
-            jobs = upkeep.env["llm.generation.job"].browse(ids)
+        with self._transaction() as engine:
+            ids = [row[0] for row in engine._select(sql.DUE_RETRIES)]
+            jobs = engine.env["llm.generation.job"].browse(ids)
             live = jobs._filtered_identity_free()
             (jobs - live).write({"retry_at": False})
-            upkeep._call_hooks(jobs - live)
+            engine._call_hooks(jobs - live)
             live = live._may_retry(is_due=True)
             if live:
-                upkeep._enqueue(live, sources=("failed",))
+                engine._enqueue(live, sources=("failed",))
         return len(live)
 
     @api.model
     def _fail_overdue(self):
         """Fail the jobs that run longer than their queue allows."""
-        with self._transaction() as upkeep:
-            ids = [row[0] for row in upkeep._select(sql.OVERDUE)]
-            jobs = upkeep.env["llm.generation.job"].browse(ids)
+        with self._transaction() as engine:
+            ids = [row[0] for row in engine._select(sql.OVERDUE)]
+            jobs = engine.env["llm.generation.job"].browse(ids)
             for job in jobs:
-                queue = upkeep.env["llm.generation.queue"]._get_or_create_queue(job.provider_id)
-                decision = upkeep._decide(job, queue, "timeout")
-                message = upkeep.env._(
+                queue = engine.env["llm.generation.queue"]._get_or_create_queue(job.provider_id)
+                decision = engine._decide(job, queue, "timeout")
+                message = engine.env._(
                     "No answer within %s seconds. The queue's Job Timeout can be raised.",
                     queue.job_timeout,
                 )
@@ -93,11 +93,11 @@ class LlmGenerationEngine(models.AbstractModel):
                     "failed",
                     error_type="timeout",
                     error_message=message,
-                    must_cancel=bool(job.external_job_id),
-                    **upkeep._retry_values(decision),
+                    cancel_requested=bool(job.external_job_id),
+                    **engine._retry_values(decision),
                 )
             if jobs:
-                upkeep._stop_calls(jobs)
+                engine._stop_calls(jobs)
         return len(jobs)
 
     # === EXTERNAL JOBS === #
@@ -105,8 +105,8 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _claim_polls(self, limit, *, now=False):
         """Return claims on external jobs to ask about; `now` takes those not yet due, too."""
-        with self._transaction() as upkeep:
-            rows = upkeep._change(sql.CLAIM_POLLS, {"limit": limit, "now": now})
+        with self._transaction() as engine:
+            rows = engine._change(sql.CLAIM_POLLS, {"limit": limit, "now": now})
         return [Claim(job_id, token or 0) for job_id, token in rows]
 
     @api.model
@@ -121,8 +121,8 @@ class LlmGenerationEngine(models.AbstractModel):
                 runners.ensure(self.env.cr.dbname)
             return 0
         claims = self._claim_polls(CHECK_BATCH, now=self._is_inline())
-        for brief in self._prepare(claims):
-            self._poll(brief)
+        for job_context in self._prefetch(claims):
+            self._poll(job_context)
         self._fail_overdue()
         self._cancel_at_providers()
         return len(claims)
@@ -163,13 +163,13 @@ class LlmGenerationEngine(models.AbstractModel):
             )
         if self._is_inline() and job.state == "queued":
             self._process(self.env["llm.generation.queue"]._get_or_create_queue(job.provider_id))
-        with self._transaction() as upkeep:
-            current = upkeep.env["llm.generation.job"].browse(job.id).exists()
+        with self._transaction() as engine:
+            current = engine.env["llm.generation.job"].browse(job.id).exists()
             claim = Claim(job.id, current.attempt_token)
             is_external = current.state == "running" and current.external_job_id
         if is_external:
-            (brief,) = self._prepare([claim])
-            answer = self._poll(brief)
+            (job_context,) = self._prefetch([claim])
+            answer = self._poll(job_context)
         for name, value in self._committed_values(job).items():
             job._fields[name]._update_cache(job, value)
         computed = [
@@ -202,8 +202,8 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _claim_cancellations(self):
         """Return the ids of the jobs that providers have to be told of, once each."""
-        with self._transaction() as upkeep:
-            return [row[0] for row in upkeep._change(sql.CANCELLED_AT_PROVIDER)]
+        with self._transaction() as engine:
+            return [row[0] for row in engine._change(sql.CANCELLED_AT_PROVIDER)]
 
     @api.model
     def _cancel_at_providers(self):
@@ -213,8 +213,8 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _cancel_at_provider(self, job_id):
         """Tell the provider that a job was given up; it may refuse."""
-        with self._transaction(lazy=True) as upkeep:
-            job = upkeep.env["llm.generation.job"].browse(job_id).exists()
+        with self._transaction(lazy=True) as engine:
+            job = engine.env["llm.generation.job"].browse(job_id).exists()
             if not job.external_job_id or job.state == "running":
                 return  # it was tried again meanwhile, which ended the earlier try
             try:
@@ -242,11 +242,11 @@ class LlmGenerationEngine(models.AbstractModel):
         companies = self._seen_companies()
         cancelled, batch = 0, CANCEL_BATCH
         while batch == CANCEL_BATCH:
-            with self._transaction() as upkeep:
+            with self._transaction() as engine:
                 params = {"providers": providers.ids, "companies": companies, "limit": CANCEL_BATCH}
-                rows = upkeep._select(sql.WAITING, params)
-                jobs = upkeep.env["llm.generation.job"].browse(row[0] for row in rows)
-                jobs._set_state("cancelled", is_delayed=False)
+                rows = engine._select(sql.WAITING, params)
+                jobs = engine.env["llm.generation.job"].browse(row[0] for row in rows)
+                jobs._set_state("cancelled", is_scheduled=False)
                 batch = len(jobs)
             cancelled += batch
         return cancelled
@@ -259,15 +259,15 @@ class LlmGenerationEngine(models.AbstractModel):
     # === OLD JOBS AND NEWS === #
 
     @api.model
-    def _send_news(self, job_ids):
+    def _send_outbox(self, job_ids):
         """Tell the web clients about jobs that moved."""
-        with self._transaction() as upkeep:
+        with self._transaction() as engine:
             # Few of the columns: there may be very many jobs.
-            jobs = upkeep.env["llm.generation.job"].search_fetch(
+            jobs = engine.env["llm.generation.job"].search_fetch(
                 [("id", "in", job_ids)], ["user_id", "provider_id"]
             )
             if jobs:
-                upkeep._announce(jobs)
+                engine._announce(jobs)
 
     # === CLEANER === #
     #
@@ -304,7 +304,7 @@ class LlmGenerationEngine(models.AbstractModel):
                     ("provider_id", "=", provider_id),
                     ("completed_at", "<", limit),
                     ("state", "in", FINAL_STATES),
-                    ("must_cancel", "=", False),  # the provider has still to be told
+                    ("cancel_requested", "=", False),  # the provider has still to be told
                 ],
                 limit=CLEAN_UP_BATCH,
                 order="completed_at",

@@ -11,14 +11,14 @@ NOW = "(clock_timestamp() AT TIME ZONE 'UTC')"
 #: The moment at which time brings something for a job: its provider is told that it was cancelled
 #: (at once), it joins the line, is retried, or is asked about. One index has them all.
 DUE = """
-    (CASE WHEN must_cancel THEN 'epoch'::timestamp
+    (CASE WHEN cancel_requested THEN 'epoch'::timestamp
         WHEN state = 'queued' THEN scheduled_at
         WHEN state = 'failed' THEN retry_at
         ELSE next_poll_at END)"""
 #: The jobs that have such a moment.
 HAS_DUE = """
-    (must_cancel IS TRUE
-        OR (state = 'queued' AND is_delayed IS TRUE)
+    (cancel_requested IS TRUE
+        OR (state = 'queued' AND is_scheduled IS TRUE)
         OR (state = 'failed' AND retry_at IS NOT NULL)
         OR (state = 'running' AND external_job_id IS NOT NULL))"""
 
@@ -53,7 +53,7 @@ HAS_SLOT = """(
 """
 HAS_JOB = """(
     (SELECT 1 FROM llm_generation_job j
-     WHERE j.provider_id = q.provider_id AND j.state = 'queued' AND j.is_delayed IS NOT TRUE
+     WHERE j.provider_id = q.provider_id AND j.state = 'queued' AND j.is_scheduled IS NOT TRUE
      LIMIT 1) IS NOT NULL)
 """
 
@@ -113,20 +113,20 @@ CLAIM = f"""
         FROM llm_generation_model_limit l
         WHERE l.queue_id = %(queue)s
     ), head AS MATERIALIZED (
-        SELECT id, priority, turn, queued_at, estimated_tokens, attempt_count, model_id
+        SELECT id, priority, fair_rank, queued_at, estimated_tokens, attempt_count, model_id
         FROM llm_generation_job
-        WHERE provider_id = %(provider)s AND state = 'queued' AND is_delayed IS NOT TRUE
+        WHERE provider_id = %(provider)s AND state = 'queued' AND is_scheduled IS NOT TRUE
           AND model_id <> ALL (ARRAY(SELECT model_id FROM limited WHERE slots <= 0))
-        ORDER BY priority, turn, queued_at, id
+        ORDER BY priority, fair_rank, queued_at, id
         LIMIT (SELECT GREATEST(slots, 0) FROM free)
         FOR NO KEY UPDATE SKIP LOCKED
     ), affordable AS (
         SELECT id, attempt_count, model_id,
             SUM(estimated_tokens) OVER (
-                ORDER BY priority, turn, queued_at, id
+                ORDER BY priority, fair_rank, queued_at, id
                 ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS spent,
             row_number() OVER (
-                PARTITION BY model_id ORDER BY priority, turn, queued_at, id) AS nth_of_model
+                PARTITION BY model_id ORDER BY priority, fair_rank, queued_at, id) AS nth_of_model
         FROM head
     ), attempt AS (
         INSERT INTO llm_generation_attempt
@@ -160,7 +160,7 @@ CLAIM = f"""
         external_job_id = NULL,
         next_poll_at = NULL,
         result_expires_at = NULL,
-        is_hinted = FALSE
+        poll_requested = FALSE
     FROM attempt
     WHERE j.id = attempt.job_id
     RETURNING j.id, attempt.id, (SELECT active FROM res_users u WHERE u.id = j.user_id),
@@ -200,7 +200,7 @@ LATE_EXTERNAL = """
     WITH attempt AS (
         UPDATE llm_generation_attempt SET external_job_id = %(external)s WHERE id = %(token)s)
     UPDATE llm_generation_job
-    SET external_job_id = %(external)s, must_cancel = state IN ('cancelled', 'failed'),
+    SET external_job_id = %(external)s, cancel_requested = state IN ('cancelled', 'failed'),
         provider_data = COALESCE(%(data)s::jsonb, provider_data)
     WHERE id = %(job)s AND external_job_id IS NULL AND state <> 'running'
 """
@@ -252,23 +252,23 @@ ENQUEUE = f"""
     ), last AS MATERIALIZED (
         SELECT g.*, GREATEST(
             COALESCE(
-                (SELECT max(j.turn) FROM llm_generation_job j WHERE j.state = 'running'
+                (SELECT max(j.fair_rank) FROM llm_generation_job j WHERE j.state = 'running'
                  AND j.provider_id = g.provider_id AND j.priority = g.priority),
-                (SELECT min(j.turn) - 1 FROM llm_generation_job j WHERE j.state = 'queued'
-                 AND j.is_delayed IS NOT TRUE
+                (SELECT min(j.fair_rank) - 1 FROM llm_generation_job j WHERE j.state = 'queued'
+                 AND j.is_scheduled IS NOT TRUE
                  AND j.provider_id = g.provider_id AND j.priority = g.priority),
                 -1),
             COALESCE(
-                (SELECT max(j.turn) FROM llm_generation_job j WHERE j.state = 'queued'
+                (SELECT max(j.fair_rank) FROM llm_generation_job j WHERE j.state = 'queued'
                  AND j.provider_id = g.provider_id AND j.priority = g.priority
                  AND j.user_id = g.user_id),
-                -1)) AS turn
+                -1)) AS fair_rank
         FROM (SELECT DISTINCT provider_id, priority, user_id FROM wanted) g
     )
     UPDATE llm_generation_job j
     SET state = 'queued',
-        turn = last.turn + numbered.n,
-        is_delayed = COALESCE(j.scheduled_at > %(now)s, FALSE),
+        fair_rank = last.fair_rank + numbered.n,
+        is_scheduled = COALESCE(j.scheduled_at > %(now)s, FALSE),
         attempt_count = COALESCE(j.attempt_count, 0),
         retry_count = COALESCE(j.retry_count, 0) + (CASE WHEN j.state = 'failed' THEN 1 ELSE 0 END),
         estimated_tokens = {ESTIMATED_TOKENS},
@@ -283,13 +283,13 @@ ENQUEUE = f"""
 
 #: The next of the jobs that found their thread busy: another answer in it has just ended. One a
 #: thread, as all the others would find it busy again.
-PROMOTE_BUSY = """
-    UPDATE llm_generation_job SET is_delayed = FALSE
+SCHEDULE_BUSY = """
+    UPDATE llm_generation_job SET is_scheduled = FALSE
     WHERE id IN (
         SELECT DISTINCT ON (thread_id) id FROM llm_generation_job
         WHERE thread_id IN (SELECT thread_id FROM llm_generation_job WHERE id = ANY(%s))
-          AND state = 'queued' AND is_delayed IS TRUE AND error_type = 'busy'
-        ORDER BY thread_id, priority, turn, queued_at, id)
+          AND state = 'queued' AND is_scheduled IS TRUE AND error_type = 'busy'
+        ORDER BY thread_id, priority, fair_rank, queued_at, id)
       AND state = 'queued'
     RETURNING (SELECT q.id FROM llm_generation_queue q
                WHERE q.provider_id = llm_generation_job.provider_id)
@@ -311,7 +311,7 @@ CLOSE_ATTEMPTS = f"""
     RETURNING (SELECT q.id FROM llm_generation_queue q WHERE q.provider_id = j.provider_id),
         EXISTS (SELECT FROM llm_generation_job other
                 WHERE other.thread_id = j.thread_id AND other.state = 'queued'
-                  AND other.is_delayed IS TRUE AND other.error_type = 'busy')
+                  AND other.is_scheduled IS TRUE AND other.error_type = 'busy')
 """
 
 
@@ -412,11 +412,11 @@ SETTLE_LATE = """
 # === UPKEEP: What is due by the clock, and what becomes of jobs whose process is gone.
 
 #: Scheduled jobs whose time has come join the line.
-PROMOTE = f"""
-    UPDATE llm_generation_job SET is_delayed = FALSE
+SCHEDULE = f"""
+    UPDATE llm_generation_job SET is_scheduled = FALSE
     WHERE id IN (
         SELECT id FROM llm_generation_job
-        WHERE state = 'queued' AND is_delayed IS TRUE AND scheduled_at <= {NOW} AND {DUE} <= {NOW}
+        WHERE state = 'queued' AND is_scheduled IS TRUE AND scheduled_at <= {NOW} AND {DUE} <= {NOW}
         ORDER BY {DUE} LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED)
     RETURNING id
 """
@@ -452,7 +452,7 @@ CLAIM_POLLS = f"""
         FOR NO KEY UPDATE SKIP LOCKED
     )
     UPDATE llm_generation_job j
-    SET next_poll_at = {NOW} + interval '30 seconds', is_hinted = FALSE
+    SET next_poll_at = {NOW} + interval '30 seconds', poll_requested = FALSE
     FROM due
     WHERE j.id = due.id
     RETURNING j.id, j.attempt_token
@@ -462,7 +462,7 @@ CLAIM_POLLS = f"""
 #: is over. `hinted_at` is when that question was, or will be.
 HINT = f"""
     UPDATE llm_generation_job
-    SET is_hinted = TRUE,
+    SET poll_requested = TRUE,
         next_poll_at = LEAST(next_poll_at, {HINTED_AT}),
         hinted_at = {HINTED_AT}
     WHERE id = %(job)s AND COALESCE(attempt_token, 0) = %(token)s AND state = 'running'
@@ -490,9 +490,9 @@ OVERDUE = f"""
 """
 
 CANCELLED_AT_PROVIDER = f"""
-    UPDATE llm_generation_job SET must_cancel = FALSE
+    UPDATE llm_generation_job SET cancel_requested = FALSE
     WHERE id IN (
-        SELECT id FROM llm_generation_job WHERE must_cancel IS TRUE AND {DUE} = 'epoch'
+        SELECT id FROM llm_generation_job WHERE cancel_requested IS TRUE AND {DUE} = 'epoch'
         LIMIT 50 FOR NO KEY UPDATE SKIP LOCKED)
     RETURNING id
 """
@@ -502,7 +502,7 @@ WAITING = """
     SELECT id FROM llm_generation_job
     WHERE provider_id = ANY(%(providers)s) AND state = 'queued'
         AND (%(companies)s::int[] IS NULL OR company_id = ANY(%(companies)s))
-    ORDER BY priority DESC, turn DESC LIMIT %(limit)s
+    ORDER BY priority DESC, fair_rank DESC LIMIT %(limit)s
     FOR NO KEY UPDATE SKIP LOCKED
 """
 
@@ -559,21 +559,21 @@ POSITIONS = """
         SELECT count(*) FROM (
             SELECT FROM llm_generation_job o
             WHERE o.provider_id = j.provider_id AND o.state = 'queued'
-              AND o.is_delayed IS NOT TRUE
-              AND (o.priority, o.turn, o.queued_at, o.id)
-                  < (j.priority, j.turn, j.queued_at, j.id)
+              AND o.is_scheduled IS NOT TRUE
+              AND (o.priority, o.fair_rank, o.queued_at, o.id)
+                  < (j.priority, j.fair_rank, j.queued_at, j.id)
             LIMIT 9999) ahead)
     FROM llm_generation_job j
     WHERE j.id = ANY(%s) AND j.state = 'queued'
 """
 
 #: All figures of all queues in one statement. Each branch fits one index, and needs nothing else.
-#: What ended is counted hour by hour, each hour of each provider being one piece of `_figures_idx`.
+#: What ended is counted hour by hour, each hour of each provider being one piece of `_statistics_idx`.
 FIGURES = """
     WITH live AS (
         SELECT provider_id, 'queued' AS state, count(*) AS n, min(queued_at) AS since
         FROM llm_generation_job
-        WHERE state = 'queued' AND is_delayed IS NOT TRUE AND provider_id = ANY(%(providers)s)
+        WHERE state = 'queued' AND is_scheduled IS NOT TRUE AND provider_id = ANY(%(providers)s)
         GROUP BY provider_id
         UNION ALL
         SELECT provider_id, 'waiting', count(*), NULL FROM llm_generation_job

@@ -16,7 +16,7 @@ class LlmGenerationEngine(models.AbstractModel):
     _inherit = "llm.generation.engine"
 
     @api.model
-    def _figures(self, queues):
+    def _statistics(self, queues):
         """Return the figures of queues by id, in one statement whatever their number.
 
         Counts are of now, of today as the user has it (`today`, `tokens_today`), of the last hour
@@ -35,11 +35,11 @@ class LlmGenerationEngine(models.AbstractModel):
         }
         self.env.flush_all()
         self.env.cr.execute(sql.FIGURES, params)
-        figures = {row["queue_id"]: self._row_figures(row) for row in self.env.cr.dictfetchall()}
+        figures = {row["queue_id"]: self._row_statistics(row) for row in self.env.cr.dictfetchall()}
         return defaultdict(lambda: defaultdict(float, NOTHING), figures)
 
     @api.model
-    def _row_figures(self, row):
+    def _row_statistics(self, row):
         live = dict.fromkeys(("draft", "waiting", *ACTIVE_STATES), 0) | (row.pop("counts") or {})
         live["delayed"] = live["waiting"] - live["queued"]  # those that are ready
         live["queued"] = live.pop("waiting")
@@ -52,7 +52,7 @@ class LlmGenerationEngine(models.AbstractModel):
     def _values(self, queue, figures):
         """Return the computed fields of a queue."""
         finished = figures["completed"] + figures["failed"]
-        health, reason = self._judge(queue, figures)
+        health, reason = self._evaluate_health(queue, figures)
         return {
             "current_running_jobs": figures["running"],
             "queued_jobs_count": figures["queued"],
@@ -78,7 +78,7 @@ class LlmGenerationEngine(models.AbstractModel):
         return dict(self.env.cr.fetchall())
 
     @api.model
-    def _judge(self, queue, figures):
+    def _evaluate_health(self, queue, figures):
         """Return `(health, reason)`, from the worst finding down."""
         env, limit = self.env, queue.max_concurrent_jobs
         running, queued = figures["running"], figures["queued"]

@@ -3,7 +3,7 @@ import json
 from odoo import api, models
 from odoo.exceptions import UserError
 
-from ..protocol.sanitize import is_storable
+from ..protocol.sanitize import can_be_stored
 
 #: Most that anybody has kept in a field, by its type: characters, of JSON as it is written.
 #: A name is a line; a text or a value of JSON is what a model reads; files are attachments.
@@ -64,7 +64,7 @@ class LlmGenerationBounds(models.AbstractModel):
                     )
 
     def _refuse_unstorable(self, field, value):
-        if not is_storable(value):
+        if not can_be_stored(value):
             raise UserError(
                 self.env._(
                     "%s cannot be kept: it is nested too deeply, or has a number or a"

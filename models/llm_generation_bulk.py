@@ -50,7 +50,7 @@ class LlmGenerationJob(models.Model):
     def apply_bulk(self, what, value=None):
         """Do to these jobs what can be done to them, in one transaction.
 
-        :param str what: `retry`, `cancel` or `prioritise`
+        :param str what: `retry`, `cancel` or `prioritize`
         :param int value: the new priority
         :return: `{"done": number, "refused": {reason: number}}`; the reasons are sentences' ends
         :raise UserError: for anything else to do
@@ -76,7 +76,7 @@ class LlmGenerationJob(models.Model):
         return {
             "retry": lambda jobs, _value: jobs.action_retry(),
             "cancel": lambda jobs, _value: jobs.action_cancel(),
-            "prioritise": lambda jobs, value: jobs.write({
+            "prioritize": lambda jobs, value: jobs.write({
                 "priority": DEFAULT_PRIORITY if value is None else value
             }),
         }
@@ -100,12 +100,12 @@ class LlmGenerationJob(models.Model):
             return self.env._("no retry is left")
         if what == "cancel" and not self.can_cancel:
             return self.env._("ended before")
-        if what == "prioritise" and self.state not in {"draft", "queued", "failed"}:
+        if what == "prioritize" and self.state not in {"draft", "queued", "failed"}:
             return self.env._("run already, or have ended")
-        if what == "prioritise" and not self._may_prioritise():
+        if what == "prioritize" and not self._may_prioritize():
             return self.env._("only a manager may do that")
         return ""
 
-    def _may_prioritise(self):
+    def _may_prioritize(self):
         is_own_draft = self.state == "draft" and self.user_id == self.env.user
         return is_own_draft or self._is_manager()

@@ -29,7 +29,7 @@ class LlmGenerationQueue(models.Model):
             over them; `steps` that lead to the first job, empty once there was one
         """
         queues = self.search(Domain.TRUE)
-        figures = self.env["llm.generation.engine"]._figures(queues)
+        figures = self.env["llm.generation.engine"]._statistics(queues)
         is_manager = self.has_access("write")
         configured = queues._filtered_access("write")  # not those that all companies share
         # sudo: who may see a queue may see the name of its provider, too.

@@ -187,7 +187,7 @@ class LlmGenerationGuard(models.AbstractModel):
             raise UserError(
                 self.env._("A running job cannot be deleted. Cancel it first, then delete it.")
             )
-        if any(job.must_cancel for job in self.sudo()):  # sudo: a note of the engine
+        if any(job.cancel_requested for job in self.sudo()):  # sudo: a note of the engine
             raise UserError(
                 self.env._(
                     "The provider is just being told that the job was cancelled. Delete it in a"
@@ -207,11 +207,11 @@ class LlmGenerationGuard(models.AbstractModel):
                     " the conversation."
                 )
             )
-        if any(self.mapped("must_cancel")):
+        if any(self.mapped("cancel_requested")):
             raise UserError(
                 self.env._(
                     "A provider is just being told that an answer in this conversation was"
                     " cancelled. Delete the conversation in a minute."
                 )
             )
-        self.filtered("is_active")._set_state("cancelled", is_delayed=False)
+        self.filtered("is_active")._set_state("cancelled", is_scheduled=False)

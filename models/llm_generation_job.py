@@ -36,7 +36,7 @@ class LlmGenerationJob(models.Model):
     # Not `readonly`: the ORM would compute these one by one for thousands of jobs, though
     # `create()` knows them. Nobody writes them by hand: see `llm.generation.guard`.
     name = fields.Char(compute="_compute_name", store=True, precompute=True, readonly=False)
-    # its index: figures of a thread, PROMOTE_BUSY, and what goes with a thread
+    # its index: figures of a thread, SCHEDULE_BUSY, and what goes with a thread
     thread_id = fields.Many2one("llm.thread", required=True, ondelete="cascade", index=True)
     provider_id = fields.Many2one(
         "llm.provider",
@@ -122,7 +122,7 @@ class LlmGenerationJob(models.Model):
     # the claim takes the head of a queue in its order, CLAIM; queues with something, READY_QUEUES
     _claim_idx = models.Index(
         "(provider_id, priority, turn, queued_at, id)"
-        " WHERE state = 'queued' AND is_delayed IS NOT TRUE"
+        " WHERE state = 'queued' AND is_scheduled IS NOT TRUE"
     )
     # counts of what runs (CLAIM), a user's last turn (ENQUEUE), counts and "retry" of the dashboard
     _open_idx = models.Index(
@@ -130,10 +130,10 @@ class LlmGenerationJob(models.Model):
         " WHERE state IN ('draft', 'queued', 'running')"
         " OR (state = 'failed' AND retry_count < max_retries)"
     )
-    # when a runner has to look again, and at what: NEXT_DUE, PROMOTE, CLAIM_POLLS, DUE_RETRIES, …
+    # when a runner has to look again, and at what: NEXT_DUE, SCHEDULE, CLAIM_POLLS, DUE_RETRIES, …
     _due_idx = models.Index(f"({DUE}) WHERE {HAS_DUE}")
     # the dashboard, which reads nothing else; the clean-up
-    _figures_idx = models.Index(
+    _statistics_idx = models.Index(
         "(provider_id, completed_at) INCLUDE"
         " (state, duration, queue_duration, prompt_tokens, completion_tokens)"
         " WHERE completed_at IS NOT NULL"
@@ -290,7 +290,7 @@ class LlmGenerationJob(models.Model):
         self._refuse_unless(
             "cancelled", self.env._("This job has already ended; there is nothing to cancel.")
         )
-        self._set_state("cancelled", is_delayed=False)
+        self._set_state("cancelled", is_scheduled=False)
         return True
 
     def action_open_thread(self):

@@ -83,18 +83,18 @@ class LlmGenerationQueue(models.Model):
         readonly=True,
         help="Why the provider refuses our account, until a call succeeds again.",
     )
-    last_processed_at = fields.Datetime(compute="_compute_figures")
+    last_processed_at = fields.Datetime(compute="_compute_statistics")
 
-    current_running_jobs = fields.Integer(compute="_compute_figures")
-    queued_jobs_count = fields.Integer(compute="_compute_figures")
-    total_jobs_today = fields.Integer(compute="_compute_figures")
-    avg_queue_time = fields.Float("Average Wait (s)", compute="_compute_figures")
-    avg_processing_time = fields.Float("Average Run Time (s)", compute="_compute_figures")
-    success_rate = fields.Float("Success Rate (%)", compute="_compute_figures")
-    throughput = fields.Float("Jobs per Hour", compute="_compute_figures")
-    has_retriable_jobs = fields.Boolean(compute="_compute_figures")
-    queue_health = fields.Selection(HEALTH, compute="_compute_figures")
-    health_reason = fields.Char(compute="_compute_figures")
+    current_running_jobs = fields.Integer(compute="_compute_statistics")
+    queued_jobs_count = fields.Integer(compute="_compute_statistics")
+    total_jobs_today = fields.Integer(compute="_compute_statistics")
+    avg_queue_time = fields.Float("Average Wait (s)", compute="_compute_statistics")
+    avg_processing_time = fields.Float("Average Run Time (s)", compute="_compute_statistics")
+    success_rate = fields.Float("Success Rate (%)", compute="_compute_statistics")
+    throughput = fields.Float("Jobs per Hour", compute="_compute_statistics")
+    has_retriable_jobs = fields.Boolean(compute="_compute_statistics")
+    queue_health = fields.Selection(HEALTH, compute="_compute_statistics")
+    health_reason = fields.Char(compute="_compute_statistics")
     recent_job_ids = fields.Many2many("llm.generation.job", compute="_compute_recent_job_ids")
 
     _provider_unique = models.UniqueIndex("(provider_id)", "A provider has one queue.")
@@ -116,9 +116,9 @@ class LlmGenerationQueue(models.Model):
     # === COMPUTE METHODS === #
 
     @api.depends("enabled", "max_concurrent_jobs", "paused_until", "refused_by")
-    def _compute_figures(self):
+    def _compute_statistics(self):
         Figures = self.env["llm.generation.engine"]
-        figures = Figures._figures(self)
+        figures = Figures._statistics(self)
         for queue in self:
             queue.update(Figures._values(queue, figures[queue.id]))
 
@@ -276,7 +276,7 @@ class LlmGenerationQueue(models.Model):
         :return: a dict for one queue, a list of dicts for several
         """
         self.check_access("read")
-        figures = self.env["llm.generation.engine"]._figures(self)
+        figures = self.env["llm.generation.engine"]._statistics(self)
         stats = [queue._stats(figures[queue.id]) for queue in self]
         return stats[0] if len(stats) == 1 else stats
 

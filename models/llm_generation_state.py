@@ -4,7 +4,7 @@ from odoo import fields, models
 from odoo.exceptions import UserError
 
 from ..const import ERROR_MESSAGE_LIMIT, FINAL_STATES, STATES, TRANSITIONS
-from ..protocol.sanitize import scrub
+from ..protocol.sanitize import redact
 
 
 class LlmGenerationState(models.AbstractModel):
@@ -39,7 +39,7 @@ class LlmGenerationState(models.AbstractModel):
         :return: the jobs that moved
         """
         if told := values.get("error_message"):  # maybe by another addon
-            values["error_message"] = scrub(told)[:ERROR_MESSAGE_LIMIT]
+            values["error_message"] = redact(told)[:ERROR_MESSAGE_LIMIT]
         moved = self.filtered(lambda job: job.state in TRANSITIONS[target])
         was_running = moved.filtered(lambda job: job.state == "running")
         now = datetime.now()  # not that of `fields`: the durations want more than whole seconds

@@ -23,7 +23,7 @@ class LlmGenerationTicket(models.AbstractModel):
         groups="base.group_system",
         help="The attempt that may end this job; any other finds itself overtaken.",
     )
-    turn = fields.Integer(
+    fair_rank = fields.Integer(
         readonly=True,
         copy=False,
         aggregator=None,
@@ -33,7 +33,7 @@ class LlmGenerationTicket(models.AbstractModel):
     attempt_count = fields.Integer(
         readonly=True, copy=False, aggregator=None, groups="base.group_system"
     )
-    is_delayed = fields.Boolean(readonly=True, copy=False, groups="base.group_system")
+    is_scheduled = fields.Boolean(readonly=True, copy=False, groups="base.group_system")
     estimated_tokens = fields.Integer(readonly=True, copy=False, groups="base.group_system")
     next_poll_at = fields.Datetime(readonly=True, copy=False, groups="base.group_system")
     asked_at = fields.Datetime(readonly=True, copy=False, groups="base.group_system")
@@ -41,7 +41,7 @@ class LlmGenerationTicket(models.AbstractModel):
         readonly=True, copy=False, aggregator=None, groups="base.group_system"
     )
     result_expires_at = fields.Datetime(readonly=True, copy=False, groups="base.group_system")
-    must_cancel = fields.Boolean(
+    cancel_requested = fields.Boolean(
         readonly=True,
         copy=False,
         groups="base.group_system",
@@ -61,7 +61,7 @@ class LlmGenerationTicket(models.AbstractModel):
         groups="base.group_system",
         help="When a webhook had the provider asked, or will have it asked.",
     )
-    is_hinted = fields.Boolean(
+    poll_requested = fields.Boolean(
         readonly=True,
         copy=False,
         groups="base.group_system",
@@ -122,11 +122,11 @@ class LlmGenerationTicket(models.AbstractModel):
 
     def write(self, vals):
         result = super().write(vals)
-        if "scheduled_at" in vals and "is_delayed" not in vals:
+        if "scheduled_at" in vals and "is_scheduled" not in vals:
             now = fields.Datetime.now()
             # sudo: the engine's note; who may write the date was asked before.
             for job in self.sudo().filtered(lambda job: job.state == "queued"):
-                job.is_delayed = bool(job.scheduled_at and job.scheduled_at > now)
+                job.is_scheduled = bool(job.scheduled_at and job.scheduled_at > now)
             self.env["llm.generation.engine"]._wake()
         return result
 

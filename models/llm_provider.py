@@ -6,9 +6,9 @@ from odoo import api, models
 
 from ..exceptions import NoJobInterfaceError
 from ..protocol import tokens
-from ..protocol.sanitize import disarm, guard
+from ..protocol.sanitize import redact_error, sanitize_answer
 from ..protocol.signatures import verify_standard
-from ..runner.executor import Watch, received
+from ..runner.executor import CallRecorder, received
 from .secret import read_secret
 
 #: Under which the keys that a transaction read are noted on its cursor.
@@ -60,9 +60,9 @@ class LlmProvider(models.Model):
 
     @api.private
     def chat(self, *args, **kwargs):
-        watch = received(self.env, "generation_watch")
-        if watch and watch.limit:
-            kwargs = tokens.limited(kwargs, *watch.limit)
+        recorder = received(self.env, "generation_recorder")
+        if recorder and recorder.limit:
+            kwargs = tokens.limited(kwargs, *recorder.limit)
         return self._watched(super().chat, *args, **kwargs)
 
     @api.private
@@ -72,8 +72,8 @@ class LlmProvider(models.Model):
     def _watched(self, method, *args, **kwargs):
         """Call a method of a service, for a job, for a direct answer, or as one of its own."""
         method = functools.partial(self._guarded, method)
-        if watch := received(self.env, "generation_watch"):
-            return watch.ask(method, *args, **kwargs)
+        if recorder := received(self.env, "generation_recorder"):
+            return recorder.ask(method, *args, **kwargs)
         with contextlib.ExitStack() as stack:
             answered = self._direct_answer(estimate=tokens.estimate(args, kwargs))
             answer = stack.enter_context(answered).ask(method, *args, **kwargs)
@@ -97,9 +97,9 @@ class LlmProvider(models.Model):
 
         :param thread: the thread that answers, where there is one
         :param int estimate: the tokens that the answer is expected to take
-        :return: a context manager that yields a `runner.watch.Watch`
+        :return: a context manager that yields a `runner.recorder.CallRecorder`
         """
-        yield Watch()
+        yield CallRecorder()
 
     def _limit_parameter(self, name):
         """Return the argument by which the service's chat is told the most tokens of an answer.
@@ -119,9 +119,9 @@ class LlmProvider(models.Model):
         try:
             answer = method(*args, **kwargs)
         except Exception as error:
-            disarm(error, self._told_key())
+            redact_error(error, self._told_key())
             raise
-        return guard(answer, self._told_key)
+        return sanitize_answer(answer, self._told_key)
 
     def _read_api_key(self):
         """Return the key for a call of the service, see `read_secret()`; not each `llm` has it."""

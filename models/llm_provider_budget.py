@@ -17,9 +17,9 @@ class LlmProvider(models.Model):
         if user._is_superuser() and thread:
             user = thread.user_id  # OdooBot works for them, as in a job
         company = provider.company_id or (thread and thread.company_id) or user.company_id
-        with super()._direct_answer(thread, estimate) as watch:
+        with super()._direct_answer(thread, estimate) as recorder:
             spending = Reservation._reserve_direct(user, company, estimate)
             try:
-                yield watch
+                yield recorder
             finally:
-                Reservation._settle_direct(spending, watch.cost)
+                Reservation._settle_direct(spending, recorder.cost)

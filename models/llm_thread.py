@@ -3,7 +3,7 @@ from odoo.exceptions import UserError
 from odoo.fields import Domain
 
 from ..const import ACTIVE_STATES, STATES
-from ..protocol.sanitize import said, said_json
+from ..protocol.sanitize import sanitize_body, sanitize_body_json
 from ..protocol.tokens import estimate
 from ..runner.cursor import LazyCursor
 from ..runner.executor import received
@@ -21,23 +21,23 @@ class LlmThread(models.Model):
 
     generation_job_ids = fields.One2many("llm.generation.job", "thread_id")
     is_generating = fields.Boolean(
-        compute="_compute_generation_figures", search="_search_is_generating"
+        compute="_compute_generation_statistics", search="_search_is_generating"
     )
     current_generation_job_id = fields.Many2one(
-        "llm.generation.job", compute="_compute_generation_figures"
+        "llm.generation.job", compute="_compute_generation_statistics"
     )
-    last_job_state = fields.Selection(STATES, compute="_compute_generation_figures")
-    total_generation_jobs = fields.Integer(compute="_compute_generation_figures")
-    successful_generation_jobs = fields.Integer(compute="_compute_generation_figures")
-    failed_generation_jobs = fields.Integer(compute="_compute_generation_figures")
+    last_job_state = fields.Selection(STATES, compute="_compute_generation_statistics")
+    total_generation_jobs = fields.Integer(compute="_compute_generation_statistics")
+    successful_generation_jobs = fields.Integer(compute="_compute_generation_statistics")
+    failed_generation_jobs = fields.Integer(compute="_compute_generation_statistics")
     generation_success_rate = fields.Float(
-        "Success Rate (%)", compute="_compute_generation_figures"
+        "Success Rate (%)", compute="_compute_generation_statistics"
     )
 
     # === COMPUTE METHODS === #
 
     @api.depends("generation_job_ids.state")
-    def _compute_generation_figures(self):
+    def _compute_generation_statistics(self):
         Job = self.env["llm.generation.job"]
         domain = Domain("thread_id", "in", self.ids)
         figures = {}
@@ -78,8 +78,8 @@ class LlmThread(models.Model):
         """
         if llm_role and llm_role != "user":
             key = self.provider_id._told_key()
-            kwargs["body"] = said(kwargs.get("body"), key)
-            body_json = said_json(body_json, key, bounded=llm_role == "assistant")
+            kwargs["body"] = sanitize_body(kwargs.get("body"), key)
+            body_json = sanitize_body_json(body_json, key, bounded=llm_role == "assistant")
         else:  # before Odoo cleans the body, which takes long
             self.env["mail.message"]._refuse_long_question(kwargs.get("body"), body_json)
         return super().message_post(llm_role=llm_role, body_json=body_json, **kwargs)
@@ -94,11 +94,11 @@ class LlmThread(models.Model):
     @api.private
     def generate(self, *args, **kwargs):
         self.ensure_one()
-        if received(self.env, "generation_watch"):
+        if received(self.env, "generation_recorder"):
             return (yield from super().generate(*args, **kwargs))
         asked = estimate([*args, kwargs.get("user_message_body")], {})
-        with self.provider_id._direct_answer(self, asked) as watch:
-            thread = self.with_context(generation_watch=watch)
+        with self.provider_id._direct_answer(self, asked) as recorder:
+            thread = self.with_context(generation_recorder=recorder)
             events = super(LlmThread, thread).generate(*args, **kwargs)
             return (yield from events)  # noqa: B901 - to "yield from"
 
@@ -216,7 +216,7 @@ class LlmThread(models.Model):
         self.check_access("unlink")
         # sudo: who may delete the thread may end all of its jobs.
         jobs = self.env["llm.generation.job"].sudo()
-        waiting = Domain("state", "in", ACTIVE_STATES) | Domain("must_cancel", "=", True)
+        waiting = Domain("state", "in", ACTIVE_STATES) | Domain("cancel_requested", "=", True)
         jobs.search(Domain("thread_id", "in", self.ids) & waiting)._give_up()
         return super().unlink()
 

@@ -3,7 +3,7 @@ import json
 from odoo import api, models
 from odoo.exceptions import UserError
 
-from ..protocol.sanitize import is_storable
+from ..protocol.sanitize import can_be_stored
 from .llm_generation_bounds import BOUNDS
 
 #: Roles of what a model is given and does not say itself; a message without one is a comment.
@@ -41,7 +41,7 @@ class MailMessage(models.Model):
         :param data: its `body_json`
         :raise UserError: with the bound
         """
-        if not is_storable(data):
+        if not can_be_stored(data):
             raise UserError(
                 self.env._("The inputs of the message are nested too deeply, or no JSON.")
             )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from .. import exceptions
 from ..const import ERROR_TYPES
 from .backoff import DISK_FULL_DELAY
-from .sanitize import DATA_LIMIT, printable, scrub, storable, text_of, without
+from .sanitize import DATA_LIMIT, redact, redact_key, sanitize_json, sanitize_text, text_of
 
 PROVIDER_STATES = ("queued", "running", "completed", "failed", "cancelled")
 #: Seconds; a provider may ask for any wait, but a date has to come of it.
@@ -70,7 +70,7 @@ class Answer:
             output_message_id=message_id if is_id else None,
             external_job_id=job_id_of(values.get("external_job_id")),
             error_type=error_type,
-            error_message=scrub(error) if error else None,
+            error_message=redact(error) if error else None,
             retry_after=_number(values.get("retry_after"), 0, LONGEST_WAIT),
             provider_data=_storable(values.get("provider_data")),
             progress=_number(values.get("progress"), 0, 100),
@@ -85,12 +85,12 @@ class Answer:
         return cls(
             state="cancelled" if error.error_type == "cancelled" else "failed",
             error_type=error.error_type,
-            error_message=scrub(error),
+            error_message=redact(error),
             retry_after=_number(error.retry_after, 0, LONGEST_WAIT),
             pause=DISK_FULL_DELAY if isinstance(error, exceptions.DiskFullError) else None,
         )
 
-    def without(self, key):
+    def redact_key(self, key):
         """Return the answer without a credential, wherever the provider put it.
 
         :param str key: empty for none
@@ -99,9 +99,9 @@ class Answer:
             return self
         return replace(
             self,
-            error_message=self.error_message and scrub(self.error_message, key),
-            external_job_id=self.external_job_id and without(self.external_job_id, key),
-            provider_data=storable(self.provider_data, key, hides_names=True),
+            error_message=self.error_message and redact(self.error_message, key),
+            external_job_id=self.external_job_id and redact_key(self.external_job_id, key),
+            provider_data=sanitize_json(self.provider_data, key, hides_names=True),
         )
 
     def tokens(self, kind):
@@ -140,7 +140,7 @@ def job_id_of(value):
     :raise ProviderFailedError: when it cannot be one
     """
     text = text_of(value or "")
-    if len(text) > LONGEST_ID or printable(text, one_way=True) != text:
+    if len(text) > LONGEST_ID or sanitize_text(text, one_way=True) != text:
         raise exceptions.ProviderFailedError(NO_ID)
     return text or None
 
@@ -149,7 +149,7 @@ def _storable(data):
     """Return a dict as JSON in PostgreSQL can hold it, None for anything else."""
     if not data or not isinstance(data, dict):
         return None
-    data = storable(data, hides_names=True)
+    data = sanitize_json(data, hides_names=True)
     try:
         text = json.dumps(data, allow_nan=False)
     except (TypeError, ValueError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 #: Seconds. A longer wait is no longer a retry; only a provider's own Retry-After exceeds it.
 MAX_DELAY = 6 * 3600
 #: Waits for an overloaded provider that cost no retry.
-FREE_OVERLOAD_WAITS = 5
+FREE_OVERLOAD_SNOOZES = 5
 #: Seconds of the first wait for an overloaded provider; doubles with each wait.
 OVERLOAD_DELAY = 2.0
 #: Seconds to wait for a rate limit whose length the provider does not tell.
@@ -27,7 +27,7 @@ REFUSALS = frozenset({"quota", "authentication"})
 class Decision:
     """What happens to a job after a failed attempt.
 
-    `action` is `give_back` (queued again, costs no retry), `retry` (failed, and queued again
+    `action` is `snooze` (queued again, costs no retry), `retry` (failed, and queued again
     after `delay` seconds) or `fail`. `pause` is how many seconds the whole queue waits.
     """
 
@@ -52,7 +52,7 @@ def decide(
     *,
     retry_count=0,
     max_retries=0,
-    free_waits=0,
+    snooze_count=0,
     retry_after=None,
     base_delay=300.0,
     auto_retry=True,
@@ -63,8 +63,8 @@ def decide(
     :param str error_type: a key of `ERROR_TYPES`
     :param int retry_count: retries that the job has used
     :param int max_retries: retries that the job may use
-    :param int free_waits: attempts that ended in a wait which cost no retry
-    :param float retry_after: seconds that the provider asked for; honoured whatever its length
+    :param int snooze_count: attempts that ended in a wait which cost no retry
+    :param float retry_after: seconds that the provider asked for; honored whatever its length
     :param float base_delay: seconds before the first retry, as the queue is set
     :param bool auto_retry: whether the queue retries by itself
     :param rng: returns a float in [0, 1)
@@ -75,14 +75,14 @@ def decide(
     if error_type in FINAL_ERRORS:
         return Decision("fail")
     if error_type in REFUSALS:
-        return Decision("give_back", pause=max(retry_after or 0.0, REFUSED_DELAY))
+        return Decision("snooze", pause=max(retry_after or 0.0, REFUSED_DELAY))
     if error_type == "rate_limited":
-        return Decision("give_back", pause=retry_after or RATE_LIMIT_DELAY)
+        return Decision("snooze", pause=retry_after or RATE_LIMIT_DELAY)
     if error_type == "busy":
-        return Decision("give_back", delay=retry_after or 0.0)
-    if error_type == "overloaded" and free_waits < FREE_OVERLOAD_WAITS:
-        delay = full_jitter(OVERLOAD_DELAY, free_waits, rng=rng) + OVERLOAD_DELAY
-        return Decision("give_back", delay=max(delay, retry_after or 0.0))
+        return Decision("snooze", delay=retry_after or 0.0)
+    if error_type == "overloaded" and snooze_count < FREE_OVERLOAD_SNOOZES:
+        delay = full_jitter(OVERLOAD_DELAY, snooze_count, rng=rng) + OVERLOAD_DELAY
+        return Decision("snooze", delay=max(delay, retry_after or 0.0))
     if not auto_retry or retry_count >= max_retries:
         return Decision("fail")
     delay = full_jitter(base_delay, retry_count, rng=rng)

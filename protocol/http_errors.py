@@ -15,7 +15,7 @@ import requests
 
 from .. import exceptions
 from .bounded_http import start_of
-from .sanitize import LONGEST_ERROR, scrub, text_of
+from .sanitize import LONGEST_ERROR, redact, text_of
 
 #: An answer came with a file, and there was no room for it: that passes.
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -51,7 +51,7 @@ def traceback_of(error, key=""):
     half = LONGEST_ERROR // 2
     if len(text) > LONGEST_ERROR:
         text = f"{text[: half - 9]}\n […]\n{text[9 - half :]}"
-    return scrub(text, key)
+    return redact(text, key)
 
 
 def parse_duration(text):
@@ -138,7 +138,7 @@ def from_response(response, message=None):
     status = response.status_code
     wait = retry_after(response.headers)
     reason = getattr(response, "reason", "") or code
-    text = scrub(message or f"HTTP {status}: {detail or reason}")
+    text = redact(message or f"HTTP {status}: {detail or reason}")
     if wait is None and "resets in" in detail:  # Replicate tells it in the sentence only
         wait = parse_duration(detail.rpartition("resets in")[2].strip(" ~."))
     return _class_of(status, code)(text, retry_after=wait)
@@ -186,23 +186,23 @@ def _classify_one(error):
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return exceptions.DiskFullError(NO_ROOM)
     if isinstance(error, ConnectionRefusedError | socket.gaierror):
-        return exceptions.TransientError(scrub(error))
+        return exceptions.TransientError(redact(error))
     if isinstance(error, ConnectionError | TimeoutError):
-        return exceptions.UnknownOutcomeError(scrub(error))
+        return exceptions.UnknownOutcomeError(redact(error))
     return None
 
 
 def _of_requests(error):
     if isinstance(error, requests.ConnectTimeout | requests.exceptions.SSLError):
-        return exceptions.TransientError(scrub(error))
+        return exceptions.TransientError(redact(error))
     if isinstance(error, requests.ReadTimeout | requests.exceptions.ChunkedEncodingError):
-        return exceptions.UnknownOutcomeError(scrub(error))
+        return exceptions.UnknownOutcomeError(redact(error))
     if isinstance(error, requests.ConnectionError):
         # `requests` says the same for "nobody listens" and for "hung up while answering";
         # only the former is sure to have done nothing.
         refused = "NewConnectionError" in repr(error) or "NameResolution" in repr(error)
         kind = exceptions.TransientError if refused else exceptions.UnknownOutcomeError
-        return kind(scrub(error))
+        return kind(redact(error))
     if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.MissingSchema):
-        return exceptions.BadRequestError(scrub(error))
-    return exceptions.TransientError(scrub(error))
+        return exceptions.BadRequestError(redact(error))
+    return exceptions.TransientError(redact(error))

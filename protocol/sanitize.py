@@ -48,19 +48,19 @@ _SECRET_NAME = re.compile(
 _BEARER = re.compile(r"(?i)\b(?:bearer|basic)\s+[\w+/=.~-]{8,}")
 
 
-def printable(text, *, one_way=False):
+def sanitize_text(text, *, one_way=False):
     """Return `text` as PostgreSQL and HTML can hold it; markup stays markup.
 
     :param bool one_way: also without the marks that turn the direction of writing
 
-    >>> printable("a\\x00b\\ud800c")
+    >>> sanitize_text("a\\x00b\\ud800c")
     'ab?c'
     """
     text = text.translate(_UNPRINTABLE | _BIDIRECTIONAL if one_way else _UNPRINTABLE)
     return text.__class__(_SURROGATES.sub("?", text)) if _SURROGATES.search(text) else text
 
 
-def without(text, key):
+def redact_key(text, key):
     """Return `text` without a credential, and without its beginning where the text was cut."""
     if not key or len(key) < SHORTEST_KEY:
         return text
@@ -83,20 +83,20 @@ def text_of(value):
         return f"({type(value).__name__})"
 
 
-def scrub(text, key=""):
+def redact(text, key=""):
     """Return a text about an error without what looks like a credential, fit to be shown.
 
     :param str key: a credential that looks like none, hidden if it is long enough to be one
 
-    >>> scrub("Incorrect API key provided: sk-abcdefgh12345678.")
+    >>> redact("Incorrect API key provided: sk-abcdefgh12345678.")
     'Incorrect API key provided: [hidden]'
     """
-    text = without(printable(text_of(text)[:LONGEST_ERROR], one_way=True), key)
+    text = redact_key(sanitize_text(text_of(text)[:LONGEST_ERROR], one_way=True), key)
     text = _WEBHOOK.sub(rf"\1{HIDDEN}", _SECRET.sub(HIDDEN, text))
     return _NAMED.sub(rf"\1{HIDDEN}", text)
 
 
-def storable(value, key="", *, hides_names=False, depth=DEPTH):
+def sanitize_json(value, key="", *, hides_names=False, depth=DEPTH):
     """Return JSON as PostgreSQL can hold it: what it cannot is replaced or left out.
 
     Values that are none of JSON stay as they are.
@@ -104,11 +104,11 @@ def storable(value, key="", *, hides_names=False, depth=DEPTH):
     :param str key: a credential that is hidden wherever it stands
     :param bool hides_names: hide what stands under the name of a credential, too
 
-    >>> storable({"a": float("nan"), "b": ["x\\x00", {"api_key": "k"}]}, hides_names=True)
+    >>> sanitize_json({"a": float("nan"), "b": ["x\\x00", {"api_key": "k"}]}, hides_names=True)
     {'a': None, 'b': ['x', {'api_key': '[hidden]'}]}
     """
     if isinstance(value, str):
-        text = without(printable(value), key)
+        text = redact_key(sanitize_text(value), key)
         return _BEARER.sub(HIDDEN, text) if hides_names else text
     if isinstance(value, float):
         return value if math.isfinite(value) else None
@@ -118,18 +118,18 @@ def storable(value, key="", *, hides_names=False, depth=DEPTH):
         return value
     if not depth:
         return "[…]"
-    deeper = partial(storable, key=key, hides_names=hides_names, depth=depth - 1)
+    deeper = partial(sanitize_json, key=key, hides_names=hides_names, depth=depth - 1)
     if not isinstance(value, dict):
         return [deeper(one) for one in value]
     return {
-        storable(str(name), key): HIDDEN
+        sanitize_json(str(name), key): HIDDEN
         if hides_names and isinstance(one, str) and _SECRET_NAME.match(str(name))
         else deeper(one)
         for name, one in value.items()
     }
 
 
-def is_storable(value):
+def can_be_stored(value):
     """Return whether JSON can be kept as it is, as a person's own input should be."""
     level = [value]
     for _level in range(DEPTH + 2):
@@ -166,12 +166,12 @@ DATA_LIMIT = 1_000_000
 CUT = "\n\n[…]"
 
 
-def disarm(error, key):
+def redact_error(error, key):
     """Take the credentials out of an exception whose text people are shown."""
-    error.args = tuple(scrub(arg, key) if isinstance(arg, str) else arg for arg in error.args)
+    error.args = tuple(redact(arg, key) if isinstance(arg, str) else arg for arg in error.args)
 
 
-def guard(answer, key_of):
+def sanitize_answer(answer, key_of):
     """Return an answer without what nobody can keep, and without the provider's key.
 
     :param answer: a dict, or the generator of the chunks of a stream; all else stays as it is
@@ -179,23 +179,23 @@ def guard(answer, key_of):
     """
     if hasattr(answer, "__next__"):
         return Chunks(answer, key_of).run()
-    return storable(answer, key_of()) if isinstance(answer, dict) else answer
+    return sanitize_json(answer, key_of()) if isinstance(answer, dict) else answer
 
 
-def said(body, key):
+def sanitize_body(body, key):
     """Return the body of a message as it can be kept, without the provider's key."""
     if not isinstance(body, str):
         return body or ""
-    text = without(printable(body), key)
+    text = redact_key(sanitize_text(body), key)
     return text if len(text) <= ANSWER_LIMIT else text[:ANSWER_LIMIT] + CUT
 
 
-def said_json(data, key, *, bounded):
+def sanitize_body_json(data, key, *, bounded):
     """Return the structured body of a message as it can be kept, without the provider's key.
 
     :param bool bounded: leave out one that is too large
     """
-    data = storable(data, key)
+    data = sanitize_json(data, key)
     return None if bounded and data and len(json.dumps(data, default=str)) > DATA_LIMIT else data
 
 
@@ -216,7 +216,7 @@ class Chunks:
                     yield {"content": CUT}
                     return
         except Exception as error:
-            disarm(error, self.key or self.key_of())
+            redact_error(error, self.key or self.key_of())
             raise
         finally:
             if hasattr(self.chunks, "close"):
@@ -226,16 +226,16 @@ class Chunks:
 
     def _cleaned(self, chunk):
         rest = {name: value for name, value in chunk.items() if name not in {"content", "error"}}
-        cleaned = storable(rest, self.key)
+        cleaned = sanitize_json(rest, self.key)
         if chunk.get("error"):
-            cleaned["error"] = scrub(chunk["error"], self.key)
+            cleaned["error"] = redact(chunk["error"], self.key)
         if content := chunk.get("content"):
             cleaned["content"] = self._say(content) if isinstance(content, str) else content
         return cleaned
 
     def _say(self, text):
         """Return what may be said now: the beginning of a key waits for what follows."""
-        text, self.held = self.held + printable(text), ""
+        text, self.held = self.held + sanitize_text(text), ""
         if len(self.key) >= SHORTEST_KEY:
             text = text.replace(self.key, HIDDEN)
             start = len(text) - tail_of(text, self.key)

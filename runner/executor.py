@@ -27,7 +27,7 @@ _logger = logging.getLogger(__name__)
 class Executor(ABC):
     """Executes what a runner claims; the runner does not know how.
 
-    The runner asks `llm.generation.life._executor()` for the one to use, each time that it claims
+    The runner asks `llm.generation.engine._executor()` for the one to use, each time that it claims
     or keeps house: an addon that is installed or configured meanwhile counts from then on. So an
     executor is cheap to make, and what it has to remember is in the database or in `Threads`.
     Questions to providers about external jobs, and the news, are the runner's own: they are no
@@ -83,17 +83,17 @@ class Threads(Executor):
     A runner keeps its threads for as long as it lives, whatever executes what it claims now.
     """
 
-    def __init__(self, models, conversations, workers):
+    def __init__(self, models, executions, workers):
         """Take the threads.
 
-        :param Models models: gives the engine's models for short use
-        :param Conversations conversations: what the threads do
+        :param EnvironmentFactory models: gives the engine's models for short use
+        :param Executions executions: what the threads do
         :param Workers workers: the threads
         """
         self._models = models
-        self._conversations = conversations
+        self._executions = executions
         self._workers = workers
-        self._calls = conversations.calls
+        self._calls = executions.calls
 
     @property
     def slots(self):
@@ -110,17 +110,17 @@ class Threads(Executor):
         return 1 - self.free / max(1, self.slots)
 
     def take(self, slots, runner_id, runner_name, queue_ids=None):
-        preparation = self._models.get("llm.generation.engine")
-        return preparation._take(slots, runner_id, runner_name, queue_ids)
+        prefetch = self._models.get("llm.generation.engine")
+        return prefetch._take(slots, runner_id, runner_name, queue_ids)
 
     def start(self, work):
-        for brief in work:
-            self._calls.add(brief.claim)
+        for job_context in work:
+            self._calls.add(job_context.claim)
             try:
-                self._workers.submit(self._conversations.hold, brief, "_run")
+                self._workers.submit(self._executions.execute, job_context, "_run")
             except RuntimeError:
                 # No thread is to be had: what is not in `calls` is not held.
-                self._calls.pop(brief.claim.token, None)
+                self._calls.pop(job_context.claim.token, None)
                 raise
 
     def held(self, runner_id):
@@ -138,7 +138,7 @@ class Threads(Executor):
 # A call in flight, and how to hang up on it from another thread.
 
 
-class Call:
+class Execution:
     """What a runner knows of a job that one of its threads works on."""
 
     def __init__(self, claim):
@@ -174,25 +174,25 @@ class Call:
             hang_up(response)
 
 
-class Calls(dict):
+class Running(dict):
     """The calls of a runner, by the tokens of their claims."""
 
     def add(self, claim):
         """Note that a thread is to work on a job, and return the call."""
-        call = self[claim.token] = Call(claim)
+        call = self[claim.token] = Execution(claim)
         return call
 
-    def wind_up(self, life, deadline, wait):
+    def wind_up(self, engine, deadline, wait):
         """Let calls end by themselves until a deadline; give back and hang up on what is left.
 
-        :param life: the model `llm.generation.life`
+        :param engine: the model `llm.generation.life`
         :param float deadline: by `time.monotonic()`
         :param wait: waits so many seconds
         """
         while self and time.monotonic() < deadline:
             wait(0.1)
         calls = list(self.values())
-        life._give_back_claims([call.claim for call in calls])
+        engine._snooze_claims([call.claim for call in calls])
         for call in calls:
             call.cancel()
 
@@ -228,56 +228,56 @@ def hang_up(response):
 # What threads of this process say to providers, and what becomes of the answers.
 
 
-class Conversations:
-    """Runs and polls claimed jobs in the thread of whoever asks, and has the verdicts stored.
+class Executions:
+    """Runs and polls claimed jobs in the thread of whoever asks, and has the answers stored.
 
-    `calls` has what runs, until its verdict is stored.
+    `calls` has what runs, until its answer is stored.
     """
 
     def __init__(self, models, name, on_end):
         """Take what gives the engine's models.
 
-        :param Models models: gives them for short use
-        :param str name: that of the thread that stores verdicts
+        :param EnvironmentFactory models: gives them for short use
+        :param str name: that of the thread that stores answers
         :param on_end: called, without arguments, each time something has ended of which more may
             come: a retry, or a question to the provider
         """
         self._models = models
         self._on_end = on_end
-        self.calls = Calls()
-        self._finisher = Finisher(name, self._finish, self.calls)
+        self.calls = Running()
+        self._completer = Completer(name, self._finish, self.calls)
 
     def start(self):
-        """Begin to store verdicts."""
-        self._finisher.start()
+        """Begin to store answers."""
+        self._completer.start()
 
     def stop(self):
         """Store what there is and end; does not wait."""
-        self._finisher.stop()
+        self._completer.stop()
 
-    def hold(self, brief, method):
+    def execute(self, job_context, method):
         """Speak with the provider about one job.
 
         :param str method: of `llm.generation.call`: `_run` or `_poll`
         """
-        token = brief.claim.token
+        token = job_context.claim.token
         thread = threading.current_thread()
         thread.dbname, thread.uid = self._models.dbname, SUPERUSER_ID  # for Odoo's log
         handed_over = False
 
-        def finish(claim, answer):
+        def complete(claim, answer):
             nonlocal handed_over
             handed_over = True
-            self._finisher.put(claim, answer)
+            self._completer.put(claim, answer)
 
         try:
             model = self._models.get(
                 "llm.generation.engine",
                 generation_call=self.calls.get(token),
-                generation_finish=finish,
+                generation_complete=complete,
                 generation_lent=LENT,
             )
-            getattr(model, method)(brief)
+            getattr(model, method)(job_context)
             model.env.registry.signal_changes()
         finally:
             if not handed_over:
@@ -288,7 +288,7 @@ class Conversations:
         held = []
         try:
             call = self._models.get("llm.generation.engine", generation_lent=LENT)
-            held = call._finish(pairs)
+            held = call._complete_batch(pairs)
         finally:
             for claim in {claim for claim, _answer in pairs} - {claim for claim, _answer in held}:
                 self.calls.pop(claim.token, None)
@@ -299,23 +299,23 @@ class Conversations:
 
 # === COMPLETER ===
 #
-# Stores verdicts in batches: jobs that end at the same time share one transaction.
+# Stores answers in batches: jobs that end at the same time share one transaction.
 
-#: Verdicts stored in one transaction at most.
+#: Answers stored in one transaction at most.
 BATCH = 200
 #: Seconds to wait for the next one: calls that began together end together.
 GATHER = 0.001
 #: Seconds that the first one waits at most.
 LONGEST_GATHER = 0.02
-#: Seconds until a verdict is tried again whose job somebody is changing.
+#: Seconds until an answer is tried again whose job somebody is changing.
 HELD = 0.05
 
 
-class Finisher(threading.Thread):
+class Completer(threading.Thread):
     """Takes `(claim, answer)` pairs from the calls' threads and hands them to `store(pairs)`.
 
     That returns the pairs to try again: a business transaction that holds one job for minutes
-    does not hold up the verdicts of all others.
+    does not hold up the answers of all others.
     """
 
     def __init__(self, name, store, calls):
@@ -329,7 +329,7 @@ class Finisher(threading.Thread):
         self._queue = queue.SimpleQueue()
 
     def put(self, claim, answer):
-        """Have a verdict stored soon."""
+        """Have an answer stored soon."""
         self._queue.put((claim, answer))
 
     def stop(self):
@@ -351,7 +351,7 @@ class Finisher(threading.Thread):
             except Exception as error:  # noqa: BLE001 whatever it is
                 # The thread must go on: everything that ends later passes through here.
                 told = traceback_of(error)
-                _logger.error("%s answers were lost\n%s", len(pairs), told)  # noqa: TRY400 scrubbed
+                _logger.error("%s answers were lost\n%s", len(pairs), told)  # noqa: TRY400 redacted
 
     def _gather(self, timeout):
         """Return what comes until nothing more does: a busy stream of answers is stored in
@@ -439,7 +439,7 @@ class Workers:
                 function(*args)
             except Exception as error:  # noqa: BLE001 whatever it is
                 told = traceback_of(error)
-                _logger.error("A worker of %s failed\n%s", self.name, told)  # noqa: TRY400 scrubbed
+                _logger.error("A worker of %s failed\n%s", self.name, told)  # noqa: TRY400 redacted
             finally:
                 with self._lock:
                     self._busy -= 1
@@ -451,8 +451,8 @@ class Workers:
 # What a provider was asked for one answer, what that used, and what it raised.
 
 
-class Watch:
-    """Goes with the context of what is asked, as `generation_watch`: by a job, or directly.
+class CallRecorder:
+    """Goes with the context of what is asked, as `generation_recorder`: by a job, or directly.
 
     It tells an error of the provider from one of the code around it, and counts what the
     provider used over all calls for the answer.
@@ -532,7 +532,7 @@ def is_uninstalled(dbname):
     return "llm.generation.engine" not in Registry(dbname)
 
 
-class Models:
+class EnvironmentFactory:
     """Gives models of a database that hold no connection between their statements."""
 
     def __init__(self, dbname, **context):
@@ -586,7 +586,7 @@ def received(env, key, default=None):
 
 
 @dataclass(frozen=True)
-class Brief:
+class JobContext:
     """A claimed job, whose rights it runs with, and the values that providers read.
 
     `earlier_job` is the provider's id of an earlier attempt's job that may still run there.

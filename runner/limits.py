@@ -4,27 +4,27 @@
 SLOTS = 64
 #: External jobs asked about at the same time.
 POLLERS = 8
-#: Seconds between heartbeats; who is silent for LIFE_SIGN and has lost its lock is dead.
-HEARTBEAT, LIFE_SIGN = 10.0, 45.0
+#: Seconds between heartbeats; who is silent for HEARTBEAT_TIMEOUT and has lost its lock is dead.
+HEARTBEAT, HEARTBEAT_TIMEOUT = 10.0, 45.0
 #: Seconds without work after which the runner ends; the scheduled action starts the next.
-LINGER = 60.0
+IDLE_TIMEOUT = 60.0
 #: Seconds that a stopping server's calls have to end by themselves.
 GRACE = 20.0
 #: Seconds that it then waits for what they leave to be given back.
-FAREWELL = 5.0
+LEAVE_TIMEOUT = 5.0
 #: Seconds between looks at whether the server is going down.
-GLANCE = 1.0
+POLL_INTERVAL = 1.0
 #: Seconds between looks at whether modules or caches changed.
 REGISTRY_CHECK = 1.0
 #: Seconds for which a runner whose threads are all busy leaves a slot that another one's job has
 #: freed to that one, which knows of it first: looks that find nothing are most of what it costs.
 SLOT_DELAY = 0.1
 #: Seconds until the clock is looked at after something happened that may be due soon.
-CLOCK_DELAY = 0.1
+SCHEDULER_DELAY = 0.1
 #: Seconds between messages to the web clients: a busy queue must not flood them.
-NEWS = 0.3
+OUTBOX_INTERVAL = 0.3
 #: First key of the session lock that says "this runner lives"; the second is its id.
-LIFE_LOCK = 1_819_110_253
+LIVENESS_LOCK = 1_819_110_253
 #: First keys of the locks under which the budgets of a user and of a company are reserved; the
 #: second is the record's id.
 BUDGET_LOCKS = {"company": 1_819_110_254, "user": 1_819_110_255}

@@ -98,30 +98,30 @@ POLL_INTERVAL = 1.0
 #: Seconds in which a new connection has to hear.
 CONNECT_TIMEOUT = 10.0
 
-_hubs = {}
+_notifiers = {}
 _guard = threading.Lock()
 
 
-class Ear:
+class Subscription:
     """What one waiter has heard; made by `listen()`, closed by its `with` block."""
 
-    def __init__(self, hub, payload):
-        self._hub = hub
+    def __init__(self, notifier, payload):
+        self._notifier = notifier
         self._payload = payload
-        self._heard = threading.Event()
+        self._event = threading.Event()
 
     def wait(self, timeout):
         """Return whether the payload came, after at most `timeout` seconds.
 
         A connection that was lost counts as heard: something may have been missed.
         """
-        heard = self._heard.wait(timeout)
-        self._heard.clear()
-        if self._hub.is_over:
-            if not threading.main_thread().is_alive():  # no hub would live for long
+        heard = self._event.wait(timeout)
+        self._event.clear()
+        if self._notifier.is_over:
+            if not threading.main_thread().is_alive():  # no notifier would live for long
                 time.sleep(min(timeout, POLL_INTERVAL))
                 return True
-            self._hub = _join(self._hub.dbname, self._hub.channel, self)
+            self._notifier = _join(self._notifier.dbname, self._notifier.channel, self)
             return True
         return heard
 
@@ -129,33 +129,33 @@ class Ear:
         return self
 
     def __exit__(self, *_exc):
-        self._hub.leave(self)
+        self._notifier.leave(self)
 
 
-class Hub(threading.Thread):
-    """Hears one channel of one database, and passes on what comes to the ears for it."""
+class Notifier(threading.Thread):
+    """Hears one channel of one database, and passes on what comes to the subscriptions for it."""
 
     def __init__(self, dbname, channel):
-        super().__init__(name=f"llm_generate_job.hub.{dbname}", daemon=True)
+        super().__init__(name=f"llm_generate_job.notifier.{dbname}", daemon=True)
         self.dbname = dbname
         self.channel = channel
         self.is_over = False
         self.error = None
         self.ready = threading.Event()
-        self._ears = {}
+        self._subscriptions = {}
 
-    def join_in(self, ear):
-        """Pass on to `ear` what comes from now on."""
-        self._ears.setdefault(ear._payload, []).append(ear)
+    def join_in(self, subscription):
+        """Pass on to `subscription` what comes from now on."""
+        self._subscriptions.setdefault(subscription._payload, []).append(subscription)
 
-    def leave(self, ear):
-        """Forget an ear."""
+    def leave(self, subscription):
+        """Forget a subscription."""
         with _guard:
-            others = self._ears.get(ear._payload, [])
-            if ear in others:
-                others.remove(ear)
+            others = self._subscriptions.get(subscription._payload, [])
+            if subscription in others:
+                others.remove(subscription)
             if not others:
-                self._ears.pop(ear._payload, None)
+                self._subscriptions.pop(subscription._payload, None)
 
     def run(self):
         """Hear until nobody has waited for a while, or the database hangs up."""
@@ -175,52 +175,52 @@ class Hub(threading.Thread):
         while threading.main_thread().is_alive():
             payloads = set(listener.wait(POLL_INTERVAL))
             with _guard:
-                for payload in payloads & self._ears.keys():
-                    for ear in self._ears[payload]:
-                        ear._heard.set()
-                if self._ears:
+                for payload in payloads & self._subscriptions.keys():
+                    for subscription in self._subscriptions[payload]:
+                        subscription._event.set()
+                if self._subscriptions:
                     last = time.monotonic()
                 elif time.monotonic() - last > IDLE_TIMEOUT:
                     self._end()
                     return
 
     def _end(self):
-        """Take no more ears, and have those that are left find another hub."""
+        """Take no more subscriptions, and have those that are left find another notifier."""
         self.is_over = True
         self.ready.set()
         key = (os.getpid(), self.dbname, self.channel)
-        if _hubs.get(key) is self:
-            del _hubs[key]
-        for ears in self._ears.values():
-            for ear in ears:
-                ear._heard.set()
+        if _notifiers.get(key) is self:
+            del _notifiers[key]
+        for subscriptions in self._subscriptions.values():
+            for subscription in subscriptions:
+                subscription._event.set()
 
 
 def listen(dbname, channel, payload):
-    """Return an `Ear` that hears a payload from now on.
+    """Return a `Subscription` that hears a payload from now on.
 
     Make it before looking at what is waited for, or a notification is lost in between.
 
     :raise psycopg2.OperationalError: when the database cannot be reached
     """
-    ear = Ear(None, payload)
-    ear._hub = _join(dbname, channel, ear)
-    return ear
+    subscription = Subscription(None, payload)
+    subscription._notifier = _join(dbname, channel, subscription)
+    return subscription
 
 
-def _join(dbname, channel, ear):
+def _join(dbname, channel, subscription):
     key = (os.getpid(), dbname, channel)
     with _guard:
-        hub = _hubs.get(key)
-        if hub is None:
-            hub = Hub(dbname, channel)
-            hub.start()  # which may fail for lack of memory
-            _hubs[key] = hub
-        hub.join_in(ear)
-    if not hub.ready.wait(CONNECT_TIMEOUT) or hub.error:
-        hub.leave(ear)
-        raise psycopg2.OperationalError(str(hub.error or "The database does not answer."))
-    return hub
+        notifier = _notifiers.get(key)
+        if notifier is None:
+            notifier = Notifier(dbname, channel)
+            notifier.start()  # which may fail for lack of memory
+            _notifiers[key] = notifier
+        notifier.join_in(subscription)
+    if not notifier.ready.wait(CONNECT_TIMEOUT) or notifier.error:
+        notifier.leave(subscription)
+        raise psycopg2.OperationalError(str(notifier.error or "The database does not answer."))
+    return notifier
 
 
 # === OUTBOX ===
@@ -228,7 +228,7 @@ def _join(dbname, channel, ear):
 # What the web clients still have to be told.
 
 
-class News:
+class Outbox:
     """Ids of jobs to which something happened; any thread may add to them, until it is closed."""
 
     def __init__(self):

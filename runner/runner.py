@@ -15,8 +15,8 @@ from odoo.tools import config
 
 from ..const import RUNNER_CHANNEL, RUNNER_THREADS
 from . import limits
-from .executor import Conversations, Models, Threads, Workers
-from .notifier import Listener, News
+from .executor import EnvironmentFactory, Executions, Threads, Workers
+from .notifier import Listener, Outbox
 
 _logger = logging.getLogger(__name__)
 
@@ -39,26 +39,24 @@ class Runner(threading.Thread):
         self.threads = None
         self.pollers = Workers(limits.POLLERS, f"{self.name}.poll", self.wake)
         self.messenger = Workers(1, f"{self.name}.news", lambda: None)
-        self.outbox = News()
-        self._models = Models(dbname, generation_outbox=self.outbox)
-        self.conversations = Conversations(
-            self._models, f"{self.name}.finish", self._expect_the_clock
-        )
+        self.outbox = Outbox()
+        self._models = EnvironmentFactory(dbname, generation_outbox=self.outbox)
+        self.executions = Executions(self._models, f"{self.name}.finish", self._wake_scheduler)
         self._stopping = threading.Event()
         self._ready = threading.Event()
         self._claiming = threading.Lock()
-        self._due = Deadlines("upkeep", "news", "clock", "due", "claim")
-        self._woken = Wakeup()
+        self._due = Timers("upkeep", "news", "clock", "due", "claim")
+        self._woken = PendingQueues()
         self._last_work = time.monotonic()
         self._is_full, self._may_retire = False, True
-        self._pace = Pace()
+        self._cooldown = FetchCooldown()
 
     # === LIFE === #
 
     def run(self):
         """Serve the queues until there is nothing to do or the server goes down."""
         _logger.info("Runner %s of %s starts", self.title, self.dbname)
-        self.conversations.start()
+        self.executions.start()
         pause = 0.2
         while not self._is_over():
             try:
@@ -74,7 +72,7 @@ class Runner(threading.Thread):
                 time.sleep(pause)
                 pause = min(5.0, pause * 2) if not self._ready.is_set() else 0.2
         retire(self)
-        self.conversations.stop()
+        self.executions.stop()
         _logger.info("Runner %s of %s ends", self.title, self.dbname)
 
     def _serve(self):
@@ -95,7 +93,7 @@ class Runner(threading.Thread):
         if self.listener is not None:
             self.listener.wake()
 
-    def look_at(self, queue_ids):
+    def fetch_from(self, queue_ids):
         """Make the runner look at some queues now, at all of them where none is named."""
         self._woken.add(queue_ids)
         if self.listener is not None:
@@ -112,13 +110,13 @@ class Runner(threading.Thread):
         return self._stopping.is_set() or not threading.main_thread().is_alive()
 
     def _register(self):
-        life = self._models.get("llm.generation.engine")
+        engine = self._models.get("llm.generation.engine")
         if self.threads is None:
-            slots = life._runner_slots(limits.SLOTS)
+            slots = engine._runner_slots(limits.SLOTS)
             workers = Workers(slots, f"{self.name}.call", self._worker_is_free)
-            self.threads = Threads(self._models, self.conversations, workers)
+            self.threads = Threads(self._models, self.executions, workers)
         slots = self.threads.slots
-        self.runner_id = life._sign_on(self.listener, self.title, slots, self.runner_id)
+        self.runner_id = engine._register_runner(self.listener, self.title, slots, self.runner_id)
         self._due.reset()
         self._ready.set()
 
@@ -131,42 +129,42 @@ class Runner(threading.Thread):
             deadline = time.monotonic() + limits.GRACE
         self._executor().leave(self.runner_id, deadline, self.listener.wait)
         self.outbox.close()
-        self._send_news()
-        self._models.get("llm.generation.engine")._sign_off(self.runner_id)
+        self._send_outbox()
+        self._models.get("llm.generation.engine")._unregister_runner(self.runner_id)
 
     # === WORK === #
 
     def _tick(self):
-        if not (self._woken.left and self._due.left("claim")) and not self._pace.rest:
-            self._pace.begin()
-            self._look()
-            self._pace.end()
+        if not (self._woken.left and self._due.left("claim")) and not self._cooldown.rest:
+            self._cooldown.begin()
+            self._fetch()
+            self._cooldown.end()
         # What waits for a slot, or for a provider's answer, does not hold this up.
         if self.outbox and self._due.has_come("news"):
-            self._due.put_off("news", limits.NEWS)
+            self._due.put_off("news", limits.OUTBOX_INTERVAL)
             if self.messenger.free:
-                self.messenger.submit(self._send_news)
+                self.messenger.submit(self._send_outbox)
         if self._due.has_come("clock"):
-            self._obey_the_clock()
+            self._run_scheduler()
         if self._due.has_come("upkeep"):
             self._due.put_off("upkeep", limits.HEARTBEAT)
-            self._keep_house()
+            self._maintain()
         if self._is_idle():
             self._retire()
             return
         self._wait()
 
     def _is_idle(self):
-        if self.conversations.calls:
+        if self.executions.calls:
             self._last_work = time.monotonic()
-        if not self._may_retire or time.monotonic() - self._last_work <= limits.LINGER:
+        if not self._may_retire or time.monotonic() - self._last_work <= limits.IDLE_TIMEOUT:
             return False
         if self._executor().is_busy(self.runner_id):
             self._last_work = time.monotonic()
             return False
         return True
 
-    def _look(self):
+    def _fetch(self):
         """Claim from the queues where something happened, and note when to look at all of them."""
         queue_ids = self._woken.take()
         if self._due.has_come("claim"):
@@ -179,43 +177,43 @@ class Runner(threading.Thread):
         """Wait until something is heard or due."""
         what = ("upkeep", "clock", "claim", *(["news"] if self.outbox else []))
         left = min(self._woken.left, self._due.left(*what))
-        self._hear(min(limits.GLANCE, max(left, self._pace.rest)))
+        self._hear(min(limits.POLL_INTERVAL, max(left, self._cooldown.rest)))
 
     def _hear(self, timeout):
         payloads = self.listener.wait(timeout)
         for payload in payloads:
-            self.conversations.calls.hear(payload)
+            self.executions.calls.hear(payload)
             self._woken.hear(payload, limits.SLOT_DELAY * self.threads.load)
             if payload == "lost":  # somebody knows of jobs that nobody executes any more
                 self._due.bring_forward("upkeep", 0.0)
         if not all(payload.startswith("slot:") for payload in payloads):
-            self._expect_the_clock()
+            self._wake_scheduler()
 
-    def _expect_the_clock(self):
+    def _wake_scheduler(self):
         """Something may be due earlier than was known."""
-        self._due.bring_forward("clock", limits.CLOCK_DELAY)
+        self._due.bring_forward("clock", limits.SCHEDULER_DELAY)
 
-    def _obey_the_clock(self):
+    def _run_scheduler(self):
         """Do what is due by time, and note when to look again."""
-        upkeep = self._models.get("llm.generation.engine")
+        engine = self._models.get("llm.generation.engine")
         self._due.put_off("clock", limits.HEARTBEAT)
-        seconds = upkeep._next_due()
+        seconds = engine._next_due()
         if seconds == 0 or self._due.has_come("due"):  # perhaps a queue's pause is over
             self._woken.set()
         if seconds == 0:
-            upkeep._promote()
-            upkeep._retry_due()
-            if (free := self.pollers.free) and (claims := upkeep._claim_polls(free)):
-                for brief in self._models.get("llm.generation.engine")._prepare(claims):
-                    self.pollers.submit(self.conversations.hold, brief, "_poll")
-            for job_id in upkeep._claim_cancellations():
-                self.pollers.submit(upkeep._cancel_at_provider, job_id)
-            seconds = upkeep._next_due()
+            engine._schedule()
+            engine._retry_due()
+            if (free := self.pollers.free) and (claims := engine._claim_polls(free)):
+                for job_context in self._models.get("llm.generation.engine")._prefetch(claims):
+                    self.pollers.submit(self.executions.execute, job_context, "_poll")
+            for job_id in engine._claim_cancellations():
+                self.pollers.submit(engine._cancel_at_provider, job_id)
+            seconds = engine._next_due()
         self._due.put_off("due", limits.HEARTBEAT if seconds is None else seconds)
         # What is due and cannot be done now, as all pollers are at it, must not make this spin.
         if seconds is not None:
-            self._due.bring_forward("clock", max(seconds, limits.CLOCK_DELAY))
-            if seconds < limits.LINGER:
+            self._due.bring_forward("clock", max(seconds, limits.SCHEDULER_DELAY))
+            if seconds < limits.IDLE_TIMEOUT:
                 self._last_work = time.monotonic()  # crons would be late for external jobs
 
     def claim(self, queue_ids=None):
@@ -242,18 +240,18 @@ class Runner(threading.Thread):
         self._last_work = time.monotonic() if started else self._last_work
         return started
 
-    def _keep_house(self):
-        life = self._models.get("llm.generation.engine")
-        if not life._heartbeat(self.runner_id):
+    def _maintain(self):
+        engine = self._models.get("llm.generation.engine")
+        if not engine._heartbeat(self.runner_id):
             _logger.warning("Runner %s was taken for dead, and signs on again", self.title)
             self._register()
         with self._claiming:  # what is claimed just now is not lost
-            life._give_back_lost(self.runner_id, self._executor().held(self.runner_id))
-        life._rescue(limits.LIFE_SIGN, limits.LIFE_LOCK)
+            engine._rescue_lost(self.runner_id, self._executor().held(self.runner_id))
+        engine._rescue(limits.HEARTBEAT_TIMEOUT, limits.LIVENESS_LOCK)
         self._models.get("llm.generation.engine")._fail_overdue()
 
-    def _send_news(self):
-        self.outbox.send(self._models.get("llm.generation.engine")._send_news)
+    def _send_outbox(self):
+        self.outbox.send(self._models.get("llm.generation.engine")._send_outbox)
 
     def _retire(self):
         """End for lack of work. A job that was queued at this very moment is not forgotten."""
@@ -291,10 +289,10 @@ def outbox(dbname):
     return runner and runner.outbox
 
 
-def look_at(dbname, queue_ids):
+def fetch_from(dbname, queue_ids):
     """Make this process's runner, where there is one, look at some queues now."""
     if runner := _runners.get((os.getpid(), dbname)):
-        runner.look_at(queue_ids)
+        runner.fetch_from(queue_ids)
 
 
 def ensure(dbname):
@@ -360,7 +358,7 @@ def stop_all():
     threads = [thread for threads_of in ENDING for thread in list(threads_of())]
     for thread in threads:
         thread.stop()
-    deadline = time.monotonic() + limits.GRACE + limits.FAREWELL
+    deadline = time.monotonic() + limits.GRACE + limits.LEAVE_TIMEOUT
     while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
         # A join() would not hear a second SIGTERM, which ends the process at once; a second SIGHUP
         # only raises this, and would end what is to reload.
@@ -379,7 +377,7 @@ server.CommonServer.on_stop(stop_all)
 # When a runner has to do what.
 
 
-class Deadlines:
+class Timers:
     """The next time of each thing to do; any thread may bring one forward, none gets lost."""
 
     def __init__(self, *names, clock=time.monotonic):
@@ -419,7 +417,7 @@ class Deadlines:
 # What a runner has to look at, and when.
 
 
-class Wakeup:
+class PendingQueues:
     """Nothing, some queues, or all of them, now or later; any thread may add to it."""
 
     def __init__(self, clock=time.monotonic):
@@ -496,10 +494,10 @@ class Wakeup:
 # How often to do what is cheaper in batches.
 
 #: Seconds of rest at most: what waits for a slot does not notice less than this.
-LONGEST_REST = 0.003
+LONGEST_COOLDOWN = 0.003
 
 
-class Pace:
+class FetchCooldown:
     """Rests after a piece of work as long as the work took.
 
     A busy loop that takes whatever is there at once takes crumbs: the busier the machine, the
@@ -517,7 +515,7 @@ class Pace:
     def end(self):
         """Note that it has ended."""
         now = self._clock()
-        self._rested = now + min(now - self._began, LONGEST_REST)
+        self._rested = now + min(now - self._began, LONGEST_COOLDOWN)
 
     @property
     def rest(self):

@@ -164,9 +164,9 @@ class LlmGenerationCommon(TransactionCase):
             ("state", "=", "queued"),
             ("id", "!=", job.id),
         ])
-        waiting.write({"is_delayed": True})
+        waiting.write({"is_scheduled": True})
         claims, _wait = cls.env["llm.generation.engine"]._claim(1, queue_ids=queue.ids)
-        waiting.write({"is_delayed": False})
+        waiting.write({"is_scheduled": False})
         return claims[0]
 
     @classmethod

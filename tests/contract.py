@@ -73,7 +73,7 @@ class Contract:
         """Let all waits be over, and start what may start."""
         self.provider_queue.write({"paused_until": False, "refused_by": False})
         if job.state == "queued":
-            job.write({"scheduled_at": False, "is_delayed": False})
+            job.write({"scheduled_at": False, "is_scheduled": False})
         elif job.retry_at:
             job.retry_at = fields.Datetime.now() - timedelta(seconds=1)
             self._engine()._retry_due()
@@ -209,10 +209,10 @@ class JobContract(Contract):
         job = self._ask()
         self.remote.state = "completed"
         claims = self._engine()._claim_polls(1, now=True)
-        briefs = [self._engine()._prepare(claims)[0] for _asker in range(2)]
+        job_contexts = [self._engine()._prefetch(claims)[0] for _asker in range(2)]
 
-        for brief in briefs:
-            self._engine()._poll(brief)
+        for job_context in job_contexts:
+            self._engine()._poll(job_context)
 
         self._assert_answered(job)
 
@@ -255,10 +255,10 @@ class JobContract(Contract):
     def test_contract_a_job_that_is_cancelled_while_it_is_submitted_is_cancelled_there(self):
         job = self._create_job("queued", model=self.model)
         claim = self._claim(job)
-        (brief,) = self._engine()._prepare([claim])
+        (job_context,) = self._engine()._prefetch([claim])
         job.action_cancel()
 
-        self._engine()._run(brief)
+        self._engine()._run(job_context)
         self._engine()._cancel_at_providers()
 
         self.assertEqual(job.state, "cancelled")

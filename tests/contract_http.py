@@ -104,8 +104,8 @@ class WebhookContract:
     def _due(self):
         """Ask about the jobs that are due, as a server does."""
         claims = self._engine()._claim_polls(10)
-        for brief in self._engine()._prepare(claims):
-            self._engine()._poll(brief)
+        for job_context in self._engine()._prefetch(claims):
+            self._engine()._poll(job_context)
         return len(claims)
 
     def _waiting(self):

@@ -17,11 +17,11 @@ def lowest():
 class TestBackoff(BaseCase):
     def test_each_error_type_has_its_consequence(self):
         expected = {
-            "rate_limited": ("give_back", backoff.RATE_LIMIT_DELAY),
-            "overloaded": ("give_back", 0.0),
-            "busy": ("give_back", 0.0),
-            "quota": ("give_back", backoff.REFUSED_DELAY),
-            "authentication": ("give_back", backoff.REFUSED_DELAY),
+            "rate_limited": ("snooze", backoff.RATE_LIMIT_DELAY),
+            "overloaded": ("snooze", 0.0),
+            "busy": ("snooze", 0.0),
+            "quota": ("snooze", backoff.REFUSED_DELAY),
+            "authentication": ("snooze", backoff.REFUSED_DELAY),
             "transient": ("retry", 0.0),
             "unknown_outcome": ("retry", 0.0),
             "provider_failed": ("retry", 0.0),
@@ -43,7 +43,7 @@ class TestBackoff(BaseCase):
         for seconds in (0.25, 45.0, 3 * 86400.0):
             with self.subTest(seconds=seconds):
                 decision = decide("rate_limited", retry_after=seconds)
-                self.assertEqual(decision, Decision("give_back", pause=seconds))
+                self.assertEqual(decision, Decision("snooze", pause=seconds))
 
     def test_a_refused_account_is_left_alone_for_a_quarter_of_an_hour_at_least(self):
         self.assertEqual(decide("quota", retry_after=5.0).pause, backoff.REFUSED_DELAY)
@@ -51,13 +51,13 @@ class TestBackoff(BaseCase):
 
     def test_the_first_waits_for_an_overloaded_provider_are_free(self):
         free = [
-            decide("overloaded", free_waits=waits, max_retries=3).action
-            for waits in range(backoff.FREE_OVERLOAD_WAITS + 1)
+            decide("overloaded", snooze_count=waits, max_retries=3).action
+            for waits in range(backoff.FREE_OVERLOAD_SNOOZES + 1)
         ]
-        self.assertEqual(free, ["give_back"] * backoff.FREE_OVERLOAD_WAITS + ["retry"])
+        self.assertEqual(free, ["snooze"] * backoff.FREE_OVERLOAD_SNOOZES + ["retry"])
 
     def test_the_waits_for_an_overloaded_provider_grow(self):
-        delays = [decide("overloaded", free_waits=n, rng=highest).delay for n in range(4)]
+        delays = [decide("overloaded", snooze_count=n, rng=highest).delay for n in range(4)]
         self.assertEqual(delays, [4.0, 6.0, 10.0, 18.0])
         self.assertEqual(decide("overloaded", rng=highest, retry_after=60.0).delay, 60.0)
 
@@ -78,7 +78,7 @@ class TestBackoff(BaseCase):
 
     def test_a_queue_that_does_not_retry_still_waits_for_a_rate_limit(self):
         self.assertEqual(decide("transient", max_retries=3, auto_retry=False).action, "fail")
-        self.assertEqual(decide("rate_limited", auto_retry=False).action, "give_back")
+        self.assertEqual(decide("rate_limited", auto_retry=False).action, "snooze")
 
     def test_jitter_stays_below_its_cap_however_often_it_doubles(self):
         self.assertEqual(full_jitter(300, 5000, rng=highest), backoff.MAX_DELAY)

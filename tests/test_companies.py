@@ -195,7 +195,7 @@ class TestCompanies(CompaniesCommon):
                     self.assertEqual(not isinstance(result, Exception), may, result)
 
     def _undone(self, user, records, method, *args):
-        """Call, and take back what was done."""
+        """Execution, and take back what was done."""
         with self.env.cr.savepoint() as savepoint:
             result = self._rpc(user, records, method, *args)
             savepoint.rollback()
@@ -254,7 +254,7 @@ class TestCompanies(CompaniesCommon):
 
     def test_a_bulk_action_refuses_jobs_that_one_may_not_see(self):
         first, second = self._jobs("queued")
-        for what in ("cancel", "prioritise"):
+        for what in ("cancel", "prioritize"):
             result = self._rpc(self.second_manager, first | second, "apply_bulk", what)
             self.assertIsInstance(result, AccessError)
         self.assertEqual(set((first | second).mapped("state")), {"queued"})
@@ -277,13 +277,13 @@ class TestCompanies(CompaniesCommon):
         self._sent()
         self.direct.company_id = self.second
         job = self._create_job("queued", model=self.direct_model, user=self.second_user)
-        self.env["llm.generation.engine"]._send_news(job.ids)
+        self.env["llm.generation.engine"]._send_outbox(job.ids)
         self.direct_queue.sudo().enabled = False
         for channel, providers in self._sent():
             self.assertEqual(channel, ["res.company", self.second.id, BUS_QUEUE_CHANNEL])
             self.assertEqual(providers, self.direct.ids)
         shared = self._create_job("queued", thread_id=self.first_thread.id)
-        self.env["llm.generation.engine"]._send_news(shared.ids)
+        self.env["llm.generation.engine"]._send_outbox(shared.ids)
         group = self.env.ref("llm.group_llm_manager")
         self.assertIn((["res.groups", group.id], self.native.ids), self._sent())
 

@@ -118,7 +118,7 @@ class TestConcurrency(ConcurrencyCase):
                 for number in range(count)
             ])
             jobs.action_queue()
-            return queue.id, jobs.sorted("turn").ids
+            return queue.id, jobs.sorted("fair_rank").ids
 
     def _claim_impatiently(self, queue_id):
         """Claim a job of a queue, and fail instead of waiting for a lock."""

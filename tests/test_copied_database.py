@@ -4,7 +4,7 @@ from odoo import fields
 from odoo.modules.neutralize import get_neutralization_queries
 
 from ..engine.liveness import IDENTITY
-from ..runner.limits import LIFE_LOCK, LIFE_SIGN
+from ..runner.limits import HEARTBEAT_TIMEOUT, LIVENESS_LOCK
 from .common import LlmGenerationCommon
 
 LOGGER = "odoo.addons.llm_generate_job.engine.liveness"
@@ -17,7 +17,7 @@ class TestCopiedDatabase(LlmGenerationCommon):
         super().setUp()
         self.parameters = self.env["ir.config_parameter"].sudo()
         self.life = self._engine()
-        self.life._hold_if_copied()
+        self.engine._hold_if_copied()
 
     def _copy(self):
         """Let the database be a copy, as Odoo makes one."""
@@ -25,7 +25,7 @@ class TestCopiedDatabase(LlmGenerationCommon):
 
     def _hold(self):
         with self.assertLogs(LOGGER, "WARNING"):
-            self.life._hold_if_copied()
+            self.engine._hold_if_copied()
         self.env.invalidate_all()
 
     def _accepted(self):
@@ -37,22 +37,22 @@ class TestCopiedDatabase(LlmGenerationCommon):
 
     def test_a_database_that_is_none_keeps_its_queues(self):
         self._create_job("queued")
-        self.assertIs(self.life._is_copied(), False)
-        self.life._hold_if_copied()
+        self.assertIs(self.engine._is_copied(), False)
+        self.engine._hold_if_copied()
         self.assertTrue(self.queue.enabled)
 
     def test_the_first_runner_notes_where_it_is_and_holds_nothing(self):
         self.parameters.search([("key", "=", IDENTITY)]).unlink()
         self._create_job("queued")
-        self.assertIsNone(self.life._is_copied())
-        self.life._register_runner("host:1", 4)
+        self.assertIsNone(self.engine._is_copied())
+        self.engine._runner_row("host:1", 4)
         self.assertTrue(self.queue.enabled)
-        self.assertIs(self.life._is_copied(), False)
+        self.assertIs(self.engine._is_copied(), False)
 
     def test_one_under_another_name_is_a_copy_before_odoo_gives_it_an_id(self):
         uuid = self.parameters.get_param("database.uuid")
         self.parameters.set_param(IDENTITY, f"{uuid} another_name")
-        self.assertTrue(self.life._is_copied())
+        self.assertTrue(self.engine._is_copied())
 
     def test_a_queue_with_waiting_jobs_is_off_and_a_manager_is_told(self):
         job = self._create_job("queued")
@@ -76,7 +76,7 @@ class TestCopiedDatabase(LlmGenerationCommon):
         self.assertEqual(self._process_queue(), 0)
 
     def test_what_ran_in_a_process_of_the_original_waits_for_a_manager(self):
-        long_ago = fields.Datetime.now() - timedelta(seconds=LIFE_SIGN + 60)
+        long_ago = fields.Datetime.now() - timedelta(seconds=HEARTBEAT_TIMEOUT + 60)
         ghost = self.env["llm.generation.runner"].create({
             "name": "host:1",
             "started_at": long_ago,
@@ -87,7 +87,7 @@ class TestCopiedDatabase(LlmGenerationCommon):
         self._copy()
         self._hold()
         with self.assertLogs(LOGGER, "WARNING"):
-            self.life._rescue(LIFE_SIGN, LIFE_LOCK)
+            self.engine._rescue(HEARTBEAT_TIMEOUT, LIVENESS_LOCK)
         self.assertRecordValues(job, [{"state": "queued", "error_type": "worker_died"}])
         self.assertEqual(self._process_queue(), 0)
         self.assertFalse(self.service.calls["create"])
@@ -109,12 +109,12 @@ class TestCopiedDatabase(LlmGenerationCommon):
         self._create_job("queued")
         self._copy()
         with self.assertLogs(LOGGER, "WARNING"):
-            self.life._register_runner("host:2", 4)
+            self.engine._runner_row("host:2", 4)
         self.env.invalidate_all()
         self.assertFalse(self.queue.enabled)
         self.queue.action_enable()
         with self.assertNoLogs(LOGGER, "WARNING"):
-            self.life._register_runner("host:3", 4)
+            self.engine._runner_row("host:3", 4)
         self.assertTrue(self.queue.enabled)
 
     def test_a_neutralized_copy_calls_no_provider(self):
@@ -123,7 +123,7 @@ class TestCopiedDatabase(LlmGenerationCommon):
         failed = self._create_job("failed")
         failed.retry_at = "2020-01-01 00:00:00"
         told = self._create_job("cancelled")
-        told.must_cancel = True
+        told.cancel_requested = True
         self.env.flush_all()
         [query] = get_neutralization_queries(["llm_generate_job"])
         self.env.cr.execute(query)
@@ -132,9 +132,9 @@ class TestCopiedDatabase(LlmGenerationCommon):
         self.assertEqual(states, ("queued", "failed", "failed"))
         self.assertTrue(direct.error_message)
         self.assertEqual(set((external + direct).attempt_ids.mapped("outcome")), {"failed"})
-        self.assertFalse(failed.retry_at or told.must_cancel)
+        self.assertFalse(failed.retry_at or told.cancel_requested)
         self.assertFalse((self.queue + self.direct_queue).filtered("enabled"))
-        upkeep = self._engine()
-        self.assertEqual((upkeep._retry_due(), upkeep._check_due()), (0, 0))
+        engine = self._engine()
+        self.assertEqual((engine._retry_due(), engine._check_due()), (0, 0))
         self.assertEqual((self._process_queue(), self._process_queue(self.direct)), (0, 0))
         self.assertFalse(any(self.service.calls.values()))

@@ -1,6 +1,6 @@
 from odoo.tests import BaseCase, tagged
 
-from ..runner.runner import Deadlines
+from ..runner.runner import Timers
 
 
 @tagged("post_install", "-at_install")
@@ -8,7 +8,7 @@ class TestDeadlines(BaseCase):
     def setUp(self):
         super().setUp()
         self.now = 100.0
-        self.due = Deadlines("clock", "news", clock=lambda: self.now)
+        self.due = Timers("clock", "news", clock=lambda: self.now)
 
     def test_everything_is_due_at_first_and_after_a_reset(self):
         self.assertTrue(self.due.has_come("clock"))

@@ -21,7 +21,7 @@ class TestDeletion(LlmGenerationCommon):
         job = self._accepted()
         with patch.object(type(self._engine()), "_cancel_at_providers", lambda _self: 0):
             job.action_cancel()
-        self.assertTrue(job.must_cancel)
+        self.assertTrue(job.cancel_requested)
         return job
 
     def test_what_waits_goes_with_its_thread(self):

@@ -123,13 +123,13 @@ class TestFuzzHttp(BaseCase):
             kind,
             retry_count=retries,
             max_retries=most,
-            free_waits=waits_before,
+            snooze_count=waits_before,
             retry_after=wait,
             base_delay=base,
             auto_retry=auto,
             rng=lambda: chance,
         )
-        self.assertIn(decision.action, {"give_back", "retry", "fail"})
+        self.assertIn(decision.action, {"snooze", "retry", "fail"})
         for seconds in (decision.delay, decision.pause):
             self.assertTrue(math.isfinite(seconds) and seconds >= 0, seconds)
         if decision.action == "retry":

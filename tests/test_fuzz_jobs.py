@@ -103,7 +103,7 @@ class JobMachine(RuleBasedStateMachine):
         """Let no pause and no delay of an earlier step hold up the next claim."""
         self.queue.write({"paused_until": False, "refused_by": False})
         waiting = self.test.env["llm.generation.job"].browse(one.id for one in self._in("queued"))
-        waiting.write({"scheduled_at": False, "is_delayed": False})
+        waiting.write({"scheduled_at": False, "is_scheduled": False})
 
     @rule(max_retries=st.integers(0, 2))
     def add(self, max_retries):

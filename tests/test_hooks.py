@@ -103,23 +103,23 @@ class TestHooks(LlmGenerationCommon):
 
     def test_what_an_addon_holds_back_waits_until_it_says_so(self):
         job = self._create_job("queued", scheduled_at="2999-01-01 00:00:00")
-        upkeep = self._engine()
-        self.assertGreater(upkeep._next_due(), 0)
+        engine = self._engine()
+        self.assertGreater(engine._next_due(), 0)
         self.assertEqual(self._process_queue(), 0)
 
         def release(engine):
-            job.with_env(engine.env).is_delayed = False
+            job.with_env(engine.env).is_scheduled = False
             return 1
 
         woken = []
         with (
             self._offered("llm.generation.engine", _is_held_due=lambda _engine: True),
             patch.object(
-                type(upkeep), "_wake", lambda _engine, payload="queued": woken.append(payload)
+                type(engine), "_wake", lambda _engine, payload="queued": woken.append(payload)
             ),
             self._offered("llm.generation.engine", _release_held=release),
         ):
-            self.assertEqual(upkeep._next_due(), 0)
-            upkeep._promote()
+            self.assertEqual(engine._next_due(), 0)
+            engine._schedule()
         self.assertEqual(woken[-1:], ["queued"])
         self.assertEqual(self._process_queue(), 1)

@@ -8,7 +8,7 @@ from urllib3.exceptions import MaxRetryError, NewConnectionError
 from odoo.tests import BaseCase, tagged
 
 from .. import exceptions
-from ..protocol.http_errors import classify, from_response, parse_duration, retry_after, scrub
+from ..protocol.http_errors import classify, from_response, parse_duration, redact, retry_after
 
 NOW = 1_750_000_000.0
 
@@ -141,12 +141,12 @@ class TestHttpErrors(BaseCase):
             "https://example.com/v1?key=abcdef123456",
         ):
             with self.subTest(secret=secret):
-                scrubbed = scrub(f"Refused {secret} today")
-                self.assertIn("[hidden]", scrubbed)
-                self.assertNotIn("abc", scrubbed)
+                redacted = redact(f"Refused {secret} today")
+                self.assertIn("[hidden]", redacted)
+                self.assertNotIn("abc", redacted)
 
     def test_what_postgresql_cannot_store_is_left_out(self):
-        self.assertEqual(scrub("a\x00b"), "ab")
+        self.assertEqual(redact("a\x00b"), "ab")
 
     def test_exceptions_of_requests_say_whether_work_may_have_been_done(self):
         refused = NewConnectionError(None, "Connection refused")

@@ -21,10 +21,10 @@ class TestHub(TransactionCase):
         self.dbname = self.env.cr.dbname
         self.startPatcher(patch.object(notifier, "IDLE_TIMEOUT", 0.2))
         self.startPatcher(patch.object(notifier, "POLL_INTERVAL", 0.05))
-        self.addCleanup(self._wait_until, lambda: not self._hubs())
+        self.addCleanup(self._wait_until, lambda: not self._notifiers())
 
-    def _hubs(self):
-        return [one for one in notifier._hubs.values() if one.channel == CHANNEL]
+    def _notifiers(self):
+        return [one for one in notifier._notifiers.values() if one.channel == CHANNEL]
 
     def _wait_until(self, condition):
         deadline = time.monotonic() + 10
@@ -53,41 +53,47 @@ class TestHub(TransactionCase):
 
     def test_many_wait_over_one_connection(self):
         with contextlib.ExitStack() as stack:
-            ears = [stack.enter_context(self._listen(str(number % 3))) for number in range(12)]
-            self.assertEqual(len(self._hubs()), 1)
+            subscriptions = [
+                stack.enter_context(self._listen(str(number % 3))) for number in range(12)
+            ]
+            self.assertEqual(len(self._notifiers()), 1)
             self._notify("1")
             self.assertEqual(
-                [ear.wait(1 if n % 3 == 1 else 0) for n, ear in enumerate(ears)].count(True), 4
+                [
+                    subscription.wait(1 if n % 3 == 1 else 0)
+                    for n, subscription in enumerate(subscriptions)
+                ].count(True),
+                4,
             )
 
     def test_a_lost_connection_is_replaced(self):
-        with self._listen("7") as ear:
+        with self._listen("7") as subscription:
             [(pid,)] = self._execute(LISTENING, [CHANNEL])
             self._execute("SELECT pg_terminate_backend(%s)", [pid])
-            self.assertTrue(ear.wait(5), "something may have been missed")
+            self.assertTrue(subscription.wait(5), "something may have been missed")
             self._notify("7")
-            self.assertTrue(ear.wait(5))
+            self.assertTrue(subscription.wait(5))
 
     def test_it_ends_when_nobody_waits(self):
         with self._listen("7"):
-            [thread] = self._hubs()
+            [thread] = self._notifiers()
             time.sleep(0.4)
             self.assertTrue(thread.is_alive())
         thread.join(10)
         self.assertFalse(thread.is_alive())
-        self.assertFalse(self._hubs())
+        self.assertFalse(self._notifiers())
 
     def test_nobody_looks_for_another_while_the_server_goes_down(self):
-        with self._listen("7") as ear:
-            [thread] = self._hubs()
+        with self._listen("7") as subscription:
+            [thread] = self._notifiers()
             with patch.object(
                 notifier.threading, "main_thread", lambda: Mock(**{"is_alive.return_value": False})
             ):
                 thread.join(10)
                 begin = time.monotonic()
-                self.assertTrue(ear.wait(5))
+                self.assertTrue(subscription.wait(5))
                 self.assertGreaterEqual(time.monotonic() - begin, notifier.POLL_INTERVAL)
-                self.assertFalse(self._hubs())
+                self.assertFalse(self._notifiers())
 
     def test_a_database_that_is_away_is_told(self):
         away = psycopg2.OperationalError("away")
@@ -101,9 +107,9 @@ class TestHub(TransactionCase):
         missed = []
 
         def wait(payload):
-            with self._listen(payload) as ear:
+            with self._listen(payload) as subscription:
                 self._notify(payload)
-                if not ear.wait(10):
+                if not subscription.wait(10):
                     missed.append(payload)
 
         threads = [threading.Thread(target=wait, args=[str(n)]) for n in range(20)]

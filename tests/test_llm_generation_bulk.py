@@ -38,7 +38,7 @@ class TestLlmGenerationBulk(LlmGenerationCommon):
     def test_a_manager_changes_the_priority_of_what_waits(self):
         waiting, done = self._create_job("queued"), self._create_job("completed")
 
-        result = (waiting + done).with_user(self.manager).apply_bulk("prioritise", 3)
+        result = (waiting + done).with_user(self.manager).apply_bulk("prioritize", 3)
 
         self.assertEqual(result["done"], 1)
         self.assertEqual(sum(result["refused"].values()), 1)
@@ -46,13 +46,13 @@ class TestLlmGenerationBulk(LlmGenerationCommon):
 
     def test_zero_is_a_priority(self):
         waiting = self._create_job("queued")
-        waiting.with_user(self.manager).apply_bulk("prioritise", 0)
+        waiting.with_user(self.manager).apply_bulk("prioritize", 0)
         self.assertEqual(waiting.priority, 0)
 
     def test_a_user_changes_the_priority_of_own_drafts_only(self):
         draft, waiting = self._create_job(), self._create_job("queued")
 
-        result = (draft + waiting).with_user(self.user).apply_bulk("prioritise", 13)
+        result = (draft + waiting).with_user(self.user).apply_bulk("prioritize", 13)
 
         self.assertEqual(result, {"done": 1, "refused": {"only a manager may do that": 1}})
         self.assertEqual((draft + waiting).mapped("priority"), [13, 10])
@@ -97,15 +97,15 @@ class TestLlmGenerationBulk(LlmGenerationCommon):
     @users("generation_manager")
     def test_the_dialog_asks_for_the_priority_of_the_selection(self):
         job = self._create_job("queued")
-        dialog = self.env["llm.generation.prioritise"].with_context(active_ids=job.ids).create({})
+        dialog = self.env["llm.generation.prioritize"].with_context(active_ids=job.ids).create({})
         self.assertEqual(dialog.priority, 10)
         dialog.priority = 2
 
         params = dialog.action_apply()["params"]
 
-        self.assertEqual(params, {"what": "prioritise", "value": 2, "ids": job.ids})
+        self.assertEqual(params, {"what": "prioritize", "value": 2, "ids": job.ids})
 
     @users("generation_user")
     def test_the_dialog_is_for_managers(self):
         with self.assertRaises(AccessError):
-            self.env["llm.generation.prioritise"].create({})
+            self.env["llm.generation.prioritize"].create({})

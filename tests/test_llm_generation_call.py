@@ -192,7 +192,7 @@ class TestLlmGenerationCall(LlmGenerationCommon):
         claim = self._claim(job)
         self.env.cr.execute("DELETE FROM llm_generation_job WHERE id = %s", [job.id])
         self.env.invalidate_all()
-        self.assertFalse(self._engine()._prepare([claim]))
+        self.assertFalse(self._engine()._prefetch([claim]))
 
 
 class TestLyingProviders(LlmGenerationCommon):

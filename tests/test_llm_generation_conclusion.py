@@ -12,8 +12,8 @@ class TestLlmGenerationConclusion(LlmGenerationCommon):
 
     def _run_while(self, *errors):
         """Run a job whose answer meets these errors, one at each try to store it."""
-        verdict = type(self.env["llm.generation.engine"])
-        apply, left = verdict._apply, list(errors)
+        answer = type(self.env["llm.generation.engine"])
+        apply, left = answer._apply, list(errors)
 
         def meet(call, pairs, held=None):
             counted = apply(call, pairs, held)
@@ -23,7 +23,7 @@ class TestLlmGenerationConclusion(LlmGenerationCommon):
 
         self.service.answers["create"] = [posted("Paid for")]
         job = self._create_job("queued")
-        with patch.object(verdict, "_apply", meet):
+        with patch.object(answer, "_apply", meet):
             self._process_queue()
         self.assertFalse(left)
         return job

@@ -80,7 +80,7 @@ class TestLlmGenerationDashboard(LlmGenerationCommon):
         Figures = self.env["llm.generation.engine"]
         for zone, tokens in (("Europe/Paris", 0), ("America/New_York", 42)):
             with self.subTest(zone), self._at(now):
-                figures = Figures.with_context(tz=zone)._figures(self.queue)[self.queue.id]
+                figures = Figures.with_context(tz=zone)._statistics(self.queue)[self.queue.id]
                 self.assertEqual(figures["tokens_today"], tokens)
 
     def _at(self, now):
@@ -89,9 +89,7 @@ class TestLlmGenerationDashboard(LlmGenerationCommon):
             def now(cls, tz=None):
                 return now.replace(tzinfo=tz)
 
-        return self._patched(
-            "odoo.addons.llm_generate_job.engine.statistics.datetime", Clock
-        )
+        return self._patched("odoo.addons.llm_generate_job.engine.statistics.datetime", Clock)
 
     def test_a_pause_is_counted_down(self):
         self.queue.paused_until = fields.Datetime.now() + timedelta(seconds=90)
@@ -276,7 +274,7 @@ class TestLlmGenerationDashboard(LlmGenerationCommon):
 
     # === NEWS === #
 
-    def _news(self, function):
+    def _new_events(self, function):
         self.env.cr.precommit.run()
         self.env["bus.bus"].search([]).unlink()
         function()
@@ -288,9 +286,9 @@ class TestLlmGenerationDashboard(LlmGenerationCommon):
         ]
 
     def test_other_managers_hear_of_a_changed_queue(self):
-        self.assertTrue(self._news(self.queue.action_disable))
-        self.assertTrue(self._news(lambda: self.queue.write({"max_concurrent_jobs": 9})))
-        self.assertFalse(self._news(lambda: self.queue.write({"job_timeout": 9})))
+        self.assertTrue(self._new_events(self.queue.action_disable))
+        self.assertTrue(self._new_events(lambda: self.queue.write({"max_concurrent_jobs": 9})))
+        self.assertFalse(self._new_events(lambda: self.queue.write({"job_timeout": 9})))
 
     # === ASSETS === #
 

@@ -77,9 +77,7 @@ class TestLlmGenerationEngine(LlmGenerationCommon):
         direct = self._create_job("queued", self.direct_model)
         self._queued()
         self._queued()
-        claims, _wait = self._engine()._claim(
-            100, queue_ids=(self.queue | self.direct_queue).ids
-        )
+        claims, _wait = self._engine()._claim(100, queue_ids=(self.queue | self.direct_queue).ids)
         self.assertEqual(len(claims), 2)
         self.assertEqual(direct.state, "running")
 
@@ -204,13 +202,13 @@ class TestLlmGenerationEngine(LlmGenerationCommon):
         self.assertEqual(self._process_queue(), 1)
 
     def test_the_runner_is_told_when_to_look_again(self):
-        upkeep = self._engine()
-        self.assertIsNone(upkeep._next_due())
+        engine = self._engine()
+        self.assertIsNone(engine._next_due())
         self._queued(scheduled_at=fields.Datetime.now() + timedelta(minutes=10))
-        self.assertAlmostEqual(upkeep._next_due(), 600, delta=60)
-        self.assertFalse(upkeep._has_work())
+        self.assertAlmostEqual(engine._next_due(), 600, delta=60)
+        self.assertFalse(engine._has_work())
         self._queued()
-        self.assertTrue(upkeep._has_work())
+        self.assertTrue(engine._has_work())
 
     def test_a_free_slot_is_first_known_to_the_runner_of_this_process(self):
         job, waiting = self._queued(), self._queued()
@@ -220,7 +218,7 @@ class TestLlmGenerationEngine(LlmGenerationCommon):
         told = []
         with (
             patch.object(runners, "is_running", return_value=True),
-            patch.object(runners, "look_at", lambda _dbname, queue_ids: told.append(queue_ids)),
+            patch.object(runners, "fetch_from", lambda _dbname, queue_ids: told.append(queue_ids)),
             patch.object(self.env.cr, "execute", side_effect=self.env.cr.execute) as execute,
         ):
             job.action_complete()

@@ -31,7 +31,7 @@ class TestLlmGenerationFigures(LlmGenerationCommon):
         cls.figures = [
             name
             for name, field in cls.env["llm.generation.queue"]._fields.items()
-            if field.compute == "_compute_figures"
+            if field.compute == "_compute_statistics"
         ]
 
     def _ended(self, state, count=1, *, hours=0.5, wait=0.0, run=0.0):
@@ -138,7 +138,7 @@ class TestLlmGenerationFigures(LlmGenerationCommon):
         queues.provider_id.read(["active"])
         queues.read(["provider_id"])
         before = self.env.cr.sql_log_count
-        engine._figures(queues)
+        engine._statistics(queues)
         self.assertEqual(self.env.cr.sql_log_count - before, 1)
 
     # === HEALTH === #

@@ -56,7 +56,7 @@ class TestLlmGenerationFollow(LlmGenerationCommon):
             self.enter_registry_test_mode(),
             patch.object(LazyCursor, "_open", lambda cr: opened.append(1) or open_one(cr)),
         ):
-            types = [event["type"] for event in follow._news(job, {})]
+            types = [event["type"] for event in follow._new_events(job, {})]
         self.assertEqual(types, ["job_status", "message_create", "done"])
         self.assertEqual(len(opened), 1)
 
@@ -83,17 +83,17 @@ class TestLlmGenerationFollow(LlmGenerationCommon):
     def test_an_answer_that_grows_is_sent_whole_each_time(self):
         follow, seen = self._engine(), {}
         job = self._create_job("running", self.direct_model)
-        list(follow._news(job, seen))
+        list(follow._new_events(job, seen))
         message = job.thread_id.message_post(body="One", llm_role="assistant")
         job.sudo().output_message_id = message
-        [first] = follow._news(job, seen)
-        self.assertEqual(list(follow._news(job, seen)), [])
+        [first] = follow._new_events(job, seen)
+        self.assertEqual(list(follow._new_events(job, seen)), [])
         message.sudo().body = "<p>One two</p>"
-        [second] = follow._news(job, seen)
+        [second] = follow._new_events(job, seen)
         self.assertEqual([first["type"], second["type"]], ["message_create", "message_chunk"])
         self.assertIn("One two", str(second["message"]["body"]))
         job.action_complete()
-        types = [event["type"] for event in follow._news(job, seen)]
+        types = [event["type"] for event in follow._new_events(job, seen)]
         self.assertEqual(types, ["job_status", "done"])
 
     def test_a_failure_is_the_last_event(self):
@@ -115,7 +115,7 @@ class TestLlmGenerationFollow(LlmGenerationCommon):
         job._set_state("failed", retry_at=self.env.cr.now())
         follow = self._engine().with_context(generation_inline=False)
         seen = {}
-        list(follow._state_news(job.sudo(), seen))
+        list(follow._state_events(job.sudo(), seen))
         self.assertFalse(seen["ended"])
 
     def test_a_cancellation_is_the_last_event(self):
@@ -129,7 +129,7 @@ class TestLlmGenerationFollow(LlmGenerationCommon):
         job_id = job.id
         job.sudo().unlink()
         seen = {}
-        events = list(self._engine()._news(job, seen))
+        events = list(self._engine()._new_events(job, seen))
         self.assertEqual(events, [{"type": "cancelled", "job_id": job_id}])
 
     def test_rights_are_asked_before_each_event(self):
@@ -154,13 +154,13 @@ class TestLlmGenerationFollow(LlmGenerationCommon):
                 savepoint = self.env.cr.savepoint()
                 follow, seen = self._follow_as(self.user), {}
                 job = self._create_job("running", self.direct_model)
-                self.assertEqual(len(list(follow._news(job, seen))), 1)
+                self.assertEqual(len(list(follow._new_events(job, seen))), 1)
                 change(job.sudo())
                 job.sudo().output_message_id = job.thread_id.sudo().message_post(
                     body="Secret", llm_role="assistant"
                 )
                 self.env.flush_all()
-                [event] = follow._news(job, seen)
+                [event] = follow._new_events(job, seen)
                 self.assertEqual((event["type"], event["job_id"]), ("error", job.id))
                 self.assertIn("You may no longer read this conversation", event["error"])
                 self.assertTrue(seen["ended"])
@@ -170,7 +170,7 @@ class TestLlmGenerationFollow(LlmGenerationCommon):
 
     def test_code_follows_whatever_job_it_likes(self):
         job = self._create_job("running", user=self.manager)
-        self.assertEqual(len(list(self._engine().sudo()._news(job, {}))), 1)
+        self.assertEqual(len(list(self._engine().sudo()._new_events(job, {}))), 1)
 
     def _follow_as(self, user):
         companies = user.company_ids.ids

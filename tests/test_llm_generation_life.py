@@ -4,11 +4,11 @@ from datetime import timedelta
 from odoo import fields
 
 from ..protocol import backoff
-from ..runner.limits import LIFE_LOCK
+from ..runner.limits import LIVENESS_LOCK
 from ..runner.notifier import private_connection
 from .common import LlmGenerationCommon
 
-#: Seconds; a cluster that was just started counts as a sign of life, so less than LIFE_SIGN.
+#: Seconds; a cluster that was just started counts as a sign of life, so less than HEARTBEAT_TIMEOUT.
 SILENCE = 10.0
 LOGGER = "odoo.addons.llm_generate_job.engine.liveness"
 
@@ -21,7 +21,7 @@ class TestLlmGenerationLife(LlmGenerationCommon):
         self.runner = self._start_runner()
 
     def _start_runner(self):
-        runner_id = self._engine()._register_runner("host:1", 4)
+        runner_id = self._engine()._runner_row("host:1", 4)
         return self.env["llm.generation.runner"].browse(runner_id)
 
     def _running(self, runner=None, **values):
@@ -43,7 +43,7 @@ class TestLlmGenerationLife(LlmGenerationCommon):
         (runner or self.runner).heartbeat_at = fields.Datetime.now() - timedelta(minutes=1)
 
     def _rescue(self):
-        return self._engine()._rescue(SILENCE, LIFE_LOCK)
+        return self._engine()._rescue(SILENCE, LIVENESS_LOCK)
 
     def _rescue_noisily(self):
         with self.assertLogs(LOGGER, "WARNING"):
@@ -66,7 +66,7 @@ class TestLlmGenerationLife(LlmGenerationCommon):
             ],
         )
         self.assertRecordValues(
-            job.attempt_ids, [{"outcome": "given_back", "error_type": "worker_died"}]
+            job.attempt_ids, [{"outcome": "snoozed", "error_type": "worker_died"}]
         )
         self.assertFalse(self.runner.exists())
         self.assertEqual(self._process_queue(), 1)
@@ -99,7 +99,7 @@ class TestLlmGenerationLife(LlmGenerationCommon):
     def test_what_runs_at_the_provider_is_not_lost_by_its_process(self):
         job = self._running()
         self._accepted(job)
-        self.assertEqual(self._engine()._give_back_lost(self.runner.id, []), 0)
+        self.assertEqual(self._engine()._rescue_lost(self.runner.id, []), 0)
         self.assertEqual(job.state, "running")
 
     def test_a_process_that_gives_signs_of_life_keeps_its_jobs(self):
@@ -112,7 +112,7 @@ class TestLlmGenerationLife(LlmGenerationCommon):
         job = self._running()
         self._kill()
         with contextlib.closing(private_connection(self.env.cr.dbname)) as connection:
-            cursor, key = connection.cursor(), [LIFE_LOCK, self.runner.id]
+            cursor, key = connection.cursor(), [LIVENESS_LOCK, self.runner.id]
             cursor.execute("SELECT pg_advisory_lock(%s, %s)", key)
             self.assertEqual(self._rescue(), 0)
             self.assertEqual(job.state, "running")
@@ -160,17 +160,17 @@ class TestLlmGenerationLife(LlmGenerationCommon):
 
     def test_a_process_that_leaves_gives_back_without_a_retry(self):
         job = self._running()
-        self._engine()._give_back_claims([self._claim_of(job, job.attempt_token)])
+        self._engine()._snooze_claims([self._claim_of(job, job.attempt_token)])
         self.assertEqual((job.state, job.retry_count), ("queued", 0))
-        self._engine()._sign_off(self.runner.id)
+        self._engine()._unregister_runner(self.runner.id)
         self.assertFalse(self.runner.exists())
 
     def test_a_heartbeat_tells_who_was_taken_for_dead(self):
-        life = self._engine()
+        engine = self._engine()
         self.runner.heartbeat_at = fields.Datetime.now() - timedelta(minutes=1)
-        self.assertTrue(life._heartbeat(self.runner.id))
+        self.assertTrue(engine._heartbeat(self.runner.id))
         self.runner.invalidate_recordset()
         silence = fields.Datetime.now() - self.runner.heartbeat_at
         self.assertLess(silence.total_seconds(), 30)
         self.runner.unlink()
-        self.assertFalse(life._heartbeat(self.runner.id))
+        self.assertFalse(engine._heartbeat(self.runner.id))

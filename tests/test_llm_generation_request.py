@@ -123,7 +123,7 @@ class TestLlmGenerationRequest(LlmGenerationCommon):
         self.assertEqual(asked, [{"prompt": "Cat"}])
         self.assertIn('href="https://example.com/cat.png"', job.output_message_id.body)
         self.assertNotIn("javascript", job.output_message_id.body)
-        self.assertNotIn("evil", job.output_message_id.body)  # not left to the sanitiser alone
+        self.assertNotIn("evil", job.output_message_id.body)  # not left to the sanitizer alone
         self.assertEqual(job.output_message_id.body_json, {"seed": 7})
 
     def test_a_question_in_words_is_the_prompt_of_a_model_of_media(self):
@@ -135,10 +135,10 @@ class TestLlmGenerationRequest(LlmGenerationCommon):
             return {}, []
 
         with self._offered(fakedirect_generate=generate):
-            job = self._create_thread(self.direct_model).enqueue_generation("A grey cat")
+            job = self._create_thread(self.direct_model).enqueue_generation("A gray cat")
             self._process_queue(self.direct)
         self.assertEqual(job.state, "completed", job.error_message)
-        self.assertEqual(asked, [{"prompt": "A grey cat"}])
+        self.assertEqual(asked, [{"prompt": "A gray cat"}])
 
     def test_the_familys_own_media_generation_is_used_where_it_is(self):
         self.direct_model.model_use = "image_generation"

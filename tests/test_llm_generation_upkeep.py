@@ -153,7 +153,7 @@ class TestLlmGenerationUpkeep(LlmGenerationCommon):
 
     def test_who_was_tried_again_is_not_cancelled_for_the_earlier_try(self):
         job = self._submitted()
-        job._set_state("failed", error_type="timeout", must_cancel=True)
+        job._set_state("failed", error_type="timeout", cancel_requested=True)
         self.service.answers["create"] = ["ext-2"]
         job.action_retry()
         self._process_queue()

@@ -71,7 +71,7 @@ class TestLlmGenerationVerdict(LlmGenerationCommon):
                 self.assertEqual(bool(job.retry_at), retried)
                 self.assertEqual(bool(self.queue.paused_until), paused)
                 self.assertEqual(job.retry_count, 0)
-                outcome = "given_back" if state == "queued" else state
+                outcome = "snoozed" if state == "queued" else state
                 self.assertEqual(job.attempt_ids.outcome, outcome)
                 self.assertEqual(job.attempt_ids.error_type, error_type)
                 if job.state == "queued":
@@ -138,13 +138,13 @@ class TestLlmGenerationVerdict(LlmGenerationCommon):
 
     def test_an_overloaded_provider_is_asked_a_few_times_for_free(self):
         job = self._run_into(exceptions.OverloadedError("Busy"))
-        for _time in range(backoff.FREE_OVERLOAD_WAITS - 1):
+        for _time in range(backoff.FREE_OVERLOAD_SNOOZES - 1):
             self.assertEqual((job.state, job.retry_count), ("queued", 0))
             self.assertEqual(self._process_queue(), 0)
-            job.write({"scheduled_at": False, "is_delayed": False})
+            job.write({"scheduled_at": False, "is_scheduled": False})
             self.assertEqual(self._process_queue(), 1)
         self.assertEqual(job.state, "queued")
-        job.write({"scheduled_at": False, "is_delayed": False})
+        job.write({"scheduled_at": False, "is_scheduled": False})
         self._process_queue()
         self.assertEqual(job.state, "failed")
         self.assertTrue(job.retry_at)

@@ -315,7 +315,7 @@ class TestOwnership(OwnershipCommon):
             (none, "load", (["thread_id/.id", "priority"], [[str(thread.id), "9"]]), {}),
             (none, "load", ([".id", "priority"], [[str(draft.id), "9"]]), {}),
             (draft, "write", ({"priority": 9},), {}),
-            (draft, "apply_bulk", ("prioritise", 9), {}),
+            (draft, "apply_bulk", ("prioritize", 9), {}),
             (thread, "write", (nested,), {}),
             (thread, "write", (nested_write,), {}),
         ):

@@ -1,6 +1,6 @@
 from odoo.tests import BaseCase, tagged
 
-from ..runner.runner import LONGEST_REST, Pace
+from ..runner.runner import LONGEST_COOLDOWN, FetchCooldown
 
 
 @tagged("post_install", "-at_install")
@@ -8,7 +8,7 @@ class TestPace(BaseCase):
     def setUp(self):
         super().setUp()
         self.now = 100.0
-        self.pace = Pace(clock=lambda: self.now)
+        self.pace = FetchCooldown(clock=lambda: self.now)
 
     def _work(self, seconds):
         self.pace.begin()
@@ -26,4 +26,4 @@ class TestPace(BaseCase):
 
     def test_slow_work_does_not_make_it_rest_for_long(self):
         self._work(3.0)
-        self.assertAlmostEqual(self.pace.rest, LONGEST_REST)
+        self.assertAlmostEqual(self.pace.rest, LONGEST_COOLDOWN)

@@ -9,7 +9,7 @@ from odoo.tests import BaseCase, tagged
 from ..exceptions import RateLimitedError
 from ..protocol.answer import Claim
 from ..protocol.backoff import DISK_FULL_DELAY
-from ..runner.executor import Call, Calls
+from ..runner.executor import Execution, Running
 from .common import LlmGenerationCommon, posted
 
 LIMIT = 3
@@ -18,7 +18,7 @@ LIMIT = 3
 @tagged("post_install", "-at_install")
 class TestCalls(BaseCase):
     def test_what_was_cancelled_elsewhere_is_hung_up_on_and_nothing_else(self):
-        calls = Calls()
+        calls = Running()
         for number in (7, 8):
             calls.add(Claim(number, number))
         for payload in ("cancel:8,9", "queued", "slot:7", "clock"):
@@ -41,8 +41,8 @@ class TestPause(LlmGenerationCommon):
         return jobs, claims
 
     def _call(self, claim, call=None):
-        [brief] = self._engine()._prepare([claim])
-        self._engine().with_context(generation_call=call or Call(claim))._run(brief)
+        [job_context] = self._engine()._prefetch([claim])
+        self._engine().with_context(generation_call=call or Execution(claim))._run(job_context)
 
     def _left(self):
         return (self.queue.paused_until - fields.Datetime.now()).total_seconds()
@@ -77,7 +77,7 @@ class TestPause(LlmGenerationCommon):
 
     def test_the_headers_of_a_good_answer_may_ask_for_a_pause_too(self):
         job, [claim] = self._claimed()
-        call = Call(claim)
+        call = Execution(claim)
         call.pause = 20.0
         self.service.answers["create"] = [{"state": "completed"}]
         with self._woken() as woken:

@@ -47,7 +47,7 @@ class TestPool(BaseCase):
     def test_a_runner_that_does_not_end_does_not_keep_the_server(self):
         thread = Stoppable(3.0)
         thread.start()
-        with patch.multiple(limits, GRACE=0.1, FAREWELL=0.1):
+        with patch.multiple(limits, GRACE=0.1, LEAVE_TIMEOUT=0.1):
             self.assertLess(self._stop_all([thread]), 2.0)
 
     def test_a_server_that_ends_starts_no_runner(self):

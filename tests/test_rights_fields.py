@@ -16,11 +16,11 @@ HOSTILE_CONTEXT = {
     "cron_id": 1,
     "generation_call": {"pause": 1},
     "generation_earlier_job": "ext-of-another",
-    "generation_finish": "finish",
+    "generation_complete": "finish",
     "generation_inline": True,
     "generation_lent": True,
     "generation_outbox": [],
-    "generation_watch": 1,
+    "generation_recorder": 1,
     "llm_on_response": "close",
 }
 

@@ -74,7 +74,7 @@ class TestRightsMatrix(RightsMatrix, LlmGenerationCommon):
                 values = {"job_id": 7, "day": "2026-01-01", "jobs": 1, "tokens": 2, "attempts": 0}
                 values |= {"user_id": self.user.id, "xid": "1"}
                 return self.env[name].create(values), values, {"tokens": 0}
-            case "llm.generation.prioritise":
+            case "llm.generation.prioritize":
                 record = self.env[name].with_user(self.manager).create({})
                 return record, {"priority": 1}, {"priority": 2}
             case "llm.thread":
@@ -129,7 +129,7 @@ class TestRightsMatrix(RightsMatrix, LlmGenerationCommon):
             "llm.thread": job.thread_id,
             "llm.provider": self.native,
         }
-        if model == "llm.generation.prioritise":
+        if model == "llm.generation.prioritize":
             return self.env[model].with_user(self.manager).create({}), ()
         if model == "res.config.settings":
             return self.env[model].create({}), ()

@@ -12,8 +12,8 @@ from odoo.tests import BaseCase, TransactionCase, tagged
 from ..protocol.answer import Claim
 from ..runner import executor as finisher_module
 from ..runner import thread_lock
-from ..runner.executor import Call, Finisher, Threads
-from ..runner.notifier import Listener, News, private_connection
+from ..runner.executor import Completer, Execution, Threads
+from ..runner.notifier import Listener, Outbox, private_connection
 from ..runner.runner import Runner
 
 CHANNEL = "llm_generate_job_test"
@@ -39,11 +39,11 @@ class TestRunner(BaseCase):
 
 @tagged("post_install", "-at_install")
 class TestFinisher(BaseCase):
-    def _finisher(self, store, calls=range(100)):
-        finisher = Finisher("test", store, calls)
-        self.addCleanup(finisher.join, 5)
-        self.addCleanup(finisher.stop)
-        return finisher
+    def _completer(self, store, calls=range(100)):
+        completer = Completer("test", store, calls)
+        self.addCleanup(completer.join, 5)
+        self.addCleanup(completer.stop)
+        return completer
 
     def test_what_ends_together_is_stored_together(self):
         stored, ended = [], threading.Event()
@@ -52,28 +52,28 @@ class TestFinisher(BaseCase):
             stored.append(pairs)
             ended.set()
 
-        finisher = self._finisher(store)
+        completer = self._completer(store)
         for number in range(9):
-            finisher.put(number, "answer")
-        finisher.start()
+            completer.put(number, "answer")
+        completer.start()
         self.assertTrue(ended.wait(5))
         self.assertEqual(stored, [[(number, "answer") for number in range(9)]])
 
     def test_the_last_one_in_flight_waits_for_nobody(self):
         stored = threading.Event()
-        finisher = self._finisher(lambda _pairs: stored.set(), calls=[1])
+        completer = self._completer(lambda _pairs: stored.set(), calls=[1])
         with patch.object(finisher_module, "GATHER", 30):
-            finisher.start()
-            finisher.put(1, "answer")
+            completer.start()
+            completer.put(1, "answer")
             self.assertTrue(stored.wait(5))
 
     def test_what_comes_all_the_time_is_stored_all_the_same(self):
         ended = threading.Event()
-        finisher = self._finisher(lambda _pairs: ended.set())
-        finisher.start()
+        completer = self._completer(lambda _pairs: ended.set())
+        completer.start()
         puts = 0
         while not ended.is_set() and puts < 20_000:
-            finisher.put(puts, "answer")
+            completer.put(puts, "answer")
             puts += 1
             time.sleep(0.0005)
         self.assertLess(puts, 5000)
@@ -86,12 +86,12 @@ class TestFinisher(BaseCase):
                 raise failure
             stored.set()
 
-        finisher = self._finisher(store)
-        finisher.start()
+        completer = self._completer(store)
+        completer.start()
         with self.assertLogs("odoo.addons.llm_generate_job.runner.executor", "ERROR"):
-            finisher.put(1, "answer")
+            completer.put(1, "answer")
             time.sleep(0.1)
-        finisher.put(2, "answer")
+        completer.put(2, "answer")
         self.assertTrue(stored.wait(5))
 
     def test_what_is_held_is_tried_again_and_holds_up_nothing(self):
@@ -105,35 +105,35 @@ class TestFinisher(BaseCase):
                 ended.set()
             return held
 
-        finisher = self._finisher(store, calls=[1])
-        finisher.put(1, "held")
-        finisher.start()
+        completer = self._completer(store, calls=[1])
+        completer.put(1, "held")
+        completer.start()
         time.sleep(0.01)
-        finisher.put(2, "free")
+        completer.put(2, "free")
         self.assertTrue(ended.wait(5))
         self.assertEqual(stored, [(2, "free"), (1, "held")])
 
     def test_the_end_comes_after_everything_is_stored(self):
         stored = []
-        finisher = Finisher("test", stored.extend, range(100))
-        finisher.put(1, "answer")
-        finisher.stop()
-        finisher.start()
-        finisher.join(5)
+        completer = Completer("test", stored.extend, range(100))
+        completer.put(1, "answer")
+        completer.stop()
+        completer.start()
+        completer.join(5)
         self.assertEqual(stored, [(1, "answer")])
 
 
 @tagged("post_install", "-at_install")
 class TestNews(BaseCase):
     def test_each_job_is_told_of_once(self):
-        told, news = [], News()
+        told, news = [], Outbox()
         news.add([7, 3, 7])
         news.send(told.append)
         news.send(told.append)
         self.assertEqual(told, [[3, 7]])
 
     def test_what_a_database_that_is_away_does_not_take_is_told_later(self):
-        told, news = [], News()
+        told, news = [], Outbox()
         news.add([3])
         news.send(Mock(side_effect=psycopg2.OperationalError))
         news.add([4])
@@ -141,7 +141,7 @@ class TestNews(BaseCase):
         self.assertEqual(told, [[3, 4]])
 
     def test_who_comes_after_the_end_is_told_so(self):
-        told, news = [], News()
+        told, news = [], Outbox()
         self.assertTrue(news.add([1]))
         news.close()
         self.assertFalse(news.add([2]))
@@ -174,7 +174,7 @@ class TestCall(BaseCase):
 
     def test_cancelling_ends_a_read_that_would_wait_for_ever(self):
         with self._stalling_server() as url:
-            call, failed = Call(Claim(1, 1)), []
+            call, failed = Execution(Claim(1, 1)), []
             response = requests.get(url, stream=True, timeout=30)
             call.on_response(response)
 
@@ -194,7 +194,7 @@ class TestCall(BaseCase):
 
     def test_a_response_that_comes_after_the_cancellation_is_hung_up_on(self):
         with self._stalling_server() as url:
-            call = Call(Claim(1, 1))
+            call = Execution(Claim(1, 1))
             call.cancel()
             response = requests.get(url, stream=True, timeout=30)
             call.on_response(response)
@@ -203,7 +203,7 @@ class TestCall(BaseCase):
 
     def test_a_provider_may_give_a_response_of_its_own(self):
         response = Mock(spec=["close"])
-        call = Call(Claim(1, 1))
+        call = Execution(Claim(1, 1))
         call.on_response(response)
         response.close.assert_not_called()
         call.cancel()

@@ -21,12 +21,12 @@ class TestSchema(BaseCase):
         self.assertEqual(validator(SCHEMA)({"prompt": "A cat", "size": {"width": 512}}), [])
 
     def test_each_error_is_told_with_its_path(self):
-        errors = validator(SCHEMA)({"prompt": 7, "size": {"width": 4096}, "colour": "red"})
+        errors = validator(SCHEMA)({"prompt": 7, "size": {"width": 4096}, "color": "red"})
         self.assertEqual(len(errors), 3)
         text = "\n".join(errors)
         self.assertIn("inputs.prompt: 7 is not of type 'string'", text)
         self.assertIn("inputs.size.width: 4096 is greater than the maximum of 1024", text)
-        self.assertIn("'colour' was unexpected", text)
+        self.assertIn("'color' was unexpected", text)
 
     def test_a_reference_that_leads_nowhere_is_told(self):
         for address in ("#/components/schemas/Input", "http://127.0.0.1:9/schema.json"):

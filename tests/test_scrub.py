@@ -1,7 +1,7 @@
 from odoo.tests import BaseCase, tagged
 
 from ..protocol.http_errors import traceback_of
-from ..protocol.sanitize import Chunks, scrub, storable
+from ..protocol.sanitize import Chunks, redact, sanitize_json
 from .test_secrets import KEYS
 
 #: What looks like a credential, and what has to remain of the sentence around it.
@@ -47,28 +47,28 @@ class TestScrub(BaseCase):
     def test_what_looks_like_a_credential_is_hidden(self):
         for text, rest in LOOKALIKES.items():
             with self.subTest(text):
-                scrubbed = scrub(text)
-                self.assertIn("[hidden]", scrubbed)
-                self.assertIn(rest, scrubbed)
+                redacted = redact(text)
+                self.assertIn("[hidden]", redacted)
+                self.assertIn(rest, redacted)
                 for secret in SECRETS:
-                    self.assertNotIn(secret, scrubbed)
+                    self.assertNotIn(secret, redacted)
 
     def test_what_does_not_is_left_alone(self):
         for text in HARMLESS:
             with self.subTest(text):
-                self.assertEqual(scrub(text), text)
+                self.assertEqual(redact(text), text)
 
     def test_the_beginning_of_a_key_is_hidden_where_a_text_was_cut(self):
         for key in KEYS:
             for size in range(6, len(key)):
                 with self.subTest(key=key, size=size):
-                    self.assertNotIn(key[:6], scrub(f"HTTP 401: wrong: {key[:size]}", key))
+                    self.assertNotIn(key[:6], redact(f"HTTP 401: wrong: {key[:size]}", key))
 
     def test_json_loses_what_stands_under_the_name_of_a_credential(self):
         data = {"headers": [{"X-API-Key": "k", "openai-api-key": "k", "Authorization": "k"}]}
-        self.assertNotIn("'k'", repr(storable(data, hides_names=True)))
+        self.assertNotIn("'k'", repr(sanitize_json(data, hides_names=True)))
         data = {"next_page_token": "p", "key": "cache-7", "input": "Bearer of bad news"}
-        self.assertEqual(storable(data, hides_names=True), data)
+        self.assertEqual(sanitize_json(data, hides_names=True), data)
 
     def test_a_key_that_comes_in_pieces_is_hidden(self):
         for key in KEYS:

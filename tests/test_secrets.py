@@ -306,8 +306,8 @@ class TestSecrets(LlmGenerationCommon):
         self.native.sudo().api_key = KEYS[0]
         rows = self.native.with_user(self.user).read()
         self.assertNotIn(KEYS[0], repr(rows))
-        brief = self._engine()._prepare([self._claim(self._create_job("queued"))])
-        self.assertNotIn(KEYS[0], repr(brief))
+        job_context = self._engine()._prefetch([self._claim(self._create_job("queued"))])
+        self.assertNotIn(KEYS[0], repr(job_context))
 
     def test_what_the_server_says_of_itself_has_no_key(self):
         self.native.sudo().api_key = KEYS[0]

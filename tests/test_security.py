@@ -228,7 +228,7 @@ class TestSecurity(LlmGenerationCommon):
             for name, model in self.env.registry.items()
             if model._transient and model._original_module.startswith("llm")
         ]
-        self.assertIn("llm.generation.prioritise", wizards)
+        self.assertIn("llm.generation.prioritize", wizards)
         for name in wizards:
             own = self.env[name].with_user(self.manager).create(values.get(name, dict)())
             for operation in ("read", "write", "unlink"):

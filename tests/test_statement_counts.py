@@ -5,7 +5,7 @@ from unittest.mock import patch
 from ..engine.claim import FEW
 from ..protocol.answer import Answer, Claim
 from ..runner import runner as runners
-from ..runner.notifier import News
+from ..runner.notifier import Outbox
 from .common import LlmGenerationCommon
 
 #: Statements between a commit that queues a job, or many, and the call, savepoints of the test
@@ -35,12 +35,12 @@ class TestStatementCounts(LlmGenerationCommon):
     def _take(self, number):
         for _job in range(number):
             self._create_job("queued")
-        preparation = self.env["llm.generation.engine"]
-        count, (claimed, briefs, _wait) = self._statements(
-            preparation._take, 50, None, "test", self.queue.ids
+        prefetch = self.env["llm.generation.engine"]
+        count, (claimed, job_contexts, _wait) = self._statements(
+            prefetch._take, 50, None, "test", self.queue.ids
         )
-        self.assertEqual((claimed, len(briefs)), (number, number))
-        return count, briefs
+        self.assertEqual((claimed, len(job_contexts)), (number, number))
+        return count, job_contexts
 
     def test_many_jobs_are_taken_with_few_statements(self):
         self._take(2)  # fills the caches of the registry
@@ -52,9 +52,9 @@ class TestStatementCounts(LlmGenerationCommon):
         _count, together = self._take(2)
         for (model, _id), values in alone.values.items():
             [others] = {
-                str(sorted(brief.values[key]))
-                for brief in together
-                for key in brief.values
+                str(sorted(job_context.values[key]))
+                for job_context in together
+                for key in job_context.values
                 if key[0] == model
             }
             self.assertEqual(str(sorted(values)), others)
@@ -79,13 +79,13 @@ class TestStatementCounts(LlmGenerationCommon):
     def test_many_answers_are_stored_with_the_statements_of_one(self):
         counts = []
         for number in (1, 1, 9):
-            _count, briefs = self._take(number)
+            _count, job_contexts = self._take(number)
             pairs = [
-                (brief.claim, Answer("completed", usage={"prompt_tokens": 1 + place}))
-                for place, brief in enumerate(briefs)
+                (job_context.claim, Answer("completed", usage={"prompt_tokens": 1 + place}))
+                for place, job_context in enumerate(job_contexts)
             ]
-            verdict = self.env["llm.generation.engine"]
-            count, stored = self._statements(verdict._apply, pairs)
+            answer = self.env["llm.generation.engine"]
+            count, stored = self._statements(answer._apply, pairs)
             self.assertEqual(stored, number)
             jobs = self.env["llm.generation.job"].browse(claim.job_id for claim, _answer in pairs)
             self.assertEqual(jobs.mapped("prompt_tokens"), [1 + n for n in range(number)])
@@ -93,25 +93,25 @@ class TestStatementCounts(LlmGenerationCommon):
         self.assertEqual(counts[1], counts[2])
 
     def test_a_job_that_is_gone_is_left_out(self):
-        _count, (brief,) = self._take(1)
-        gone = Claim(brief.claim.job_id + 10**6, 1)
-        briefs = self.env["llm.generation.engine"]._prepare([gone, brief.claim])
-        self.assertEqual([one.claim for one in briefs], [brief.claim])
+        _count, (job_context,) = self._take(1)
+        gone = Claim(job_context.claim.job_id + 10**6, 1)
+        job_contexts = self.env["llm.generation.engine"]._prefetch([gone, job_context.claim])
+        self.assertEqual([one.claim for one in job_contexts], [job_context.claim])
 
     def test_the_runner_of_this_process_tells_the_web_clients(self):
         job = self._create_job()
-        with patch.object(runners, "outbox", return_value=News()) as outbox:
+        with patch.object(runners, "outbox", return_value=Outbox()) as outbox:
             job.action_queue()
             self.assertFalse(outbox.return_value)
             self.env.cr.postcommit.run()
             outbox.return_value.send(lambda ids: self.assertEqual(ids, [job.id]))
 
     def test_a_cancellation_that_the_provider_has_to_hear_of_is_due_now(self):
-        upkeep = self.env["llm.generation.engine"]
+        engine = self.env["llm.generation.engine"]
         job = self._create_job("running")
-        self.assertIsNone(upkeep._next_due())
-        job.must_cancel = True
-        self.assertEqual(upkeep._next_due(), 0)
+        self.assertIsNone(engine._next_due())
+        job.cancel_requested = True
+        self.assertEqual(engine._next_due(), 0)
 
     def test_tables_that_change_all_the_time_are_vacuumed_in_time(self):
         self.env.cr.execute(

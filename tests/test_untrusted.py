@@ -3,7 +3,7 @@ import json
 from odoo.tests import BaseCase, tagged
 
 from ..protocol.answer import Answer
-from ..protocol.sanitize import is_storable, printable, storable
+from ..protocol.sanitize import can_be_stored, sanitize_json, sanitize_text
 from ..protocol.signatures import _job_of
 from .nasty import TEXTS, VALUES
 
@@ -29,24 +29,24 @@ class TestUntrusted(BaseCase):
             if name in {"bytes", "object", "set"}:
                 continue
             with self.subTest(name):
-                text = json.dumps(storable(value), allow_nan=False)
+                text = json.dumps(sanitize_json(value), allow_nan=False)
                 self.assertNotIn("\\u0000", text)
-                self.assertTrue(is_storable(json.loads(text)))
+                self.assertTrue(can_be_stored(json.loads(text)))
 
     def test_what_can_be_kept_is_kept_as_it_is(self):
         value = {"a": [1, 2.5, True, None, "Grüße\n\t𝄞", {"b": {}}], "c": -(10**30)}
-        self.assertEqual(storable(value), value)
-        self.assertTrue(is_storable(value))
+        self.assertEqual(sanitize_json(value), value)
+        self.assertTrue(can_be_stored(value))
 
     def test_what_cannot_be_kept_is_recognised(self):
         names = ("deep list", "deep dict", "not a number", "huge number", "nul", "surrogates")
         for name in names:
             with self.subTest(name):
-                self.assertFalse(is_storable(VALUES[name]))
+                self.assertFalse(can_be_stored(VALUES[name]))
 
     def test_languages_that_run_from_right_to_left_stay_whole(self):
         text = "שלום\u200f, مرحبا\u200e!"
-        self.assertEqual(printable(text, one_way=True), text)
+        self.assertEqual(sanitize_text(text, one_way=True), text)
 
     def test_a_body_of_a_webhook_is_read_whatever_it_is(self):
         bodies = [b"[" * 100_000, b'{"data": ' * 5000, b"\xff\xfe", b"\x00", b"NaN", b'"a"', b""]

@@ -1,6 +1,6 @@
 from odoo.tests import BaseCase, tagged
 
-from ..runner.runner import Wakeup
+from ..runner.runner import PendingQueues
 
 
 @tagged("post_install", "-at_install")
@@ -8,7 +8,7 @@ class TestWakeup(BaseCase):
     def setUp(self):
         super().setUp()
         self.now = 100.0
-        self.wakeup = Wakeup(clock=lambda: self.now)
+        self.wakeup = PendingQueues(clock=lambda: self.now)
 
     def test_at_first_there_is_nothing_to_look_at(self):
         self.assertEqual(self.wakeup.left, float("inf"))

@@ -74,9 +74,9 @@ class TestWebhook(LlmGenerationCommon, HttpCase):
         self.service.answers["check"] = [posted("Hello")]
         self._send()
         claims = self._engine()._claim_polls(1)
-        briefs = [self._engine()._prepare(claims)[0] for _asker in range(2)]
-        for brief in briefs:
-            self._engine()._poll(brief)
+        job_contexts = [self._engine()._prefetch(claims)[0] for _asker in range(2)]
+        for job_context in job_contexts:
+            self._engine()._poll(job_context)
         self._send(message_id="msg_2")
         self._refusal(self.job.action_cancel)
 
@@ -110,23 +110,23 @@ class TestWebhook(LlmGenerationCommon, HttpCase):
 
     def test_one_that_is_sent_again_and_again_asks_at_most_once_in_a_few_seconds(self):
         headers = sign_standard(self.secret, self._body())
-        upkeep = self._engine()
+        engine = self._engine()
         self.assertEqual(self._send(headers=headers), 200)
-        self.assertEqual(len(upkeep._claim_polls(5)), 1)
+        self.assertEqual(len(engine._claim_polls(5)), 1)
 
         for _time in range(5):
             self.assertEqual(self._send(headers=headers), 200)
-            self.assertFalse(upkeep._claim_polls(5))
+            self.assertFalse(engine._claim_polls(5))
             left = (self.job.next_poll_at - fields.Datetime.now()).total_seconds()
             self.assertLessEqual(left, HINT_PAUSE + 1)
 
         # A real one among them is not lost: its question comes after the pause, once.
         before = fields.Datetime.now() - timedelta(seconds=HINT_PAUSE + 1)
         self.job.write({"hinted_at": before, "next_poll_at": before})
-        self.assertEqual(len(upkeep._claim_polls(5)), 1)
-        self.assertFalse(upkeep._claim_polls(5))
+        self.assertEqual(len(engine._claim_polls(5)), 1)
+        self.assertFalse(engine._claim_polls(5))
         self.assertEqual(self._send(headers=headers), 200)
-        self.assertEqual(len(upkeep._claim_polls(5)), 1)
+        self.assertEqual(len(engine._claim_polls(5)), 1)
 
     def test_one_that_is_sent_again_puts_no_question_off(self):
         soon = fields.Datetime.now() - timedelta(seconds=1)

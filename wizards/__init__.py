@@ -1,1 +1,1 @@
-from . import llm_generation_prioritise
+from . import llm_generation_prioritize

@@ -12,7 +12,7 @@ from odoo.addons.llm_generate_job.protocol.bounded_http import (
     PublicAdapter,
     TimeoutAdapter,
 )
-from odoo.addons.llm_generate_job.protocol.http_errors import classify, from_response, scrub
+from odoo.addons.llm_generate_job.protocol.http_errors import classify, from_response, redact
 from odoo.addons.llm_generate_job.protocol.sanitize import text_of
 
 API_BASE = "https://queue.fal.run"
@@ -138,7 +138,7 @@ class FalClient:
         sentence, kind = error_details(copy)
         if self.api_key:
             sentence = sentence.replace(self.api_key, "[hidden]")
-        sentence = scrub(f"HTTP {copy.status_code}: {sentence or copy.reason}")
+        sentence = redact(f"HTTP {copy.status_code}: {sentence or copy.reason}")
         error = from_response(copy, sentence)
         if "content_policy" in kind:
             return exceptions.ContentRefusedError(sentence)

@@ -15,7 +15,7 @@ from odoo.addons.llm_generate_job.exceptions import (
     BadRequestError,
     GenerationError,
 )
-from odoo.addons.llm_generate_job.protocol.sanitize import printable
+from odoo.addons.llm_generate_job.protocol.sanitize import sanitize_text
 
 from .client import AddressRefusedError, TooLargeError
 
@@ -95,7 +95,9 @@ def _fetch(client, entry, number, limit):
     if not content:
         return File(_name(entry, "", number), url, reason=EMPTY)
     declared = canonical_type(entry.get("content_type"))
-    mimetype = _judge(content, canonical_type(served) if declared == DOWNLOAD else declared)
+    mimetype = _evaluate_health(
+        content, canonical_type(served) if declared == DOWNLOAD else declared
+    )
     return File(_name(entry, mimetype, number), url, content, mimetype)
 
 
@@ -120,7 +122,7 @@ def _decode(url, limit):
         return b"", ""
 
 
-def _judge(content, declared):
+def _evaluate_health(content, declared):
     """Return the type under which a content is kept: one that no browser runs anything of."""
     guessed = guess_mimetype(content)
     if guessed in IMAGE_TYPES:
@@ -134,7 +136,7 @@ def _name(entry, mimetype, number):
     """Return a file name without a path, whose extension fits its type."""
     url = str(entry.get("url") or "")
     path = "" if url.startswith("data:") else unquote(urlsplit(url).path)
-    name = printable(str(entry.get("file_name") or path), one_way=True)
+    name = sanitize_text(str(entry.get("file_name") or path), one_way=True)
     name = os.path.basename(name.replace("\\", "/"))
     stem, extension = os.path.splitext(name)
     right = mimetypes.guess_extension(mimetype) if mimetype else ""

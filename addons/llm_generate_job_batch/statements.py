@@ -55,7 +55,7 @@ EMPTY_BATCHES = """
 
 #: An economy job that never started. One that is tried again waits for its time like any other.
 SAVING = """
-    state = 'queued' AND is_delayed IS TRUE AND is_economy IS TRUE
+    state = 'queued' AND is_scheduled IS TRUE AND is_economy IS TRUE
     AND COALESCE(attempt_count, 0) = 0"""
 
 #: Queues with economy jobs and nothing else to start, of whose slots fewer than half are used; and
@@ -72,7 +72,7 @@ IDLE = f"""
         WHERE q.enabled AND (q.paused_until IS NULL OR q.paused_until <= {NOW})
           AND NOT EXISTS (
             SELECT FROM llm_generation_job
-            WHERE provider_id = q.provider_id AND state = 'queued' AND is_delayed IS NOT TRUE)
+            WHERE provider_id = q.provider_id AND state = 'queued' AND is_scheduled IS NOT TRUE)
     ) queue WHERE slots > 0
 """
 
@@ -85,9 +85,9 @@ PROMOTE_ECONOMY = f"""
         SELECT job.id FROM idle CROSS JOIN LATERAL (
             SELECT id FROM llm_generation_job
             WHERE provider_id = idle.provider_id AND {SAVING}
-            ORDER BY priority, turn, queued_at, id LIMIT idle.slots
+            ORDER BY priority, fair_rank, queued_at, id LIMIT idle.slots
             FOR NO KEY UPDATE SKIP LOCKED) job)
-    UPDATE llm_generation_job j SET is_delayed = FALSE FROM chosen WHERE j.id = chosen.id
+    UPDATE llm_generation_job j SET is_scheduled = FALSE FROM chosen WHERE j.id = chosen.id
     RETURNING j.id
 """
 

@@ -14,7 +14,7 @@ from odoo.addons.llm_generate_job.const import RUNNER_CHANNEL
 from odoo.addons.llm_generate_job.protocol.http_errors import traceback_of
 from odoo.addons.llm_generate_job.runner import limits as runner_limits
 from odoo.addons.llm_generate_job.runner import runner as runners
-from odoo.addons.llm_generate_job.runner.executor import Calls, Models
+from odoo.addons.llm_generate_job.runner.executor import EnvironmentFactory, Running
 from odoo.addons.llm_generate_job.runner.notifier import Listener
 
 from .limits import READY
@@ -38,12 +38,12 @@ class Attendant(threading.Thread):
         self.dbname = dbname
         self.title = f"{socket.gethostname()}:{os.getpid()} queue_job"
         self.runner_id = None
-        self.calls = Calls()
+        self.calls = Running()
         self.ready = threading.Event()
         #: Held while a claim is begun: what is begun just now is not lost.
         self.beginning = threading.Lock()
         # Other processes have to see that this one lives, in tests, too.
-        self._models = Models(dbname, generation_inline=False)
+        self._models = EnvironmentFactory(dbname, generation_inline=False)
         self._stopping = threading.Event()
         self._last_call = time.monotonic()
 
@@ -60,7 +60,7 @@ class Attendant(threading.Thread):
                 _logger.warning("%s lost the database: %s", self.title, type(error).__name__)
             except Exception as error:  # noqa: BLE001 whatever it is
                 told = traceback_of(error)
-                _logger.error("%s failed, and starts over\n%s", self.title, told)  # noqa: TRY400 scrubbed
+                _logger.error("%s failed, and starts over\n%s", self.title, told)  # noqa: TRY400 redacted
             self.ready.clear()
             if not self._is_over():
                 time.sleep(1.0)
@@ -79,36 +79,38 @@ class Attendant(threading.Thread):
             while not self._is_over():
                 if time.monotonic() >= heartbeat_at:
                     heartbeat_at = time.monotonic() + runner_limits.HEARTBEAT
-                    self._keep_house(listener)
-                self._hear(listener, runner_limits.GLANCE)
+                    self._maintain(listener)
+                self._hear(listener, runner_limits.POLL_INTERVAL)
                 if self.calls:
                     self._last_call = time.monotonic()
-                elif time.monotonic() - self._last_call > runner_limits.LINGER and _forget(self):
+                elif time.monotonic() - self._last_call > runner_limits.IDLE_TIMEOUT and _forget(
+                    self
+                ):
                     self.stop()
             self._leave(listener)
 
     def _register(self, listener):
-        life = self._models.get("llm.generation.engine")
+        engine = self._models.get("llm.generation.engine")
         # How many run at once is up to the channels of queue_job.
-        self.runner_id = life._sign_on(listener, self.title, 0, self.runner_id)
+        self.runner_id = engine._register_runner(listener, self.title, 0, self.runner_id)
         self.ready.set()
 
-    def _keep_house(self, listener):
-        life = self._models.get("llm.generation.engine")
-        if not life._heartbeat(self.runner_id):
+    def _maintain(self, listener):
+        engine = self._models.get("llm.generation.engine")
+        if not engine._heartbeat(self.runner_id):
             _logger.warning("%s was taken for dead, and signs on again", self.title)
             self._register(listener)
         with self.beginning:
-            life._give_back_lost(self.runner_id, list(self.calls))
+            engine._rescue_lost(self.runner_id, list(self.calls))
 
     def _leave(self, listener):
         """Wait for the calls in flight, give back what is left, and sign off."""
         if not self._models.are_installed:
             return
-        life = self._models.get("llm.generation.engine")
+        engine = self._models.get("llm.generation.engine")
         deadline = time.monotonic() + runner_limits.GRACE
-        self.calls.wind_up(life, deadline, functools.partial(self._hear, listener))
-        life._sign_off(self.runner_id)
+        self.calls.wind_up(engine, deadline, functools.partial(self._hear, listener))
+        engine._unregister_runner(self.runner_id)
 
     def _hear(self, listener, seconds):
         for payload in listener.wait(seconds):

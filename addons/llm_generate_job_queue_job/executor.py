@@ -26,25 +26,25 @@ class QueueJobs(Executor):
 
     def take(self, slots, runner_id, runner_name, queue_ids=None):
         theirs, rest = self._delegation._split(queue_ids)
-        claims, waits, count, briefs = [], {}, 0, []
+        claims, waits, count, job_contexts = [], {}, 0, []
         if theirs:
             claim = self._delegation.env["llm.generation.engine"]
             claims, waits = claim._claim(slots, runner_id, runner_name, theirs)
         if self._threads.free and (rest or rest is None):
             free = min(slots, self._threads.free)
-            count, briefs, later = self._threads.take(free, runner_id, runner_name, rest)
+            count, job_contexts, later = self._threads.take(free, runner_id, runner_name, rest)
             waits |= later
-        return len(claims) + count, (claims, briefs), waits
+        return len(claims) + count, (claims, job_contexts), waits
 
     def start(self, work):
-        claims, briefs = work
-        self._threads.start(briefs)
+        claims, job_contexts = work
+        self._threads.start(job_contexts)
         if not claims:
             return
         try:
             self._delegation._hand_over(claims)
         except Exception:
-            self._life._give_back_claims(claims)  # nobody has begun them: that is no death
+            self._life._snooze_claims(claims)  # nobody has begun them: that is no death
             raise
 
     def held(self, runner_id):
@@ -54,5 +54,5 @@ class QueueJobs(Executor):
         return self._threads.is_busy(runner_id) or bool(self._delegation._waiting(runner_id))
 
     def leave(self, runner_id, deadline, wait):
-        self._life._give_back_lost(runner_id, self._threads.held(runner_id))
+        self._life._rescue_lost(runner_id, self._threads.held(runner_id))
         self._threads.leave(runner_id, deadline, wait)

@@ -25,7 +25,7 @@ class NewConnectionError(requests.ConnectionError):
     """Nobody listens at the address: nothing was sent."""
 
 
-def scrub(text, api_key=""):
+def redact(text, api_key=""):
     """Return `text` without `api_key` and without what looks like a key."""
     if api_key:
         text = text.replace(api_key, HIDDEN)
@@ -35,9 +35,9 @@ def scrub(text, api_key=""):
 def http_error(response, api_key=""):
     """Return the `HTTPError` that tells what an answer of status 300 or more means.
 
-    Its response is a copy with a scrubbed body and without the request, which holds the key.
+    Its response is a copy with a redacted body and without the request, which holds the key.
     """
-    body = scrub(_read_start(response).decode("utf-8", "replace"), api_key)
+    body = redact(_read_start(response).decode("utf-8", "replace"), api_key)
     copy = requests.Response()
     copy.status_code = response.status_code
     copy.reason = response.reason

@@ -16,8 +16,8 @@ def main(target):
     places = range(len(points))
     plt.style.use(STYLE)
     figure, axes = plt.subplots(figsize=(7, 3.6))
-    for column, label, colour in ((1, "median", "#017e84"), (2, "p95", "#714b67")):
-        axes.plot(places, [point[column] for point in points], "o-", label=label, color=colour)
+    for column, label, color in ((1, "median", "#017e84"), (2, "p95", "#714b67")):
+        axes.plot(places, [point[column] for point in points], "o-", label=label, color=color)
     axes.set_xticks(places, [f"{int(point[0]):,}" for point in points])
     axes.set_ylim(0, 1.5 * max(point[2] for point in points))
     axes.set_xlabel("jobs in the table, one in eleven of them waiting")

@@ -224,7 +224,7 @@ def check_jobs(lab, tally, before):
     tokens = [row["webhook_token"] for row in after.values() if row["state"] != "completed"]
     distinct = len({*tokens}) == len(tokens) and all(tokens)
     tally.check(distinct, "no two jobs have the same token")
-    turns = (after["first"]["turn"], after["second"]["turn"])
+    turns = (after["first"]["fair_rank"], after["second"]["fair_rank"])
     same(tally, turns, (0, 1), "who came first is first")
 
 

@@ -37,7 +37,7 @@ WATCH = """
 """
 
 
-class Watch(threading.Thread):
+class CallRecorder(threading.Thread):
     """Looks at the server's sessions all the time, and remembers the worst."""
 
     def __init__(self, lab, server):
@@ -73,8 +73,8 @@ def main():
             providers[group] = lab.add_provider(group, service, max_concurrent_jobs=30)
         [server] = lab.start_servers(threaded=1)
         lab.start_runners([server])
-        watch = Watch(lab, server)
-        watch.start()
+        recorder = CallRecorder(lab, server)
+        recorder.start()
         since = time.time()
         for number in range(2):
             for group, (_service, count, _order) in CALLS.items():
@@ -82,12 +82,12 @@ def main():
             busy = wait_for(lambda: in_flight(lab) == TOTAL, 10, 0.1)
             tally.check(busy, f"{TOTAL} calls are in flight", f"{in_flight(lab)}")
             tally.check(lab.wait_ended(60, *providers.values()), "they end", log_tails([server]))
-        watch.over.set()
-        watch.join()
+        recorder.over.set()
+        recorder.join()
         report(lab, tally, f"{TOTAL} slow calls at once", providers, since=since, explained=())
         for group, provider in providers.items():
             check_completed(lab, tally, lab.jobs(provider), f"{group}: all are completed")
-        check_watch(tally, watch)
+        check_watch(tally, recorder)
     return tally.close()
 
 
@@ -95,20 +95,20 @@ def in_flight(lab):
     return sum(call["outcome"] == "open" for call in lab.fake.calls())
 
 
-def check_watch(tally, watch):
-    seconds, query = watch.idle
+def check_watch(tally, recorder):
+    seconds, query = recorder.idle
     tally.check(seconds < IDLE, f"no transaction was idle for {IDLE} s", f"{seconds:.2f} s {query}")
-    seconds, query = watch.oldest
+    seconds, query = recorder.oldest
     tally.check(seconds < IDLE, f"no transaction lasted {IDLE} s", f"{seconds:.2f} s {query}")
-    tally.check(watch.looks > 100, "the sessions were watched", f"{watch.looks} times")
+    tally.check(recorder.looks > 100, "the sessions were watched", f"{recorder.looks} times")
     tally.check(
-        0 < watch.most <= CONNECTIONS,
+        0 < recorder.most <= CONNECTIONS,
         f"at most {CONNECTIONS} connections for {TOTAL} calls",
-        f"there were {watch.most}",
+        f"there were {recorder.most}",
     )
     step(
-        f"idle in transaction for {watch.idle[0]:.3f} s at most, a transaction lasted"
-        f" {watch.oldest[0]:.3f} s at most, {watch.most} connections at most"
+        f"idle in transaction for {recorder.idle[0]:.3f} s at most, a transaction lasted"
+        f" {recorder.oldest[0]:.3f} s at most, {recorder.most} connections at most"
     )
 
 

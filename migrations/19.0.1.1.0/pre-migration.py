@@ -31,6 +31,20 @@ DROP_INDEXES = """
 """
 
 
+#: Columns of jobs that have the words of the field now, and the values of an outcome.
+RENAMED = (
+    ("is_delayed", "is_scheduled"),
+    ("turn", "fair_rank"),
+    ("must_cancel", "cancel_requested"),
+    ("is_hinted", "poll_requested"),
+)
+FIELDS = """
+    UPDATE ir_model_fields SET name = %(new)s
+    WHERE model = 'llm.generation.job' AND name = %(old)s
+"""
+OUTCOME = "UPDATE llm_generation_attempt SET outcome = 'snoozed' WHERE outcome = 'given_back'"
+
+
 def migrate(cr, version):
     """Drop tables that no model has any more; Odoo drops the columns of fields by itself."""
     if not version:
@@ -38,6 +52,11 @@ def migrate(cr, version):
     cr.execute(BOUND, {"most": MAX_RETRIES})
     _drop_farewells(cr)
     cr.execute(FORGET_ORIGIN)
+    for old, new in RENAMED:
+        if sql.column_exists(cr, "llm_generation_job", old):
+            sql.rename_column(cr, "llm_generation_job", old, new)
+            cr.execute(FIELDS, {"old": old, "new": new})
+    cr.execute(OUTCOME)
     cr.execute(DROP_INDEXES)
 
 

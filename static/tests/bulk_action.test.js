@@ -28,7 +28,7 @@ test("the result counts what could not be done by its reasons", async () => {
     expect(resultText("cancel", 0, { "ended before": 2 })).toBe(
         "0 cancelled, 2 could not: ended before (2).",
     );
-    expect(resultText("prioritise", 5, { seldom: 1, often: 4 })).toBe(
+    expect(resultText("prioritize", 5, { seldom: 1, often: 4 })).toBe(
         "5 changed, 5 could not: often (4), seldom (1).",
     );
 });
@@ -64,7 +64,7 @@ test("the page is told how far it is, and is free afterwards", async () => {
         return { done: 1, refused: {} };
     });
     await makeMockEnv();
-    await run({ ids: [1], what: "prioritise", value: 0 });
+    await run({ ids: [1], what: "prioritize", value: 0 });
     expect(ui).toEqual([true]);
     expect(getService("ui").isBlocked).toBe(false);
 });

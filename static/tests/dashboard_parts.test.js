@@ -49,7 +49,7 @@ test("full slots are said in words, and more than full is full", async () => {
     expect(".o_llm_capacity").toHaveText(/6\s*of\s*4\s*\(full\)/);
 });
 
-test("each health has a shape of its own besides its colour", async () => {
+test("each health has a shape of its own besides its color", async () => {
     const icons = new Set();
     for (const health of ["healthy", "warning", "critical", "disabled"]) {
         await mountWithCleanup(HealthBadge, { props: { health, label: health } });

@@ -151,10 +151,10 @@ class TestLlmProvider(LlmFalAiCommon):
     def test_an_answer_of_the_submission_that_was_overtaken_keeps_its_addresses(self):
         job = self._create_job("queued", model=self.model)
         claim = self._claim(job)
-        (brief,) = self._engine()._prepare([claim])
+        (job_context,) = self._engine()._prefetch([claim])
         job.action_cancel()
 
-        self._engine()._run(brief)
+        self._engine()._run(job_context)
 
         self.assertEqual(job.provider_data["request_id"], "req-1")
         self._engine()._cancel_at_providers()

@@ -55,8 +55,8 @@ class TestOutage(LlmFalAiCommon):
         """Ask about what is due, as much as a server can in so many seconds."""
         claims = self._engine()._claim_polls(CAPACITY * seconds)
         self.assertLessEqual(len(claims), CAPACITY * seconds)
-        for brief in self._engine()._prepare(claims):
-            self._engine()._poll(brief)
+        for job_context in self._engine()._prefetch(claims):
+            self._engine()._poll(job_context)
         return len(claims)
 
     def _submitted_jobs(self):

@@ -54,7 +54,7 @@ class TestWebhook(LlmFalAiCommon):
                 self.assertEqual(self._send(), 503)
 
                 self.assertLess(time.monotonic() - start, 1)
-                self.assertFalse(self.job.is_hinted)
+                self.assertFalse(self.job.poll_requested)
         self.assertEqual(self._send(), 200)
 
     def test_fals_own_keys_are_taken_for_fals_own_address(self):

@@ -63,7 +63,7 @@ class LlmGenerationEngine(models.AbstractModel):
                 job.batch_id.action_id._store_llm_answer(owned)
         except Exception as error:  # noqa: BLE001 whatever it is
             # The answer is paid for, and stays in its thread.
-            _logger.error(UNSTORED, job.id, traceback_of(error))  # noqa: TRY400 it is scrubbed
+            _logger.error(UNSTORED, job.id, traceback_of(error))  # noqa: TRY400 it is redacted
 
     @api.model
     def _look_later(self, batches):

@@ -7,8 +7,11 @@ class TestCompanies(test_companies.CompaniesCommon):
     """Batches of users of two companies, in one shared queue."""
 
     def test_a_batch_belongs_to_the_company_of_its_user(self):
-        batch = self.env["llm.generation.job"].with_user(self.second_user).create_batch(
-            ["Hi"], model=self.native_model
+        batch = (
+            self
+            .env["llm.generation.job"]
+            .with_user(self.second_user)
+            .create_batch(["Hi"], model=self.native_model)
         )
         self.assertEqual(batch.company_id | batch.job_ids.thread_id.company_id, self.second)
         self.assertEqual(batch.job_ids.company_id, self.second)

@@ -21,17 +21,17 @@ class TestEconomy(LlmGenerationCommon):
 
     def test_it_waits_while_another_job_does(self):
         job, other = self._economy(), self._create_job("queued")
-        self.upkeep._promote()
-        self.assertTrue(job.is_delayed)
+        self.engine._schedule()
+        self.assertTrue(job.is_scheduled)
         self._claim(other)
-        self.upkeep._promote()
-        self.assertFalse(job.is_delayed)
+        self.engine._schedule()
+        self.assertFalse(job.is_scheduled)
 
     def test_it_uses_half_of_the_slots_at_most(self):
         jobs = self._economy(5)
         self.assertEqual(self._process_queue(), 2)
         self.assertEqual(self._process_queue(), 0)
-        self.assertEqual(jobs.sorted("turn").mapped("state"), ["running"] * 2 + ["queued"] * 3)
+        self.assertEqual(jobs.sorted("fair_rank").mapped("state"), ["running"] * 2 + ["queued"] * 3)
         jobs.filtered(lambda job: job.state == "running")[0].action_complete()
         self.assertEqual(self._process_queue(), 1)
 
@@ -53,19 +53,19 @@ class TestEconomy(LlmGenerationCommon):
         for values in ({"enabled": False}, {"paused_until": "2999-01-01 00:00:00"}):
             with self.subTest(values):
                 self.queue.write({"enabled": True, "paused_until": False, **values})
-                self.upkeep._promote()
-                self.assertTrue(job.is_delayed)
+                self.engine._schedule()
+                self.assertTrue(job.is_scheduled)
 
     def test_at_its_latest_date_it_waits_in_the_line_like_others(self):
         for _job in range(4):
             self._create_job("running")
         job = self._economy(scheduled_at=fields.Datetime.now() + timedelta(hours=2))
-        self.upkeep._promote()
-        self.assertTrue(job.is_delayed)
+        self.engine._schedule()
+        self.assertTrue(job.is_scheduled)
         job.scheduled_at = fields.Datetime.now() - timedelta(seconds=1)
-        job.is_delayed = True  # as when the time has just come
-        self.upkeep._promote()
-        self.assertFalse(job.is_delayed)
+        job.is_scheduled = True  # as when the time has just come
+        self.engine._schedule()
+        self.assertFalse(job.is_scheduled)
 
     def test_without_a_date_that_is_in_a_day(self):
         job = self._create_job(is_economy=True)
@@ -78,11 +78,11 @@ class TestEconomy(LlmGenerationCommon):
     def test_the_runner_knows_when_it_is_due(self):
         blocker = self._create_job("queued")
         self._economy()
-        self.assertGreater(self.upkeep._next_due(), 3600)
+        self.assertGreater(self.engine._next_due(), 3600)
         blocker.action_cancel()
-        self.assertEqual(self.upkeep._next_due(), 0)
-        self.upkeep._promote()
-        self.assertIsNone(self.upkeep._next_due())
+        self.assertEqual(self.engine._next_due(), 0)
+        self.engine._schedule()
+        self.assertIsNone(self.engine._next_due())
 
     def test_the_end_of_any_job_has_it_looked_for(self):
         woken, engine_class = [], type(self._engine())
@@ -93,7 +93,7 @@ class TestEconomy(LlmGenerationCommon):
             with self._patched_wake(engine_class, woken):
                 job.action_complete()
             self.assertEqual(woken, [f"queued:{self.queue.id}", *payloads])
-            economy.is_delayed = False  # by now it is in the line
+            economy.is_scheduled = False  # by now it is in the line
 
     def test_the_end_of_what_only_waited_has_it_looked_for(self):
         woken, waiting = [], self._create_job("queued")
@@ -106,8 +106,8 @@ class TestEconomy(LlmGenerationCommon):
         woken, engine_class = [], type(self.upkeep)
         self._economy()
         with self._patched_wake(engine_class, woken):
-            self.upkeep._promote()
-            self.upkeep._promote()
+            self.engine._schedule()
+            self.engine._schedule()
         self.assertEqual(woken, ["queued"])
 
     def _patched_wake(self, engine_class, woken):
@@ -122,14 +122,14 @@ class TestEconomy(LlmGenerationCommon):
         self._process_queue()
         self.assertTrue(job.retry_at)
         job.retry_at = fields.Datetime.now()
-        self.upkeep._retry_due()
+        self.engine._retry_due()
         job.write({"scheduled_at": fields.Datetime.now() + timedelta(hours=1)})
-        self.assertTrue(job.is_delayed)
-        self.upkeep._promote()
-        self.assertTrue(job.is_delayed)
+        self.assertTrue(job.is_scheduled)
+        self.engine._schedule()
+        self.assertTrue(job.is_scheduled)
 
     def test_a_batch_may_be_one_of_economy(self):
         batch = self.env["llm.generation.job"].create_batch(
             ["a", "b"], model=self.native_model, is_economy=True
         )
-        self.assertEqual(batch.job_ids.mapped("is_delayed"), [True, True])
+        self.assertEqual(batch.job_ids.mapped("is_scheduled"), [True, True])

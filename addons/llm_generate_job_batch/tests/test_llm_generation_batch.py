@@ -91,7 +91,7 @@ class TestLlmGenerationBatch(LlmGenerationCommon):
         batch = job.create_batch(["a"], model=self.native_model).with_env(self.env)
         job = batch.job_ids
         self.assertEqual(
-            (job.state, job.must_cancel, job.external_job_id), ("queued", False, False)
+            (job.state, job.cancel_requested, job.external_job_id), ("queued", False, False)
         )
         self.assertEqual((batch.callback_method, batch.done_at), (False, False))
 
@@ -159,7 +159,7 @@ class TestLlmGenerationBatch(LlmGenerationCommon):
 
     def test_the_callback_is_called_once_as_the_owner_when_the_last_job_has_ended(self):
         batch = self._batch()
-        first, second = batch.job_ids.sorted("turn")
+        first, second = batch.job_ids.sorted("fair_rank")
         self._end(first)
         self.assertEqual((self.told, batch.progress, batch.state), ([], 50, "running"))
         self._end(second)
@@ -225,7 +225,7 @@ class TestLlmGenerationBatch(LlmGenerationCommon):
 
     def test_cancelling_gives_up_what_has_not_ended(self):
         batch = self._batch(["a", "b", "c"])
-        first, second, _third = batch.job_ids.sorted("turn")
+        first, second, _third = batch.job_ids.sorted("fair_rank")
         self._end(first)
         self._claim(second)
         batch.with_user(self.user).action_cancel()

@@ -78,7 +78,7 @@ class LlmGenerationMetrics(models.AbstractModel):
         pause = _gauge("pause_seconds", "Seconds until the queue starts jobs again.", "provider")
         health = _gauge("health", "1 for the health that the queue has.", "provider", "health")
         now = fields.Datetime.now()
-        figures = self.env["llm.generation.engine"]._figures(queues)
+        figures = self.env["llm.generation.engine"]._statistics(queues)
         for queue in queues:
             name, of_queue = names[queue.provider_id.id], figures[queue.id]
             delayed = of_queue["delayed"]
@@ -92,7 +92,7 @@ class LlmGenerationMetrics(models.AbstractModel):
             limit.add_metric([name], queue.max_concurrent_jobs)
             left = (queue.paused_until - now).total_seconds() if queue.paused_until else 0
             pause.add_metric([name], max(0.0, left))
-            current = self.env["llm.generation.engine"]._judge(queue, of_queue)[0]
+            current = self.env["llm.generation.engine"]._evaluate_health(queue, of_queue)[0]
             for one, _label in queue._fields["queue_health"].selection:
                 health.add_metric([name, one], int(one == current))
         return [jobs, oldest, limit, pause, health]

@@ -143,11 +143,11 @@ class TestLlmGenerationMetrics(LlmGenerationCommon):
             [job.id],
         )
         attempts = self._metrics()["llm_generation_attempts_total"]
-        self.assertEqual(attempts[self.name, "given_back", "rate_limited"], 1)
+        self.assertEqual(attempts[self.name, "snoozed", "rate_limited"], 1)
 
     def test_each_process_that_runs_jobs_is_there(self):
-        life = self._engine()
-        runner = life._register_runner("host:42", 64)
+        engine = self._engine()
+        runner = engine._runner_row("host:42", 64)
         self.env.cr.execute(
             "UPDATE llm_generation_runner SET heartbeat_at = heartbeat_at - interval '50 s'"
             " WHERE id = %s",

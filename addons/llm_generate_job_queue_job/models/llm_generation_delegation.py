@@ -5,7 +5,7 @@ import time
 from odoo import api, fields, models
 
 from odoo.addons.llm_generate_job.protocol.http_errors import traceback_of
-from odoo.addons.llm_generate_job.runner.executor import Call
+from odoo.addons.llm_generate_job.runner.executor import Execution
 from odoo.addons.queue_job.exception import FailedJobError
 
 from .. import statements as sql
@@ -76,7 +76,7 @@ class LlmGenerationDelegation(models.AbstractModel):
         """Let all jobs wait again, in our own queues, that queue_job has not begun."""
         with self._transaction() as delegation:
             for (job_id,) in delegation._select(sql.UNBEGUN):
-                delegation._give_back(delegation.env["llm.generation.job"].browse(job_id))
+                delegation._snooze(delegation.env["llm.generation.job"].browse(job_id))
 
     @api.model
     def _settle_unbegun(self, job, attempt):
@@ -98,7 +98,7 @@ class LlmGenerationDelegation(models.AbstractModel):
         elif attempt.started_at <= self._after(-PATIENCE):
             values["error_message"] = self._note_stall(job, uuid)
         _logger.info("Job %s: queue_job has not begun it (%s)", job.id, uuid)
-        self._give_back(job, delay, **values)
+        self._snooze(job, delay, **values)
 
     def _note_stall(self, job, uuid):
         """Have the queue say why nothing starts, and return why a job was not begun."""
@@ -146,10 +146,10 @@ class LlmGenerationDelegation(models.AbstractModel):
                 begun = self._begin(claim, runner.runner_id, runner.title)
             if begun is None:
                 time.sleep(HELD_DELAY)
-        brief, refusal = begun
+        job_context, refusal = begun
         if refusal:
             return refusal
-        self.env["llm.generation.engine"].with_context(generation_call=call)._run(brief)
+        self.env["llm.generation.engine"].with_context(generation_call=call)._run(job_context)
         return self.env._("Attempt %(token)s of generation %(job)s has ended.",
                           token=claim.token, job=claim.job_id)  # fmt: skip
 
@@ -160,14 +160,14 @@ class LlmGenerationDelegation(models.AbstractModel):
             with attend(self.env.cr.dbname, claim) as attended:
                 yield attended
             return
-        runner_id = self.env["llm.generation.engine"]._register_runner("inline", 0)
-        yield Inline(runner_id), Call(claim)
+        runner_id = self.env["llm.generation.engine"]._runner_row("inline", 0)
+        yield Inline(runner_id), Execution(claim)
 
     @api.model
     def _begin(self, claim, runner_id, runner_name):
         """Make a claim this process's own, unless the attempt no longer counts or was begun.
 
-        :return: the brief, or None and why not; None alone while somebody is changing the job
+        :return: the job_context, or None and why not; None alone while somebody is changing the job
         """
         with self._transaction() as delegation:
             job = delegation._fence([claim], held := [])
@@ -178,7 +178,7 @@ class LlmGenerationDelegation(models.AbstractModel):
                 return None, delegation._superseded(claim)
             queue = delegation._queue_of(job)
             if reason := delegation._closed(queue):
-                delegation._give_back(job)
+                delegation._snooze(job)
                 return None, reason
             params = {"token": claim.token, "runner": runner_id, "runner_name": runner_name}
             touches = ["llm.generation.job", "llm.generation.attempt"]
@@ -186,8 +186,8 @@ class LlmGenerationDelegation(models.AbstractModel):
             if queue.queue_job_stalled_at:
                 # sudo: as it was written.
                 queue.sudo().queue_job_stalled_at = False
-            delegation._forget_figures()
-            return delegation._briefs([claim])[0], ""
+            delegation._forget_statistics()
+            return delegation._job_contexts([claim])[0], ""
 
     def _closed(self, queue):
         """Return why nothing of a queue may start now, what was claimed before included."""

@@ -7,8 +7,8 @@ class LlmGenerationFigures(models.AbstractModel):
     _inherit = "llm.generation.engine"
 
     @api.model
-    def _judge(self, queue, figures):
-        health, reason = super()._judge(queue, figures)
+    def _evaluate_health(self, queue, figures):
+        health, reason = super()._evaluate_health(queue, figures)
         if health == "disabled" or queue.refused_by or not queue.queue_job_stalled_at:
             return health, reason
         if queue.id not in self.env["llm.generation.queue"]._delegated():

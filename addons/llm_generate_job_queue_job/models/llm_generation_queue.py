@@ -73,5 +73,5 @@ class LlmGenerationQueue(models.Model):
         return super()._engine_fields() | {"queue_job_stalled_at"}
 
     @api.depends("queue_job_stalled_at")
-    def _compute_figures(self):
-        return super()._compute_figures()
+    def _compute_statistics(self):
+        return super()._compute_statistics()

@@ -38,10 +38,10 @@ class QueueJobCommon(LlmGenerationCommon):
     def setUp(self):
         super().setUp()
         (self.queue + self.direct_queue).executor = "queue_job"
-        life = self._engine()
+        engine = self._engine()
         self.threads = ThreadsDouble()
-        self.executor = life._executor(self.threads)
-        runner_id = life._register_runner("host:1", 4)
+        self.executor = engine._executor(self.threads)
+        runner_id = engine._runner_row("host:1", 4)
         self.runner = self.env["llm.generation.runner"].browse(runner_id)
 
     def _switch_off(self):
@@ -53,7 +53,7 @@ class QueueJobCommon(LlmGenerationCommon):
         self.assertIsInstance(self.executor, QueueJobs)
         count, work, _wait = self.executor.take(slots, self.runner.id, "host:1", queue.ids)
         self.executor.start(work)
-        claims, _briefs = work
+        claims, _job_contexts = work
         self.assertEqual(count, len(claims))
         self.env.invalidate_all()
         return claims
@@ -80,9 +80,9 @@ class QueueJobCommon(LlmGenerationCommon):
         self.env.invalidate_all()
         return result
 
-    def _keep_house(self):
+    def _maintain(self):
         """Give back what the runner has lost, as its housekeeping does."""
         held = self.executor.held(self.runner.id)
-        lost = self._engine()._give_back_lost(self.runner.id, held)
+        lost = self._engine()._rescue_lost(self.runner.id, held)
         self.env.invalidate_all()
         return lost

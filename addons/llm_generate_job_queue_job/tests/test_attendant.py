@@ -33,7 +33,7 @@ class TestAttendant(test_concurrency.TestConcurrency):
         super().setUp()
         self.dbname = self.registry.db_name
         with self._env() as env:
-            self.claimer = env["llm.generation.engine"]._register_runner("host:1", 4)
+            self.claimer = env["llm.generation.engine"]._runner_row("host:1", 4)
         self.addCleanup(self._stop)
 
     def _service(self, env):
@@ -104,7 +104,7 @@ class TestAttendant(test_concurrency.TestConcurrency):
     def _lock_is_free(self, runner_id):
         with contextlib.closing(private_connection(self.dbname)) as connection:
             cursor = connection.cursor()
-            key = [runner_limits.LIFE_LOCK, runner_id]
+            key = [runner_limits.LIVENESS_LOCK, runner_id]
             cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", key)
             return cursor.fetchone()[0]
 
@@ -122,10 +122,10 @@ class TestAttendant(test_concurrency.TestConcurrency):
         claim = self._handed_over()
         with self._at_work(claim):
             with self._env() as env:
-                life = env["llm.generation.engine"]
-                life._give_back_lost(self.claimer, [])
-                life._sign_off(self.claimer)
-                life._rescue(0.0, runner_limits.LIFE_LOCK)
+                engine = env["llm.generation.engine"]
+                engine._rescue_lost(self.claimer, [])
+                engine._unregister_runner(self.claimer)
+                engine._rescue(0.0, runner_limits.LIVENESS_LOCK)
             with self._env() as env:
                 self.assertEqual(self._job(env, claim).state, "running")
         with self._env() as env:
@@ -148,8 +148,10 @@ class TestAttendant(test_concurrency.TestConcurrency):
                 begun = env["llm.generation.delegation"]._begin(claim, self.claimer, "host:1")
                 self.assertIsNone(begun)
         with self._env() as env:
-            brief, _refusal = env["llm.generation.delegation"]._begin(claim, self.claimer, "host:1")
-            self.assertEqual(brief.claim, claim)
+            job_context, _refusal = env["llm.generation.delegation"]._begin(
+                claim, self.claimer, "host:1"
+            )
+            self.assertEqual(job_context.claim, claim)
 
     def test_a_claim_that_the_process_runs_is_not_run_twice(self):
         claim = self._handed_over()
@@ -179,7 +181,7 @@ class TestAttendant(test_concurrency.TestConcurrency):
             attendant = self._attendant()
             attendant.calls.pop(claim.token)  # as after an error
             with self.assertLogs("odoo.addons.llm_generate_job", "WARNING"), self._env() as env:
-                lost = env["llm.generation.engine"]._give_back_lost(
+                lost = env["llm.generation.engine"]._rescue_lost(
                     attendant.runner_id, list(attendant.calls)
                 )
             self.assertEqual(lost, 1)
@@ -188,7 +190,7 @@ class TestAttendant(test_concurrency.TestConcurrency):
 
     def test_a_process_without_calls_signs_off(self):
         claim = self._handed_over()
-        with patch.object(runner_limits, "LINGER", 0.0):
+        with patch.object(runner_limits, "IDLE_TIMEOUT", 0.0):
             with self._at_work(claim):
                 attendant = self._attendant()
             attendant.join(SOON)
@@ -210,7 +212,7 @@ class TestAttendant(test_concurrency.TestConcurrency):
                 self.assertLogs(logger, "WARNING"),
                 attendant_module.Listener(self.dbname, "test") as listener,
             ):
-                attendant._keep_house(listener)
+                attendant._maintain(listener)
             self.assertNotEqual(attendant.runner_id, first)
 
     def test_in_a_server_that_ends_nothing_begins(self):

@@ -75,14 +75,14 @@ class TestDelegation(QueueJobCommon):
         self.assertRecordValues(job, [{"state": "queued", "retry_count": 0}])
 
     def test_it_can_be_switched_off_without_uninstalling(self):
-        life = self._engine()
-        self.assertIsInstance(life._executor(self.threads), QueueJobs)
+        engine = self._engine()
+        self.assertIsInstance(engine._executor(self.threads), QueueJobs)
         self._switch_off()
-        self.assertIs(life._executor(self.threads), self.threads)
+        self.assertIs(engine._executor(self.threads), self.threads)
 
     def test_where_queue_job_delays_nothing_the_threads_run_the_jobs(self):
-        life = self._engine().with_context(queue_job__no_delay=True)
-        self.assertIs(life._executor(self.threads), self.threads)
+        engine = self._engine().with_context(queue_job__no_delay=True)
+        self.assertIs(engine._executor(self.threads), self.threads)
 
     def test_where_it_is_only_installed_nothing_changes(self):
         settings = self.env["res.config.settings"].create({})
@@ -119,7 +119,9 @@ class TestDelegation(QueueJobCommon):
         self._create_job("queued", model=self.direct_model)
         self._create_job("queued")
         both = (self.queue + self.direct_queue).ids
-        count, (claims, _briefs), _wait = self.executor.take(3, self.runner.id, "host:1", both)
+        count, (claims, _job_contexts), _wait = self.executor.take(
+            3, self.runner.id, "host:1", both
+        )
         self.assertEqual((count, len(claims)), (1, 1))
         self.assertEqual(self.threads.taken, [(3, self.queue.ids)])
         self.threads.free = 0
@@ -136,12 +138,12 @@ class TestDelegation(QueueJobCommon):
 
     def test_the_threads_start_their_share_before_queue_job_gets_its_own(self):
         self._create_job("queued", model=self.direct_model)
-        count, (claims, _briefs), _wait = self.executor.take(3, self.runner.id, "host:1")
+        count, (claims, _job_contexts), _wait = self.executor.take(3, self.runner.id, "host:1")
         self.assertEqual(count, 1)
         failing = patch.object(DelayableRecordset, "__getattr__", side_effect=ValueError)
         with failing, self.assertRaises(ValueError):
-            self.executor.start((claims, ["brief"]))
-        self.assertEqual(self.threads.started, ["brief"])
+            self.executor.start((claims, ["job_context"]))
+        self.assertEqual(self.threads.started, ["job_context"])
 
     def test_a_process_stays_while_its_claims_wait(self):
         self.assertFalse(self.executor.is_busy(self.runner.id))

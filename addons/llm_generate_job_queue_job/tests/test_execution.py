@@ -76,8 +76,8 @@ class TestExecution(QueueJobCommon):
         job, record = self._handed_over()
         claim = self._claim_of(job, job.attempt_token)
         delegation = self._engine("delegation")
-        brief, refusal = delegation._begin(claim, self.runner.id, "host:2")
-        self.assertEqual((brief.claim, refusal), (claim, ""))
+        job_context, refusal = delegation._begin(claim, self.runner.id, "host:2")
+        self.assertEqual((job_context.claim, refusal), (claim, ""))
         # Its process is gone, and the job runner of queue_job has it started once more.
         self.assertIn("Superseded", self._work(record))
         self.assertFalse(self.service.calls["chat"])
@@ -86,7 +86,7 @@ class TestExecution(QueueJobCommon):
     def test_a_token_that_is_no_longer_the_jobs_does_nothing(self):
         job, record = self._handed_over()
         claim = self._claim_of(job, job.attempt_token)
-        self._engine()._give_back_claims([claim])
+        self._engine()._snooze_claims([claim])
         self._hand_over()
         self.assertIn("Superseded", self._work(record))
         self.assertEqual(job.state, "running")

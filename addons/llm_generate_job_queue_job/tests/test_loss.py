@@ -3,12 +3,12 @@ from datetime import timedelta
 from odoo import fields
 
 from odoo.addons.llm_generate_job.engine import sql
-from odoo.addons.llm_generate_job.runner.limits import LIFE_LOCK
+from odoo.addons.llm_generate_job.runner.limits import LIVENESS_LOCK
 
 from ..limits import PATIENCE
 from .common import QueueJobCommon
 
-#: Seconds; a cluster that was just started counts as a sign of life, so less than LIFE_SIGN.
+#: Seconds; a cluster that was just started counts as a sign of life, so less than HEARTBEAT_TIMEOUT.
 SILENCE = 10.0
 LIFE = "odoo.addons.llm_generate_job.engine.liveness"
 
@@ -21,14 +21,14 @@ class TestLoss(QueueJobCommon):
         self.env.flush_all()
 
     def _rescue(self):
-        rescued = self._engine()._rescue(SILENCE, LIFE_LOCK)
+        rescued = self._engine()._rescue(SILENCE, LIVENESS_LOCK)
         self.env.invalidate_all()
         return rescued
 
     def _begun(self):
         """Return a job that a worker has begun, its record, and the worker's row."""
         job, record = self._handed_over()
-        worker = self._engine()._register_runner("host:2 queue_job", 0)
+        worker = self._engine()._runner_row("host:2 queue_job", 0)
         claim = self._claim_of(job, job.attempt_token)
         self._engine("delegation")._begin(claim, worker, "host:2 queue_job")
         record.state = "started"
@@ -39,7 +39,7 @@ class TestLoss(QueueJobCommon):
     def _assert_waits_again(self, job, *words):
         self.assertRecordValues(job, [{"state": "queued", "retry_count": 0, "error_type": False}])
         attempt = job.attempt_ids[:1]
-        self.assertEqual(attempt.outcome, "given_back")
+        self.assertEqual(attempt.outcome, "snoozed")
         for word in words:
             self.assertIn(word, attempt.error_message)
 
@@ -50,34 +50,34 @@ class TestLoss(QueueJobCommon):
         for state in ("pending", "enqueued", "started"):
             record.state = state
             self.env.flush_all()
-            self.assertEqual(self._keep_house(), 0)
+            self.assertEqual(self._maintain(), 0)
         self.assertEqual(job.state, "running")
 
     def test_a_record_that_was_cancelled_gives_the_job_back_at_no_cost(self):
         job, record = self._handed_over()
         record.button_cancelled()
-        self.assertEqual(self._keep_house(), 1)
+        self.assertEqual(self._maintain(), 1)
         self._assert_waits_again(job, record.uuid, "Cancelled")
-        self.assertTrue(job.is_delayed)
+        self.assertTrue(job.is_scheduled)
 
     def test_a_record_that_was_set_to_done_gives_the_job_back(self):
         job, record = self._handed_over()
         record.button_done()
-        self.assertEqual(self._keep_house(), 1)
+        self.assertEqual(self._maintain(), 1)
         self._assert_waits_again(job, record.uuid, "Done")
 
     def test_a_record_that_failed_gives_the_job_back(self):
         job, record = self._handed_over()
         record.state = "failed"
         self.env.flush_all()
-        self.assertEqual(self._keep_house(), 1)
+        self.assertEqual(self._maintain(), 1)
         self._assert_waits_again(job, record.uuid, "Failed")
 
     def test_a_record_that_was_deleted_gives_the_job_back(self):
         job, record = self._handed_over()
         uuid = record.uuid
         record.unlink()
-        self.assertEqual(self._keep_house(), 1)
+        self.assertEqual(self._maintain(), 1)
         self._assert_waits_again(job, uuid, "deleted")
 
     def test_who_cancels_or_deletes_a_record_wakes_the_runners(self):
@@ -98,7 +98,7 @@ class TestLoss(QueueJobCommon):
         late = fields.Datetime.now() - timedelta(seconds=PATIENCE + 1)
         job.attempt_ids.started_at = late
         self.env.flush_all()
-        self.assertEqual(self._keep_house(), 1)
+        self.assertEqual(self._maintain(), 1)
         self._assert_waits_again(job, record.uuid, "60 seconds")
         self.assertEqual(record.state, "cancelled")
         self.assertGreater(self.direct_queue.paused_until, fields.Datetime.now())
@@ -117,7 +117,7 @@ class TestLoss(QueueJobCommon):
         job, _record = self._handed_over()
         job.attempt_ids.started_at = fields.Datetime.now() - timedelta(seconds=PATIENCE + 1)
         self.env.flush_all()
-        self.assertEqual(self._keep_house(), 1)
+        self.assertEqual(self._maintain(), 1)
         self._assert_waits_again(job)
         self.assertFalse(self.direct_queue.paused_until)
         self.assertEqual(self.direct_queue.queue_health, "critical")
@@ -129,22 +129,22 @@ class TestLoss(QueueJobCommon):
         job, record = self._handed_over()
         self._switch_off()
         self.executor = self._engine()._executor(self.threads)
-        self.assertEqual(self._keep_house(), 1)
-        self.assertRecordValues(job, [{"state": "queued", "retry_count": 0, "is_delayed": False}])
+        self.assertEqual(self._maintain(), 1)
+        self.assertRecordValues(job, [{"state": "queued", "retry_count": 0, "is_scheduled": False}])
         self.assertEqual(record.state, "cancelled")
 
     def test_of_a_queue_that_goes_back_to_the_threads_what_waits_moves(self):
         job, record = self._handed_over()
         self.direct_queue.executor = "runner"  # the other one stays
         self.executor = self._engine()._executor(self.threads)
-        self.assertEqual(self._keep_house(), 1)
+        self.assertEqual(self._maintain(), 1)
         self.assertEqual((job.state, record.state), ("queued", "cancelled"))
 
     def test_a_runner_that_ends_gives_back_what_waits_and_leaves_what_runs(self):
         begun, _record, _worker = self._begun()
         waiting, record = self._handed_over()
         self.executor.leave(self.runner.id, 0.0, None)
-        self._engine()._sign_off(self.runner.id)
+        self._engine()._unregister_runner(self.runner.id)
         self._rescue()
         self.assertEqual((begun.state, begun.retry_count), ("running", 0))
         self.assertEqual((waiting.state, waiting.retry_count), ("queued", 0))
@@ -188,7 +188,7 @@ class TestLoss(QueueJobCommon):
     def test_what_a_living_worker_runs_is_nothing_that_the_claimer_lost(self):
         job, record, _worker = self._begun()
         record.unlink()
-        self.assertEqual(self._keep_house(), 0)
+        self.assertEqual(self._maintain(), 0)
         self.assertEqual(job.state, "running")
 
     def test_who_saw_the_owner_before_does_not_take_the_job_from_the_worker(self):
@@ -196,12 +196,12 @@ class TestLoss(QueueJobCommon):
         self._silence(self.runner)
         original = type(self._engine())._select
 
-        def select(life, statement, params=None):
-            rows = original(life, statement, params)
+        def select(engine, statement, params=None):
+            rows = original(engine, statement, params)
             return {sql.LOST: [(job.id,)], sql.ORPHANS: [(job.id, False)]}.get(statement, rows)
 
         with self._offered("llm.generation.engine", _select=select):
-            self.assertEqual(self._keep_house(), 0)
+            self.assertEqual(self._maintain(), 0)
             self.assertEqual(self._rescue(), 0)
         self.assertFalse(self.runner.exists())
         self.assertRecordValues(job, [{"state": "running", "retry_count": 0}])

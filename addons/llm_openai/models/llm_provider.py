@@ -101,7 +101,7 @@ class LlmProvider(models.Model):
         for chunk in completion.parse_stream(events):
             if "error" in chunk:
                 text = errors.error_text(chunk) or self.env._("The provider reported an error.")
-                chunk = {"error": errors.scrub(text, client.api_key)[: errors.MESSAGE_LIMIT]}
+                chunk = {"error": errors.redact(text, client.api_key)[: errors.MESSAGE_LIMIT]}
             yield chunk
 
     @staticmethod

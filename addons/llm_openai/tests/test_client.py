@@ -83,7 +83,7 @@ class TestClient(ServerMixin, BaseCase):
 
     def test_another_key_in_an_error_is_hidden_too(self):
         self.assertEqual(
-            errors.scrub("Incorrect API key provided: sk-proj-abc***xyz, see ?key=AAAA&x=1"),
+            errors.redact("Incorrect API key provided: sk-proj-abc***xyz, see ?key=AAAA&x=1"),
             "Incorrect API key provided: [hidden], see ?key=[hidden]&x=1",
         )
 

@@ -48,7 +48,7 @@ class MockRemote:
         return json.loads(content)
 
     def order(self, kind, /, **values):
-        """Order one behaviour, for one call unless `times` says otherwise."""
+        """Order one behavior, for one call unless `times` says otherwise."""
         self._desk("scenario", {"behaviors": [{"type": kind, **values}]})
 
     def say(self, text):
@@ -90,7 +90,7 @@ class MockRemote:
     @property
     def findings(self):
         """Return what it holds against the caller."""
-        return [one["code"] for one in self._desk("verdict")["findings"]]
+        return [one["code"] for one in self._desk("answer")["findings"]]
 
 
 class ModelRelay(FakeHttpService):

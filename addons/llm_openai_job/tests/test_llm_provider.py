@@ -113,11 +113,11 @@ class TestLlmProvider(LlmOpenaiJobCommon):
     def test_two_that_ask_at_the_same_time_post_once(self):
         job = self._submitted_job()
         claim = self._engine()._claim_polls(1, now=True)
-        briefs = [self._engine()._prepare(claim)[0] for _asker in range(2)]
+        job_contexts = [self._engine()._prefetch(claim)[0] for _asker in range(2)]
         self.answer(*[json_answer(response("completed", "Hi"))] * 2)
 
-        for brief in briefs:
-            self._engine()._poll(brief)
+        for job_context in job_contexts:
+            self._engine()._poll(job_context)
 
         self.assertEqual(job.state, "completed")
         self.assertEqual(len(self._answers_of(job)), 1)

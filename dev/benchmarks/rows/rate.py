@@ -41,13 +41,13 @@ def measure(stand, _number):
             while not fake.accepted:
                 time.sleep(0.01)
             time.sleep(SECONDS)
-            return _figures(fake)
+            return _statistics(fake)
         finally:
             for server in servers:
                 server.kill()
 
 
-def _figures(fake):
+def _statistics(fake):
     begin = fake.accepted[0][0]
     counted = [tokens for when, tokens in fake.accepted if when - begin <= SECONDS]
     mean_tokens = sum(counted) / len(counted)

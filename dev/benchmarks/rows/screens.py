@@ -106,7 +106,7 @@ def _open_menus(browser, client):
     browser.open(f"{client.url}/odoo/llm-threads")
     browser.page.wait_for_selector(".o_menu_sections")
     times = {}
-    for _look in range(LOOKS + 1):
+    for _fetch in range(LOOKS + 1):
         for child in root["children"]:
             menu = menus[str(child)]
             step(f"{menu['name']} …")

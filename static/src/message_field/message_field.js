@@ -9,7 +9,7 @@ export class MessageField extends Component {
     static template = "llm_generate_job.MessageField";
     static props = { ...standardFieldProps };
 
-    /** The server has sanitised it, as all HTML fields. */
+    /** The server has sanitized it, as all HTML fields. */
     get body() {
         return markup(this.props.record.data[this.props.name]?.body || "");
     }

@@ -184,7 +184,7 @@ export class LlmConversation extends Component {
         return !this.state.generating && this.state.messages.length > 0 && !this.state.text;
     }
 
-    /** The server has sanitised the bodies of messages, as all HTML fields. */
+    /** The server has sanitized the bodies of messages, as all HTML fields. */
     bodyOf(message) {
         return markup(message.body);
     }

@@ -72,9 +72,9 @@ class LlmGenerationVerdict(models.AbstractModel):
 class LlmGenerationConclusion(models.AbstractModel):
     _inherit = "llm.generation.engine"
 
-    def _conclude(self, pairs, **options):
+    def _complete(self, pairs, **options):
         self._crash_in_pairs("before the finish", pairs)
-        result = super()._conclude(pairs, **options)
+        result = super()._complete(pairs, **options)
         self._crash_in_pairs("after the finish", pairs)
         return result
 

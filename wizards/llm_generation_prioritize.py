@@ -3,10 +3,10 @@ from odoo import fields, models
 from ..const import DEFAULT_PRIORITY
 
 
-class LlmGenerationPrioritise(models.TransientModel):
+class LlmGenerationPrioritize(models.TransientModel):
     """Asks for the priority that the selected jobs shall have."""
 
-    _name = "llm.generation.prioritise"
+    _name = "llm.generation.prioritize"
     _description = "Change the Priority of Generation Jobs"
     _inherit = ["llm.generation.bounds"]
 
@@ -16,4 +16,4 @@ class LlmGenerationPrioritise(models.TransientModel):
         """Have the web client give the selected jobs this priority."""
         self.ensure_one()
         jobs = self.env["llm.generation.job"].browse(self.env.context.get("active_ids") or ())
-        return jobs._bulk_action("prioritise", self.priority)
+        return jobs._bulk_action("prioritize", self.priority)
