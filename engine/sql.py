@@ -568,7 +568,8 @@ POSITIONS = """
 """
 
 #: All figures of all queues in one statement. Each branch fits one index, and needs nothing else.
-#: What ended is counted hour by hour, each hour of each provider being one piece of `_statistics_idx`.
+#: What ended is counted hour by hour, each hour of each provider being one piece of
+#: `_statistics_idx`.
 FIGURES = """
     WITH live AS (
         SELECT provider_id, 'queued' AS state, count(*) AS n, min(queued_at) AS since

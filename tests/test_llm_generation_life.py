@@ -8,7 +8,7 @@ from ..runner.limits import LIVENESS_LOCK
 from ..runner.notifier import private_connection
 from .common import LlmGenerationCommon
 
-#: Seconds; a cluster that was just started counts as a sign of life, so less than HEARTBEAT_TIMEOUT.
+#: Seconds; less than HEARTBEAT_TIMEOUT, as a cluster that was just started counts as a heartbeat.
 SILENCE = 10.0
 LOGGER = "odoo.addons.llm_generate_job.engine.liveness"
 

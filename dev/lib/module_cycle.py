@@ -41,7 +41,8 @@ if "llm.generation.batch" in env:
         )
     batches[0].action_cancel()
     action = env["ir.actions.server"].create({
-        "name": "Cycle", "state": "llm_generate", "model_id": env["ir.model"]._get_id("res.partner"),
+        "name": "Cycle", "state": "llm_generate",
+        "model_id": env["ir.model"]._get_id("res.partner"),
         "llm_model_id": model.id, "llm_prompt": "Hello",
     })
     batches[1].action_id = action

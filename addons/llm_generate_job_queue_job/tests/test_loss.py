@@ -8,7 +8,7 @@ from odoo.addons.llm_generate_job.runner.limits import LIVENESS_LOCK
 from ..limits import PATIENCE
 from .common import QueueJobCommon
 
-#: Seconds; a cluster that was just started counts as a sign of life, so less than HEARTBEAT_TIMEOUT.
+#: Seconds; less than HEARTBEAT_TIMEOUT, as a cluster that was just started counts as a heartbeat.
 SILENCE = 10.0
 LIFE = "odoo.addons.llm_generate_job.engine.liveness"
 
