@@ -1,7 +1,7 @@
 """Every statement of the engine, in the order of a job's life."""
 
 from ..const import UNKNOWN_OUTCOMES
-from .tokens import LIMIT_NAMES, MOST_TOKENS
+from ..protocol.tokens import LIMIT_NAMES, MOST_TOKENS
 
 # === CLOCK: The time, in SQL.
 
