@@ -76,7 +76,7 @@ class LlmGenerationEngine(models.AbstractModel):
                     return False
                 key = call._key_of(job_context)
                 answer = call._answer_of(error, claim, polling=talk == "_ask", key=key)
-                answer = answer.without(key)
+                answer = answer.redacted(key)
             answer = replace(
                 answer,
                 pause=answer.pause or getattr(handle, "pause", None),
@@ -97,7 +97,7 @@ class LlmGenerationEngine(models.AbstractModel):
         job = self._recall(job_context, recorder)
         answer, raw = getattr(self, talk)(job, job_context.claim)
         key = job.provider_id._told_key() or (answer.error_message and self._key_of(job_context))
-        return answer.without(key), sanitize_json(raw, key, hides_names=True)
+        return answer.redacted(key), sanitize_json(raw, key, hides_names=True)
 
     @api.model
     def _submit(self, job, claim):

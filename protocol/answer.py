@@ -90,7 +90,7 @@ class Answer:
             pause=DISK_FULL_DELAY if isinstance(error, exceptions.DiskFullError) else None,
         )
 
-    def redact_key(self, key):
+    def redacted(self, key):
         """Return the answer without a credential, wherever the provider put it.
 
         :param str key: empty for none

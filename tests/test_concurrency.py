@@ -160,7 +160,7 @@ class TestConcurrency(ConcurrencyCase):
                 most.append(self._running())
                 for claim in claims:
                     claimed.append(claim.job_id)
-                    env["llm.generation.engine"]._finish([(claim, Answer("completed"))])
+                    env["llm.generation.engine"]._complete_batch([(claim, Answer("completed"))])
                 if not claims and not self._waiting():
                     return True
 
@@ -240,7 +240,7 @@ class TestConcurrency(ConcurrencyCase):
             with self._env() as other:
                 claims, _wait = other["llm.generation.engine"]._claim(1)
                 answer = Answer("completed", usage={"prompt_tokens": 3})
-                other["llm.generation.engine"]._finish([(claims[0], answer)])
+                other["llm.generation.engine"]._complete_batch([(claims[0], answer)])
 
             job.invalidate_recordset()
             self.assertEqual(job.state, "queued")  # what the snapshot still shows
@@ -263,7 +263,7 @@ class TestConcurrency(ConcurrencyCase):
             holder.cr.execute(
                 "SELECT FROM llm_generation_job WHERE id = %s FOR NO KEY UPDATE", [ids[1]]
             )
-            held = env["llm.generation.engine"]._finish(pairs)
+            held = env["llm.generation.engine"]._complete_batch(pairs)
             self.assertEqual([claim.job_id for claim, _answer in held], [ids[1]])
             self.assertEqual(self._count("completed"), 2)
             self.assertEqual(env["llm.generation.engine"]._finish(held), held)
@@ -282,7 +282,7 @@ class TestConcurrency(ConcurrencyCase):
         with self._env() as env:
             env["llm.generation.job"].browse(claims[0].job_id).action_cancel()
         with self._env() as env:
-            held = env["llm.generation.engine"]._finish([(claims[0], Answer("completed"))])
+            held = env["llm.generation.engine"]._complete_batch([(claims[0], Answer("completed"))])
         self.assertEqual((held, self._count("cancelled")), ([], 1))
 
     def _running(self):

@@ -136,7 +136,7 @@ class TestLlmGenerationMetrics(LlmGenerationCommon):
         self._begin(300)
         job = self._create_job("queued", thread_id=self.thread.id)
         answer = Answer("failed", error_type="rate_limited", retry_after=1)
-        self._engine()._finish([(self._claim(job), answer)])
+        self._engine()._complete_batch([(self._claim(job), answer)])
         self.env.cr.execute(
             "UPDATE llm_generation_attempt SET ended_at = ended_at - interval '1 minute'"
             " WHERE job_id = %s",

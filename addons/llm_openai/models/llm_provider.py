@@ -15,7 +15,8 @@ IMAGE_USES = ("image_generation", "generation")
 #: What a user's inputs may say: what shapes an answer, and nothing that names objects of the
 #: account, has the server fetch or run something, or is paid for apart.
 TEXT_INPUTS = frozenset({
-    *("frequency_penalty", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens"),
+    *("frequency_penalty", "logit_bias", "logprobs"),
+    *("max_completion_tokens", "max_output_tokens", "max_tokens"),
     *("min_p", "presence_penalty", "prompt", "reasoning_effort", "repetition_penalty"),
     *("response_format", "seed", "stop", "temperature", "top_k", "top_logprobs", "top_p"),
     "verbosity",
