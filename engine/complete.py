@@ -377,10 +377,10 @@ class LlmGenerationEngine(models.AbstractModel):
                 call._complete(pairs, held=held)
         except Exception as error:  # noqa: BLE001 whatever it is, the rest goes on
             if len(pairs) > 1:
-                return [late for pair in pairs for late in self._finish([pair])]
+                return [late for pair in pairs for late in self._complete_batch([pair])]
             [(claim, answer)] = pairs
             _logger.error(UNSTORED, claim.job_id, traceback_of(error))  # noqa: TRY400 it is redacted
             if answer.error_type == "internal":
                 return []
-            return self._finish([(claim, Answer("failed", error_type="internal"))])
+            return self._complete_batch([(claim, Answer("failed", error_type="internal"))])
         return [pair for pair in pairs if pair[0] in held]
