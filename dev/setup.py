@@ -27,7 +27,7 @@ COMMANDS = {
     "load": {"odoo", "peer"},
     "lint": {"linters"},
     "wheel": {"wheel"},
-    "test": {"odoo", "model", "mock", "chromium", "clock", "peer", "wheel", "linters"},
+    "test": {"odoo", "model", "mock", "chromium", "peer", "wheel", "linters"},
 }
 
 

@@ -1,8 +1,8 @@
-"""Every example of README.md is executed here, and the names of the addon on the page are there."""
+"""The examples of the pages are executed here, and the names of the addon on them are there."""
 
 import re
 from pathlib import Path
-from unittest.mock import Mock, patch
+from unittest.mock import patch
 
 from odoo.exceptions import UserError
 from odoo.tests import TransactionCase, new_test_user, tagged
@@ -12,8 +12,11 @@ from .common import LlmGenerationCommon
 from .readme import Page
 
 ROOT = Path(__file__).parents[1]
+HTTP = "odoo.addons.llm_generate_job.protocol.bounded_http"
 PAGE = Page(ROOT / "README.md")
-README, example = PAGE.text, PAGE.example
+PROVIDERS = Page(ROOT / "docs" / "providers.md")
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+example = PAGE.example
 
 
 class InheritMixin:
@@ -100,12 +103,12 @@ class TestReadmeProvider(InheritMixin, TransactionCase):
     def setUp(self):
         super().setUp()
         self.replies = {}
-        acme = self.startPatcher(patch("requests.request"))
+        acme = self.startPatcher(patch(f"{HTTP}.request_json"))
         acme.side_effect = self._reply
         self.acme = acme
 
     def _reply(self, method, url, **_kwargs):
-        return Mock(json=lambda: self.replies[method, url])
+        return self.replies[method, url]
 
     def _create_job(self):
         self.provider = self.env["llm.provider"].create({
@@ -128,7 +131,7 @@ class TestReadmeProvider(InheritMixin, TransactionCase):
     def _answer(self, method, path, **reply):
         self.replies[method, f"https://acme.example/v1/{path}"] = reply
 
-    @example("provider")
+    @PROVIDERS.example("provider")
     def test_provider(self, run):
         self._inherit(run()["LlmProvider"])
         self._answer("POST", "jobs", id="a1")
@@ -148,7 +151,7 @@ class TestReadmeProvider(InheritMixin, TransactionCase):
         self.assertEqual((job.state, job.completion_tokens), ("completed", 3))
         self.assertIn("Very.", job.output_message_id.body)
 
-    @example("provider")
+    @PROVIDERS.example("provider")
     def test_provider_cancels(self, run):
         self._inherit(run()["LlmProvider"])
         self._answer("POST", "jobs", id="a1")
@@ -158,7 +161,7 @@ class TestReadmeProvider(InheritMixin, TransactionCase):
         self.assertEqual(job.state, "cancelled")
         self.assertEqual(self.acme.call_args.args[0], "DELETE")
 
-    @example("override")
+    @PROVIDERS.example("override")
     def test_override(self, run):
         services = "_get_available_services"
         provider_class = self.env.registry["llm.provider"]
@@ -175,9 +178,9 @@ class TestReadmeProvider(InheritMixin, TransactionCase):
 @tagged("post_install", "-at_install")
 class TestReadmeNames(TransactionCase):
     @staticmethod
-    def _rows(head):
-        """Return the cells of the table whose head begins so."""
-        lines = README[README.index(f"| {head}") :].split("\n\n")[0].splitlines()[2:]
+    def _rows(page, head):
+        """Return the cells of the table of a page whose head begins so."""
+        lines = page[page.index(f"| {head}") :].split("\n\n")[0].splitlines()[2:]
         return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
     @staticmethod
@@ -189,11 +192,12 @@ class TestReadmeNames(TransactionCase):
         return "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob(pattern))
 
     def test_every_example_is_executed(self):
-        self.assertEqual(sorted(PAGE.examples), sorted(PAGE.executed))
+        for page in (PAGE, PROVIDERS):
+            self.assertEqual(sorted(page.examples), sorted(page.executed))
 
     def test_the_fields_and_their_defaults_are_there(self):
         Queue = self.env["llm.generation.queue"]
-        for names, default, _what in self._rows("field"):
+        for names, default, _what in self._rows(CONFIGURATION, "field"):
             for name in self._code(names):
                 with self.subTest(name=name):
                     self.assertIn(name, Queue._fields)
@@ -203,12 +207,12 @@ class TestReadmeNames(TransactionCase):
 
     def test_the_parameters_are_there(self):
         sources = self._sources("models/*.py")
-        for names, _default, _what in self._rows("system parameter"):
+        for names, _default, _what in self._rows(CONFIGURATION, "system parameter"):
             for name in self._code(names):
                 self.assertIn(f'"{name}"', sources)
 
     def test_the_errors_are_there(self):
-        for names, _answers, _what in self._rows("raise"):
+        for names, _answers, _what in self._rows(PROVIDERS.text, "raise"):
             for name in self._code(names):
                 known = getattr(exceptions, name, None) or {"UserError": UserError}[name]
                 self.assertTrue(issubclass(known, Exception))

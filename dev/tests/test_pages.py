@@ -8,9 +8,14 @@ import context  # noqa: F401
 from lib import environments, fault_scripts, inventory, modules, paths
 
 MAKEFILE = (paths.ROOT / "Makefile").read_text(encoding="utf-8")
-README, CONTRIBUTING, SECURITY = (
+ARCHITECTURE, CONTRIBUTING, SECURITY, TOOLS = (
     (paths.ROOT / name).read_text(encoding="utf-8")
-    for name in ("README.md", "docs/CONTRIBUTING.md", "docs/SECURITY.md")
+    for name in (
+        "docs/architecture.md",
+        "docs/CONTRIBUTING.md",
+        "docs/SECURITY.md",
+        "dev/README.md",
+    )
 )
 PAGES = [
     paths.ROOT / "README.md",
@@ -56,14 +61,14 @@ class TestPages(unittest.TestCase):
 
     def test_the_files_are_there(self):
         names = set(re.findall(r"`([\w/]+(?:\.py|/))`", CONTRIBUTING + SECURITY))
-        names |= {name for _what, where in cells(README, "look for") for name in code(where)}
+        names |= {name for _what, where in cells(ARCHITECTURE, "look for") for name in code(where)}
         for name in names - {"models/llm_provider.py"}:
             with self.subTest(name):
                 self.assertTrue((paths.ROOT / name).exists())
 
     def test_the_variables_are_there(self):
         scripts = [path.read_text(encoding="utf-8") for path in paths.DEV.rglob("*.py")]
-        for names, _what in cells(README, "variable"):
+        for names, _what in cells(TOOLS, "variable"):
             for name in code(names):
                 self.assertRegex("\n".join([*scripts, MAKEFILE]), rf"\b{name}\b")
 
