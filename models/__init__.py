@@ -24,3 +24,5 @@ from . import res_company
 from . import res_config_settings
 from . import res_users
 from . import llm_provider_budget
+from . import llm_generation_prioritize
+from . import llm_generation_report

@@ -1,1 +1,0 @@
-from . import llm_generation_report
