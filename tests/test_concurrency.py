@@ -266,9 +266,9 @@ class TestConcurrency(ConcurrencyCase):
             held = env["llm.generation.engine"]._complete_batch(pairs)
             self.assertEqual([claim.job_id for claim, _answer in held], [ids[1]])
             self.assertEqual(self._count("completed"), 2)
-            self.assertEqual(env["llm.generation.engine"]._finish(held), held)
+            self.assertEqual(env["llm.generation.engine"]._complete_batch(held), held)
         with self._env() as env:
-            self.assertEqual(env["llm.generation.engine"]._finish(held), [])
+            self.assertEqual(env["llm.generation.engine"]._complete_batch(held), [])
         self.assertEqual(self._count("completed"), 3)
 
     def test_a_verdict_on_a_job_that_moved_is_not_kept(self):

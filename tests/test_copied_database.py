@@ -16,7 +16,7 @@ class TestCopiedDatabase(LlmGenerationCommon):
     def setUp(self):
         super().setUp()
         self.parameters = self.env["ir.config_parameter"].sudo()
-        self.life = self._engine()
+        self.engine = self._engine()
         self.engine._hold_if_copied()
 
     def _copy(self):

@@ -11,7 +11,7 @@ class TestEconomy(LlmGenerationCommon):
     def setUpClass(cls):
         super().setUpClass()
         cls.queue.max_concurrent_jobs = 4
-        cls.upkeep = cls._engine()
+        cls.engine = cls._engine()
 
     def _economy(self, number=1, **values):
         jobs = self.env["llm.generation.job"]
@@ -103,7 +103,7 @@ class TestEconomy(LlmGenerationCommon):
         self.assertEqual(woken, ["clock"])
 
     def test_runners_that_have_a_thread_for_it_hear_that_it_may_start(self):
-        woken, engine_class = [], type(self.upkeep)
+        woken, engine_class = [], type(self.engine)
         self._economy()
         with self._patched_wake(engine_class, woken):
             self.engine._schedule()
