@@ -20,7 +20,7 @@ from psycopg2.pool import PoolError
 from odoo.sql_db import BaseCursor, Cursor
 from odoo.tools import SQL, config
 
-_logger = logging.getLogger(__name__)
+_logger = logging.getLogger("odoo.sql_db")
 
 #: Odoo's own: what is logged here takes the place of what it would log.
 #: A statement that leaves nothing behind. Locks, notifications and functions of the server

@@ -223,7 +223,7 @@ class TestLlmGenerationFigures(LlmGenerationCommon):
 
     def test_the_stats_compute_their_figures_once(self):
         Figures = type(self.env["llm.generation.engine"])
-        with self._counted(Figures, "_figures") as calls:
+        with self._counted(Figures, "_statistics") as calls:
             (self.queue | self.direct_queue).get_queue_stats()
         self.assertEqual(len(calls), 1)
 

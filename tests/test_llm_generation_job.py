@@ -83,8 +83,13 @@ class TestLlmGenerationJob(LlmGenerationCommon):
         self.assertEqual((action["res_model"], action["res_id"]), ("llm.thread", job.thread_id.id))
 
     def test_retries_cannot_be_negative(self):
-        with mute_logger("odoo.sql_db"), self.assertRaises(psycopg2.errors.CheckViolation):
+        with self.assertRaisesRegex(UserError, "from 0 to 100"):
             self._create_job(max_retries=-1)
+        job = self._create_job()
+        self.env.flush_all()
+        statement = "UPDATE llm_generation_job SET max_retries = -1 WHERE id = %s"
+        with mute_logger("odoo.sql_db"), self.assertRaises(psycopg2.errors.CheckViolation):
+            self.env.cr.execute(statement, [job.id])
 
     def test_a_copy_starts_from_scratch(self):
         job = self._create_job("failed", identity_key="one", priority=3)

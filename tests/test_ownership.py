@@ -232,7 +232,6 @@ class TestOwnership(OwnershipCommon):
             "generation_inputs": {"prompt": "Forged"},
             "identity_key": "forged",
             "input_message_id": self.question.id,
-            "is_economy": True,
             "model_id": self.native_model.id,
             "provider_id": self.native.id,
             "thread_id": mine.id,
