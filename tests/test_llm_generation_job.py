@@ -3,7 +3,7 @@ from datetime import timedelta
 import psycopg2
 
 from odoo import SUPERUSER_ID, fields
-from odoo.exceptions import AccessError
+from odoo.exceptions import AccessError, UserError
 from odoo.tools import mute_logger
 
 from ..const import STATES
