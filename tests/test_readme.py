@@ -206,7 +206,7 @@ class TestReadmeNames(TransactionCase):
                         self.assertEqual(Queue.default_get([name]).get(name, 0), float(value))
 
     def test_the_parameters_are_there(self):
-        sources = self._sources("models/*.py")
+        sources = self._sources("models/*.py") + self._sources("engine/*.py")
         for names, _default, _what in self._rows(CONFIGURATION, "system parameter"):
             for name in self._code(names):
                 self.assertIn(f'"{name}"', sources)
