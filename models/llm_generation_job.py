@@ -121,12 +121,12 @@ class LlmGenerationJob(models.Model):
     # Each index costs each job a write, and stays only for a statement of the engine or a screen:
     # the claim takes the head of a queue in its order, CLAIM; queues with something, READY_QUEUES
     _claim_idx = models.Index(
-        "(provider_id, priority, turn, queued_at, id)"
+        "(provider_id, priority, fair_rank, queued_at, id)"
         " WHERE state = 'queued' AND is_scheduled IS NOT TRUE"
     )
     # counts of what runs (CLAIM), a user's last turn (ENQUEUE), counts and "retry" of the dashboard
     _open_idx = models.Index(
-        "(provider_id, state, priority, user_id, turn)"
+        "(provider_id, state, priority, user_id, fair_rank)"
         " WHERE state IN ('draft', 'queued', 'running')"
         " OR (state = 'failed' AND retry_count < max_retries)"
     )

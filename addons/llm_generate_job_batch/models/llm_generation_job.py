@@ -35,7 +35,9 @@ class LlmGenerationJob(models.Model):
 
     #: How far a batch is, and whether it is done, is read from this alone; and its jobs are found.
     _batch_idx = models.Index("(batch_id, state) INCLUDE (retry_at) WHERE batch_id IS NOT NULL")
-    _economy_idx = models.Index(f"(provider_id, priority, turn, queued_at, id) WHERE {sql.SAVING}")
+    _economy_idx = models.Index(
+        f"(provider_id, priority, fair_rank, queued_at, id) WHERE {sql.SAVING}"
+    )
 
     # === ECONOMY === #
 
