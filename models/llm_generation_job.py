@@ -672,16 +672,22 @@ class LlmGenerationJob(models.Model):
     def _check_inputs(self):
         """Validate the inputs against the model's `input_schema`, where it has one.
 
-        :raise UserError: with the path and the reason of each thing that is wrong
+        :raise UserError: with the path and the reason of each thing that is wrong, or with what
+            to write instead of a limit that is none, or of which the provider would not hear
         """
-        for jobs in self.grouped("model_id").values():
-            check = validator(jobs[0]._input_schema())
+        for model, jobs in self.grouped("model_id").items():
+            details = model.sudo().details  # sudo: what a job may ask depends on its model
+            check = validator(details.get("input_schema") if isinstance(details, dict) else None)
             for job in jobs:
                 job._check_inputs_with(check)
 
     def _check_inputs_with(self, check):
         inputs = self._structured_inputs() or {}
-        self._check_limit()
+        # What is reserved of a budget follows from the limit of the answer.
+        limit = self._answer_limit()
+        provider = self.provider_id.sudo()  # sudo: the job names its provider
+        if limit and not self._is_media() and not provider._implements("create_generation_job"):
+            self._told_limit(*limit)
         if len(json.dumps(inputs)) > INPUT_LIMIT:
             raise UserError(
                 self.env._("The inputs are larger than %s bytes; make them shorter.", INPUT_LIMIT)
@@ -696,19 +702,6 @@ class LlmGenerationJob(models.Model):
                     errors="\n".join(errors),
                 )
             )
-
-    def _check_limit(self):
-        """Refuse a limit of the answer that is none, or of which the provider would not hear.
-
-        What is reserved of a budget follows from it.
-
-        :raise UserError: with what to write instead
-        """
-        limit = self._answer_limit()
-        if limit and not self._is_media():
-            provider = self.provider_id.sudo()  # sudo: the job names its provider
-            if not provider._implements("create_generation_job"):
-                self._told_limit(*limit)
 
     def _answer_limit(self):
         """Return the limit in the inputs, `(name, tokens)`, None where there is none.
@@ -757,11 +750,6 @@ class LlmGenerationJob(models.Model):
         """Return the inputs of the job, or those that a question to a model of media brings."""
         question = self.input_message_id.body_json if self._is_media() else None
         return self.generation_inputs or question
-
-    def _input_schema(self):
-        # sudo: as for its use.
-        details = self.model_id.sudo().details
-        return details.get("input_schema") if isinstance(details, dict) else None
 
     # === GENERATING DIRECTLY === #
 
@@ -948,9 +936,16 @@ class LlmGenerationJob(models.Model):
         :return: `{"done": number, "refused": {reason: number}}`; the reasons are sentences' ends
         :raise UserError: for anything else to do
         """
+        methods = {
+            "retry": lambda jobs: jobs.action_retry(),
+            "cancel": lambda jobs: jobs.action_cancel(),
+            "prioritize": lambda jobs: jobs.write({
+                "priority": DEFAULT_PRIORITY if value is None else value
+            }),
+        }
         jobs = self.exists()
         jobs.check_access("read")
-        if what not in self._bulk_methods():
+        if what not in methods:
             raise UserError(self.env._("This action is not known any more. Reload the page."))
         able, refused = self.browse(), {}
         for job, reason in jobs._bulk_reasons(what).items():
@@ -959,18 +954,8 @@ class LlmGenerationJob(models.Model):
             else:
                 able |= job
         if able:
-            self._bulk_methods()[what](able, value)
+            methods[what](able)
         return {"done": len(able), "refused": refused}
-
-    @api.model
-    def _bulk_methods(self):
-        return {
-            "retry": lambda jobs, _value: jobs.action_retry(),
-            "cancel": lambda jobs, _value: jobs.action_cancel(),
-            "prioritize": lambda jobs, value: jobs.write({
-                "priority": DEFAULT_PRIORITY if value is None else value
-            }),
-        }
 
     def _bulk_reasons(self, what):
         """Return by job why it cannot be done, an empty text where it can."""
