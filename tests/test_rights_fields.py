@@ -6,8 +6,8 @@ from odoo.fields import NO_ACCESS
 from odoo.service.model import call_kw
 from odoo.tools import mute_logger
 
-from ..models.llm_generation_guard import MANAGER_FIELDS
-from ..models.llm_generation_queue_guard import ENGINE_FIELDS
+from ..models.llm_generation_job import MANAGER_FIELDS
+from ..models.llm_generation_queue import ENGINE_FIELDS
 from .common import LlmGenerationCommon
 from .test_llm_generation_guard import FORGED, FORGED_CHOICES, MAGIC
 
