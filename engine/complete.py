@@ -16,6 +16,7 @@ from ..protocol.answer import LONGEST_WAIT, Answer
 from ..protocol.http_errors import traceback_of
 from ..protocol.tokens import by_length, length_of
 from ..runner.cursor import is_away
+from ..runner.messages import Due
 from . import sql
 
 _logger = logging.getLogger(__name__)
@@ -265,7 +266,7 @@ class LlmGenerationEngine(models.AbstractModel):
         values = {}
         if not queue.paused_until or queue.paused_until < until:
             values["paused_until"] = until
-            self._wake("clock")  # its end is due by time
+            self._wake(Due())  # its end is due by time
         if error_type in backoff.REFUSALS and queue.refused_by != error_type:
             values["refused_by"] = error_type
             self._tell_of_refusal(queue, error_type)

@@ -20,6 +20,7 @@ from ..protocol.http_errors import classify, retry_after, traceback_of
 from ..protocol.tokens import Usage
 from . import limits
 from .cursor import LazyCursor
+from .messages import Cancelled
 
 _logger = logging.getLogger(__name__)
 
@@ -196,13 +197,12 @@ class Running(dict):
         for call in calls:
             call.cancel()
 
-    def hear(self, payload):
-        """Obey a notification: some jobs were cancelled."""
-        what, _colon, rest = payload.partition(":")
-        if what == "cancel":
-            job_ids = set(rest.split(","))
+    def hear(self, message):
+        """Obey a message where it says that some jobs were cancelled."""
+        if isinstance(message, Cancelled):
+            job_ids = set(message.ids)
             for call in list(self.values()):
-                if str(call.claim.job_id) in job_ids:
+                if call.claim.job_id in job_ids:
                     call.cancel()
 
 

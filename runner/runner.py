@@ -16,6 +16,7 @@ from odoo.tools import config
 from ..const import RUNNER_CHANNEL, RUNNER_THREADS
 from . import limits
 from .executor import EnvironmentFactory, Executions, Threads, Workers
+from .messages import Due, Lost, Queued, SlotFree, parse
 from .notifier import Listener, Outbox
 
 _logger = logging.getLogger(__name__)
@@ -180,13 +181,13 @@ class Runner(threading.Thread):
         self._hear(min(limits.POLL_INTERVAL, max(left, self._cooldown.rest)))
 
     def _hear(self, timeout):
-        payloads = self.listener.wait(timeout)
-        for payload in payloads:
-            self.executions.calls.hear(payload)
-            self._woken.hear(payload, limits.SLOT_DELAY * self.threads.load)
-            if payload == "lost":  # somebody knows of jobs that nobody executes any more
+        heard = [parse(payload) for payload in self.listener.wait(timeout)]
+        for message in heard:
+            self.executions.calls.hear(message)
+            self._woken.hear(message, limits.SLOT_DELAY * self.threads.load)
+            if isinstance(message, Lost):
                 self._due.bring_forward("upkeep", 0.0)
-        if not all(payload.startswith("slot:") for payload in payloads):
+        if not all(isinstance(message, SlotFree) for message in heard):
             self._wake_scheduler()
 
     def _wake_scheduler(self):
@@ -456,17 +457,14 @@ class PendingQueues:
             else:
                 self._queues.update(queue_ids)
 
-    def hear(self, payload, slot_delay=0.0):
-        """Understand a notification: `queued:7,8` is about these queues, `clock` is for the clock
-        only, any other is about all.
+    def hear(self, message, slot_delay=0.0):
+        """Have looked at what a message is about: a `Due` is about the clock only.
 
-        :param float slot_delay: seconds that `slot:7,8` waits: the process that says it looks first
+        :param float slot_delay: seconds that `SlotFree` waits: the process that says it looks first
         """
-        what, _colon, queues = payload.partition(":")
-        if what in {"queued", "slot"}:
-            ids = [int(queue_id) for queue_id in queues.split(",") if queue_id]
-            self.add(ids, slot_delay if what == "slot" else 0.0)
-        elif what != "clock":
+        if isinstance(message, Queued):
+            self.add(message.ids, slot_delay if isinstance(message, SlotFree) else 0.0)
+        elif not isinstance(message, Due):
             self.set()
 
     @property

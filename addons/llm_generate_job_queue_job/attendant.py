@@ -15,6 +15,7 @@ from odoo.addons.llm_generate_job.protocol.http_errors import traceback_of
 from odoo.addons.llm_generate_job.runner import limits as runner_limits
 from odoo.addons.llm_generate_job.runner import runner as runners
 from odoo.addons.llm_generate_job.runner.executor import EnvironmentFactory, Running
+from odoo.addons.llm_generate_job.runner.messages import parse
 from odoo.addons.llm_generate_job.runner.notifier import Listener
 
 from .limits import READY
@@ -114,7 +115,7 @@ class Attendant(threading.Thread):
 
     def _hear(self, listener, seconds):
         for payload in listener.wait(seconds):
-            self.calls.hear(payload)
+            self.calls.hear(parse(payload))
 
 
 @contextlib.contextmanager

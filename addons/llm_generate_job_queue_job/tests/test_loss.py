@@ -4,6 +4,7 @@ from odoo import fields
 
 from odoo.addons.llm_generate_job.engine import sql
 from odoo.addons.llm_generate_job.runner.limits import LIVENESS_LOCK
+from odoo.addons.llm_generate_job.runner.messages import Lost
 
 from ..limits import PATIENCE
 from .common import QueueJobCommon
@@ -89,9 +90,9 @@ class TestLoss(QueueJobCommon):
             other.unlink()
             self.assertFalse(heard)
             record.button_cancelled()
-            self.assertEqual(heard, ["lost"])
+            self.assertEqual(heard, [Lost()])
             record.unlink()
-        self.assertEqual(heard, ["lost", "lost"])
+        self.assertEqual(heard, [Lost(), Lost()])
 
     def test_a_claim_that_waits_in_vain_is_given_back_and_the_queue_says_why(self):
         job, record = self._handed_over()
