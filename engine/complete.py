@@ -1,4 +1,5 @@
 import contextlib
+import itertools
 import json
 import logging
 import time
@@ -367,21 +368,24 @@ class LlmGenerationEngine(models.AbstractModel):
         self.env.cr.commit()  # pylint: disable=invalid-commit
 
     @api.model
-    def _complete_batch(self, pairs):
+    def _complete_batch(self, pairs, *, lent=False):
         """Store the answers of many jobs; one that cannot be stored does not hold up the rest.
 
+        :param bool lent: see `_transaction()`
         :return: the pairs that are to be stored later: somebody is changing their jobs just now
         """
         held = []
         try:
-            with self._transaction(lazy=True) as call:
+            with self._transaction(lazy=True, lent=lent) as call:
                 call._complete(pairs, held=held)
         except Exception as error:  # noqa: BLE001 whatever it is, the rest goes on
             if len(pairs) > 1:
-                return [late for pair in pairs for late in self._complete_batch([pair])]
+                late = (self._complete_batch([pair], lent=lent) for pair in pairs)
+                return list(itertools.chain.from_iterable(late))
             [(claim, answer)] = pairs
             _logger.error(UNSTORED, claim.job_id, traceback_of(error))  # noqa: TRY400 it is redacted
             if answer.error_type == "internal":
                 return []
-            return self._complete_batch([(claim, Answer("failed", error_type="internal"))])
+            failed = Answer("failed", error_type="internal")
+            return self._complete_batch([(claim, failed)], lent=lent)
         return [pair for pair in pairs if pair[0] in held]

@@ -16,7 +16,6 @@ from ..const import (
     TRANSITIONS,
 )
 from ..protocol.http_errors import traceback_of
-from ..runner import executor
 from ..runner import runner as runners
 from ..runner.cursor import InlineCursor, LazyCursor, open_cursor, read_committed
 from ..runner.messages import EVERYTHING, Cancelled, JobEvent, Queued, SlotFree
@@ -32,12 +31,7 @@ FIGURES = {
     "llm.thread": "_compute_generation_statistics",
 }
 #: Context that goes with the engine from one transaction to the next.
-KEPT_CONTEXT = frozenset({
-    "generation_inline",
-    "generation_outbox",
-    "generation_call",
-    "generation_complete",
-})
+KEPT_CONTEXT = frozenset({"generation_inline"})
 
 _logger = logging.getLogger(__name__)
 
@@ -76,18 +70,19 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     @contextlib.contextmanager
-    def _transaction(self, *, lazy=False):
+    def _transaction(self, *, lazy=False, lent=False):
         """Yield this model on a transaction of its own, which sees what others commit.
 
         In inline mode it is a part of the caller's transaction.
 
         :param bool lazy: hold a connection only while there is something to commit
+        :param bool lent: take the caller's cursor, a lazy one that nobody needs for anything else
         """
         if inline := self._is_inline():
             self.env.flush_all()
             cr = InlineCursor(self.env.cr)
-        elif lazy and executor.received(self.env, "generation_lent") and not self.env.cr.closed:
-            cr = self.env.cr  # that of a runner's thread, which needs it for nothing else
+        elif lent and not self.env.cr.closed:
+            cr = self.env.cr
         else:
             cr = LazyCursor(self.env.registry) if lazy else open_cursor(self.env.registry)
         try:
@@ -318,9 +313,7 @@ class LlmGenerationEngine(models.AbstractModel):
             [JOB_CHANNEL, [JobEvent(job_id).payload for job_id in jobs.ids]],
         )
         # Telling the web clients opens a connection: the runner, where there is one, does it.
-        outbox = executor.received(
-            self.env, "generation_outbox", runners.outbox(self.env.cr.dbname)
-        )
+        outbox = runners.outbox(self.env.cr.dbname)
         if outbox is None:
             self._announce(jobs)
         else:

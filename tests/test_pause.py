@@ -43,7 +43,7 @@ class TestPause(LlmGenerationCommon):
 
     def _call(self, claim, call=None):
         [job_context] = self._engine()._prefetch([claim])
-        self._engine().with_context(generation_call=call or Execution(claim))._run(job_context)
+        self._engine()._run(job_context, execution=call or Execution(claim))
 
     def _left(self):
         return (self.queue.paused_until - fields.Datetime.now()).total_seconds()

@@ -150,7 +150,7 @@ class LlmGenerationDelegation(models.AbstractModel):
         job_context, refusal = begun
         if refusal:
             return refusal
-        self.env["llm.generation.engine"].with_context(generation_call=call)._run(job_context)
+        self.env["llm.generation.engine"]._run(job_context, execution=call)
         return self.env._("Attempt %(token)s of generation %(job)s has ended.",
                           token=claim.token, job=claim.job_id)  # fmt: skip
 
