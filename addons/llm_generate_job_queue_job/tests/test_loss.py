@@ -31,7 +31,7 @@ class TestLoss(QueueJobCommon):
         job, record = self._handed_over()
         worker = self._engine()._runner_row("host:2 queue_job", 0)
         claim = self._claim_of(job, job.attempt_token)
-        self._engine("delegation")._begin(claim, worker, "host:2 queue_job")
+        self.env["llm.generation.delegation"]._begin(claim, worker, "host:2 queue_job")
         record.state = "started"
         self.env.flush_all()
         self.env.invalidate_all()
@@ -165,7 +165,7 @@ class TestLoss(QueueJobCommon):
     def test_what_waits_is_given_back_when_the_addon_goes(self):
         begun, _record, _worker = self._begun()
         waiting, _record = self._handed_over()
-        self._engine("delegation")._give_back_unbegun()
+        self.env["llm.generation.delegation"]._give_back_unbegun()
         self.env.invalidate_all()
         self.assertEqual((begun.state, waiting.state), ("running", "queued"))
 
