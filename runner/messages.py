@@ -33,7 +33,7 @@ class Message:
 class Queued(Message):
     """More may start in these queues, in any where none is named: look there."""
 
-    verb = "queued"
+    verb: ClassVar[str] = "queued"
 
     def __post_init__(self):
         super().__post_init__()
@@ -43,16 +43,16 @@ class Queued(Message):
 
 @dataclass(frozen=True)
 class SlotFree(Queued):
-    """Slots of these queues are free. The process that says so looks first, others a little later."""
+    """Slots of these queues are free. Who says so looks first, others a little later."""
 
-    verb = "slot"
+    verb: ClassVar[str] = "slot"
 
 
 @dataclass(frozen=True)
 class Cancelled(Message):
     """These jobs no longer run: hang up on them. `each()` makes as many as it takes."""
 
-    verb = "cancel"
+    verb: ClassVar[str] = "cancel"
 
     @classmethod
     def each(cls, job_ids):
@@ -64,14 +64,14 @@ class Cancelled(Message):
 class Due(Message):
     """Something may be due earlier than was known; nothing else may start."""
 
-    verb = "clock"
+    verb: ClassVar[str] = "clock"
 
 
 @dataclass(frozen=True)
 class Lost(Message):
     """There are jobs that nobody executes any more: keep house."""
 
-    verb = "lost"
+    verb: ClassVar[str] = "lost"
 
 
 #: What to hear in a text that says nothing else: look at everything.
@@ -93,7 +93,7 @@ def parse(payload):
 
 @dataclass(frozen=True)
 class JobEvent:
-    """Something happened to a job: said on `JOB_CHANNEL` to those who wait for exactly this text."""
+    """Something happened to a job: said on `JOB_CHANNEL` to those who wait for this very text."""
 
     job_id: int
 

@@ -81,7 +81,7 @@ class TestMessages(BaseCase):
         self.assertEqual(JobEvent(7).payload, "7")
 
     def test_what_nobody_knows_is_about_everything(self):
-        for payload in ("", ":", "webhook", "queued:x", "slot:7,x", "cancel:all", "CLOCK", "queued:"):
+        for payload in ("", ":", "webhook", "queued:x", "slot:7,x", "cancel:all", "queued:"):
             with self.subTest(payload):
                 self.assertEqual(parse(payload), EVERYTHING)
 
