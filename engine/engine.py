@@ -12,6 +12,7 @@ from ..const import (
     DEFAULT_ANSWER_TOKENS,
     FINAL_STATES,
     JOB_CHANNEL,
+    RETRYING,
     RUNNER_CHANNEL,
     TRANSITIONS,
 )
@@ -285,7 +286,7 @@ class LlmGenerationEngine(models.AbstractModel):
         self._forget_statistics()
         jobs._after_move(target, was_running)
         if target in FINAL_STATES:
-            self._call_hooks(jobs.filtered(lambda job: not job.retry_at))
+            self._call_hooks(jobs - jobs.filtered_domain(RETRYING.domain))
 
     @api.model
     def _forget_statistics(self):

@@ -2,7 +2,7 @@ import secrets
 
 from odoo import api, fields, models
 
-from ..const import ACTIVE_STATES, FINAL_STATES, WEBHOOK_PATH
+from ..const import ACTIVE_STATES, FINAL_STATES, RETRYING, WEBHOOK_PATH
 from .secret import read_secret
 
 #: What the rest of a new job's values follows from.
@@ -154,7 +154,7 @@ class LlmGenerationTicket(models.AbstractModel):
         self.ensure_one()
         if self.state == "queued":
             return self.env._("Waiting, position %s in the queue.", self.queue_position)
-        if self.state == "failed" and self.retry_at:
+        if RETRYING.holds(self):
             return self.env._(
                 "Failed, and will be tried again by itself: %s", self.error_message or ""
             )
@@ -176,7 +176,7 @@ class LlmGenerationTicket(models.AbstractModel):
             "progress": self.progress,
             "output_message_id": self.output_message_id.id,
             "name": self.name,
-            "will_retry": bool(self.retry_at),
+            "will_retry": RETRYING.holds(self),
         }
 
     def _filtered_identity_free(self):
