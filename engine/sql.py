@@ -1,6 +1,13 @@
 """Every statement of the engine, in the order of a job's life."""
 
-from ..const import UNKNOWN_OUTCOMES
+from ..const import (
+    AT_PROVIDER,
+    READY,
+    RETRYING,
+    SCHEDULED,
+    UNKNOWN_OUTCOMES,
+    WAITS_FOR_THREAD,
+)
 from ..protocol.tokens import LIMIT_NAMES, MOST_TOKENS
 
 # === CLOCK: The time, in SQL.
@@ -16,11 +23,11 @@ DUE = """
         WHEN state = 'failed' THEN retry_at
         ELSE next_poll_at END)"""
 #: The jobs that have such a moment.
-HAS_DUE = """
+HAS_DUE = f"""
     (cancel_requested IS TRUE
-        OR (state = 'queued' AND is_scheduled IS TRUE)
-        OR (state = 'failed' AND retry_at IS NOT NULL)
-        OR (state = 'running' AND external_job_id IS NOT NULL))"""
+        OR ({SCHEDULED.sql()})
+        OR ({RETRYING.sql()})
+        OR ({AT_PROVIDER.sql()}))"""
 
 
 # === STORAGE: How PostgreSQL keeps the tables that each job writes several times within seconds.
@@ -51,9 +58,9 @@ HAS_SLOT = """(
     (SELECT count(*) FROM llm_generation_job j
      WHERE j.provider_id = q.provider_id AND j.state = 'running') < q.max_concurrent_jobs)
 """
-HAS_JOB = """(
+HAS_JOB = f"""(
     (SELECT 1 FROM llm_generation_job j
-     WHERE j.provider_id = q.provider_id AND j.state = 'queued' AND j.is_scheduled IS NOT TRUE
+     WHERE j.provider_id = q.provider_id AND {READY.sql("j")}
      LIMIT 1) IS NOT NULL)
 """
 
@@ -115,7 +122,7 @@ CLAIM = f"""
     ), head AS MATERIALIZED (
         SELECT id, priority, fair_rank, queued_at, estimated_tokens, attempt_count, model_id
         FROM llm_generation_job
-        WHERE provider_id = %(provider)s AND state = 'queued' AND is_scheduled IS NOT TRUE
+        WHERE provider_id = %(provider)s AND {READY.sql()}
           AND model_id <> ALL (ARRAY(SELECT model_id FROM limited WHERE slots <= 0))
         ORDER BY priority, fair_rank, queued_at, id
         LIMIT (SELECT GREATEST(slots, 0) FROM free)
@@ -254,8 +261,7 @@ ENQUEUE = f"""
             COALESCE(
                 (SELECT max(j.fair_rank) FROM llm_generation_job j WHERE j.state = 'running'
                  AND j.provider_id = g.provider_id AND j.priority = g.priority),
-                (SELECT min(j.fair_rank) - 1 FROM llm_generation_job j WHERE j.state = 'queued'
-                 AND j.is_scheduled IS NOT TRUE
+                (SELECT min(j.fair_rank) - 1 FROM llm_generation_job j WHERE {READY.sql("j")}
                  AND j.provider_id = g.provider_id AND j.priority = g.priority),
                 -1),
             COALESCE(
@@ -283,12 +289,12 @@ ENQUEUE = f"""
 
 #: The next of the jobs that found their thread busy: another answer in it has just ended. One a
 #: thread, as all the others would find it busy again.
-SCHEDULE_BUSY = """
+SCHEDULE_BUSY = f"""
     UPDATE llm_generation_job SET is_scheduled = FALSE
     WHERE id IN (
         SELECT DISTINCT ON (thread_id) id FROM llm_generation_job
         WHERE thread_id IN (SELECT thread_id FROM llm_generation_job WHERE id = ANY(%s))
-          AND state = 'queued' AND is_scheduled IS TRUE AND error_type = 'busy'
+          AND {WAITS_FOR_THREAD.sql()}
         ORDER BY thread_id, priority, fair_rank, queued_at, id)
       AND state = 'queued'
     RETURNING (SELECT q.id FROM llm_generation_queue q
@@ -310,8 +316,7 @@ CLOSE_ATTEMPTS = f"""
     WHERE a.job_id = j.id AND a.outcome = 'running' AND j.id = ANY(%(jobs)s)
     RETURNING (SELECT q.id FROM llm_generation_queue q WHERE q.provider_id = j.provider_id),
         EXISTS (SELECT FROM llm_generation_job other
-                WHERE other.thread_id = j.thread_id AND other.state = 'queued'
-                  AND other.is_scheduled IS TRUE AND other.error_type = 'busy')
+                WHERE other.thread_id = j.thread_id AND {WAITS_FOR_THREAD.sql("other")})
 """
 
 
@@ -416,7 +421,7 @@ SCHEDULE = f"""
     UPDATE llm_generation_job SET is_scheduled = FALSE
     WHERE id IN (
         SELECT id FROM llm_generation_job
-        WHERE state = 'queued' AND is_scheduled IS TRUE AND scheduled_at <= {NOW} AND {DUE} <= {NOW}
+        WHERE {SCHEDULED.sql()} AND scheduled_at <= {NOW} AND {DUE} <= {NOW}
         ORDER BY {DUE} LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED)
     RETURNING id
 """
@@ -445,7 +450,7 @@ HINTED_AT = f"""
 CLAIM_POLLS = f"""
     WITH due AS MATERIALIZED (
         SELECT id FROM llm_generation_job
-        WHERE state = 'running' AND external_job_id IS NOT NULL
+        WHERE {AT_PROVIDER.sql()}
           AND ((next_poll_at <= {NOW} AND {DUE} <= {NOW}) OR %(now)s)
         ORDER BY result_expires_at NULLS LAST, next_poll_at
         LIMIT %(limit)s
@@ -471,7 +476,7 @@ HINT = f"""
 
 DUE_RETRIES = f"""
     SELECT j.id FROM llm_generation_job j
-    WHERE state = 'failed' AND retry_at <= {NOW} AND {DUE} <= {NOW}
+    WHERE {RETRYING.sql()} AND retry_at <= {NOW} AND {DUE} <= {NOW}
     ORDER BY {DUE} LIMIT 500
     FOR NO KEY UPDATE SKIP LOCKED
 """
@@ -483,7 +488,7 @@ OVERDUE = f"""
     JOIN llm_generation_queue q ON q.provider_id = j.provider_id
     WHERE j.state = 'running' AND q.job_timeout > 0
       AND j.started_at < {NOW} - make_interval(secs => q.job_timeout)
-      AND (j.external_job_id IS NULL
+      AND (NOT ({AT_PROVIDER.sql("j")})
         OR j.asked_at >= j.started_at + make_interval(secs => q.job_timeout))
     LIMIT 500
     FOR NO KEY UPDATE OF j SKIP LOCKED
@@ -508,12 +513,12 @@ WAITING = """
 
 #: Running attempts whose process is gone: its heartbeat stopped and its session lock is free,
 #: or its row is gone (a restored dump, a process that left without giving back).
-ORPHANS = """
-    SELECT j.id, j.external_job_id IS NOT NULL
+ORPHANS = f"""
+    SELECT j.id, {AT_PROVIDER.sql("j")}
     FROM llm_generation_job j
     LEFT JOIN llm_generation_attempt a ON a.id = j.attempt_token
     WHERE j.state = 'running'
-      AND ((a.runner_id IS NULL AND j.external_job_id IS NULL) OR a.runner_id = ANY(%s))
+      AND ((a.runner_id IS NULL AND NOT ({AT_PROVIDER.sql("j")})) OR a.runner_id = ANY(%s))
     FOR NO KEY UPDATE OF j SKIP LOCKED
 """
 
@@ -540,12 +545,12 @@ SILENT_RUNNERS = f"""
 IDENTITY_LOCK = "SELECT pg_advisory_xact_lock(hashtext('llm_generation_identity'))"
 
 #: Queues with work that the database which this one is a copy of may have done since.
-HOLD_QUEUES = """
+HOLD_QUEUES = f"""
     UPDATE llm_generation_queue q SET enabled = FALSE
     WHERE enabled AND EXISTS (
         SELECT FROM llm_generation_job j
         WHERE j.provider_id = q.provider_id
-          AND (j.state IN ('queued', 'running') OR (j.state = 'failed' AND j.retry_at IS NOT NULL)))
+          AND (j.state IN ('queued', 'running') OR ({RETRYING.sql("j")})))
     RETURNING id
 """
 
@@ -554,12 +559,11 @@ HEARTBEAT = f"UPDATE llm_generation_runner SET heartbeat_at = {NOW} WHERE id = %
 
 # === FIGURES: Places and figures of the queues.
 
-POSITIONS = """
+POSITIONS = f"""
     SELECT j.id, 1 + (
         SELECT count(*) FROM (
             SELECT FROM llm_generation_job o
-            WHERE o.provider_id = j.provider_id AND o.state = 'queued'
-              AND o.is_scheduled IS NOT TRUE
+            WHERE o.provider_id = j.provider_id AND {READY.sql("o")}
               AND (o.priority, o.fair_rank, o.queued_at, o.id)
                   < (j.priority, j.fair_rank, j.queued_at, j.id)
             LIMIT 9999) ahead)
@@ -570,14 +574,14 @@ POSITIONS = """
 #: All figures of all queues in one statement. Each branch fits one index, and needs nothing else.
 #: What ended is counted hour by hour, each hour of each provider being one piece of
 #: `_statistics_idx`.
-FIGURES = """
+FIGURES = f"""
     WITH live AS (
-        SELECT provider_id, 'queued' AS state, count(*) AS n, min(queued_at) AS since
+        SELECT provider_id, '{READY.name}' AS state, count(*) AS n, min(queued_at) AS since
         FROM llm_generation_job
-        WHERE state = 'queued' AND is_scheduled IS NOT TRUE AND provider_id = ANY(%(providers)s)
+        WHERE {READY.sql()} AND provider_id = ANY(%(providers)s)
         GROUP BY provider_id
         UNION ALL
-        SELECT provider_id, 'waiting', count(*), NULL FROM llm_generation_job
+        SELECT provider_id, 'queued', count(*), NULL FROM llm_generation_job
         WHERE state = 'queued' AND provider_id = ANY(%(providers)s)
         GROUP BY provider_id
         UNION ALL

@@ -18,6 +18,7 @@ from ..const import (
     FINAL_STATES,
     LAST_ID,
     MAX_RETRIES,
+    RETRYING,
     STATES,
     TRANSITIONS,
     WEBHOOK_PATH,
@@ -1079,7 +1080,7 @@ class LlmGenerationJob(models.Model):
         self.ensure_one()
         if self.state == "queued":
             return self.env._("Waiting, position %s in the queue.", self.queue_position)
-        if self.state == "failed" and self.retry_at:
+        if RETRYING.holds(self):
             return self.env._(
                 "Failed, and will be tried again by itself: %s", self.error_message or ""
             )
@@ -1101,5 +1102,5 @@ class LlmGenerationJob(models.Model):
             "progress": self.progress,
             "output_message_id": self.output_message_id.id,
             "name": self.name,
-            "will_retry": bool(self.retry_at),
+            "will_retry": RETRYING.holds(self),
         }

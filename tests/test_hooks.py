@@ -4,6 +4,7 @@ from odoo import fields
 from odoo.exceptions import UserError
 
 from ..exceptions import BadRequestError, TransientError
+from ..runner.messages import EVERYTHING
 from .common import LlmGenerationCommon
 
 
@@ -115,11 +116,11 @@ class TestHooks(LlmGenerationCommon):
         with (
             self._offered("llm.generation.engine", _is_held_due=lambda _engine: True),
             patch.object(
-                type(engine), "_wake", lambda _engine, payload="queued": woken.append(payload)
+                type(engine), "_wake", lambda _engine, what=EVERYTHING: woken.append(what)
             ),
             self._offered("llm.generation.engine", _release_held=release),
         ):
             self.assertEqual(engine._next_due(), 0)
             engine._schedule()
-        self.assertEqual(woken[-1:], ["queued"])
+        self.assertEqual(woken[-1:], [EVERYTHING])
         self.assertEqual(self._process_queue(), 1)
