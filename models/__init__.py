@@ -7,7 +7,6 @@ from . import llm_generation_state
 from . import llm_generation_ticket
 from . import llm_generation_job
 from . import llm_generation_bulk
-from . import llm_generation_job_budget
 from . import llm_generation_runner
 from . import llm_generation_attempt
 from . import llm_generation_queue
@@ -15,12 +14,9 @@ from . import llm_generation_queue_guard
 from . import llm_generation_queue_panel
 from . import llm_generation_bucket
 from . import llm_generation_model_limit
-from . import llm_generation_spending
 from . import llm_generation_dashboard
 from . import llm_provider
 from . import llm_thread
 from . import mail_message
-from . import res_company
 from . import res_config_settings
 from . import res_users
-from . import llm_provider_budget
