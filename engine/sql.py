@@ -98,7 +98,7 @@ SETTLE_BUCKET = """
 """
 
 #: queued -> running. Takes the head of the queue, up to the free slots, those of models with a
-#: limit of their own, and the token budget; notes what is left of the bucket for others.
+#: limit of their own, and the tokens of the bucket; notes what is left of it for others.
 CLAIM = f"""
     WITH free AS (
         SELECT LEAST(%(slots)s, %(limit)s - count(*)) AS slots
