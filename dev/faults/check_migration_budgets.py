@@ -73,6 +73,8 @@ except UserError as refusal:
     found["refusal"] = str(refusal)
 env.cr.rollback()
 waiting.action_cancel()
+env.cr.commit()
+env.invalidate_all()
 found["again"] = draft.budget_left
 draft.action_queue()
 env.cr.commit()

@@ -196,13 +196,9 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _whom_to_ask(self):
         # sudo: only the names of those to ask, and of nobody of other companies.
-        managers = (
-            self.env
-            .ref("llm.group_llm_manager")
-            .sudo()
-            .all_user_ids.filtered(
-                lambda user: user.active and user.company_ids & self.env.user.company_ids
-            )
+        group = self.env.ref("llm.group_llm_manager").sudo()
+        managers = group.all_user_ids.filtered(
+            lambda user: user.active and user.company_ids & self.env.user.company_ids
         )
         names = [user.name for user in managers if not user._is_superuser()]
         return ", ".join(names[:NAMED]) or self.env._("an administrator")
