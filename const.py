@@ -124,9 +124,6 @@ DEFAULT_RETENTION_DAYS = 7
 #: Tokens reserved for an answer whose length is not known yet.
 DEFAULT_ANSWER_TOKENS = 256
 
-#: Days for which it is known what was spent; a budget is that of one day.
-SPENDING_DAYS = 7
-
 #: Characters of an error kept on a job: enough to diagnose, too little to fill a table.
 ERROR_MESSAGE_LIMIT = 2000
 

@@ -121,11 +121,18 @@ class LlmGenerationEngine(models.AbstractModel):
         used = {f"{kind}_tokens": answer.tokens(kind) for kind in ("prompt", "completion")}
         if any(used.values()):
             self._change(sql.LATE_USAGE, {**params, **used}, touches=touches)
-            self._settle_late(claim.token)
+            self._after_late_usage(claim)
         if answer.external_job_id:
             data = json.dumps(answer.provider_data) if answer.provider_data else None
             params |= {"external": answer.external_job_id, "data": data}
             self._change(sql.LATE_EXTERNAL, params, touches=touches)
+
+    @api.model
+    def _after_late_usage(self, claim):
+        """Hook: an attempt that was overtaken told what it used, which its job has noted now.
+
+        :param claim: the claim of the attempt: `job_id`, `token`
+        """
 
     @api.model
     def _with_known_messages(self, jobs, answers):

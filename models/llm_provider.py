@@ -49,7 +49,7 @@ class LlmProvider(models.Model):
     def _register_hook(self):
         """Keep the methods of services from remote calls, also those that say nothing of it.
 
-        A service's `<service>_chat()` spends the provider's key past the queue and its budgets.
+        A service's `<service>_chat()` spends the provider's key past the queue and its limits.
         """
         super()._register_hook()
         beginnings = tuple(f"{code}_" for code, _label in self._get_available_services())

@@ -1,5 +1,6 @@
 from . import test_analysis_tours
 from . import test_answer
+from . import test_answer_limits
 from . import test_backoff
 from . import test_bounded_http
 from . import test_brief_examples
@@ -25,9 +26,6 @@ from . import test_http_errors
 from . import test_hub
 from . import test_lazy_cursor
 from . import test_llm_generation_bounds
-from . import test_llm_generation_budget
-from . import test_llm_generation_budget_limits
-from . import test_llm_generation_budget_ways
 from . import test_llm_generation_bulk
 from . import test_llm_generation_call
 from . import test_llm_generation_conclusion
@@ -72,6 +70,7 @@ from . import test_tours
 from . import test_translations
 from . import test_untrusted
 from . import test_untrusted_text
+from . import test_usage
 from . import test_wakeup
 from . import test_webhook
 from . import test_webhook_signatures

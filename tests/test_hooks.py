@@ -124,3 +124,15 @@ class TestHooks(LlmGenerationCommon):
             engine._schedule()
         self.assertEqual(woken[-1:], [EVERYTHING])
         self.assertEqual(self._process_queue(), 1)
+
+    def test_usage_that_is_told_late_is_told_on(self):
+        told = []
+        hook = {"_after_late_usage": lambda _engine, claim: told.append(claim.token)}
+        with self._offered("llm.generation.engine", **hook):
+            claims = []
+            for used in ({"prompt_tokens": 7}, None):
+                job = self._create_job("queued")
+                claims.append(self._claim(job))
+                job.action_cancel()
+                self._apply(claims[-1], state="failed", error_type="cancelled", usage=used)
+        self.assertEqual(told, [claims[0].token])
