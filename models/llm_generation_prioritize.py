@@ -3,7 +3,8 @@ from odoo import fields, models
 from ..const import DEFAULT_PRIORITY
 
 
-class LlmGenerationPrioritize(models.TransientModel):
+# The only wizard: it needs no folder of its own.
+class LlmGenerationPrioritize(models.TransientModel):  # pylint: disable=no-wizard-in-models
     """Asks for the priority that the selected jobs shall have."""
 
     _name = "llm.generation.prioritize"

@@ -18,10 +18,14 @@ class Message:
     """What the runners are told on `RUNNER_CHANNEL`: a verb, and what it is about."""
 
     verb: ClassVar[str]
+    #: Whether one that names nothing is about everything; so is one that would name too many.
+    is_about_all: ClassVar[bool] = False
     ids: tuple = ()
 
     def __post_init__(self):
-        object.__setattr__(self, "ids", tuple(self.ids))
+        ids = tuple(self.ids)
+        ids = () if self.is_about_all and len(ids) > MOST_IDS else ids
+        object.__setattr__(self, "ids", ids)
 
     @property
     def payload(self):
@@ -34,11 +38,7 @@ class Queued(Message):
     """More may start in these queues, in any where none is named: look there."""
 
     verb: ClassVar[str] = "queued"
-
-    def __post_init__(self):
-        super().__post_init__()
-        if len(self.ids) > MOST_IDS:  # to look at all of them is no error, and no longer
-            object.__setattr__(self, "ids", ())
+    is_about_all: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Due(Message):
 
 @dataclass(frozen=True)
 class Lost(Message):
-    """There are jobs that nobody executes any more: keep house."""
+    """There are jobs that nobody executes any more: rescue them."""
 
     verb: ClassVar[str] = "lost"
 

@@ -6,6 +6,7 @@ breaks off takes no figure of another one along: those are in the table, and in 
 
 import os
 
+import report
 from lib import paths, peer
 from lib.say import halt, run_main, say, stage, step
 from rows import (
@@ -23,8 +24,6 @@ from rows import (
 from stand import open_stand
 
 import odoo.release
-
-import report
 
 FAMILIES = (
     throughput,

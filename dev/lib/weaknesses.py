@@ -23,7 +23,7 @@ ANSWERS = (
     ("B608", ("engine/sql.py", "addons/*/statements.py"), CONSTANTS),
     ("B608", _TESTS, "constants of the test and ids that the database itself made"),
     ("B311", _TESTS, "load and faults by chance, no secret"),
-    ("B105", ("tests/*", "dev/faults/*"), "secrets made up for the test"),
+    ("B105", ("tests/*", "addons/*/tests/*", "dev/faults/*"), "secrets made up for the test"),
     ("B105", ("addons/*/res_config_settings.py",), "the name of a parameter"),
     ("B105", ("protocol/signatures.py",), "sentences about secrets"),
     ("B105", ("dev/lib/stack.py",), "the password of the demo, which it tells"),

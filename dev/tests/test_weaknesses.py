@@ -63,7 +63,8 @@ class TestWeaknesses(unittest.TestCase):
             alias.name
             for tree in trees.values()
             for node in tree.body
-            if isinstance(node, ast.ImportFrom) and (node.module or "").endswith(("const", "tokens"))
+            if isinstance(node, ast.ImportFrom)
+            and (node.module or "").endswith(("const", "tokens"))
             for alias in node.names
         }
         self.assertIn("NOW", constants)

@@ -3,4 +3,3 @@ from . import llm_generation_batch
 from . import llm_generation_job
 from . import llm_generation_engine
 from . import llm_generation_queue
-from . import llm_generation_retention

@@ -1,5 +1,6 @@
 import functools
 import logging
+import math
 
 from odoo import api, models
 
@@ -122,3 +123,13 @@ class LlmGenerationEngine(models.AbstractModel):
     def _reopen(self, jobs):
         """Note that the batches of these jobs, which wait again, are not done."""
         self._change(sql.REOPEN, [jobs.ids], touches=["llm.generation.batch"])
+
+    # === CLEANER === #
+
+    @api.model
+    def _clean_up(self, days=None, seconds=math.inf):
+        result = super()._clean_up(days, seconds)
+        with self._transaction() as own:
+            limit = own._kept_since(days)
+            own._change(sql.EMPTY_BATCHES, [limit], touches=["llm.generation.batch"])
+        return result

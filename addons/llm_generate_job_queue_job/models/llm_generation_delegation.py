@@ -118,7 +118,7 @@ class LlmGenerationDelegation(models.AbstractModel):
     # === IN A WORKER OF QUEUE_JOB === #
 
     @api.model
-    def _execute(self, claim):
+    def _execute_claimed(self, claim):
         """Run a claimed job to its end, in transactions of the engine's.
 
         That of queue_job stays open meanwhile, and has nothing but its own lock.

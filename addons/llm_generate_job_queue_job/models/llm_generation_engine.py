@@ -1,10 +1,11 @@
 from odoo import api, models
 
 from .. import statements as sql
+from ..executor import QueueJobs
 
 
 class LlmGenerationEngine(models.AbstractModel):
-    """Withdraws from queue_job what is no longer to be executed."""
+    """Gives jobs to queue_job, withdraws them, and settles what became of them there."""
 
     _inherit = "llm.generation.engine"
 
@@ -17,3 +18,28 @@ class LlmGenerationEngine(models.AbstractModel):
             params = {"tokens": tokens, "reason": reason}
             self._change(sql.WITHDRAW, params, touches=["queue.job"])
         return super()._moved(jobs, target, was_running, queue_ids)
+
+    # === WHAT QUEUE_JOB HAS, AND HAD === #
+
+    @api.model
+    def _executor(self, threads):
+        threads = super()._executor(threads)
+        if not self.env["llm.generation.queue"]._delegated():
+            return threads
+        return QueueJobs(self.env["llm.generation.delegation"], threads)
+
+    @api.model
+    def _rescue_job(self, job, external):
+        attempt = self.env["llm.generation.attempt"].browse(job.attempt_token).exists()
+        if external or not attempt.queue_job_uuid or attempt.queue_job_begun_at:
+            super()._rescue_job(job, external)
+            return
+        self.env["llm.generation.delegation"]._settle_unbegun(job, attempt)
+
+    @api.model
+    def _death_of(self, attempt):
+        if not attempt.queue_job_uuid:
+            return super()._death_of(attempt)
+        return self.env._(
+            "The worker of queue_job that ran the job died (record %s).", attempt.queue_job_uuid
+        )

@@ -17,4 +17,4 @@ class LlmGenerationJob(models.Model):
         :raise FailedJobError: when the attempt could not be begun
         """
         self.ensure_one()
-        return self.env["llm.generation.delegation"]._execute(Claim(self.id, token))
+        return self.env["llm.generation.delegation"]._execute_claimed(Claim(self.id, token))

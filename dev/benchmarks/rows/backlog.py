@@ -10,7 +10,6 @@ import backlog_data
 from lib import paths
 from lib.lab import environment
 from lib.say import step
-
 from report import quantile, row
 
 NAMES = ("claim", "figures")

@@ -2,9 +2,8 @@
 
 import time
 
-from stand import resident
-
 from report import row
+from stand import resident
 
 NAMES = ("memory", "activity")
 CALLS, SECONDS = 50, 5.0

@@ -6,7 +6,6 @@ import time
 from lib.lab import environment
 from lib.say import step
 from rate_fake import RateFake
-
 from report import row
 
 NAMES = ("rate",)

@@ -8,7 +8,6 @@ from lib.browser import Browser
 from lib.client import Client
 from lib.lab import environment
 from lib.say import say, step
-
 from report import row
 
 NAMES = ("screens",)

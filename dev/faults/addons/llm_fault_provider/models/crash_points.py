@@ -18,10 +18,6 @@ class LlmGenerationEngine(models.AbstractModel):
             for job in self.env["llm.generation.job"].sudo().browse(job_ids).exists():
                 crash_points.crash(step, job.provider_id.name, polling=polling)
 
-
-class LlmGenerationClaim(models.AbstractModel):
-    _inherit = "llm.generation.engine"
-
     def _claim_from(self, *args):
         claims, wait = super()._claim_from(*args)
         self._crash("before the commit of the claim", [claim.job_id for claim in claims])
@@ -31,10 +27,6 @@ class LlmGenerationClaim(models.AbstractModel):
         claims, wait = super()._claim_here(*args)
         self._crash("after the claim", [claim.job_id for claim in claims])
         return claims, wait
-
-
-class LlmGenerationUpkeep(models.AbstractModel):
-    _inherit = "llm.generation.engine"
 
     @api.model
     def _change(self, statement, params=None, **options):
@@ -50,10 +42,6 @@ class LlmGenerationUpkeep(models.AbstractModel):
         self._crash("after the claim", [claim.job_id for claim in claims], polling=True)
         return claims
 
-
-class LlmGenerationVerdict(models.AbstractModel):
-    _inherit = "llm.generation.engine"
-
     @api.model
     def _apply(self, pairs, *args):
         counted = super()._apply(pairs, *args)
@@ -68,19 +56,11 @@ class LlmGenerationVerdict(models.AbstractModel):
                 polling = bool(job.external_job_id and not answer.external_job_id)
                 self._crash(step, job.ids, polling=polling)
 
-
-class LlmGenerationConclusion(models.AbstractModel):
-    _inherit = "llm.generation.engine"
-
     def _complete(self, pairs, **options):
         self._crash_in_pairs("before the finish", pairs)
         result = super()._complete(pairs, **options)
         self._crash_in_pairs("after the finish", pairs)
         return result
-
-
-class LlmGenerationCall(models.AbstractModel):
-    _inherit = "llm.generation.engine"
 
     @api.model
     def _submit(self, job, job_context, recorder):
