@@ -21,7 +21,10 @@ class Message:
     ids: tuple = ()
 
     def __post_init__(self):
-        object.__setattr__(self, "ids", tuple(self.ids))
+        object.__setattr__(self, "ids", self._bounded(tuple(self.ids)))
+
+    def _bounded(self, ids):
+        return ids
 
     @property
     def payload(self):
@@ -35,10 +38,8 @@ class Queued(Message):
 
     verb: ClassVar[str] = "queued"
 
-    def __post_init__(self):
-        super().__post_init__()
-        if len(self.ids) > MOST_IDS:  # to look at all of them is no error, and no longer
-            object.__setattr__(self, "ids", ())
+    def _bounded(self, ids):
+        return ids if len(ids) <= MOST_IDS else ()  # to look at more is no error
 
 
 @dataclass(frozen=True)
