@@ -18,14 +18,13 @@ class Message:
     """What the runners are told on `RUNNER_CHANNEL`: a verb, and what it is about."""
 
     verb: ClassVar[str]
-    #: Whether one that names nothing is about everything; so is one that would name too many.
-    is_about_all: ClassVar[bool] = False
     ids: tuple = ()
 
     def __post_init__(self):
-        ids = tuple(self.ids)
-        ids = () if self.is_about_all and len(ids) > MOST_IDS else ids
-        object.__setattr__(self, "ids", ids)
+        object.__setattr__(self, "ids", self._bounded(tuple(self.ids)))
+
+    def _bounded(self, ids):
+        return ids
 
     @property
     def payload(self):
@@ -38,7 +37,9 @@ class Queued(Message):
     """More may start in these queues, in any where none is named: look there."""
 
     verb: ClassVar[str] = "queued"
-    is_about_all: ClassVar[bool] = True
+
+    def _bounded(self, ids):
+        return ids if len(ids) <= MOST_IDS else ()  # to look at more is no error
 
 
 @dataclass(frozen=True)

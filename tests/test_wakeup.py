@@ -86,11 +86,12 @@ class TestMessages(BaseCase):
                 self.assertEqual(parse(payload), EVERYTHING)
 
     def test_a_message_fits_and_loses_nothing(self):
-        ids = range(LAST_ID - MOST_IDS, LAST_ID + 1)  # one too many
+        ids = range(LAST_ID - 2 * MOST_IDS, LAST_ID + 1)
         for message in (Queued(ids), SlotFree(ids)):
             self.assertEqual(message.ids, ())  # all of them
-        self.assertEqual(Queued(ids[1:]).ids, tuple(ids[1:]))
+        self.assertEqual(Queued(ids[-MOST_IDS:]).ids, tuple(ids[-MOST_IDS:]))
+        self.assertEqual(Queued(ids[-MOST_IDS - 1 :]).ids, ())
         cancelled = Cancelled.each(ids)
         self.assertEqual([each for some in cancelled for each in some.ids], list(ids))
-        for message in (Queued(ids[1:]), *cancelled):
+        for message in (Queued(ids[-MOST_IDS:]), *cancelled):
             self.assertLess(len(message.payload), 8000)

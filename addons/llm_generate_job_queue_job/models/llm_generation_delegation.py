@@ -24,7 +24,7 @@ class LlmGenerationDelegation(models.AbstractModel):
 
     _name = "llm.generation.delegation"
     _description = "LLM Generation Delegation"
-    _inherit = ["llm.generation.engine", "llm.generation.engine"]
+    _inherit = ["llm.generation.engine"]
 
     # === IN THE PROCESS THAT CLAIMS === #
 

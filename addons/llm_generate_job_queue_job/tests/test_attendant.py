@@ -76,7 +76,7 @@ class TestAttendant(test_concurrency.TestConcurrency):
         def work():
             with self._env() as env:
                 delegation = env["llm.generation.delegation"]
-                results.append(delegation._execute(claim))
+                results.append(delegation._execute_claimed(claim))
 
         thread = threading.Thread(target=work)
         thread.start()
@@ -156,7 +156,7 @@ class TestAttendant(test_concurrency.TestConcurrency):
     def test_a_claim_that_the_process_runs_is_not_run_twice(self):
         claim = self._handed_over()
         with self._at_work(claim), self._env() as env:
-            result = env["llm.generation.delegation"]._execute(claim)
+            result = env["llm.generation.delegation"]._execute_claimed(claim)
             self.assertIn("Superseded", result)
             self.assertIn(claim.token, self._attendant().calls)
         with self._env() as env:
