@@ -43,3 +43,16 @@ class LlmGenerationEngine(models.AbstractModel):
         return self.env._(
             "The worker of queue_job that ran the job died (record %s).", attempt.queue_job_uuid
         )
+
+    @api.model
+    def _evaluate_health(self, queue, figures):
+        health, reason = super()._evaluate_health(queue, figures)
+        if health == "disabled" or queue.refused_by or not queue.queue_job_stalled_at:
+            return health, reason
+        if queue.id not in self.env["llm.generation.queue"]._delegated():
+            return health, reason
+        return "critical", self.env._(
+            "queue_job lets jobs wait: does its job runner run, and has the channel %s the"
+            " capacity that the queue's limit needs?",
+            queue.queue_job_channel,
+        )
