@@ -72,6 +72,7 @@ from . import test_untrusted
 from . import test_untrusted_text
 from . import test_usage
 from . import test_wakeup
+from . import test_way
 from . import test_webhook
 from . import test_webhook_signatures
 from . import test_workers
