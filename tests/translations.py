@@ -25,8 +25,8 @@ def export_template(env, addon):
     template = polib.pofile(buffer.getvalue().decode())
     foreign = tuple(f"code:addons/{addon}/{folder}/" for folder in FOREIGN)
     for entry in list(template):
-        places = [place for place, _line in entry.occurrences]
-        if places and all(place.startswith(foreign) for place in places):
+        entry.occurrences = [at for at in entry.occurrences if not at[0].startswith(foreign)]
+        if not entry.occurrences:
             template.remove(entry)
     return template
 
