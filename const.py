@@ -1,5 +1,7 @@
 """The life of a generation job, in one place."""
 
+from typing import NamedTuple
+
 #: Each state, and who moves a job out of it.
 STATES = [
     # Being prepared; its owner queues or cancels it.
@@ -27,6 +29,56 @@ TRANSITIONS = {
 
 ACTIVE_STATES = ("queued", "running")
 FINAL_STATES = ("completed", "failed", "cancelled")
+
+
+class SubState(NamedTuple):
+    """What a state does not say of a job: the condition, for SQL and for the ORM.
+
+    `condition` is one on the job's columns besides that on its state, with `{}` before each for
+    the name of the table. Indexes repeat the SQL, so it is written as they write it.
+    """
+
+    name: str
+    state: str
+    condition: str
+    leaves: list
+
+    def sql(self, table=""):
+        """Return the condition on the job's row.
+
+        :param str table: the alias of the jobs' table, for a statement that has others, too
+        """
+        prefix = f"{table}." if table else ""
+        return f"{prefix}state = '{self.state}' AND {self.condition.format(prefix)}"
+
+    @property
+    def domain(self):
+        """The same as a domain."""
+        return [("state", "=", self.state), *self.leaves]
+
+    def holds(self, job):
+        """Return whether a job is in it, for who may read what it depends on."""
+        return bool(job.filtered_domain(self.domain))
+
+
+#: Stands in line: is claimed as soon as its queue has a slot for it.
+READY = SubState("ready", "queued", "{}is_scheduled IS NOT TRUE", [("is_scheduled", "=", False)])
+#: Is not in line yet: its date has not come, its next try has to wait, or an addon holds it back.
+SCHEDULED = SubState("scheduled", "queued", "{}is_scheduled IS TRUE", [("is_scheduled", "=", True)])
+#: Of those the ones that found an answer being written in their thread, whose end lets them in.
+WAITS_FOR_THREAD = SubState(
+    "waits_for_thread",
+    "queued",
+    "{0}is_scheduled IS TRUE AND {0}error_type = 'busy'",
+    [("is_scheduled", "=", True), ("error_type", "=", "busy")],
+)
+#: Has failed, and is queued again by itself: that is not its end.
+RETRYING = SubState("retrying", "failed", "{}retry_at IS NOT NULL", [("retry_at", "!=", False)])
+#: Runs at its provider, which is asked about it; no process of ours is needed for that.
+AT_PROVIDER = SubState(
+    "at_provider", "running", "{}external_job_id IS NOT NULL", [("external_job_id", "!=", False)]
+)
+SUB_STATES = (READY, SCHEDULED, WAITS_FOR_THREAD, RETRYING, AT_PROVIDER)
 
 #: Why an attempt failed: what `exceptions.py` can say, and what the engine itself finds out.
 ERROR_TYPES = [
@@ -71,9 +123,6 @@ DEFAULT_RETENTION_DAYS = 7
 
 #: Tokens reserved for an answer whose length is not known yet.
 DEFAULT_ANSWER_TOKENS = 256
-
-#: Days for which it is known what was spent; a budget is that of one day.
-SPENDING_DAYS = 7
 
 #: Characters of an error kept on a job: enough to diagnose, too little to fill a table.
 ERROR_MESSAGE_LIMIT = 2000

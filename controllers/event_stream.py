@@ -17,6 +17,7 @@ from ..exceptions import GenerationError
 from ..protocol.http_errors import classify, redact, traceback_of
 from ..runner import streams
 from ..runner.cursor import LazyCursor
+from ..runner.messages import JobEvent
 from ..runner.notifier import listen
 
 _logger = logging.getLogger(__name__)
@@ -118,7 +119,7 @@ class EventStream:
         if follow._is_inline():
             yield from follow._follow(job)
             return
-        with listen(self.dbname, JOB_CHANNEL, str(self.job_id)) as subscription:
+        with listen(self.dbname, JOB_CHANNEL, JobEvent(self.job_id).payload) as subscription:
             while not seen.get("ended"):
                 yield from follow._new_events(job, seen)
                 if not seen["ended"]:

@@ -21,7 +21,7 @@ UPDATE llm_generation_job
 
 -- nor does it cancel what the original has its providers do
 UPDATE llm_generation_job
-   SET must_cancel = false
- WHERE must_cancel;
+   SET cancel_requested = false
+ WHERE cancel_requested;
 
 DELETE FROM llm_generation_runner;

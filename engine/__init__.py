@@ -7,4 +7,3 @@ from . import liveness
 from . import follow
 from . import webhook
 from . import statistics
-from . import budget

@@ -4,7 +4,7 @@ from odoo.tools import ormcache
 
 from ..protocol import ratelimit
 from ..protocol.answer import Claim
-from ..runner.executor import JobContext, received
+from ..runner.executor import JobContext
 from . import sql
 
 #: Seconds until a queue that somebody holds is looked at again.
@@ -269,10 +269,11 @@ class LlmGenerationEngine(models.AbstractModel):
         return ""
 
     @api.model
-    def _recall(self, job_context, recorder):
+    def _recall(self, job_context, recorder, execution=None):
         """Return the job of a job context in its owner's environment, without asking the database.
 
         :param CallRecorder recorder: of what the provider is asked for this job
+        :param Execution execution: by which others hang up on the call
         :raise AccessError: when its owner may not have it run
         """
         if job_context.refusal:
@@ -281,13 +282,11 @@ class LlmGenerationEngine(models.AbstractModel):
             fields_ = self.env.registry[model]._fields
             for name, value in values.items():
                 fields_[name]._get_cache(self.env)[record_id] = value
-        call = received(self.env, "generation_call")
         context = {
             **self.env.context,
             **job_context.context,
-            "generation_earlier_job": job_context.earlier_job,
             "generation_recorder": recorder,
-            "llm_on_response": call and call.on_response,
+            "llm_on_response": execution and execution.on_response,
         }
         env = self.env(user=job_context.user_id, context=context, su=False)
         return env["llm.generation.job"].browse(job_context.claim.job_id)

@@ -1,4 +1,5 @@
 import contextlib
+import itertools
 import json
 import logging
 import time
@@ -16,6 +17,7 @@ from ..protocol.answer import LONGEST_WAIT, Answer
 from ..protocol.http_errors import traceback_of
 from ..protocol.tokens import by_length, length_of
 from ..runner.cursor import is_away
+from ..runner.messages import Due
 from . import sql
 
 _logger = logging.getLogger(__name__)
@@ -119,11 +121,18 @@ class LlmGenerationEngine(models.AbstractModel):
         used = {f"{kind}_tokens": answer.tokens(kind) for kind in ("prompt", "completion")}
         if any(used.values()):
             self._change(sql.LATE_USAGE, {**params, **used}, touches=touches)
-            self._settle_late(claim.token)
+            self._after_late_usage(claim)
         if answer.external_job_id:
             data = json.dumps(answer.provider_data) if answer.provider_data else None
             params |= {"external": answer.external_job_id, "data": data}
             self._change(sql.LATE_EXTERNAL, params, touches=touches)
+
+    @api.model
+    def _after_late_usage(self, claim):
+        """Hook: an attempt that was overtaken told what it used, which its job has noted now.
+
+        :param claim: the claim of the attempt: `job_id`, `token`
+        """
 
     @api.model
     def _with_known_messages(self, jobs, answers):
@@ -265,7 +274,7 @@ class LlmGenerationEngine(models.AbstractModel):
         values = {}
         if not queue.paused_until or queue.paused_until < until:
             values["paused_until"] = until
-            self._wake("clock")  # its end is due by time
+            self._wake(Due())  # its end is due by time
         if error_type in backoff.REFUSALS and queue.refused_by != error_type:
             values["refused_by"] = error_type
             self._tell_of_refusal(queue, error_type)
@@ -366,21 +375,24 @@ class LlmGenerationEngine(models.AbstractModel):
         self.env.cr.commit()  # pylint: disable=invalid-commit
 
     @api.model
-    def _complete_batch(self, pairs):
+    def _complete_batch(self, pairs, *, lent=False):
         """Store the answers of many jobs; one that cannot be stored does not hold up the rest.
 
+        :param bool lent: see `_transaction()`
         :return: the pairs that are to be stored later: somebody is changing their jobs just now
         """
         held = []
         try:
-            with self._transaction(lazy=True) as call:
+            with self._transaction(lazy=True, lent=lent) as call:
                 call._complete(pairs, held=held)
         except Exception as error:  # noqa: BLE001 whatever it is, the rest goes on
             if len(pairs) > 1:
-                return [late for pair in pairs for late in self._complete_batch([pair])]
+                late = (self._complete_batch([pair], lent=lent) for pair in pairs)
+                return list(itertools.chain.from_iterable(late))
             [(claim, answer)] = pairs
             _logger.error(UNSTORED, claim.job_id, traceback_of(error))  # noqa: TRY400 it is redacted
             if answer.error_type == "internal":
                 return []
-            return self._complete_batch([(claim, Answer("failed", error_type="internal"))])
+            failed = Answer("failed", error_type="internal")
+            return self._complete_batch([(claim, failed)], lent=lent)
         return [pair for pair in pairs if pair[0] in held]

@@ -4,7 +4,6 @@ import logging
 from datetime import timedelta
 
 from odoo import SUPERUSER_ID, api, fields, models, modules
-from odoo.tools import split_every
 
 from ..const import (
     BUS_JOB_UPDATE,
@@ -13,13 +12,14 @@ from ..const import (
     DEFAULT_ANSWER_TOKENS,
     FINAL_STATES,
     JOB_CHANNEL,
+    RETRYING,
     RUNNER_CHANNEL,
     TRANSITIONS,
 )
 from ..protocol.http_errors import traceback_of
-from ..runner import executor
 from ..runner import runner as runners
 from ..runner.cursor import InlineCursor, LazyCursor, open_cursor, read_committed
+from ..runner.messages import EVERYTHING, Cancelled, JobEvent, Queued, SlotFree
 from . import sql
 
 #: Jobs that one call of the inline mode runs at most, so that a job which queues itself ends.
@@ -32,12 +32,7 @@ FIGURES = {
     "llm.thread": "_compute_generation_statistics",
 }
 #: Context that goes with the engine from one transaction to the next.
-KEPT_CONTEXT = frozenset({
-    "generation_inline",
-    "generation_outbox",
-    "generation_call",
-    "generation_complete",
-})
+KEPT_CONTEXT = frozenset({"generation_inline"})
 
 _logger = logging.getLogger(__name__)
 
@@ -76,18 +71,19 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     @contextlib.contextmanager
-    def _transaction(self, *, lazy=False):
+    def _transaction(self, *, lazy=False, lent=False):
         """Yield this model on a transaction of its own, which sees what others commit.
 
         In inline mode it is a part of the caller's transaction.
 
         :param bool lazy: hold a connection only while there is something to commit
+        :param bool lent: take the caller's cursor, a lazy one that nobody needs for anything else
         """
         if inline := self._is_inline():
             self.env.flush_all()
             cr = InlineCursor(self.env.cr)
-        elif lazy and executor.received(self.env, "generation_lent") and not self.env.cr.closed:
-            cr = self.env.cr  # that of a runner's thread, which needs it for nothing else
+        elif lent and not self.env.cr.closed:
+            cr = self.env.cr
         else:
             cr = LazyCursor(self.env.registry) if lazy else open_cursor(self.env.registry)
         try:
@@ -159,10 +155,13 @@ class LlmGenerationEngine(models.AbstractModel):
         self._wake()
 
     @api.model
-    def _wake(self, payload="queued"):
-        """Wake the runners when the transaction commits; where there is none, start one."""
+    def _wake(self, message=EVERYTHING):
+        """Tell the runners when the transaction commits; where there is none, start one.
+
+        :param Message message: one of `runner/messages.py`
+        """
         cr = self.env.cr
-        cr.execute("SELECT pg_notify(%s, %s)", [RUNNER_CHANNEL, payload])
+        cr.execute("SELECT pg_notify(%s, %s)", [RUNNER_CHANNEL, message.payload])
         woken = cr.postcommit.data.get("llm_generate_job.woken")
         if woken is True or (woken and woken.exists()):
             return
@@ -177,21 +176,16 @@ class LlmGenerationEngine(models.AbstractModel):
     def _wake_for_slots(self, queue_ids):
         """Wake the runners for slots that are free now: at once that of this process, if any."""
         dbname = self.env.cr.dbname
-        what = "queued"
+        message = Queued(queue_ids)
         if runners.is_running(dbname):
             self.env.cr.postcommit.add(functools.partial(runners.fetch_from, dbname, queue_ids))
-            what = "slot"
-        self._wake(f"{what}:{self._named(queue_ids)}")
+            message = SlotFree(queue_ids)
+        self._wake(message)
 
     @api.model
     def _wake_for_queues(self, queue_ids):
         """Wake the runners for queues of which more may start now."""
-        self._wake(f"queued:{self._named(queue_ids)}")
-
-    @api.model
-    def _named(self, queue_ids):
-        """Return the queues for a notification, none where they are too many for one."""
-        return ",".join(map(str, queue_ids if len(queue_ids) < 100 else ()))
+        self._wake(Queued(queue_ids))
 
     @api.model
     def _pump_cron(self):
@@ -248,7 +242,7 @@ class LlmGenerationEngine(models.AbstractModel):
 
         The clock of each runner calls it, in a transaction of its own, when `_is_held_due()` says
         so; several may at once. An addon that finds that it may be so wakes them by
-        `_wake("clock")`.
+        `_wake(Due())`.
 
         :return: how many jobs it let in
         """
@@ -292,7 +286,7 @@ class LlmGenerationEngine(models.AbstractModel):
         self._forget_statistics()
         jobs._after_move(target, was_running)
         if target in FINAL_STATES:
-            self._call_hooks(jobs.filtered(lambda job: not job.retry_at))
+            self._call_hooks(jobs - jobs.filtered_domain(RETRYING.domain))
 
     @api.model
     def _forget_statistics(self):
@@ -305,8 +299,8 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _stop_calls(self, jobs):
         """Tell the runners to hang up on jobs that no longer run."""
-        for some in split_every(500, jobs.ids):  # a notification holds 8000 bytes
-            self._wake("cancel:" + ",".join(map(str, some)))
+        for message in Cancelled.each(jobs.ids):
+            self._wake(message)
 
     # === WHO IS TOLD === #
     #
@@ -316,12 +310,11 @@ class LlmGenerationEngine(models.AbstractModel):
     def _notify(self, jobs):
         """Tell those who wait for jobs, at commit, that something happened to them."""
         self.env.cr.execute(
-            "SELECT pg_notify(%s, id::text) FROM unnest(%s) AS id", [JOB_CHANNEL, jobs.ids]
+            "SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload",
+            [JOB_CHANNEL, [JobEvent(job_id).payload for job_id in jobs.ids]],
         )
         # Telling the web clients opens a connection: the runner, where there is one, does it.
-        outbox = executor.received(
-            self.env, "generation_outbox", runners.outbox(self.env.cr.dbname)
-        )
+        outbox = runners.outbox(self.env.cr.dbname)
         if outbox is None:
             self._announce(jobs)
         else:

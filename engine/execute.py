@@ -13,7 +13,7 @@ from ..protocol.http_errors import classify, traceback_of
 from ..protocol.sanitize import redact, sanitize_json
 from ..runner import thread_lock
 from ..runner.cursor import is_away
-from ..runner.executor import CallRecorder, is_uninstalled, received
+from ..runner.executor import CallRecorder, is_uninstalled
 
 _logger = logging.getLogger(__name__)
 
@@ -39,30 +39,37 @@ class LlmGenerationEngine(models.AbstractModel):
     _inherit = "llm.generation.engine"
 
     @api.model
-    def _run(self, job_context):
-        """Run a claimed job: submit it, or generate directly, and apply the outcome."""
-        self._execute(job_context, "_submit")
+    def _run(self, job_context, **how):
+        """Run a claimed job: submit it, or generate directly, and apply the outcome.
+
+        :param how: see `_execute()`
+        """
+        self._execute(job_context, "_submit", **how)
 
     @api.model
-    def _poll(self, job_context):
+    def _poll(self, job_context, **how):
         """Ask the provider about an external job and apply its answer.
 
+        :param how: see `_execute()`
         :return: the provider's dict, False when the question failed
         """
-        return self._execute(job_context, "_ask")
+        return self._execute(job_context, "_ask", **how)
 
     @api.model
-    def _execute(self, job_context, talk):
+    def _execute(self, job_context, talk, *, execution=None, complete=None, lent=False):
         """Speak with the provider, then apply its answer.
 
         :param str talk: the method that speaks, `_submit` or `_ask`
+        :param Execution execution: by which others hang up on the call, None where nobody does
+        :param complete: called with the claim and the answer where nothing is to be committed with
+            it, to have it stored soon; None has it stored here
+        :param bool lent: see `_transaction()`
         :return: what the provider said, False on an error
         """
-        raw, claim, handle = False, job_context.claim, received(self.env, "generation_call")
-        recorder = CallRecorder()
-        with self._transaction(lazy=True) as call:
+        raw, claim, recorder = False, job_context.claim, CallRecorder()
+        with self._transaction(lazy=True, lent=lent) as call:
             try:
-                answer, raw = call._heard(job_context, talk, recorder)
+                answer, raw = call._heard(job_context, talk, recorder, execution)
                 call.env.flush_all()  # what was written goes with the answer, or not at all
             except OvertakenError:
                 call.env.cr.rollback()
@@ -79,10 +86,9 @@ class LlmGenerationEngine(models.AbstractModel):
                 answer = answer.redacted(key)
             answer = replace(
                 answer,
-                pause=answer.pause or getattr(handle, "pause", None),
+                pause=answer.pause or (execution and execution.pause),
                 usage=answer.usage or recorder.usage,
             )
-            complete = received(call.env, "generation_complete")
             if complete and not call.env.cr.in_transaction:
                 complete(claim, answer)
             else:
@@ -92,21 +98,22 @@ class LlmGenerationEngine(models.AbstractModel):
     # === TALK === #
 
     @api.model
-    def _heard(self, job_context, talk, recorder):
+    def _heard(self, job_context, talk, recorder, execution):
         """Return the answer, and what the provider said, without its key."""
-        job = self._recall(job_context, recorder)
-        answer, raw = getattr(self, talk)(job, job_context.claim)
+        job = self._recall(job_context, recorder, execution)
+        answer, raw = getattr(self, talk)(job, job_context, recorder)
         key = job.provider_id._told_key() or (answer.error_message and self._key_of(job_context))
         return answer.redacted(key), sanitize_json(raw, key, hides_names=True)
 
     @api.model
-    def _submit(self, job, claim):
+    def _submit(self, job, job_context, recorder):
         """Hand the job to its provider, or generate directly where that runs no jobs."""
-        self._end_earlier_try(job)
+        if job_context.earlier_job:
+            self._end_earlier_try(job, job_context.earlier_job)
         try:
             result = job.provider_id.create_generation_job(job)
         except exceptions.NoJobInterfaceError:
-            return self._generate(job, claim), False
+            return self._generate(job, job_context.claim, recorder), False
         if isinstance(result, dict):
             answer = Answer.from_dict(result)
             if answer.state in {"queued", "running"} and not answer.external_job_id:
@@ -117,11 +124,11 @@ class LlmGenerationEngine(models.AbstractModel):
         return Answer("running", external_job_id=job_id_of(result)), result
 
     @api.model
-    def _end_earlier_try(self, job):
-        """Cancel what the attempt before may have left running: nobody pays for both."""
-        earlier = job.env.context.get("generation_earlier_job")
-        if not earlier:
-            return
+    def _end_earlier_try(self, job, earlier):
+        """Cancel what the attempt before may have left running: nobody pays for both.
+
+        :param str earlier: the provider's id of it
+        """
         field = job._fields["external_job_id"]
         field._update_cache(job, earlier)  # that is where providers look
         try:
@@ -133,14 +140,13 @@ class LlmGenerationEngine(models.AbstractModel):
         field._update_cache(job, None)
 
     @api.model
-    def _ask(self, job, _claim):
+    def _ask(self, job, _job_context, _recorder):
         result = job.provider_id.check_generation_job_status(job)
         return Answer.from_dict(result), result
 
     @api.model
-    def _generate(self, job, claim):
+    def _generate(self, job, claim, recorder):
         """Generate in the thread, as the provider's users did before there was a queue."""
-        recorder = received(job.env, "generation_recorder")
         limit = None if job._is_media() else job._answer_limit()
         recorder.limit = limit and job._told_limit(*limit)
         thread = job.thread_id
@@ -150,7 +156,7 @@ class LlmGenerationEngine(models.AbstractModel):
             self._forget_partial_answer(job, claim)
             self._put_question(job, claim)
             try:
-                return self._relay(job, claim)
+                return self._relay(job, claim, recorder)
             except UserError as error:
                 if job.output_message_id or (recorder.has_asked and error is not recorder.error):
                     # It broke off, or answered with an error: that is no fault of the request.
@@ -161,7 +167,7 @@ class LlmGenerationEngine(models.AbstractModel):
                 unlock()
                 self.env.cr.rollback()
             try:
-                return self._relay(job, claim)
+                return self._relay(job, claim, recorder)
             except UserError:
                 if not job.output_message_id and thread_lock.is_taken(
                     self.env.cr.dbname, thread.id
@@ -170,9 +176,8 @@ class LlmGenerationEngine(models.AbstractModel):
                 raise
 
     @api.model
-    def _relay(self, job, claim):
+    def _relay(self, job, claim, recorder):
         """Run the thread's own generator, committing after each event it yields."""
-        recorder = received(job.env, "generation_recorder")
         usages, output = {}, job.output_message_id.id
         with contextlib.closing(job._direct_events()) as events:
             for event in events:

@@ -7,7 +7,7 @@ from odoo import SUPERUSER_ID, api, fields, models
 from odoo.exceptions import UserError
 from odoo.fields import Domain
 
-from ..const import DEFAULT_RETENTION_DAYS, FINAL_STATES
+from ..const import AT_PROVIDER, DEFAULT_RETENTION_DAYS, FINAL_STATES
 from ..protocol.answer import Claim
 from ..protocol.http_errors import traceback_of
 from ..runner import runner as runners
@@ -135,8 +135,7 @@ class LlmGenerationEngine(models.AbstractModel):
         """
         # sudo: the scheduled action looks after everybody's jobs.
         Job = self.env["llm.generation.job"].sudo()
-        running = [("state", "=", "running"), ("external_job_id", "!=", False)]
-        if not Job.search_count(running, limit=1):
+        if not Job.search_count(AT_PROVIDER.domain, limit=1):
             return False
         at = fields.Datetime.now() + timedelta(seconds=30)
         # sudo: scheduled actions are the administrators'.
@@ -166,7 +165,7 @@ class LlmGenerationEngine(models.AbstractModel):
         with self._transaction() as engine:
             current = engine.env["llm.generation.job"].browse(job.id).exists()
             claim = Claim(job.id, current.attempt_token)
-            is_external = current.state == "running" and current.external_job_id
+            is_external = AT_PROVIDER.holds(current)
         if is_external:
             (job_context,) = self._prefetch([claim])
             answer = self._poll(job_context)

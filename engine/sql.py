@@ -1,6 +1,6 @@
 """Every statement of the engine, in the order of a job's life."""
 
-from ..const import UNKNOWN_OUTCOMES
+from ..const import AT_PROVIDER, READY, RETRYING, SCHEDULED, WAITS_FOR_THREAD
 from ..protocol.tokens import LIMIT_NAMES, MOST_TOKENS
 
 # === CLOCK: The time, in SQL.
@@ -16,11 +16,11 @@ DUE = """
         WHEN state = 'failed' THEN retry_at
         ELSE next_poll_at END)"""
 #: The jobs that have such a moment.
-HAS_DUE = """
+HAS_DUE = f"""
     (cancel_requested IS TRUE
-        OR (state = 'queued' AND is_scheduled IS TRUE)
-        OR (state = 'failed' AND retry_at IS NOT NULL)
-        OR (state = 'running' AND external_job_id IS NOT NULL))"""
+        OR ({SCHEDULED.sql()})
+        OR ({RETRYING.sql()})
+        OR ({AT_PROVIDER.sql()}))"""
 
 
 # === STORAGE: How PostgreSQL keeps the tables that each job writes several times within seconds.
@@ -51,9 +51,9 @@ HAS_SLOT = """(
     (SELECT count(*) FROM llm_generation_job j
      WHERE j.provider_id = q.provider_id AND j.state = 'running') < q.max_concurrent_jobs)
 """
-HAS_JOB = """(
+HAS_JOB = f"""(
     (SELECT 1 FROM llm_generation_job j
-     WHERE j.provider_id = q.provider_id AND j.state = 'queued' AND j.is_scheduled IS NOT TRUE
+     WHERE j.provider_id = q.provider_id AND {READY.sql("j")}
      LIMIT 1) IS NOT NULL)
 """
 
@@ -99,7 +99,7 @@ SETTLE_BUCKET = """
 """
 
 #: queued -> running. Takes the head of the queue, up to the free slots, those of models with a
-#: limit of their own, and the token budget; notes what is left of the bucket for others.
+#: limit of their own, and the tokens of the bucket; notes what is left of it for others.
 CLAIM = f"""
     WITH free AS (
         SELECT LEAST(%(slots)s, %(limit)s - count(*)) AS slots
@@ -115,7 +115,7 @@ CLAIM = f"""
     ), head AS MATERIALIZED (
         SELECT id, priority, fair_rank, queued_at, estimated_tokens, attempt_count, model_id
         FROM llm_generation_job
-        WHERE provider_id = %(provider)s AND state = 'queued' AND is_scheduled IS NOT TRUE
+        WHERE provider_id = %(provider)s AND {READY.sql()}
           AND model_id <> ALL (ARRAY(SELECT model_id FROM limited WHERE slots <= 0))
         ORDER BY priority, fair_rank, queued_at, id
         LIMIT (SELECT GREATEST(slots, 0) FROM free)
@@ -254,8 +254,7 @@ ENQUEUE = f"""
             COALESCE(
                 (SELECT max(j.fair_rank) FROM llm_generation_job j WHERE j.state = 'running'
                  AND j.provider_id = g.provider_id AND j.priority = g.priority),
-                (SELECT min(j.fair_rank) - 1 FROM llm_generation_job j WHERE j.state = 'queued'
-                 AND j.is_scheduled IS NOT TRUE
+                (SELECT min(j.fair_rank) - 1 FROM llm_generation_job j WHERE {READY.sql("j")}
                  AND j.provider_id = g.provider_id AND j.priority = g.priority),
                 -1),
             COALESCE(
@@ -283,12 +282,12 @@ ENQUEUE = f"""
 
 #: The next of the jobs that found their thread busy: another answer in it has just ended. One a
 #: thread, as all the others would find it busy again.
-SCHEDULE_BUSY = """
+SCHEDULE_BUSY = f"""
     UPDATE llm_generation_job SET is_scheduled = FALSE
     WHERE id IN (
         SELECT DISTINCT ON (thread_id) id FROM llm_generation_job
         WHERE thread_id IN (SELECT thread_id FROM llm_generation_job WHERE id = ANY(%s))
-          AND state = 'queued' AND is_scheduled IS TRUE AND error_type = 'busy'
+          AND {WAITS_FOR_THREAD.sql()}
         ORDER BY thread_id, priority, fair_rank, queued_at, id)
       AND state = 'queued'
     RETURNING (SELECT q.id FROM llm_generation_queue q
@@ -310,102 +309,7 @@ CLOSE_ATTEMPTS = f"""
     WHERE a.job_id = j.id AND a.outcome = 'running' AND j.id = ANY(%(jobs)s)
     RETURNING (SELECT q.id FROM llm_generation_queue q WHERE q.provider_id = j.provider_id),
         EXISTS (SELECT FROM llm_generation_job other
-                WHERE other.thread_id = j.thread_id AND other.state = 'queued'
-                  AND other.is_scheduled IS TRUE AND other.error_type = 'busy')
-"""
-
-
-# === BUDGET: What users and companies spend in a day.
-
-LOCK = "SELECT pg_advisory_xact_lock(%s, %s)"
-TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%s, %s)"
-
-TRANSACTION = "SELECT txid_current()::text"
-
-#: How long to wait for others who reserve of the same budget.
-LOCK_PATIENCE = "SET LOCAL lock_timeout = '5s'"
-
-#: Whose budget it is: that of the company that pays the provider, else of the job's.
-PAYER = """COALESCE((SELECT p.company_id FROM llm_provider p WHERE p.id = j.provider_id),
-            j.company_id)"""
-
-#: The jobs that would be queued, with what each is going to cost.
-WANTED = f"""
-    SELECT j.id, j.user_id, {PAYER}, {ESTIMATED_TOKENS}
-    FROM llm_generation_job j
-    WHERE j.id = ANY(%(jobs)s) AND j.state = ANY(%(sources)s)
-    ORDER BY j.id
-"""
-
-RESERVE = f"""
-    INSERT INTO llm_generation_spending
-        (job_id, day, user_id, company_id, jobs, tokens, attempts, is_open, xid)
-    SELECT j.id, %(day)s, j.user_id, {PAYER}, 1, {ESTIMATED_TOKENS},
-        COALESCE(j.attempt_count, 0), TRUE, txid_current()::text
-    FROM llm_generation_job j
-    WHERE j.id = ANY(%(jobs)s)
-"""
-
-#: An answer that no job asks for.
-RESERVE_DIRECT = """
-    INSERT INTO llm_generation_spending
-        (day, user_id, company_id, jobs, tokens, attempts, is_open, xid)
-    VALUES (%(day)s, %(user)s, %(company)s, 1, %(tokens)s, 0, TRUE, txid_current()::text)
-    RETURNING id
-"""
-
-#: What was spent on a day, by this transaction or by all others.
-SPENT = """
-    SELECT 'user', user_id, sum(jobs), sum(tokens) FROM llm_generation_spending
-    WHERE user_id = ANY(%(users)s) AND day = %(day)s AND (xid = %(xid)s) = %(own)s
-    GROUP BY user_id
-    UNION ALL
-    SELECT 'company', company_id, sum(jobs), sum(tokens) FROM llm_generation_spending
-    WHERE company_id = ANY(%(companies)s) AND day = %(day)s AND (xid = %(xid)s) = %(own)s
-    GROUP BY company_id
-"""
-
-#: What was never tried costs nothing. Else what is known of the tries since it was queued counts,
-#: as the provider told it or by length; where nothing is, a failure costs no tokens, but for those
-#: after which the provider may have done the work.
-SETTLE = f"""
-    WITH used AS (
-        SELECT s.id, j.state, j.error_type, j.attempt_count > s.attempts AS is_tried,
-            (SELECT sum(COALESCE(a.prompt_tokens, 0)::bigint + COALESCE(a.completion_tokens, 0))
-             FROM llm_generation_attempt a
-             WHERE a.job_id = j.id AND a.number > s.attempts) AS tokens
-        FROM llm_generation_spending s JOIN llm_generation_job j ON j.id = s.job_id
-        WHERE j.id = ANY(%s) AND s.is_open
-    )
-    UPDATE llm_generation_spending s
-    SET jobs = CASE WHEN used.is_tried THEN 1 ELSE 0 END,
-        tokens = CASE
-            WHEN used.is_tried IS NOT TRUE THEN 0
-            WHEN used.tokens > 0 THEN LEAST(2147483647, used.tokens)
-            WHEN used.state = 'failed' AND used.error_type NOT IN {UNKNOWN_OUTCOMES} THEN 0
-            ELSE s.tokens END,
-        is_open = FALSE
-    FROM used
-    WHERE s.id = used.id
-"""
-
-#: The same for one that was settled before an attempt of its could tell what it used.
-SETTLE_LATE = """
-    WITH settled AS (
-        SELECT s.id, s.is_open,
-            (SELECT sum(COALESCE(b.prompt_tokens, 0)::bigint + COALESCE(b.completion_tokens, 0))
-             FROM llm_generation_attempt b
-             WHERE b.job_id = a.job_id AND b.number > s.attempts AND b.number <= a.number) AS tokens
-        FROM llm_generation_attempt a
-        JOIN llm_generation_spending s ON s.job_id = a.job_id AND s.attempts < a.number
-        WHERE a.id = %s
-        ORDER BY s.attempts DESC
-        LIMIT 1
-    )
-    UPDATE llm_generation_spending s
-    SET tokens = LEAST(2147483647, settled.tokens)
-    FROM settled
-    WHERE s.id = settled.id AND settled.is_open IS NOT TRUE AND settled.tokens > 0
+                WHERE other.thread_id = j.thread_id AND {WAITS_FOR_THREAD.sql("other")})
 """
 
 
@@ -416,7 +320,7 @@ SCHEDULE = f"""
     UPDATE llm_generation_job SET is_scheduled = FALSE
     WHERE id IN (
         SELECT id FROM llm_generation_job
-        WHERE state = 'queued' AND is_scheduled IS TRUE AND scheduled_at <= {NOW} AND {DUE} <= {NOW}
+        WHERE {SCHEDULED.sql()} AND scheduled_at <= {NOW} AND {DUE} <= {NOW}
         ORDER BY {DUE} LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED)
     RETURNING id
 """
@@ -445,7 +349,7 @@ HINTED_AT = f"""
 CLAIM_POLLS = f"""
     WITH due AS MATERIALIZED (
         SELECT id FROM llm_generation_job
-        WHERE state = 'running' AND external_job_id IS NOT NULL
+        WHERE {AT_PROVIDER.sql()}
           AND ((next_poll_at <= {NOW} AND {DUE} <= {NOW}) OR %(now)s)
         ORDER BY result_expires_at NULLS LAST, next_poll_at
         LIMIT %(limit)s
@@ -471,7 +375,7 @@ HINT = f"""
 
 DUE_RETRIES = f"""
     SELECT j.id FROM llm_generation_job j
-    WHERE state = 'failed' AND retry_at <= {NOW} AND {DUE} <= {NOW}
+    WHERE {RETRYING.sql()} AND retry_at <= {NOW} AND {DUE} <= {NOW}
     ORDER BY {DUE} LIMIT 500
     FOR NO KEY UPDATE SKIP LOCKED
 """
@@ -483,7 +387,7 @@ OVERDUE = f"""
     JOIN llm_generation_queue q ON q.provider_id = j.provider_id
     WHERE j.state = 'running' AND q.job_timeout > 0
       AND j.started_at < {NOW} - make_interval(secs => q.job_timeout)
-      AND (j.external_job_id IS NULL
+      AND (NOT ({AT_PROVIDER.sql("j")})
         OR j.asked_at >= j.started_at + make_interval(secs => q.job_timeout))
     LIMIT 500
     FOR NO KEY UPDATE OF j SKIP LOCKED
@@ -508,12 +412,12 @@ WAITING = """
 
 #: Running attempts whose process is gone: its heartbeat stopped and its session lock is free,
 #: or its row is gone (a restored dump, a process that left without giving back).
-ORPHANS = """
-    SELECT j.id, j.external_job_id IS NOT NULL
+ORPHANS = f"""
+    SELECT j.id, {AT_PROVIDER.sql("j")}
     FROM llm_generation_job j
     LEFT JOIN llm_generation_attempt a ON a.id = j.attempt_token
     WHERE j.state = 'running'
-      AND ((a.runner_id IS NULL AND j.external_job_id IS NULL) OR a.runner_id = ANY(%s))
+      AND ((a.runner_id IS NULL AND NOT ({AT_PROVIDER.sql("j")})) OR a.runner_id = ANY(%s))
     FOR NO KEY UPDATE OF j SKIP LOCKED
 """
 
@@ -540,12 +444,12 @@ SILENT_RUNNERS = f"""
 IDENTITY_LOCK = "SELECT pg_advisory_xact_lock(hashtext('llm_generation_identity'))"
 
 #: Queues with work that the database which this one is a copy of may have done since.
-HOLD_QUEUES = """
+HOLD_QUEUES = f"""
     UPDATE llm_generation_queue q SET enabled = FALSE
     WHERE enabled AND EXISTS (
         SELECT FROM llm_generation_job j
         WHERE j.provider_id = q.provider_id
-          AND (j.state IN ('queued', 'running') OR (j.state = 'failed' AND j.retry_at IS NOT NULL)))
+          AND (j.state IN ('queued', 'running') OR ({RETRYING.sql("j")})))
     RETURNING id
 """
 
@@ -554,12 +458,11 @@ HEARTBEAT = f"UPDATE llm_generation_runner SET heartbeat_at = {NOW} WHERE id = %
 
 # === FIGURES: Places and figures of the queues.
 
-POSITIONS = """
+POSITIONS = f"""
     SELECT j.id, 1 + (
         SELECT count(*) FROM (
             SELECT FROM llm_generation_job o
-            WHERE o.provider_id = j.provider_id AND o.state = 'queued'
-              AND o.is_scheduled IS NOT TRUE
+            WHERE o.provider_id = j.provider_id AND {READY.sql("o")}
               AND (o.priority, o.fair_rank, o.queued_at, o.id)
                   < (j.priority, j.fair_rank, j.queued_at, j.id)
             LIMIT 9999) ahead)
@@ -570,14 +473,14 @@ POSITIONS = """
 #: All figures of all queues in one statement. Each branch fits one index, and needs nothing else.
 #: What ended is counted hour by hour, each hour of each provider being one piece of
 #: `_statistics_idx`.
-FIGURES = """
+FIGURES = f"""
     WITH live AS (
-        SELECT provider_id, 'queued' AS state, count(*) AS n, min(queued_at) AS since
+        SELECT provider_id, '{READY.name}' AS state, count(*) AS n, min(queued_at) AS since
         FROM llm_generation_job
-        WHERE state = 'queued' AND is_scheduled IS NOT TRUE AND provider_id = ANY(%(providers)s)
+        WHERE {READY.sql()} AND provider_id = ANY(%(providers)s)
         GROUP BY provider_id
         UNION ALL
-        SELECT provider_id, 'waiting', count(*), NULL FROM llm_generation_job
+        SELECT provider_id, 'queued', count(*), NULL FROM llm_generation_job
         WHERE state = 'queued' AND provider_id = ANY(%(providers)s)
         GROUP BY provider_id
         UNION ALL

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 
 from odoo import api, fields, models
 
-from ..const import ACTIVE_STATES
+from ..const import ACTIVE_STATES, READY
 from . import sql
 
 #: What a queue has that has done nothing yet.
@@ -40,9 +40,8 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     def _row_statistics(self, row):
-        live = dict.fromkeys(("draft", "waiting", *ACTIVE_STATES), 0) | (row.pop("counts") or {})
-        live["delayed"] = live["waiting"] - live["queued"]  # those that are ready
-        live["queued"] = live.pop("waiting")
+        live = dict.fromkeys(("draft", READY.name, *ACTIVE_STATES), 0) | (row.pop("counts") or {})
+        live["delayed"] = live["queued"] - live.pop(READY.name)
         kept = {name: row.pop(name) for name in NOTHING}
         ended = {name: float(value or 0) for name, value in row.items()}
         ended["today"] += live["queued"] + live["running"]

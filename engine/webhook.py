@@ -6,6 +6,7 @@ from odoo import api, models
 from ..exceptions import GenerationError
 from ..protocol.answer import Claim
 from ..protocol.signatures import OTHER_JOB, WebhookRefusedError
+from ..runner.messages import Due
 from . import sql
 
 _logger = logging.getLogger(__name__)
@@ -68,4 +69,4 @@ class LlmGenerationEngine(models.AbstractModel):
         """
         params = {"job": claim.job_id, "token": claim.token, "pause": HINT_PAUSE}
         if self._change(sql.HINT, params):
-            self._wake("clock")
+            self._wake(Due())

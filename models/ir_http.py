@@ -1,5 +1,7 @@
 from odoo import models
 
+from ..const import BUS_QUEUE_CHANNEL
+
 
 class IrHttp(models.AbstractModel):
     """Tells the web client what its user prefers."""
@@ -11,3 +13,15 @@ class IrHttp(models.AbstractModel):
         if self.env.user._is_internal():
             info["llm_generation_notify"] = self.env.user.llm_generation_notify
         return info
+
+
+class IrWebsocket(models.AbstractModel):
+    """Lets managers hear of the queues of their companies, and of no other ones."""
+
+    _inherit = "ir.websocket"
+
+    def _build_bus_channel_list(self, channels):
+        channels = super()._build_bus_channel_list(channels)
+        if self.env.user.has_group("llm.group_llm_manager"):
+            channels.extend((company, BUS_QUEUE_CHANNEL) for company in self.env.user.company_ids)
+        return channels

@@ -36,7 +36,12 @@ class LlmGenerationBounds(models.AbstractModel):
             },
         }
         self._refuse_unbounded([defaults, *vals_list])
-        return super().create(vals_list)
+        return super().create(self._complete_values(vals_list))
+
+    @api.model
+    def _complete_values(self, vals_list):
+        """Return the values of new records with what follows from them; all are within bounds."""
+        return vals_list
 
     def write(self, vals):
         self._refuse_unbounded([vals])

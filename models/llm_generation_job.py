@@ -1,32 +1,68 @@
+import json
+import secrets
+from datetime import datetime
+
+from markupsafe import Markup
+
 from odoo import api, fields, models
 from odoo.exceptions import AccessError, UserError
+from odoo.tools import html2plaintext
 
 from ..const import (
     ACTIVE_STATES,
     DEFAULT_MAX_RETRIES,
     DEFAULT_PRIORITY,
     DEFAULT_RETENTION_DAYS,
+    ERROR_MESSAGE_LIMIT,
     ERROR_TYPES,
+    FINAL_STATES,
+    LAST_ID,
     MAX_RETRIES,
+    RETRYING,
+    STATES,
     TRANSITIONS,
+    WEBHOOK_PATH,
 )
 from ..engine import sql
 from ..engine.sql import DUE, HAS_DUE
+from ..protocol import tokens
+from ..protocol.sanitize import redact
+from ..protocol.schema import validator
 from .llm_generation_bounds import BOUNDS
+from .llm_provider import read_secret
+
+#: What the owner of a job may write over RPC, and only while it is a draft.
+OWNER_FIELDS = frozenset({
+    "generation_inputs",
+    "identity_key",
+    "input_message_id",
+    "max_retries",
+    "model_id",
+    "priority",
+    "provider_id",
+    "scheduled_at",
+    "thread_id",
+})
+#: What a manager may write over RPC while a job waits.
+MANAGER_FIELDS = frozenset({"max_retries", "priority", "scheduled_at"})
+#: The numbers that a person chooses: the least and the largest.
+NUMBER_RANGES = {"max_retries": (0, MAX_RETRIES), "priority": (-LAST_ID, LAST_ID)}
+#: What the rest of a new job's values follows from.
+GIVEN = ("thread_id", "provider_id", "model_id", "user_id")
+#: Characters of JSON that a job asks, wherever they come from; files belong into attachments.
+INPUT_LIMIT = BOUNDS["json"]
+#: Uses of a model that answer with files.
+MEDIA_USES = ("generation", "image_generation")
+#: Jobs that a web client selects at most; of a whole filter it sends the first ones only.
+SELECTION_LIMIT = 20_000
 
 
 class LlmGenerationJob(models.Model):
-    """One answer asked of a provider. How its state moves is in `llm_generation_state.py`."""
+    """One answer asked of a provider: what is asked, who may do what, and how its state moves."""
 
     _name = "llm.generation.job"
     _description = "LLM Generation Job"
-    _inherit = [
-        "llm.generation.guard",
-        "llm.generation.bounds",
-        "llm.generation.request",
-        "llm.generation.state",
-        "llm.generation.ticket",
-    ]
+    _inherit = ["llm.generation.bounds"]
     _order = "id desc"
     # Each row is written four times within seconds. Whose a job is tells `user_id`, when it moved
     # its own dates; who wrote it last would always be the engine.
@@ -34,7 +70,7 @@ class LlmGenerationJob(models.Model):
 
     create_date = fields.Datetime("Created", default=fields.Datetime.now, readonly=True, copy=False)
     # Not `readonly`: the ORM would compute these one by one for thousands of jobs, though
-    # `create()` knows them. Nobody writes them by hand: see `llm.generation.guard`.
+    # `create()` knows them. Nobody writes them by hand: see `OWNER_FIELDS`.
     name = fields.Char(compute="_compute_name", store=True, precompute=True, readonly=False)
     # its index: figures of a thread, SCHEDULE_BUSY, and what goes with a thread
     thread_id = fields.Many2one("llm.thread", required=True, ondelete="cascade", index=True)
@@ -66,6 +102,18 @@ class LlmGenerationJob(models.Model):
     )
     company_id = fields.Many2one(
         "res.company", compute="_compute_company_id", store=True, precompute=True, readonly=False
+    )
+    state = fields.Selection(
+        STATES, default="draft", required=True, readonly=True, copy=False, group_expand=True
+    )
+    queued_at = fields.Datetime(readonly=True, copy=False)
+    started_at = fields.Datetime(readonly=True, copy=False)
+    completed_at = fields.Datetime(readonly=True, copy=False)
+    duration = fields.Float(
+        "Run Time (s)", readonly=True, copy=False, aggregator="avg", help="Seconds of processing."
+    )
+    queue_duration = fields.Float(
+        "Wait (s)", readonly=True, copy=False, aggregator="avg", help="Seconds of waiting."
     )
     priority = fields.Integer(default=DEFAULT_PRIORITY, aggregator=None, help="Lower runs first.")
     scheduled_at = fields.Datetime(
@@ -112,6 +160,59 @@ class LlmGenerationJob(models.Model):
     prompt_tokens = fields.Integer(readonly=True, copy=False)
     completion_tokens = fields.Integer(readonly=True, copy=False)
     attempt_ids = fields.One2many("llm.generation.attempt", "job_id", readonly=True)
+
+    # Its place in the queue: read and written by the engine alone.
+    attempt_token = fields.Integer(
+        readonly=True,
+        copy=False,
+        aggregator=None,
+        groups="base.group_system",
+        help="The attempt that may end this job; any other finds itself overtaken.",
+    )
+    fair_rank = fields.Integer(
+        readonly=True,
+        copy=False,
+        aggregator=None,
+        groups="base.group_system",
+        help="Whose turn it is among users of equal priority: each user has one job a turn.",
+    )
+    attempt_count = fields.Integer(
+        readonly=True, copy=False, aggregator=None, groups="base.group_system"
+    )
+    is_scheduled = fields.Boolean(readonly=True, copy=False, groups="base.group_system")
+    estimated_tokens = fields.Integer(readonly=True, copy=False, groups="base.group_system")
+    next_poll_at = fields.Datetime(readonly=True, copy=False, groups="base.group_system")
+    asked_at = fields.Datetime(readonly=True, copy=False, groups="base.group_system")
+    poll_count = fields.Integer(
+        readonly=True, copy=False, aggregator=None, groups="base.group_system"
+    )
+    result_expires_at = fields.Datetime(readonly=True, copy=False, groups="base.group_system")
+    cancel_requested = fields.Boolean(
+        readonly=True,
+        copy=False,
+        groups="base.group_system",
+        help="The provider still has to be told that the job was cancelled.",
+    )
+    webhook_token = fields.Char(
+        default=lambda self: secrets.token_urlsafe(),
+        readonly=True,
+        copy=False,
+        exportable=False,
+        prefetch=False,
+        groups=fields.NO_ACCESS,
+    )
+    hinted_at = fields.Datetime(
+        readonly=True,
+        copy=False,
+        groups="base.group_system",
+        help="When a webhook had the provider asked, or will have it asked.",
+    )
+    poll_requested = fields.Boolean(
+        readonly=True,
+        copy=False,
+        groups="base.group_system",
+        help="The provider said that something happened, and was not asked since.",
+    )
 
     is_active = fields.Boolean(compute="_compute_abilities")
     can_retry = fields.Boolean(compute="_compute_abilities")
@@ -208,6 +309,495 @@ class LlmGenerationJob(models.Model):
         for job in self:
             job.queue_position = positions.get(job.id, 0)
 
+    # === CRUD METHODS === #
+
+    @api.model_create_multi
+    def create(self, vals_list):
+        self._check_ranges(vals_list)
+        if self.env.su:
+            return super().create(vals_list)
+        self._check_created_by_user(vals_list)
+        # Defaults in the context would slip past that check.
+        owner_fields = self._owner_fields()
+        context = {
+            key: value
+            for key, value in self.env.context.items()
+            if not key.startswith("default_") or key.removeprefix("default_") in owner_fields
+        }
+        jobs = super(
+            LlmGenerationJob,
+            self.with_context(context),  # pylint: disable=context-overridden
+        ).create(vals_list)
+        jobs._check_owner_rights()
+        jobs.filtered("identity_key")._own_keys()
+        jobs._check_priority()
+        return jobs.with_env(self.env)
+
+    @api.model
+    def _complete_values(self, vals_list):
+        """Return the values of new jobs with those that follow from them."""
+        of_thread, completed = {}, []
+        threads = self._read_threads({vals.get("thread_id") for vals in vals_list})
+        for vals in vals_list:
+            given = {name: vals[name] for name in GIVEN if vals.get(name)}
+            key = tuple(given.items())
+            if key not in of_thread:
+                of_thread[key] = self._values_from_thread(given, threads)
+            vals = {**of_thread[key], **self._without_empty_key(vals)}
+            state = vals.get("state", "draft")
+            if state != "draft":
+                vals.setdefault("queued_at", fields.Datetime.now())
+            if state in FINAL_STATES:
+                vals.setdefault("completed_at", fields.Datetime.now())
+            completed.append(vals)
+        return super()._complete_values(completed)
+
+    @api.model
+    def _read_threads(self, ids):
+        """Return those of the threads that exist, read at once and not one by one."""
+        # sudo: who may use a thread is checked with each job.
+        threads = self.env["llm.thread"].sudo().with_context(active_test=False)
+        return threads.search_fetch(
+            [("id", "in", [thread_id for thread_id in ids if thread_id])],
+            [
+                name
+                for name in ("name", "user_id", "provider_id", "model_id", "company_id")
+                if name in threads._fields
+            ],
+        )
+
+    @api.model
+    def _values_from_thread(self, given, threads):
+        """Return what jobs of a thread have in common: computed once for thousands of them.
+
+        Where OdooBot works for others, as scheduled actions do, a job gets the rights of the
+        thread's owner, which are the lesser ones.
+
+        :param dict given: the values of `GIVEN` that the caller chose
+        :param threads: the threads that exist
+        """
+        thread = threads.browse(given.get("thread_id"))
+        if thread not in threads:
+            return {"user_id": self.env.uid}
+        owner = self.env.user
+        if owner._is_superuser():
+            owner = thread.user_id or owner
+        job = self.new({"user_id": owner.id, **given})
+        names = ("user_id", "provider_id", "model_id", "company_id", "name", "max_retries")
+        return job._convert_to_write({name: job[name] for name in names})
+
+    @api.model
+    def default_get(self, fields):
+        values = super().default_get(fields)
+        if not self.env.su:
+            # Each user may have defaults of their own, by which nothing is born forged, either.
+            own = self.env["ir.default"]._get_model_defaults(self._name)
+            for name in (own.keys() & values.keys()) - self._owner_fields():
+                default = self._fields[name].default
+                del values[name]
+                if default:
+                    values[name] = default(self)
+        return values
+
+    def write(self, vals):
+        self._check_ranges([vals])
+        if not self.env.su:
+            self._check_written_by_user(vals)
+        result = super().write(self._without_empty_key(vals))
+        if "scheduled_at" in vals and "is_scheduled" not in vals:
+            self._schedule()
+        if not self.env.su:
+            if vals.keys() & {"thread_id", "provider_id", "model_id", "input_message_id"}:
+                self._check_owner_rights()
+            if "identity_key" in vals:
+                self._own_keys()
+            if "priority" in vals:
+                self._check_priority()
+        return result
+
+    def _schedule(self):
+        """Have what waits follow a new date."""
+        now = fields.Datetime.now()
+        # sudo: the engine's note; who may write the date was asked before.
+        for job in self.sudo().filtered(lambda job: job.state == "queued"):
+            job.is_scheduled = bool(job.scheduled_at and job.scheduled_at > now)
+        self.env["llm.generation.engine"]._wake()
+
+    @api.model
+    def _without_empty_key(self, vals):
+        return vals if vals.get("identity_key", True) else {**vals, "identity_key": False}
+
+    @api.ondelete(at_uninstall=False)
+    def _unlink_except_running(self):
+        if any(job.state == "running" for job in self):
+            raise UserError(
+                self.env._("A running job cannot be deleted. Cancel it first, then delete it.")
+            )
+        if any(job.cancel_requested for job in self.sudo()):  # sudo: a note of the engine
+            raise UserError(
+                self.env._(
+                    "The provider is just being told that the job was cancelled. Delete it in a"
+                    " minute."
+                )
+            )
+
+    # === WHO MAY WRITE WHAT === #
+    # The engine writes as superuser; over RPC nobody is that.
+
+    @api.model
+    def _check_ranges(self, vals_list):
+        """Refuse numbers that the database cannot hold, or that nobody means.
+
+        :raise UserError: with the least and the largest number
+        """
+        for vals in vals_list:
+            for name in NUMBER_RANGES.keys() & vals.keys():
+                least, most = NUMBER_RANGES[name]
+                try:
+                    number = int(vals[name] or 0)
+                except (TypeError, ValueError, OverflowError):
+                    number = None
+                if number is None or not least <= number <= most:
+                    raise UserError(
+                        self.env._(
+                            "%(field)s is a whole number from %(least)s to %(most)s.",
+                            field=self._fields[name]._description_string(self.env),
+                            least=least,
+                            most=most,
+                        )
+                    )
+
+    def _check_priority(self):
+        """Refuse a place ahead of others to whoever is no manager."""
+        if any(job.priority < DEFAULT_PRIORITY for job in self) and not self._is_manager():
+            raise AccessError(
+                self.env._(
+                    "Only a manager lets a job run before others. Choose a priority of %s or more.",
+                    DEFAULT_PRIORITY,
+                )
+            )
+
+    @api.model
+    def _is_manager(self):
+        return self.env.user.has_group("llm.group_llm_manager")
+
+    @api.model
+    def _owner_fields(self):
+        """Return the fields that the owner of a job may write over RPC while it is a draft."""
+        return OWNER_FIELDS
+
+    @api.model
+    def _check_created_by_user(self, vals_list):
+        for vals in vals_list:
+            foreign = vals.get("user_id", self.env.uid) != self.env.uid
+            engine_owned = vals.keys() - self._owner_fields() - {"user_id", "state"}
+            if foreign or engine_owned or vals.get("state", "draft") != "draft":
+                raise AccessError(
+                    self.env._("A job is created as your own draft; its state is the queue's work.")
+                )
+
+    def _check_written_by_user(self, vals):
+        manager = self._is_manager()
+        for job in self:
+            is_own = job.user_id == self.env.user
+            allowed = self._owner_fields() if job.state == "draft" and is_own else frozenset()
+            if manager and job.state in {"draft", "queued", "failed"}:
+                allowed |= MANAGER_FIELDS
+            refused = vals.keys() - allowed
+            if job.state == "draft" and refused & self._owner_fields():
+                raise AccessError(
+                    self.env._(
+                        "Only %(owner)s writes what this job asks: it runs with their rights.",
+                        # sudo: who sees the job sees whose it is.
+                        owner=job.user_id.sudo().name,
+                    )
+                )
+            if refused:
+                raise AccessError(
+                    self.env._(
+                        "%(fields)s of a job in this state cannot be changed by hand.",
+                        fields=", ".join(sorted(refused)),
+                    )
+                )
+
+    def _check_owner_rights(self):
+        """Refuse jobs on what their creator may not use.
+
+        :raise AccessError: on a thread of somebody else, or another company's provider
+        :raise UserError: on a model of another provider
+        """
+        # The answer is posted there, and is what the next one of its owner works with.
+        self.thread_id.check_access("write")
+        self.provider_id.check_access("read")
+        self.model_id.check_access("read")
+        # A thousand jobs have few models, and most have no message yet.
+        for (model, provider), _jobs in self.grouped(lambda j: (j.model_id, j.provider_id)).items():
+            if model.provider_id != provider:
+                raise UserError(
+                    self.env._("The model %s does not belong to the provider.", model.name)
+                )
+        for job in self.filtered("input_message_id"):
+            # sudo: where a message is may be asked of one that cannot be read.
+            message = job.input_message_id.sudo()
+            if (message.model, message.res_id) != ("llm.thread", job.thread_id.id):
+                raise AccessError(self.env._("The input message belongs to another thread."))
+
+    # === THE KEY === #
+
+    def _own_keys(self):
+        """Let the keys of these drafts be the user's own: they neither take nor tell another's.
+
+        `_identify()` gives keys of code, which are common to a company.
+        """
+        self.sudo().identity_scope = self.env.uid  # sudo: users do not choose the scope
+
+    def _filtered_identity_free(self):
+        """Leave out the jobs whose identity key a live job has taken meanwhile."""
+        # sudo: a key is taken, whoever took it.
+        taken = self.sudo().search([
+            ("identity_key", "in", [key for key in self.mapped("identity_key") if key]),
+            ("state", "in", ACTIVE_STATES),
+        ])
+        keys = {job._full_key() for job in taken}
+        free = []
+        for job in self:
+            key = job._full_key()
+            if not job.identity_key or key not in keys:
+                keys.add(key)
+                free.append(job.id)
+        return self.browse(free)
+
+    def _full_key(self):
+        """Return what no two live jobs have in common, if they have a key: as in the index."""
+        job = self.sudo()  # sudo: whose key it is decides what it is compared with
+        return job.company_id, job.identity_scope, job.identity_key
+
+    def _identify(self, key):
+        """Give a draft a key of code: it is common to all users of the company."""
+        # sudo: a key that its user gives by hand would be theirs alone.
+        self.sudo().write({"identity_key": key, "identity_scope": 0})
+
+    @api.model
+    def _find_live(self, vals):
+        """Return the waiting or running job with this key of code, if there is one."""
+        if not vals.get("identity_key"):
+            return self.browse()
+        given = {name: vals[name] for name in GIVEN if vals.get(name)}
+        threads = self._read_threads({given.get("thread_id")})
+        # sudo: a key is taken, whoever took it; who asked gets it with their own rights.
+        live = self.sudo().search(
+            [
+                ("identity_key", "=", vals["identity_key"]),
+                ("identity_scope", "=", 0),
+                ("company_id", "=", self._values_from_thread(given, threads)["company_id"]),
+                ("state", "in", ACTIVE_STATES),
+            ],
+            limit=1,
+        )
+        return live.sudo(self.env.su)
+
+    # === THE STATE === #
+    # Which moves are legal is the table `TRANSITIONS` of `const.py`.
+
+    def _set_state(self, target, **values):
+        """Move the jobs to `target`, skipping those that may not go there.
+
+        The only place that writes a state, but for the statements ENQUEUE and CLAIM.
+
+        :param str target: a key of `TRANSITIONS`
+        :param values: further values to write with the state
+        :return: the jobs that moved
+        """
+        if told := values.get("error_message"):  # maybe by another addon
+            values["error_message"] = redact(told)[:ERROR_MESSAGE_LIMIT]
+        moved = self.filtered(lambda job: job.state in TRANSITIONS[target])
+        was_running = moved.filtered(lambda job: job.state == "running")
+        now = datetime.now()  # not that of `fields`: the durations want more than whole seconds
+        if target in FINAL_STATES:
+            moved._note_durations(now)
+        # What was given back keeps its old place.
+        for dates, jobs in moved.grouped(lambda job: job._state_dates(target, now)).items():
+            # sudo: the state is the engine's; who may move a job was asked before.
+            jobs.sudo().write({"state": target, **dict(dates), **values})
+        if moved:
+            self.env["llm.generation.engine"]._moved(moved, target, was_running)
+        return moved
+
+    def _note_durations(self, now):
+        """Note how long the jobs ran, of which each has its own, without a write for each."""
+        field = self._fields["duration"]
+        with self.env.protecting([field], self):
+            # sudo: as for the state.
+            for job in self.sudo():
+                started = job.started_at
+                job.duration = max(0.0, (now - started).total_seconds()) if started else 0.0
+
+    def _state_dates(self, target, now):
+        """Return the timestamps that follow from moving to `target`, as pairs of name and value."""
+        if target == "queued":
+            queued_at = self.queued_at if self.state == "running" else now
+            return (("queued_at", queued_at), ("started_at", False), ("completed_at", False))
+        if target in FINAL_STATES:
+            return (("completed_at", now), ("retry_at", False))
+        return ()
+
+    def _refuse_unless(self, target, sentence):
+        """Raise `UserError` unless each of the jobs may move to `target`."""
+        self.check_access("read")
+        if any(job.state not in TRANSITIONS[target] for job in self):
+            raise UserError(sentence)
+
+    def _give_up(self):
+        """Give up jobs whose thread is about to be deleted: nobody would read the answers.
+
+        :raise UserError: for what a provider works on: it could not be told any more
+        """
+        if any(job.state == "running" for job in self):
+            raise UserError(
+                self.env._(
+                    "An answer is being written in this conversation. Cancel it first, then delete"
+                    " the conversation."
+                )
+            )
+        if any(self.mapped("cancel_requested")):
+            raise UserError(
+                self.env._(
+                    "A provider is just being told that an answer in this conversation was"
+                    " cancelled. Delete the conversation in a minute."
+                )
+            )
+        self.filtered("is_active")._set_state("cancelled", is_scheduled=False)
+
+    # === WHAT IS ASKED === #
+
+    def _check_inputs(self):
+        """Validate the inputs against the model's `input_schema`, where it has one.
+
+        :raise UserError: with the path and the reason of each thing that is wrong, or with what
+            to write instead of a limit that is none, or of which the provider would not hear
+        """
+        for model, jobs in self.grouped("model_id").items():
+            details = model.sudo().details  # sudo: what a job may ask depends on its model
+            check = validator(details.get("input_schema") if isinstance(details, dict) else None)
+            for job in jobs:
+                job._check_inputs_with(check)
+
+    def _check_inputs_with(self, check):
+        inputs = self._structured_inputs() or {}
+        # What is reserved of a budget follows from the limit of the answer.
+        limit = self._answer_limit()
+        provider = self.provider_id.sudo()  # sudo: the job names its provider
+        if limit and not self._is_media() and not provider._implements("create_generation_job"):
+            self._told_limit(*limit)
+        if len(json.dumps(inputs)) > INPUT_LIMIT:
+            raise UserError(
+                self.env._("The inputs are larger than %s bytes; make them shorter.", INPUT_LIMIT)
+            )
+        is_asked = inputs or (self._is_media() and not self.input_message_id)
+        if is_asked and (errors := check(inputs)):
+            raise UserError(
+                self.env._(
+                    "The model %(model)s does not accept these inputs:\n%(errors)s",
+                    # sudo: the job names its model.
+                    model=self.model_id.sudo().name,
+                    errors="\n".join(errors),
+                )
+            )
+
+    def _answer_limit(self):
+        """Return the limit in the inputs, `(name, tokens)`, None where there is none.
+
+        :raise UserError: for one that is none
+        """
+        inputs = self._structured_inputs()
+        given = [name for name in tokens.LIMIT_NAMES if isinstance(inputs, dict) and name in inputs]
+        if len(given) > 1:
+            raise UserError(
+                self.env._("%s mean the same: give only one of them.", ", ".join(given))
+            )
+        if given and not tokens.is_limit(inputs[given[0]]):
+            raise UserError(
+                self.env._(
+                    "%(name)s has to be a whole number from 1 to %(most)s.",
+                    name=given[0],
+                    most=tokens.MOST_TOKENS,
+                )
+            )
+        return (given[0], inputs[given[0]]) if given else None
+
+    def _told_limit(self, name, limit):
+        """Return the limit of a chat with the name by which the provider is told.
+
+        :raise UserError: where it cannot be told
+        """
+        provider = self.provider_id.sudo()  # sudo: the job names its provider
+        parameter = provider._limit_parameter(name)
+        if not parameter:
+            raise UserError(
+                self.env._(
+                    "%(provider)s cannot be told how long a chat's answer may be. Leave out"
+                    " %(name)s.",
+                    provider=provider.name,
+                    name=name,
+                )
+            )
+        return parameter, limit
+
+    def _is_media(self):
+        # sudo: what the job does depends on its model, not on who looks.
+        return self.model_id.sudo().model_use in MEDIA_USES
+
+    def _structured_inputs(self):
+        """Return the inputs of the job, or those that a question to a model of media brings."""
+        question = self.input_message_id.body_json if self._is_media() else None
+        return self.generation_inputs or question
+
+    # === GENERATING DIRECTLY === #
+
+    def _direct_events(self):
+        """Yield the events of generating directly in the thread, as its user would.
+
+        Media models answer by `_generate_response()` where the stack has it, else by
+        `generate()`; all others by `generate_messages()`.
+        """
+        self.ensure_one()
+        thread = self.thread_id
+        question = self._question()
+        if not self._is_media():
+            yield from thread.generate_messages(question)
+        elif question and not self.generation_inputs and hasattr(thread, "_generate_response"):
+            yield from thread._generate_response(question)
+        else:
+            yield from self._media_events()
+
+    def _question(self):
+        """Return the message to answer; inputs with a prompt and no message become one."""
+        inputs = self.generation_inputs
+        prompt = inputs.get("prompt") if isinstance(inputs, dict) else None
+        if not self.input_message_id and prompt and not self._is_media():
+            message = self.thread_id.message_post(body=str(prompt), llm_role="user")
+            # sudo: its owner changes nothing of a job that runs.
+            self.sudo().input_message_id = message
+        return self.input_message_id
+
+    def _media_events(self):
+        inputs = self._structured_inputs() or {
+            "prompt": html2plaintext(self.input_message_id.body or "")
+        }
+        output, files = self.model_id.generate(inputs)
+        body = Markup("<br/>").join(
+            Markup('<a href="%s">%s</a>') % (file["url"], file.get("filename") or file["url"])
+            for file in files or ()
+            if str(file.get("url") or "").startswith(("http://", "https://"))
+        )
+        message = self.thread_id.message_post(
+            body=body or self.env._("The generation has ended."),
+            llm_role="assistant",
+            body_json=output,
+            author_id=False,
+        )
+        yield {"type": "message_create", "message": message.to_store_format()}
+
     # === ACTION METHODS === #
 
     def action_queue(self):
@@ -303,6 +893,97 @@ class LlmGenerationJob(models.Model):
             "views": [(False, "form")],
         }
 
+    # === BULK ACTIONS === #
+    # What is done to many jobs at once: what can be done is done, and the rest is explained.
+
+    def action_bulk_retry(self):
+        """Have the web client retry these jobs, some at a time, and say what came of it."""
+        return self._bulk_action("retry")
+
+    def action_bulk_cancel(self):
+        """Have the web client cancel these jobs, some at a time, and say what came of it."""
+        return self._bulk_action("cancel")
+
+    def _bulk_action(self, what, value=None, left=0):
+        """Return the action that calls `apply_bulk()` for some jobs after the other.
+
+        :param int left: how many more are meant that the caller may not see; they are told of
+        """
+        self.check_access("read")
+        params = {"what": what, "value": value, "ids": self._bulk_selection().ids}
+        if left:
+            params["left"] = left
+        return {"type": "ir.actions.client", "tag": "llm_generation_bulk", "params": params}
+
+    def _bulk_selection(self):
+        """Return the jobs that are meant: all of the filter where its first ones were sent."""
+        limit = int(
+            # sudo: parameters are the administrators'.
+            self.env["ir.config_parameter"].sudo().get_param("web.active_ids_limit")
+            or SELECTION_LIMIT
+        )
+        context = self.env.context
+        # From the list of queues comes the filter of queues.
+        is_ours = context.get("active_model", self._name) == self._name
+        if is_ours and context.get("active_domain") and len(self) >= limit:
+            return self.search(context["active_domain"])
+        return self
+
+    def apply_bulk(self, what, value=None):
+        """Do to these jobs what can be done to them, in one transaction.
+
+        :param str what: `retry`, `cancel` or `prioritize`
+        :param int value: the new priority
+        :return: `{"done": number, "refused": {reason: number}}`; the reasons are sentences' ends
+        :raise UserError: for anything else to do
+        """
+        methods = {
+            "retry": lambda jobs: jobs.action_retry(),
+            "cancel": lambda jobs: jobs.action_cancel(),
+            "prioritize": lambda jobs: jobs.write({
+                "priority": DEFAULT_PRIORITY if value is None else value
+            }),
+        }
+        jobs = self.exists()
+        jobs.check_access("read")
+        if what not in methods:
+            raise UserError(self.env._("This action is not known any more. Reload the page."))
+        able, refused = self.browse(), {}
+        for job, reason in jobs._bulk_reasons(what).items():
+            if reason:
+                refused[reason] = refused.get(reason, 0) + 1
+            else:
+                able |= job
+        if able:
+            methods[what](able)
+        return {"done": len(able), "refused": refused}
+
+    def _bulk_reasons(self, what):
+        """Return by job why it cannot be done, an empty text where it can."""
+        reasons = {job: job._bulk_reason(what) for job in self}
+        if what == "retry":
+            able = self.filtered(lambda job: not reasons[job])
+            for job in able - able._filtered_identity_free():
+                reasons[job] = self.env._("a job with the same key waits or runs")
+            able = self.filtered(lambda job: not reasons[job])
+            for job in able - able._may_retry():
+                reasons[job] = self._retry_refusal()
+        return reasons
+
+    def _bulk_reason(self, what):
+        if what == "retry" and self.state != "failed":
+            return self.env._("did not fail")
+        if what == "retry" and not self.can_retry:
+            return self.env._("no retry is left")
+        if what == "cancel" and not self.can_cancel:
+            return self.env._("ended before")
+        if what == "prioritize" and self.state not in {"draft", "queued", "failed"}:
+            return self.env._("run already, or have ended")
+        is_own_draft = self.state == "draft" and self.user_id == self.env.user
+        if what == "prioritize" and not is_own_draft and not self._is_manager():
+            return self.env._("only a manager may do that")
+        return ""
+
     # === HOOKS === #
     # What other addons extend, each with `super()`. They get many jobs at once, and work in the
     # transaction that moves the jobs; `_after_move()` and `_after_end()` as superuser.
@@ -372,3 +1053,54 @@ class LlmGenerationJob(models.Model):
     def _cron_clean_up(self):
         """Remove the jobs that are older than the retention that the settings say."""
         self.env["llm.generation.engine"]._clean_up_in_time()
+
+    # === WHAT IT SAYS OF ITSELF === #
+
+    def _webhook_url(self):
+        """Return where the provider may say that something happened to the job.
+
+        False where nobody out there can reach us, or the way there is not encrypted.
+        """
+        self.ensure_one()
+        base = self.get_base_url().rstrip("/")
+        if not base.startswith("https://"):
+            return False
+        token = read_secret(self, "webhook_token")
+        return f"{base}{WEBHOOK_PATH}/{self.id}/{token}"
+
+    def _seconds_to_retry(self):
+        """Return the seconds until the automatic retry; infinite where there will be none."""
+        self.ensure_one()
+        if not self.retry_at:
+            return float("inf")
+        return max(0.0, (self.retry_at - fields.Datetime.now()).total_seconds())
+
+    def _status_sentence(self):
+        """Return one sentence about where the job stands, for its owner."""
+        self.ensure_one()
+        if self.state == "queued":
+            return self.env._("Waiting, position %s in the queue.", self.queue_position)
+        if RETRYING.holds(self):
+            return self.env._(
+                "Failed, and will be tried again by itself: %s", self.error_message or ""
+            )
+        if self.state == "failed":
+            return self.error_message or self.env._("The generation failed.")
+        return {
+            "draft": self.env._("Not queued yet."),
+            "running": self.env._("The provider is working on it."),
+            "completed": self.env._("Answered."),
+            "cancelled": self.env._("Cancelled."),
+        }[self.state]
+
+    def _bus_payload(self):
+        """Return what the web clients are told when the job moved."""
+        return {
+            "id": self.id,
+            "thread_id": self.thread_id.id,
+            "state": self.state,
+            "progress": self.progress,
+            "output_message_id": self.output_message_id.id,
+            "name": self.name,
+            "will_retry": RETRYING.holds(self),
+        }

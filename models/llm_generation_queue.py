@@ -1,5 +1,11 @@
+import base64
+import binascii
+import json
+from collections import defaultdict
+from datetime import timedelta
+
 from odoo import api, fields, models
-from odoo.exceptions import UserError
+from odoo.exceptions import AccessError, UserError
 from odoo.fields import Domain
 
 from ..const import (
@@ -17,6 +23,10 @@ HEALTH = [
 ]
 #: What may let more jobs start.
 SLOT_FIELDS = {"enabled", "max_concurrent_jobs", "requests_per_minute", "tokens_per_minute"}
+#: What the engine, or the provider, brought about: nobody writes it over RPC.
+ENGINE_FIELDS = frozenset({"company_id", "paused_until", "refused_by"})
+#: Hours that the graph of a queue shows.
+GRAPH_HOURS = 24
 
 
 class LlmGenerationQueue(models.Model):
@@ -97,6 +107,24 @@ class LlmGenerationQueue(models.Model):
     health_reason = fields.Char(compute="_compute_statistics")
     recent_job_ids = fields.Many2many("llm.generation.job", compute="_compute_recent_job_ids")
 
+    throughput_graph = fields.Text(
+        "Jobs Ended by Hour",
+        compute="_compute_throughput_graph",
+        help="Jobs that completed or failed in each of the last 24 hours.",
+    )
+    can_configure = fields.Boolean(compute="_compute_can_configure")
+    has_webhook_secret = fields.Boolean(
+        compute="_compute_webhook_secret", groups="llm.group_llm_manager"
+    )
+    new_webhook_secret = fields.Char(
+        "Webhook Secret",
+        compute="_compute_webhook_secret",
+        inverse="_inverse_new_webhook_secret",
+        groups="llm.group_llm_manager",
+        help="The secret that the provider shows where webhooks are set up. Once saved it is not"
+        " shown again.",
+    )
+
     _provider_unique = models.UniqueIndex("(provider_id)", "A provider has one queue.")
     _max_concurrent_positive = models.Constraint(
         "CHECK(max_concurrent_jobs >= 1)", "A queue runs at least one job at a time."
@@ -128,11 +156,108 @@ class LlmGenerationQueue(models.Model):
             domain = Domain("provider_id", "=", queue.provider_id.id)
             queue.recent_job_ids = self.env["llm.generation.job"].search(domain, limit=10)
 
+    def _compute_throughput_graph(self):
+        now = fields.Datetime.now().replace(minute=0, second=0, microsecond=0)
+        hours = [now - timedelta(hours=back) for back in reversed(range(GRAPH_HOURS))]
+        counts = defaultdict(int)
+        # sudo: the figures of a queue are those of all its jobs.
+        jobs = self.env["llm.generation.job"].sudo().with_context(tz="UTC")
+        for provider, hour, count in jobs._read_group(
+            [
+                ("provider_id", "in", self.provider_id.ids),
+                ("completed_at", ">=", hours[0]),
+                ("state", "in", ("completed", "failed")),
+            ],
+            ["provider_id", "completed_at:hour"],
+            ["__count"],
+        ):
+            counts[provider.id, hour.replace(tzinfo=None)] += count
+        labels = {hour: fields.Datetime.context_timestamp(self, hour) for hour in hours}
+        for queue in self:
+            values = [
+                {
+                    "label": labels[hour].strftime("%H:%M"),
+                    "value": counts[queue.provider_id.id, hour],
+                    "type": "past",
+                }
+                for hour in hours
+            ]
+            queue.throughput_graph = json.dumps([
+                {"key": self.env._("Jobs ended by hour"), "values": values}
+            ])
+
+    @api.depends_context("uid", "su", "allowed_company_ids")
+    def _compute_can_configure(self):
+        """Say who may press a button: of what all companies share, who has settings rights."""
+        mine = self._filtered_access("write")
+        for queue in self:
+            queue.can_configure = queue in mine
+
+    @api.depends("webhook_secret")
+    def _compute_webhook_secret(self):
+        stored = self._filtered_access("read")._origin
+        # sudo: whether there is a secret may be known, the secret not; a search caches neither.
+        with_secret = stored.sudo().search([
+            ("id", "in", stored.ids),
+            ("webhook_secret", "!=", False),
+        ])
+        for queue in self:
+            queue.has_webhook_secret = queue._origin.id in with_secret.ids
+            queue.new_webhook_secret = False
+
+    def _inverse_new_webhook_secret(self):
+        """Keep the secret that was typed in; an empty one changes nothing.
+
+        :raise UserError: for a secret that no signature can be made with
+        """
+        for queue in self.filtered("new_webhook_secret"):
+            secret = queue.new_webhook_secret.strip()
+            if not self._is_webhook_secret(secret):
+                raise UserError(
+                    self.env._(
+                        "This is no webhook secret. Copy all of it from the provider: it is made"
+                        " of letters, digits, + and /, and may begin with whsec_."
+                    )
+                )
+            # sudo: the field is closed to all; who may write this one was checked.
+            queue.sudo().webhook_secret = secret
+            queue._message_log(body=self.env._("The webhook secret was changed."))
+
+    @api.model
+    def _is_webhook_secret(self, text):
+        try:
+            return bool(base64.b64decode(text.removeprefix("whsec_"), validate=True))
+        except (binascii.Error, ValueError):
+            return False
+
+    # === CRUD METHODS === #
+    # The engine writes as superuser; over RPC nobody is that.
+
+    @api.model_create_multi
+    def create(self, vals_list):
+        given = {key.removeprefix("default_") for key in self.env.context if key[:8] == "default_"}
+        self._refuse_by_hand(given.union(*vals_list) & self._engine_fields())
+        return super().create(vals_list)
+
     def write(self, vals):
+        self._refuse_by_hand(vals.keys() & (self._engine_fields() | {"provider_id"}))
         result = super().write(vals)
         if vals.keys() & SLOT_FIELDS:
             self.env["llm.generation.engine"]._wake_for_queues(self.ids)
         return result
+
+    @api.model
+    def _engine_fields(self):
+        return ENGINE_FIELDS
+
+    @api.model
+    def _refuse_by_hand(self, names):
+        if names and not self.env.su:
+            raise AccessError(
+                self.env._(
+                    "%(fields)s of a queue cannot be set by hand.", fields=", ".join(sorted(names))
+                )
+            )
 
     @api.ondelete(at_uninstall=False)
     def _unlink_except_with_provider(self):
@@ -183,8 +308,8 @@ class LlmGenerationQueue(models.Model):
         :return: how many were queued
         """
         self.check_access("write")
-        failed = self._search_jobs(Domain("state", "=", "failed")).filtered("can_retry")
-        failed = failed._filtered_identity_free()._may_retry()
+        failed = self.env["llm.generation.job"].search(self._jobs_domain("failed"))
+        failed = failed.filtered("can_retry")._filtered_identity_free()._may_retry()
         failed.action_retry()
         return len(failed)
 
@@ -206,13 +331,33 @@ class LlmGenerationQueue(models.Model):
             "context": {f"search_default_{search_filter}": 1},
         }
 
-    def _search_jobs(self, domain):
-        domain &= Domain("provider_id", "in", self.provider_id.ids)
-        return self.env["llm.generation.job"].search(domain)
+    def _jobs_domain(self, state):
+        return Domain("state", "=", state) & Domain("provider_id", "in", self.provider_id.ids)
 
-    def _count_jobs(self, domain):
-        domain &= Domain("provider_id", "in", self.provider_id.ids)
-        return self.env["llm.generation.job"].search_count(domain)
+    def action_remove_webhook_secret(self):
+        """Forget the secret: webhooks of the provider are refused from now on."""
+        self.check_access("write")
+        for queue in self.filtered("has_webhook_secret"):
+            # sudo: the field is closed to all; the right to write was checked.
+            queue.sudo().webhook_secret = False
+            queue._message_log(body=self.env._("The webhook secret was removed."))
+
+    def action_bulk_retry_failed(self):
+        """Retry what failed in these queues, some at a time, and say what came of it."""
+        return self._bulk_action_on("failed", "retry")
+
+    def action_bulk_clear(self):
+        """Cancel what waits in these queues, some at a time, and say what came of it."""
+        return self._bulk_action_on("queued", "cancel")
+
+    def _bulk_action_on(self, state, what):
+        """Return the action on those of the jobs in a state that the caller may see."""
+        self.check_access("write")
+        domain = self._jobs_domain(state)
+        jobs = self.env["llm.generation.job"].search(domain)
+        # sudo: how many there are besides, and nothing else of them.
+        left = jobs.sudo().search_count(domain) - len(jobs)
+        return jobs._bulk_action(what, left=left)
 
     # === BUSINESS METHODS === #
 
@@ -300,3 +445,94 @@ class LlmGenerationQueue(models.Model):
             "performance": {name: values[name] for name in (*performance, "total_jobs_today")},
             "last_processed_at": values["last_processed_at"],
         }
+
+
+class LlmGenerationBucket(models.Model):
+    """What the engine keeps of a queue: its allowance of requests and tokens, its last work.
+
+    Apart from the queue, so that a claim never collides with a manager who saves its settings.
+    """
+
+    _name = "llm.generation.bucket"
+    _description = "LLM Generation Allowance"
+    _log_access = False
+
+    queue_id = fields.Many2one("llm.generation.queue", required=True, ondelete="cascade")
+    request_level = fields.Float(required=True, default=0)
+    token_level = fields.Float(required=True, default=0)
+    filled_at = fields.Datetime(required=True, default=fields.Datetime.now)
+
+    processed_at = fields.Datetime()
+
+    _queue_unique = models.UniqueIndex("(queue_id)")
+
+
+class LlmGenerationModelLimit(models.Model):
+    """A limit of one model, within that of its provider's queue."""
+
+    _name = "llm.generation.model.limit"
+    _description = "LLM Generation Model Limit"
+    _inherit = ["llm.generation.bounds"]
+    _rec_name = "model_id"
+
+    queue_id = fields.Many2one(
+        "llm.generation.queue", required=True, index=True, ondelete="cascade"
+    )
+    provider_id = fields.Many2one(related="queue_id.provider_id")
+    model_id = fields.Many2one(
+        "llm.model",
+        required=True,
+        index=True,
+        ondelete="cascade",
+        domain="[('provider_id', '=', provider_id)]",
+    )
+    max_concurrent_jobs = fields.Integer(default=1, required=True)
+
+    _model_unique = models.UniqueIndex(
+        "(queue_id, model_id)", "This model already has a limit in this queue."
+    )
+    _max_concurrent_positive = models.Constraint(
+        "CHECK(max_concurrent_jobs >= 1)", "A model runs at least one job at a time."
+    )
+
+    # === CRUD METHODS === #
+
+    @api.model_create_multi
+    def create(self, vals_list):
+        limits = super().create(vals_list)
+        for limit in limits:
+            limit._log(limit.env._("%s jobs at once", limit.max_concurrent_jobs))
+        return limits
+
+    def write(self, vals):
+        before = {limit.id: (limit.model_id, limit.max_concurrent_jobs) for limit in self}
+        queues = self.queue_id
+        result = super().write(vals)
+        for limit in self:
+            model, number = before[limit.id]
+            if (model, number) != (limit.model_id, limit.max_concurrent_jobs):
+                limit._log(
+                    limit.env._(
+                        "%(after)s jobs at once (before: %(model)s, %(number)s)",
+                        after=limit.max_concurrent_jobs,
+                        # sudo: the model may be of a company that the manager has left.
+                        model=model.sudo().name,
+                        number=number,
+                    )
+                )
+        self.env["llm.generation.engine"]._wake_for_queues((queues | self.queue_id).ids)
+        return result
+
+    def unlink(self):
+        for limit in self:
+            limit._log(limit.env._("no limit of its own any more"))
+        self.env["llm.generation.engine"]._wake_for_queues(self.queue_id.ids)
+        return super().unlink()
+
+    def _log(self, what):
+        """Note in the chatter of the queue what became of the limit."""
+        if not self.env.context.get("tracking_disable"):
+            body = self.env._(
+                "Limit of the model %(model)s: %(what)s", model=self.model_id.name, what=what
+            )
+            self.queue_id._message_log(body=body)

@@ -9,7 +9,6 @@ from ..protocol import tokens
 from ..protocol.sanitize import redact_error, sanitize_answer
 from ..protocol.signatures import verify_standard
 from ..runner.executor import CallRecorder, received
-from .secret import read_secret
 
 #: Under which the keys that a transaction read are noted on its cursor.
 KEYS = "llm.provider.api_key"
@@ -50,7 +49,7 @@ class LlmProvider(models.Model):
     def _register_hook(self):
         """Keep the methods of services from remote calls, also those that say nothing of it.
 
-        A service's `<service>_chat()` spends the provider's key past the queue and its budgets.
+        A service's `<service>_chat()` spends the provider's key past the queue and its limits.
         """
         super()._register_hook()
         beginnings = tuple(f"{code}_" for code, _label in self._get_available_services())
@@ -230,3 +229,20 @@ class LlmProvider(models.Model):
             if method in cls.__dict__:
                 return cls.__module__ != LlmProvider.__module__
         return False
+
+
+def read_secret(record, name):
+    """Return a stored text field of a record, and leave nothing in a cache.
+
+    A field that is read as superuser stays in the record's cache, and others with it: whatever
+    code reads them later in the same transaction is given them, and no record rule is asked.
+
+    :rtype: str
+    :raise AccessError: when the user of the record may not read the record
+    """
+    record.ensure_one()
+    record.check_access("read")
+    # sudo: the field is closed to who may use it; that they may read the record was checked.
+    records = record.sudo().with_context(active_test=False)
+    rows = records._read_group([("id", "=", record.id)], [name])
+    return (rows and rows[0][0]) or ""

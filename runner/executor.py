@@ -20,6 +20,7 @@ from ..protocol.http_errors import classify, retry_after, traceback_of
 from ..protocol.tokens import Usage
 from . import limits
 from .cursor import LazyCursor
+from .messages import Cancelled
 
 _logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ class Threads(Executor):
     def __init__(self, models, executions, workers):
         """Take the threads.
 
-        :param EnvironmentFactory models: gives the engine's models for short use
+        :param EnvironmentFactory models: gives the engine for short use
         :param Executions executions: what the threads do
         :param Workers workers: the threads
         """
@@ -110,8 +111,7 @@ class Threads(Executor):
         return 1 - self.free / max(1, self.slots)
 
     def take(self, slots, runner_id, runner_name, queue_ids=None):
-        prefetch = self._models.get("llm.generation.engine")
-        return prefetch._take(slots, runner_id, runner_name, queue_ids)
+        return self._models.engine()._take(slots, runner_id, runner_name, queue_ids)
 
     def start(self, work):
         for job_context in work:
@@ -130,7 +130,7 @@ class Threads(Executor):
         return bool(self._calls)
 
     def leave(self, runner_id, deadline, wait):
-        self._calls.wind_up(self._models.get("llm.generation.engine"), deadline, wait)
+        self._calls.wind_up(self._models.engine(), deadline, wait)
 
 
 # === EXECUTIONS ===
@@ -196,13 +196,12 @@ class Running(dict):
         for call in calls:
             call.cancel()
 
-    def hear(self, payload):
-        """Obey a notification: some jobs were cancelled."""
-        what, _colon, rest = payload.partition(":")
-        if what == "cancel":
-            job_ids = set(rest.split(","))
+    def hear(self, message):
+        """Obey a message where it says that some jobs were cancelled."""
+        if isinstance(message, Cancelled):
+            job_ids = set(message.ids)
             for call in list(self.values()):
-                if str(call.claim.job_id) in job_ids:
+                if call.claim.job_id in job_ids:
                     call.cancel()
 
 
@@ -235,9 +234,9 @@ class Executions:
     """
 
     def __init__(self, models, name, on_end):
-        """Take what gives the engine's models.
+        """Take what gives the engine.
 
-        :param EnvironmentFactory models: gives them for short use
+        :param EnvironmentFactory models: gives it for short use
         :param str name: that of the thread that stores answers
         :param on_end: called, without arguments, each time something has ended of which more may
             come: a retry, or a question to the provider
@@ -271,14 +270,10 @@ class Executions:
             self._completer.put(claim, answer)
 
         try:
-            model = self._models.get(
-                "llm.generation.engine",
-                generation_call=self.calls.get(token),
-                generation_complete=complete,
-                generation_lent=LENT,
-            )
-            getattr(model, method)(job_context)
-            model.env.registry.signal_changes()
+            engine = self._models.engine()
+            execution = self.calls.get(token)
+            getattr(engine, method)(job_context, execution=execution, complete=complete, lent=True)
+            engine.env.registry.signal_changes()
         finally:
             if not handed_over:
                 self.calls.pop(token, None)
@@ -287,8 +282,7 @@ class Executions:
     def _finish(self, pairs):
         held = []
         try:
-            call = self._models.get("llm.generation.engine", generation_lent=LENT)
-            held = call._complete_batch(pairs)
+            held = self._models.engine()._complete_batch(pairs, lent=True)
         finally:
             for claim in {claim for claim, _answer in pairs} - {claim for claim, _answer in held}:
                 self.calls.pop(claim.token, None)
@@ -524,7 +518,7 @@ class CallRecorder:
 
 # === ENVIRONMENT FACTORY ===
 #
-# The engine's models for code that runs outside of any request.
+# The engine for code that runs outside of any request.
 
 
 def is_uninstalled(dbname):
@@ -533,10 +527,10 @@ def is_uninstalled(dbname):
 
 
 class EnvironmentFactory:
-    """Gives models of a database that hold no connection between their statements."""
+    """Gives the engine of a database; it holds no connection between its statements."""
 
     def __init__(self, dbname, **context):
-        """Take a database's name, and the context that all its models get."""
+        """Take a database's name, and the context that the engine always gets."""
         self.dbname = dbname
         self._context = context
         self._registry = None
@@ -547,8 +541,8 @@ class EnvironmentFactory:
         """Whether the engine is there, as far as is known by now."""
         return self._registry is None or "llm.generation.engine" in self._registry
 
-    def get(self, name, **context):
-        """Return a model for short use."""
+    def engine(self):
+        """Return the engine for short use."""
         now = time.monotonic()
         if self._registry is None or now > self._checked_at + limits.REGISTRY_CHECK:
             # Another process may have installed a module.
@@ -560,24 +554,22 @@ class EnvironmentFactory:
                     raise
                 # What must wait for the database waits where its answer is not lost meanwhile.
                 _logger.info("Database %s cannot be asked for new modules now", self.dbname)
-        context = {**self._context, **context}
-        return api.Environment(LazyCursor(self._registry), SUPERUSER_ID, context)[name]
+        env = api.Environment(LazyCursor(self._registry), SUPERUSER_ID, self._context)
+        return env["llm.generation.engine"]
 
 
 # === ARGUMENTS BY CONTEXT ===
 #
-# What the engine hands to itself by the context, where remote callers write, too.
+# What has to pass a provider's own code goes by the context, where remote callers write, too.
 
 #: What JSON is made of. The engine hands over nothing of these types.
 PLAIN = (str, int, float, list, tuple, dict, type(None))
-#: Says that the engine may use the cursor it runs on: its thread needs it for nothing else.
-LENT = object()
 
 
-def received(env, key, default=None):
-    """Return what the engine put into the context, `default` for what came by RPC."""
+def received(env, key):
+    """Return what the engine put into the context, None for what came by RPC."""
     value = env.context.get(key)
-    return default if isinstance(value, PLAIN) else value
+    return None if isinstance(value, PLAIN) else value
 
 
 # === JOB CONTEXT ===

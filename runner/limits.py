@@ -25,6 +25,3 @@ SCHEDULER_DELAY = 0.1
 OUTBOX_INTERVAL = 0.3
 #: First key of the session lock that says "this runner lives"; the second is its id.
 LIVENESS_LOCK = 1_819_110_253
-#: First keys of the locks under which the budgets of a user and of a company are reserved; the
-#: second is the record's id.
-BUDGET_LOCKS = {"company": 1_819_110_254, "user": 1_819_110_255}

@@ -16,6 +16,7 @@ from odoo.tools import config
 from ..const import RUNNER_CHANNEL, RUNNER_THREADS
 from . import limits
 from .executor import EnvironmentFactory, Executions, Threads, Workers
+from .messages import Due, Lost, Queued, SlotFree, parse
 from .notifier import Listener, Outbox
 
 _logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class Runner(threading.Thread):
         self.pollers = Workers(limits.POLLERS, f"{self.name}.poll", self.wake)
         self.messenger = Workers(1, f"{self.name}.news", lambda: None)
         self.outbox = Outbox()
-        self._models = EnvironmentFactory(dbname, generation_outbox=self.outbox)
+        self._models = EnvironmentFactory(dbname)
         self.executions = Executions(self._models, f"{self.name}.finish", self._wake_scheduler)
         self._stopping = threading.Event()
         self._ready = threading.Event()
@@ -110,7 +111,7 @@ class Runner(threading.Thread):
         return self._stopping.is_set() or not threading.main_thread().is_alive()
 
     def _register(self):
-        engine = self._models.get("llm.generation.engine")
+        engine = self._models.engine()
         if self.threads is None:
             slots = engine._runner_slots(limits.SLOTS)
             workers = Workers(slots, f"{self.name}.call", self._worker_is_free)
@@ -121,7 +122,7 @@ class Runner(threading.Thread):
         self._ready.set()
 
     def _executor(self):
-        return self._models.get("llm.generation.engine")._executor(self.threads)
+        return self._models.engine()._executor(self.threads)
 
     def _leave(self):
         """Wait for the calls in flight, give back what is left, and sign off."""
@@ -130,7 +131,7 @@ class Runner(threading.Thread):
         self._executor().leave(self.runner_id, deadline, self.listener.wait)
         self.outbox.close()
         self._send_outbox()
-        self._models.get("llm.generation.engine")._unregister_runner(self.runner_id)
+        self._models.engine()._unregister_runner(self.runner_id)
 
     # === WORK === #
 
@@ -180,13 +181,13 @@ class Runner(threading.Thread):
         self._hear(min(limits.POLL_INTERVAL, max(left, self._cooldown.rest)))
 
     def _hear(self, timeout):
-        payloads = self.listener.wait(timeout)
-        for payload in payloads:
-            self.executions.calls.hear(payload)
-            self._woken.hear(payload, limits.SLOT_DELAY * self.threads.load)
-            if payload == "lost":  # somebody knows of jobs that nobody executes any more
+        heard = [parse(payload) for payload in self.listener.wait(timeout)]
+        for message in heard:
+            self.executions.calls.hear(message)
+            self._woken.hear(message, limits.SLOT_DELAY * self.threads.load)
+            if isinstance(message, Lost):
                 self._due.bring_forward("upkeep", 0.0)
-        if not all(payload.startswith("slot:") for payload in payloads):
+        if not all(isinstance(message, SlotFree) for message in heard):
             self._wake_scheduler()
 
     def _wake_scheduler(self):
@@ -195,7 +196,7 @@ class Runner(threading.Thread):
 
     def _run_scheduler(self):
         """Do what is due by time, and note when to look again."""
-        engine = self._models.get("llm.generation.engine")
+        engine = self._models.engine()
         self._due.put_off("clock", limits.HEARTBEAT)
         seconds = engine._next_due()
         if seconds == 0 or self._due.has_come("due"):  # perhaps a queue's pause is over
@@ -204,7 +205,7 @@ class Runner(threading.Thread):
             engine._schedule()
             engine._retry_due()
             if (free := self.pollers.free) and (claims := engine._claim_polls(free)):
-                for job_context in self._models.get("llm.generation.engine")._prefetch(claims):
+                for job_context in self._models.engine()._prefetch(claims):
                     self.pollers.submit(self.executions.execute, job_context, "_poll")
             for job_id in engine._claim_cancellations():
                 self.pollers.submit(engine._cancel_at_provider, job_id)
@@ -241,23 +242,23 @@ class Runner(threading.Thread):
         return started
 
     def _maintain(self):
-        engine = self._models.get("llm.generation.engine")
+        engine = self._models.engine()
         if not engine._heartbeat(self.runner_id):
             _logger.warning("Runner %s was taken for dead, and signs on again", self.title)
             self._register()
         with self._claiming:  # what is claimed just now is not lost
             engine._rescue_lost(self.runner_id, self._executor().held(self.runner_id))
         engine._rescue(limits.HEARTBEAT_TIMEOUT, limits.LIVENESS_LOCK)
-        self._models.get("llm.generation.engine")._fail_overdue()
+        self._models.engine()._fail_overdue()
 
     def _send_outbox(self):
-        self.outbox.send(self._models.get("llm.generation.engine")._send_outbox)
+        self.outbox.send(self._models.engine()._send_outbox)
 
     def _retire(self):
         """End for lack of work. A job that was queued at this very moment is not forgotten."""
         retire(self)
         self._stopping.set()
-        if self._models.get("llm.generation.engine")._has_work():
+        if self._models.engine()._has_work():
             ensure(self.dbname)
 
 
@@ -456,17 +457,14 @@ class PendingQueues:
             else:
                 self._queues.update(queue_ids)
 
-    def hear(self, payload, slot_delay=0.0):
-        """Understand a notification: `queued:7,8` is about these queues, `clock` is for the clock
-        only, any other is about all.
+    def hear(self, message, slot_delay=0.0):
+        """Have looked at what a message is about: a `Due` is about the clock only.
 
-        :param float slot_delay: seconds that `slot:7,8` waits: the process that says it looks first
+        :param float slot_delay: seconds that `SlotFree` waits: the process that says it looks first
         """
-        what, _colon, queues = payload.partition(":")
-        if what in {"queued", "slot"}:
-            ids = [int(queue_id) for queue_id in queues.split(",") if queue_id]
-            self.add(ids, slot_delay if what == "slot" else 0.0)
-        elif what != "clock":
+        if isinstance(message, Queued):
+            self.add(message.ids, slot_delay if isinstance(message, SlotFree) else 0.0)
+        elif not isinstance(message, Due):
             self.set()
 
     @property

@@ -325,11 +325,6 @@ class TestCompanies(CompaniesCommon):
         seen = self.queue.with_user(self.second_manager).recent_job_ids
         self.assertEqual(seen & (first | second), second)
 
-    def test_a_refusal_names_no_manager_of_another_company(self):
-        whom = self.env["llm.generation.engine"].with_user(self.second_user)._whom_to_ask()
-        self.assertIn(self.second_manager.name, whom)
-        self.assertNotIn(self.manager.name, whom)
-
     # === FROM BEFORE === #
 
     def _migrate(self, name):

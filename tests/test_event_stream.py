@@ -216,20 +216,6 @@ class TestEventStream(LlmGenerationCommon, HttpCase):
                 self.assertEqual(self._types(self._events(self._ask(use_queue="1")))[-1], "done")
             self.assertEqual(self._types(self._events(self._ask(use_queue="0")))[-1], "done")
 
-    def test_a_direct_answer_keeps_the_budget(self):
-        self.addCleanup(self.env.registry.clear_cache)
-        self.user.company_id.llm_user_daily_jobs = 2
-        for path in ("/llm_generate_job/generate", "/llm/thread/generate"):
-            data = {"thread_id": self.thread.id, "message": "Hi"}
-            data["csrf_token"] = Request.csrf_token(self)
-            events = self._events(self.url_open(path, data=data))
-            self.assertEqual(self._types(events)[-1], "done")
-        for path in ("/llm_generate_job/generate", "/llm/thread/generate"):
-            events = self._events(self.url_open(path, data=data))
-            self.assertEqual(self._types(events), ["error"])
-            self.assertIn("is 2 jobs a day: 2 are used", events[0]["error"])
-        self.assertEqual(len(self.service.calls["chat"]), 2)
-
     # === FOLLOW === #
 
     def test_a_stream_ends_with_the_right_to_read(self):

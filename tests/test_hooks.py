@@ -4,6 +4,7 @@ from odoo import fields
 from odoo.exceptions import UserError
 
 from ..exceptions import BadRequestError, TransientError
+from ..runner.messages import EVERYTHING
 from .common import LlmGenerationCommon
 
 
@@ -115,11 +116,23 @@ class TestHooks(LlmGenerationCommon):
         with (
             self._offered("llm.generation.engine", _is_held_due=lambda _engine: True),
             patch.object(
-                type(engine), "_wake", lambda _engine, payload="queued": woken.append(payload)
+                type(engine), "_wake", lambda _engine, what=EVERYTHING: woken.append(what)
             ),
             self._offered("llm.generation.engine", _release_held=release),
         ):
             self.assertEqual(engine._next_due(), 0)
             engine._schedule()
-        self.assertEqual(woken[-1:], ["queued"])
+        self.assertEqual(woken[-1:], [EVERYTHING])
         self.assertEqual(self._process_queue(), 1)
+
+    def test_usage_that_is_told_late_is_told_on(self):
+        told = []
+        hook = {"_after_late_usage": lambda _engine, claim: told.append(claim.token)}
+        with self._offered("llm.generation.engine", **hook):
+            claims = []
+            for used in ({"prompt_tokens": 7}, None):
+                job = self._create_job("queued")
+                claims.append(self._claim(job))
+                job.action_cancel()
+                self._apply(claims[-1], state="failed", error_type="cancelled", usage=used)
+        self.assertEqual(told, [claims[0].token])

@@ -1,7 +1,7 @@
 from odoo.exceptions import AccessError
 from odoo.tests import users
 
-from ..models.llm_generation_bulk import SELECTION_LIMIT
+from ..models.llm_generation_job import SELECTION_LIMIT
 from .common import LlmGenerationCommon
 
 

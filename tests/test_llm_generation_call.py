@@ -1,7 +1,11 @@
+from unittest.mock import patch
+
 from odoo.exceptions import AccessError
 from odoo.tools import mute_logger
 
 from ..exceptions import BadRequestError, ProviderFailedError, TransientError
+from ..runner.cursor import InlineCursor
+from ..runner.executor import Execution
 from .common import LlmGenerationCommon, posted
 
 LOGGER = "odoo.addons.llm_generate_job.engine.execute"
@@ -106,6 +110,38 @@ class TestLlmGenerationCall(LlmGenerationCommon):
                 else:
                     job.action_cancel()
                 self.assertEqual(job.state, "cancelled")
+
+    def test_a_provider_finds_one_thing_of_the_engine_in_its_context(self):
+        seen = []
+        self.service.answers["create"] = [lambda job: seen.append(job.env.context) or "ext-1"]
+        self._submitted()
+        (context,) = seen
+        ours = {name for name in context if name.startswith("generation_")}
+        self.assertEqual(ours, {"generation_recorder"})
+
+    def test_who_hangs_up_on_a_call_is_told_of_its_responses(self):
+        seen = []
+        self.service.answers["create"] = [
+            lambda job: seen.append(job.env.context["llm_on_response"]) or "ext-1"
+        ]
+        self._create_job("queued")
+        ((claim,), _waits) = self._engine()._claim(1, queue_ids=self.queue.ids)
+        (job_context,) = self._engine()._prefetch([claim])
+        execution = Execution(claim)
+        self._engine()._run(job_context, execution=execution)
+        self.assertEqual(seen, [execution.on_response])
+
+    def test_an_answer_with_nothing_to_commit_is_handed_over(self):
+        job, told = self._create_job("queued"), []
+        ((claim,), _waits) = self._engine()._claim(1, queue_ids=self.queue.ids)
+        (job_context,) = self._engine()._prefetch([claim])
+        with patch.object(InlineCursor, "in_transaction", False, create=True):
+            self._engine()._run(job_context, complete=lambda *pair: told.append(pair))
+        ((told_of, answer),) = told
+        self.assertEqual((told_of, answer.state), (claim, "running"))
+        self.assertFalse(job.external_job_id)
+        self.assertFalse(self._engine()._complete_batch(told))
+        self.assertTrue(job.external_job_id)
 
     def test_a_retry_ends_the_earlier_try_at_the_provider_first(self):
         ended = []

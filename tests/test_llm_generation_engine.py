@@ -7,6 +7,7 @@ from odoo.tests import new_test_user
 from ..const import RUNNER_CHANNEL
 from ..protocol import ratelimit
 from ..runner import runner as runners
+from ..runner.messages import SlotFree
 from .common import LlmGenerationCommon
 
 
@@ -224,7 +225,7 @@ class TestLlmGenerationEngine(LlmGenerationCommon):
             job.action_complete()
             self.env.cr.postcommit.run()
         said = [call.args[1] for call in execute.call_args_list if len(call.args) > 1]
-        self.assertIn([RUNNER_CHANNEL, f"slot:{self.queue.id}"], said)
+        self.assertIn([RUNNER_CHANNEL, SlotFree(self.queue.ids).payload], said)
         self.assertEqual(told, [{self.queue.id}])
         self.assertEqual(self._claim_many()[0], waiting)
 

@@ -1,7 +1,7 @@
 from odoo.exceptions import AccessError
 from odoo.service.model import call_kw
 
-from ..models.llm_generation_guard import MANAGER_FIELDS
+from ..models.llm_generation_job import MANAGER_FIELDS
 from .common import LlmGenerationCommon
 
 #: what an attacker would like to have in a field, by its type

@@ -5,6 +5,7 @@ import psycopg2
 from odoo.tools import mute_logger
 
 from ..const import RUNNER_CHANNEL
+from ..runner.messages import EVERYTHING, Queued
 from .common import LlmGenerationCommon
 
 
@@ -84,8 +85,8 @@ class TestLlmGenerationModelLimit(LlmGenerationCommon):
                 change()
                 self.env.flush_all()
                 said = [call.args[1] for call in execute.call_args_list if len(call.args) > 1]
-                payload = "queued" if "provider" in what else f"queued:{self.queue.id}"
-                self.assertIn([RUNNER_CHANNEL, payload], said)
+                told = EVERYTHING if "provider" in what else Queued(self.queue.ids)
+                self.assertIn([RUNNER_CHANNEL, told.payload], said)
 
     def test_a_model_has_one_limit_of_at_least_one(self):
         self._limit(1)

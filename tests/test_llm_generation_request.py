@@ -69,7 +69,7 @@ class TestLlmGenerationRequest(LlmGenerationCommon):
         self.assertFalse(thread.message_ids.filtered("llm_role"))
 
     def test_inputs_that_are_too_large_are_refused(self):
-        limit = "odoo.addons.llm_generate_job.models.llm_generation_request.INPUT_LIMIT"
+        limit = "odoo.addons.llm_generate_job.models.llm_generation_job.INPUT_LIMIT"
         with self._patched(limit, 100):
             fits = self._create_job(generation_inputs={"prompt": "x" * 80})
             fits.action_queue()

@@ -7,7 +7,7 @@ from odoo.tests import HttpCase, new_test_user
 from odoo.tools import mute_logger
 
 from ..const import MAX_RETRIES
-from ..models.llm_generation_guard import MANAGER_FIELDS, OWNER_FIELDS
+from ..models.llm_generation_job import MANAGER_FIELDS, OWNER_FIELDS
 from .common import LlmGenerationCommon
 
 

@@ -10,6 +10,7 @@ from ..exceptions import RateLimitedError
 from ..protocol.answer import Claim
 from ..protocol.backoff import DISK_FULL_DELAY
 from ..runner.executor import Execution, Running
+from ..runner.messages import EVERYTHING, Cancelled, Due, Lost, Queued, SlotFree
 from .common import LlmGenerationCommon, posted
 
 LIMIT = 3
@@ -21,8 +22,8 @@ class TestCalls(BaseCase):
         calls = Running()
         for number in (7, 8):
             calls.add(Claim(number, number))
-        for payload in ("cancel:8,9", "queued", "slot:7", "clock"):
-            calls.hear(payload)
+        for message in (Cancelled([8, 9]), EVERYTHING, SlotFree([7]), Queued([7]), Due(), Lost()):
+            calls.hear(message)
         self.assertEqual((calls[7].cancelled, calls[8].cancelled), (False, True))
 
 
@@ -42,7 +43,7 @@ class TestPause(LlmGenerationCommon):
 
     def _call(self, claim, call=None):
         [job_context] = self._engine()._prefetch([claim])
-        self._engine().with_context(generation_call=call or Execution(claim))._run(job_context)
+        self._engine()._run(job_context, execution=call or Execution(claim))
 
     def _left(self):
         return (self.queue.paused_until - fields.Datetime.now()).total_seconds()
@@ -85,16 +86,16 @@ class TestPause(LlmGenerationCommon):
         self.assertEqual(job.state, "completed")
         self.assertAlmostEqual(self._left(), 20, delta=2)
         # The end of the pause is due by time: each runner has to know.
-        self.assertIn("clock", woken)
+        self.assertIn(Due(), woken)
 
     @contextlib.contextmanager
     def _woken(self):
         """Give the list of what the runners are told meanwhile."""
         engine = type(self._engine())
         with patch.object(engine, "_wake", autospec=True, side_effect=engine._wake) as wake:
-            payloads = []
-            yield payloads
-        payloads += [call.args[1] for call in wake.call_args_list if len(call.args) > 1]
+            messages = []
+            yield messages
+        messages += [call.args[1] for call in wake.call_args_list if len(call.args) > 1]
 
     def test_no_other_answer_is_paid_for_while_there_is_no_room_for_one(self):
         job, [claim] = self._claimed()
@@ -114,7 +115,7 @@ class TestPause(LlmGenerationCommon):
         with self._woken() as woken:
             self.queue.action_process_queue()
         self.assertFalse(self.queue.paused_until)
-        self.assertIn(f"queued:{self.queue.id}", woken)
+        self.assertIn(Queued(self.queue.ids), woken)
 
     def test_questions_about_running_jobs_go_on(self):
         self._create_job("queued")

@@ -6,8 +6,9 @@ from odoo.fields import NO_ACCESS
 from odoo.service.model import call_kw
 from odoo.tools import mute_logger
 
-from ..models.llm_generation_guard import MANAGER_FIELDS
-from ..models.llm_generation_queue_guard import ENGINE_FIELDS
+from ..models.llm_generation_job import MANAGER_FIELDS
+from ..models.llm_generation_queue import ENGINE_FIELDS
+from ..runner.executor import CallRecorder, received
 from .common import LlmGenerationCommon
 from .test_llm_generation_guard import FORGED, FORGED_CHOICES, MAGIC
 
@@ -237,6 +238,15 @@ class TestRightsFields(LlmGenerationCommon):
         self.assertTrue(engine._is_inline())
         with patch.object(modules.module, "current_test", None):
             self.assertFalse(engine.with_context(generation_inline=True)._is_inline())
+
+    def test_what_came_by_a_remote_call_is_no_recorder(self):
+        for forged in (1, True, 0.5, "x", {"limit": 1}, [1], None):
+            with self.subTest(forged=forged):
+                env = self.env(context={"generation_recorder": forged})
+                self.assertIsNone(received(env, "generation_recorder"))
+        recorder = CallRecorder()
+        env = self.env(context={"generation_recorder": recorder})
+        self.assertIs(received(env, "generation_recorder"), recorder)
 
     def test_a_hostile_context_changes_nothing(self):
         context = {**HOSTILE_CONTEXT}

@@ -70,10 +70,6 @@ class TestRightsMatrix(RightsMatrix, LlmGenerationCommon):
                 bucket = self.env[name].create({"queue_id": self.direct_queue.id})
                 self.env[name].search([("queue_id", "=", self.queue.id)]).unlink()
                 return bucket, {"queue_id": self.queue.id}, {"token_level": 9.0}
-            case "llm.generation.spending":
-                values = {"job_id": 7, "day": "2026-01-01", "jobs": 1, "tokens": 2, "attempts": 0}
-                values |= {"user_id": self.user.id, "xid": "1"}
-                return self.env[name].create(values), values, {"tokens": 0}
             case "llm.generation.prioritize":
                 record = self.env[name].with_user(self.manager).create({})
                 return record, {"priority": 1}, {"priority": 2}
@@ -87,9 +83,6 @@ class TestRightsMatrix(RightsMatrix, LlmGenerationCommon):
                 return provider, values, {"name": "R"}
             case "res.config.settings":
                 return self.env[name].create({}), {}, {"llm_generation_job_timeout": 3}
-            case "res.company":
-                daily = {"llm_daily_jobs": 3}
-                return self.env.company, {"name": "C", **daily}, daily
             case "res.users":
                 notify = {"llm_generation_notify": False}
                 return self.user, {"name": "U", "login": "matrix_new", **notify}, notify

@@ -9,7 +9,7 @@ from odoo.tests import new_test_user
 from odoo.tools import mute_logger
 
 from .. import exceptions
-from ..models.secret import read_secret
+from ..models.llm_provider import read_secret
 from .common import LlmGenerationCommon
 
 #: One that looks like a key, and one that does not.

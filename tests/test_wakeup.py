@@ -1,5 +1,17 @@
 from odoo.tests import BaseCase, tagged
 
+from ..const import LAST_ID
+from ..runner.messages import (
+    EVERYTHING,
+    MOST_IDS,
+    Cancelled,
+    Due,
+    JobEvent,
+    Lost,
+    Queued,
+    SlotFree,
+    parse,
+)
 from ..runner.runner import PendingQueues
 
 
@@ -15,23 +27,23 @@ class TestWakeup(BaseCase):
         self.assertEqual(self.wakeup.take(), [])
 
     def test_queues_that_are_named_are_looked_at(self):
-        self.wakeup.hear("queued:8,7")
-        self.wakeup.hear("queued:7")
-        self.wakeup.hear("slot:9,7")
+        self.wakeup.hear(Queued([8, 7]))
+        self.wakeup.hear(Queued([7]))
+        self.wakeup.hear(SlotFree([9, 7]))
         self.assertEqual(self.wakeup.left, 0.0)
         self.assertEqual(self.wakeup.take(), [7, 8, 9])
         self.assertEqual(self.wakeup.left, float("inf"))
 
     def test_whatever_else_is_heard_is_about_all(self):
-        for payload in ("slot:", "queued", "queued:", "webhook", "cancel:7"):
-            with self.subTest(payload=payload):
-                self.wakeup.hear("queued:7")
-                self.wakeup.hear(payload)
+        for message in (SlotFree(), Queued(), EVERYTHING, Lost(), Cancelled([7])):
+            with self.subTest(message):
+                self.wakeup.hear(Queued([7]))
+                self.wakeup.hear(message)
                 self.assertIsNone(self.wakeup.take())
                 self.assertEqual(self.wakeup.left, float("inf"))
 
     def test_what_the_clock_decides_is_not_looked_at(self):
-        self.wakeup.hear("clock")
+        self.wakeup.hear(Due())
         self.assertEqual(self.wakeup.left, float("inf"))
 
     def test_what_is_for_later_waits_for_its_time(self):
@@ -39,7 +51,7 @@ class TestWakeup(BaseCase):
         self.assertAlmostEqual(self.wakeup.left, 0.5)
         self.assertEqual(self.wakeup.take(), [])
         self.now += 1
-        self.wakeup.hear("slot:9")
+        self.wakeup.hear(SlotFree([9]))
         self.assertEqual(self.wakeup.take(), [7, 9])
         self.assertAlmostEqual(self.wakeup.left, 1.0)
 
@@ -47,3 +59,38 @@ class TestWakeup(BaseCase):
         self.wakeup.set_later({7: 1.0})
         self.wakeup.set_later({7: 5.0})
         self.assertAlmostEqual(self.wakeup.left, 5.0)
+
+
+@tagged("post_install", "-at_install")
+class TestMessages(BaseCase):
+    """What travels between processes, those of the release before included."""
+
+    def test_each_message_is_heard_as_it_was_said(self):
+        said = {
+            "queued": EVERYTHING,
+            "queued:7,8": Queued([7, 8]),
+            "slot:7": SlotFree([7]),
+            "cancel:1,2": Cancelled([1, 2]),
+            "clock": Due(),
+            "lost": Lost(),
+        }
+        for payload, message in said.items():
+            with self.subTest(payload):
+                self.assertEqual(message.payload, payload)
+                self.assertEqual(parse(payload), message)
+        self.assertEqual(JobEvent(7).payload, "7")
+
+    def test_what_nobody_knows_is_about_everything(self):
+        for payload in ("", ":", "webhook", "queued:x", "slot:7,x", "cancel:all", "queued:"):
+            with self.subTest(payload):
+                self.assertEqual(parse(payload), EVERYTHING)
+
+    def test_a_message_fits_and_loses_nothing(self):
+        ids = range(LAST_ID - MOST_IDS, LAST_ID + 1)  # one too many
+        for message in (Queued(ids), SlotFree(ids)):
+            self.assertEqual(message.ids, ())  # all of them
+        self.assertEqual(Queued(ids[1:]).ids, tuple(ids[1:]))
+        cancelled = Cancelled.each(ids)
+        self.assertEqual([each for some in cancelled for each in some.ids], list(ids))
+        for message in (Queued(ids[1:]), *cancelled):
+            self.assertLess(len(message.payload), 8000)

@@ -1,15 +1,16 @@
 """When the work of a batch of jobs is done, and which jobs wait until their queue is idle."""
 
+from odoo.addons.llm_generate_job.const import READY, RETRYING, SCHEDULED
 from odoo.addons.llm_generate_job.engine.sql import NOW
 
 # === BATCHES === #
 
 #: A job of batch `b` that has not ended for good.
-UNDONE = """
+UNDONE = f"""
     (EXISTS (SELECT FROM llm_generation_job j
              WHERE j.batch_id = b.id AND j.state IN ('draft', 'queued', 'running'))
      OR EXISTS (SELECT FROM llm_generation_job j
-                WHERE j.batch_id = b.id AND j.state = 'failed' AND j.retry_at IS NOT NULL))"""
+                WHERE j.batch_id = b.id AND {RETRYING.sql("j")}))"""
 
 #: Batches whose work is done, and nobody noted it yet.
 DONE_BATCHES = f"""
@@ -54,8 +55,8 @@ EMPTY_BATCHES = """
 # === ECONOMY === #
 
 #: An economy job that never started. One that is tried again waits for its time like any other.
-SAVING = """
-    state = 'queued' AND is_scheduled IS TRUE AND is_economy IS TRUE
+SAVING = f"""
+    {SCHEDULED.sql()} AND is_economy IS TRUE
     AND COALESCE(attempt_count, 0) = 0"""
 
 #: Queues with economy jobs and nothing else to start, of whose slots fewer than half are used; and
@@ -72,7 +73,7 @@ IDLE = f"""
         WHERE q.enabled AND (q.paused_until IS NULL OR q.paused_until <= {NOW})
           AND NOT EXISTS (
             SELECT FROM llm_generation_job
-            WHERE provider_id = q.provider_id AND state = 'queued' AND is_scheduled IS NOT TRUE)
+            WHERE provider_id = q.provider_id AND {READY.sql()})
     ) queue WHERE slots > 0
 """
 

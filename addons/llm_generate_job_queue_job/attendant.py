@@ -15,6 +15,7 @@ from odoo.addons.llm_generate_job.protocol.http_errors import traceback_of
 from odoo.addons.llm_generate_job.runner import limits as runner_limits
 from odoo.addons.llm_generate_job.runner import runner as runners
 from odoo.addons.llm_generate_job.runner.executor import EnvironmentFactory, Running
+from odoo.addons.llm_generate_job.runner.messages import parse
 from odoo.addons.llm_generate_job.runner.notifier import Listener
 
 from .limits import READY
@@ -90,13 +91,13 @@ class Attendant(threading.Thread):
             self._leave(listener)
 
     def _register(self, listener):
-        engine = self._models.get("llm.generation.engine")
+        engine = self._models.engine()
         # How many run at once is up to the channels of queue_job.
         self.runner_id = engine._register_runner(listener, self.title, 0, self.runner_id)
         self.ready.set()
 
     def _maintain(self, listener):
-        engine = self._models.get("llm.generation.engine")
+        engine = self._models.engine()
         if not engine._heartbeat(self.runner_id):
             _logger.warning("%s was taken for dead, and signs on again", self.title)
             self._register(listener)
@@ -107,14 +108,14 @@ class Attendant(threading.Thread):
         """Wait for the calls in flight, give back what is left, and sign off."""
         if not self._models.are_installed:
             return
-        engine = self._models.get("llm.generation.engine")
+        engine = self._models.engine()
         deadline = time.monotonic() + runner_limits.GRACE
         self.calls.wind_up(engine, deadline, functools.partial(self._hear, listener))
         engine._unregister_runner(self.runner_id)
 
     def _hear(self, listener, seconds):
         for payload in listener.wait(seconds):
-            self.calls.hear(payload)
+            self.calls.hear(parse(payload))
 
 
 @contextlib.contextmanager

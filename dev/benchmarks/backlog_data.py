@@ -16,7 +16,7 @@ _PLACES = """
 _COLUMNS = """
     INSERT INTO llm_generation_job (
         thread_id, provider_id, model_id, user_id, company_id, name, priority, retry_count,
-        max_retries, generation_inputs, estimated_tokens, create_date, state, turn,
+        max_retries, generation_inputs, estimated_tokens, create_date, state, fair_rank,
         attempt_count, queued_at, started_at, completed_at, duration, queue_duration,
         error_type, prompt_tokens, completion_tokens)
     SELECT place.id, place.provider_id, place.model_id, 2, 1, 'A chair', 10, 0, 3,

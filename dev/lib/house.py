@@ -27,10 +27,8 @@ BARS = {
 OPEN = {
     "lines of Python",
     "files of Python",
-    "abstract models",
     "classes",
     "largest cycle of models",
-    "indexes of the job",
     "lines of README.md",
     "lines of tools",
 }

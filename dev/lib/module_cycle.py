@@ -27,6 +27,9 @@ if "llm.thread" in env:
     )
     for role in ("user", "assistant"):
         thread.message_post(body="Hello", llm_role=role)
+if "llm.generation.spending" in env:
+    env.company.write({"llm_daily_jobs": 1000, "llm_user_daily_tokens": 10**6})
+    env.user.write({"llm_own_budget": True, "llm_daily_jobs": 1000})
 if "llm.generation.job" in env:
     jobs = env["llm.generation.job"].create(
         [{"thread_id": thread.id, "generation_inputs": {"prompt": "Hello"}} for _ in range(3)]

@@ -2,7 +2,7 @@ from odoo import api, fields, models
 from odoo.exceptions import UserError
 from odoo.fields import Domain
 
-from odoo.addons.llm_generate_job.const import FINAL_STATES, STATES
+from odoo.addons.llm_generate_job.const import FINAL_STATES, RETRYING, STATES
 
 
 class LlmGenerationBatch(models.Model):
@@ -83,7 +83,7 @@ class LlmGenerationBatch(models.Model):
         }
         retried = dict(
             Job._read_group(
-                [("batch_id", "in", self.ids), ("state", "=", "failed"), ("retry_at", "!=", False)],
+                [("batch_id", "in", self.ids), *RETRYING.domain],
                 ["batch_id"],
                 ["__count"],
             )

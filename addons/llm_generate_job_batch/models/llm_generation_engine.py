@@ -4,6 +4,7 @@ import logging
 from odoo import api, models
 
 from odoo.addons.llm_generate_job.protocol.http_errors import traceback_of
+from odoo.addons.llm_generate_job.runner.messages import Due
 
 from .. import statements as sql
 
@@ -41,7 +42,7 @@ class LlmGenerationEngine(models.AbstractModel):
     def _wake_for_economy(self, jobs):
         """Have the clocks look whether the queues of these jobs, which moved, are idle now."""
         if self._select(sql.SAVING_BESIDE, [jobs.ids]):
-            self._wake("clock")
+            self._wake(Due())
 
     # === THE END OF A BATCH === #
 

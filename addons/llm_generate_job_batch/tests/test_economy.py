@@ -3,6 +3,7 @@ from datetime import timedelta
 from odoo import fields
 
 from odoo.addons.llm_generate_job.exceptions import TransientError
+from odoo.addons.llm_generate_job.runner.messages import EVERYTHING, Due, Queued
 from odoo.addons.llm_generate_job.tests.common import LlmGenerationCommon
 
 
@@ -88,11 +89,11 @@ class TestEconomy(LlmGenerationCommon):
         woken, engine_class = [], type(self._engine())
         first, second = self._create_job("running"), self._create_job("running")
         economy = self._economy()
-        for job, payloads in ((first, ["clock"]), (second, [])):
+        for job, messages in ((first, [Due()]), (second, [])):
             woken.clear()
             with self._patched_wake(engine_class, woken):
                 job.action_complete()
-            self.assertEqual(woken, [f"queued:{self.queue.id}", *payloads])
+            self.assertEqual(woken, [Queued(self.queue.ids), *messages])
             economy.is_scheduled = False  # by now it is in the line
 
     def test_the_end_of_what_only_waited_has_it_looked_for(self):
@@ -100,7 +101,7 @@ class TestEconomy(LlmGenerationCommon):
         self._economy()
         with self._patched_wake(type(self._engine()), woken):
             waiting.action_cancel()
-        self.assertEqual(woken, ["clock"])
+        self.assertEqual(woken, [Due()])
 
     def test_runners_that_have_a_thread_for_it_hear_that_it_may_start(self):
         woken, engine_class = [], type(self.engine)
@@ -108,11 +109,11 @@ class TestEconomy(LlmGenerationCommon):
         with self._patched_wake(engine_class, woken):
             self.engine._schedule()
             self.engine._schedule()
-        self.assertEqual(woken, ["queued"])
+        self.assertEqual(woken, [EVERYTHING])
 
     def _patched_wake(self, engine_class, woken):
-        def wake(_engine, payload="queued"):
-            woken.append(payload)
+        def wake(_engine, message=EVERYTHING):
+            woken.append(message)
 
         return self._offered(engine_class._name, _wake=wake)
 

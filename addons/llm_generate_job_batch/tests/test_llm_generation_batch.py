@@ -81,7 +81,7 @@ class TestLlmGenerationBatch(LlmGenerationCommon):
     def test_the_context_of_a_request_chooses_nothing_of_the_engines(self):
         context = {
             "default_state": "completed",
-            "default_must_cancel": True,
+            "default_cancel_requested": True,
             "default_external_job_id": "mine",
             "default_done_at": "2020-01-01 00:00:00",
             "default_callback_model": "res.partner",

@@ -6,6 +6,7 @@ from odoo import api, fields, models
 
 from odoo.addons.llm_generate_job.protocol.http_errors import traceback_of
 from odoo.addons.llm_generate_job.runner.executor import Execution
+from odoo.addons.llm_generate_job.runner.messages import Lost
 from odoo.addons.queue_job.exception import FailedJobError
 
 from .. import statements as sql
@@ -149,7 +150,7 @@ class LlmGenerationDelegation(models.AbstractModel):
         job_context, refusal = begun
         if refusal:
             return refusal
-        self.env["llm.generation.engine"].with_context(generation_call=call)._run(job_context)
+        self.env["llm.generation.engine"]._run(job_context, execution=call)
         return self.env._("Attempt %(token)s of generation %(job)s has ended.",
                           token=claim.token, job=claim.job_id)  # fmt: skip
 
@@ -206,7 +207,7 @@ class LlmGenerationDelegation(models.AbstractModel):
     def _report(self, claim, error):
         _logger.error("Job %s was not run by queue_job\n%s", claim.job_id, traceback_of(error))
         with contextlib.suppress(Exception), self._transaction() as delegation:
-            delegation._wake("lost")
+            delegation._wake(Lost())
 
 
 class Inline:

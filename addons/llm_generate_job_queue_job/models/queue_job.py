@@ -1,5 +1,7 @@
 from odoo import api, models
 
+from odoo.addons.llm_generate_job.runner.messages import Lost
+
 METHOD = "_run_claimed"
 
 
@@ -22,4 +24,4 @@ class QueueJob(models.Model):
 
     def _tell_runners(self):
         if any(record.method_name == METHOD for record in self):
-            self.env["llm.generation.engine"]._wake("lost")
+            self.env["llm.generation.engine"]._wake(Lost())

@@ -217,7 +217,7 @@ class TestAttendant(test_concurrency.TestConcurrency):
 
     def test_in_a_server_that_ends_nothing_begins(self):
         attended = attendant_module.attend(self.dbname, Claim(1, 1))
-        stopping = patch.object(attendant_module.pool, "is_stopping", return_value=True)
+        stopping = patch.object(attendant_module.runners, "is_stopping", return_value=True)
         with stopping, self.assertRaises(TimeoutError), attended:
             self.fail("it was begun")
         self.assertFalse(attendant_module._attendants)

@@ -75,7 +75,7 @@ class TestExecution(QueueJobCommon):
     def test_an_attempt_that_another_worker_has_begun_is_not_begun_again(self):
         job, record = self._handed_over()
         claim = self._claim_of(job, job.attempt_token)
-        delegation = self._engine("delegation")
+        delegation = self.env["llm.generation.delegation"]
         job_context, refusal = delegation._begin(claim, self.runner.id, "host:2")
         self.assertEqual((job_context.claim, refusal), (claim, ""))
         # Its process is gone, and the job runner of queue_job has it started once more.
@@ -123,7 +123,7 @@ class TestExecution(QueueJobCommon):
             tries.append(args)
             return None if len(tries) < 3 else original(delegation, *args)
 
-        original = type(self._engine("delegation"))._begin
+        original = type(self.env["llm.generation.delegation"])._begin
         with (
             self._offered("llm.generation.delegation", _begin=begin),
             self._patched(f"{LOGGER}.HELD_DELAY", 0.01),

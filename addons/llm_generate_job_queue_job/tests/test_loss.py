@@ -4,6 +4,7 @@ from odoo import fields
 
 from odoo.addons.llm_generate_job.engine import sql
 from odoo.addons.llm_generate_job.runner.limits import LIVENESS_LOCK
+from odoo.addons.llm_generate_job.runner.messages import Lost
 
 from ..limits import PATIENCE
 from .common import QueueJobCommon
@@ -30,7 +31,7 @@ class TestLoss(QueueJobCommon):
         job, record = self._handed_over()
         worker = self._engine()._runner_row("host:2 queue_job", 0)
         claim = self._claim_of(job, job.attempt_token)
-        self._engine("delegation")._begin(claim, worker, "host:2 queue_job")
+        self.env["llm.generation.delegation"]._begin(claim, worker, "host:2 queue_job")
         record.state = "started"
         self.env.flush_all()
         self.env.invalidate_all()
@@ -89,9 +90,9 @@ class TestLoss(QueueJobCommon):
             other.unlink()
             self.assertFalse(heard)
             record.button_cancelled()
-            self.assertEqual(heard, ["lost"])
+            self.assertEqual(heard, [Lost()])
             record.unlink()
-        self.assertEqual(heard, ["lost", "lost"])
+        self.assertEqual(heard, [Lost(), Lost()])
 
     def test_a_claim_that_waits_in_vain_is_given_back_and_the_queue_says_why(self):
         job, record = self._handed_over()
@@ -164,7 +165,7 @@ class TestLoss(QueueJobCommon):
     def test_what_waits_is_given_back_when_the_addon_goes(self):
         begun, _record, _worker = self._begun()
         waiting, _record = self._handed_over()
-        self._engine("delegation")._give_back_unbegun()
+        self.env["llm.generation.delegation"]._give_back_unbegun()
         self.env.invalidate_all()
         self.assertEqual((begun.state, waiting.state), ("running", "queued"))
 

@@ -83,15 +83,15 @@ class LlmGenerationCall(models.AbstractModel):
     _inherit = "llm.generation.engine"
 
     @api.model
-    def _submit(self, job, claim):
-        self._crash("before the call", [claim.job_id])
-        result = super()._submit(job, claim)
-        self._crash("after the call", [claim.job_id])
+    def _submit(self, job, job_context, recorder):
+        self._crash("before the call", [job.id])
+        result = super()._submit(job, job_context, recorder)
+        self._crash("after the call", [job.id])
         return result
 
     @api.model
-    def _ask(self, job, claim):
-        self._crash("before the call", [claim.job_id], polling=True)
-        result = super()._ask(job, claim)
-        self._crash("after the call", [claim.job_id], polling=True)
+    def _ask(self, job, job_context, recorder):
+        self._crash("before the call", [job.id], polling=True)
+        result = super()._ask(job, job_context, recorder)
+        self._crash("after the call", [job.id], polling=True)
         return result

@@ -4,7 +4,7 @@ from odoo.exceptions import AccessError, UserError
 from odoo.tests import new_test_user
 from odoo.tools import mute_logger
 
-from .common import LlmGenerationCommon
+from odoo.addons.llm_generate_job.tests.common import LlmGenerationCommon
 
 
 class TestLlmGenerationBudgetLimits(LlmGenerationCommon):

@@ -4,7 +4,7 @@ from odoo import fields
 from odoo.exceptions import UserError
 from odoo.tests import new_test_user
 
-from .common import LlmGenerationCommon
+from odoo.addons.llm_generate_job.tests.common import LlmGenerationCommon
 
 #: Of a job whose inputs are `{"prompt": "Hi", "max_tokens": 100}`.
 ESTIMATE = 100 + len('{"prompt": "Hi", "max_tokens": 100}') // 4

@@ -7,9 +7,10 @@ import psycopg2
 from odoo import api, fields, models, tools
 from odoo.exceptions import UserError
 
-from ..const import DEFAULT_ANSWER_TOKENS, TRANSITIONS
-from ..runner.limits import BUDGET_LOCKS
-from . import sql
+from odoo.addons.llm_generate_job.const import DEFAULT_ANSWER_TOKENS, TRANSITIONS
+
+from .. import statements as sql
+from ..const import BUDGET_LOCKS
 
 #: Managers who are named to a user whose budget is used up.
 NAMED = 3
@@ -195,13 +196,9 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _whom_to_ask(self):
         # sudo: only the names of those to ask, and of nobody of other companies.
-        managers = (
-            self.env
-            .ref("llm.group_llm_manager")
-            .sudo()
-            .all_user_ids.filtered(
-                lambda user: user.active and user.company_ids & self.env.user.company_ids
-            )
+        group = self.env.ref("llm.group_llm_manager").sudo()
+        managers = group.all_user_ids.filtered(
+            lambda user: user.active and user.company_ids & self.env.user.company_ids
         )
         names = [user.name for user in managers if not user._is_superuser()]
         return ", ".join(names[:NAMED]) or self.env._("an administrator")
@@ -244,10 +241,12 @@ class LlmGenerationEngine(models.AbstractModel):
             self._change(sql.SETTLE, [jobs.ids], touches=["llm.generation.spending"])
 
     @api.model
-    def _settle_late(self, token):
+    def _after_late_usage(self, claim):
         """Count what an attempt really used that told it when its job had ended already."""
+        result = super()._after_late_usage(claim)
         if self._are_set():
-            self._change(sql.SETTLE_LATE, [token], touches=["llm.generation.spending"])
+            self._change(sql.SETTLE_LATE, [claim.token], touches=["llm.generation.spending"])
+        return result
 
     @api.model
     def _reserve_direct(self, user, company, tokens):

@@ -1,6 +1,6 @@
 from odoo import api, fields, models
 
-from ..const import FINAL_STATES
+from odoo.addons.llm_generate_job.const import FINAL_STATES
 
 
 class LlmGenerationJob(models.Model):

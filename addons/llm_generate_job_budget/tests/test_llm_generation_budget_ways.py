@@ -3,10 +3,10 @@ from unittest.mock import patch
 
 from odoo.exceptions import UserError
 
-from ..const import DEFAULT_ANSWER_TOKENS
-from ..exceptions import BadRequestError, UnknownOutcomeError
-from ..runner import thread_lock
-from .common import LlmGenerationCommon
+from odoo.addons.llm_generate_job.const import DEFAULT_ANSWER_TOKENS
+from odoo.addons.llm_generate_job.exceptions import BadRequestError, UnknownOutcomeError
+from odoo.addons.llm_generate_job.runner import thread_lock
+from odoo.addons.llm_generate_job.tests.common import LlmGenerationCommon
 
 USED = {"prompt_tokens": 7, "completion_tokens": 2}
 WORDS = 3600
@@ -176,11 +176,6 @@ class TestLlmGenerationBudgetUsage(BudgetCase):
         self.assertGreaterEqual(job.completion_tokens, LONG_TOKENS)
         self.assertEqual(self._spent(), (1, job.prompt_tokens + job.completion_tokens))
 
-    def test_a_usage_of_nothing_is_none(self):
-        job = self._asked([{"content": LONG}], {"prompt_tokens": 0, "completion_tokens": 0})
-        self._run()
-        self.assertGreaterEqual(job.completion_tokens, LONG_TOKENS)
-
     def test_an_external_answer_without_usage_counts_by_its_length(self):
         thread = self._create_thread(self.native_model)
         job = thread.enqueue_generation(LONG)
@@ -225,13 +220,6 @@ class TestLlmGenerationBudgetUsage(BudgetCase):
         self.assertGreaterEqual(job.completion_tokens, LONG_TOKENS)
         self.assertEqual(self._spent(), (1, job.prompt_tokens + job.completion_tokens))
 
-    def test_a_stream_that_tells_as_it_goes_and_breaks_counts_its_length(self):
-        told = {"usage": {"prompt_tokens": 5, "completion_tokens": 1}}
-        job = self._asked([told, {"content": LONG}, UnknownOutcomeError("Broke off.")])
-        self._run()
-        self.assertEqual(job.prompt_tokens, 5)
-        self.assertGreaterEqual(job.completion_tokens, LONG_TOKENS)
-
     def test_a_failure_counts_what_the_provider_reports(self):
         job = self._asked([{"usage": USED}, {"error": "No."}])
         job.sudo().max_retries = 0
@@ -260,17 +248,6 @@ class TestLlmGenerationBudgetUsage(BudgetCase):
         self._apply(self._claim(job), state="failed", error_type="bad_request")
         self.assertEqual(self._spent(), (2, 9))
 
-    def test_what_was_streamed_is_known_though_the_process_is_killed(self):
-        known = []
-        self.startPatcher(self._patched("odoo.addons.llm_thread.answer_stream.WRITE_INTERVAL", 0))
-        job = self._asked([])
-        self.service.chunks = [
-            {"content": LONG},
-            lambda: known.append(self._values(job.attempt_ids, ["completion_tokens"])),
-        ]
-        self._run()
-        self.assertGreaterEqual(known[0][0]["completion_tokens"], LONG_TOKENS)
-
     def test_what_comes_late_does_not_count_for_a_later_try(self):
         job = self._create_job("queued")
         claim = self._claim(job)
@@ -283,24 +260,11 @@ class TestLlmGenerationBudgetUsage(BudgetCase):
 
 
 class TestLlmGenerationBudgetRequest(BudgetCase):
-    """A limit of the answer is one that the provider is told, or it is refused."""
+    """What is reserved follows from the limit that the provider is told."""
 
-    def _draft(self, model=None, **inputs):
-        return self._create_job(
-            model=model or self.native_model, generation_inputs={"prompt": "Hi", **inputs}
-        )
-
-    def test_what_is_no_limit_is_refused(self):
-        for name in LIMITS:
-            for value in (-1000, 0, True, False, 2.5, 100.0, "100", None, [5], 10**9):
-                with self.subTest(name=name, value=value):
-                    refusal = self._refusal(self._draft(**{name: value}).action_queue)
-                    self.assertIn(f"{name} has to be a whole number from 1 to", refusal)
-        self.assertEqual(self._spent(), (0, 0))
-
-    def test_two_names_of_one_limit_are_refused(self):
-        job = self._draft(max_tokens=5, max_completion_tokens=50_000)
-        self.assertIn("give only one of them", self._refusal(job.action_queue))
+    def _draft(self, **inputs):
+        inputs = {"prompt": "Hi", **inputs}
+        return self._create_job(model=self.native_model, generation_inputs=inputs)
 
     def test_each_name_of_a_limit_is_what_is_reserved(self):
         for name in LIMITS:
@@ -309,65 +273,11 @@ class TestLlmGenerationBudgetRequest(BudgetCase):
                 self._draft(**{name: 5000}).action_queue()
                 self.assertIn(self._spent()[1] - before, range(5000, 5050))
 
-    def test_a_limit_that_a_chat_is_not_told_is_refused(self):
-        job = self._draft(self.direct_model, max_tokens=5)
-        refusal = self._refusal(job.action_queue)
-        self.assertIn("Direct cannot be told how long a chat's answer may be", refusal)
-        self.assertEqual(job.state, "draft")
-
-    def test_the_limit_that_was_reserved_is_sent(self):
-        sent = []
-
-        def chat(_provider, messages, max_tokens=None, max_completion_tokens=None, **kwargs):
-            sent.append((max_tokens, max_completion_tokens, set(kwargs) & set(LIMITS)))
-            return self.service.chat(messages)
-
-        cases = (
-            ("max_tokens", (5, None, set())),
-            ("max_completion_tokens", (None, 5, set())),
-            ("max_output_tokens", (5, None, set())),
-        )
-        with self._offered("llm.provider", fakedirect_chat=chat):
-            for name, expected in cases:
-                with self.subTest(name):
-                    job = self._draft(self.direct_model, **{name: 5})
-                    job.action_queue()
-                    self._process_queue(self.direct)
-                    self.assertEqual(job.state, "completed", job.error_message)
-                    self.assertEqual(sent.pop(), expected)
-
-    def test_a_limit_is_sent_though_the_thread_asks_for_more(self):
-        sent = []
-
-        def chat(_provider, messages, max_tokens=None, **_kwargs):
-            sent.append(max_tokens)
-            return self.service.chat(messages)
-
-        def generous(thread, messages, _tools):
-            return thread.provider_id.chat(
-                messages, model=thread.model_id, stream=True, max_tokens=9000
-            )
-
-        with (
-            self._offered("llm.provider", fakedirect_chat=chat),
-            self._offered("llm.thread", _chat=generous),
-        ):
-            job = self._draft(self.direct_model, max_tokens=5)
-            job.action_queue()
-            self._process_queue(self.direct)
-        self.assertEqual(sent, [5])
-
-    def test_a_provider_that_gives_a_job_up_is_told_the_limit_or_not_asked(self):
-        inherited = type(self.env["llm.provider"])._implements
-        with self._offered(
-            "llm.provider",
-            _implements=lambda p, method: method == "create_generation_job" or inherited(p, method),
-        ):
-            job = self._draft(self.direct_model, max_tokens=5)
-            job.action_queue()
-        self._process_queue(self.direct)
-        self.assertEqual((job.state, job.error_type), ("failed", "bad_request"))
-        self.assertFalse(self.service.calls["chat"])
+    def test_what_is_refused_reserves_nothing(self):
+        for inputs in ({"max_tokens": -1000}, dict.fromkeys(LIMITS, 5)):
+            with self.subTest(inputs):
+                self._refusal(self._draft(**inputs).action_queue)
+        self.assertEqual(self._spent(), (0, 0))
 
 
 class TestLlmGenerationBudgetCompanies(BudgetCase):

@@ -1,0 +1,95 @@
+"""What users and companies spend in a day: what is reserved, and what it cost in the end."""
+
+from odoo.addons.llm_generate_job.const import UNKNOWN_OUTCOMES
+from odoo.addons.llm_generate_job.engine.sql import ESTIMATED_TOKENS
+
+LOCK = "SELECT pg_advisory_xact_lock(%s, %s)"
+TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%s, %s)"
+
+TRANSACTION = "SELECT txid_current()::text"
+
+#: How long to wait for others who reserve of the same budget.
+LOCK_PATIENCE = "SET LOCAL lock_timeout = '5s'"
+
+#: Whose budget it is: that of the company that pays the provider, else of the job's.
+PAYER = """COALESCE((SELECT p.company_id FROM llm_provider p WHERE p.id = j.provider_id),
+            j.company_id)"""
+
+#: The jobs that would be queued, with what each is going to cost.
+WANTED = f"""
+    SELECT j.id, j.user_id, {PAYER}, {ESTIMATED_TOKENS}
+    FROM llm_generation_job j
+    WHERE j.id = ANY(%(jobs)s) AND j.state = ANY(%(sources)s)
+    ORDER BY j.id
+"""
+
+RESERVE = f"""
+    INSERT INTO llm_generation_spending
+        (job_id, day, user_id, company_id, jobs, tokens, attempts, is_open, xid)
+    SELECT j.id, %(day)s, j.user_id, {PAYER}, 1, {ESTIMATED_TOKENS},
+        COALESCE(j.attempt_count, 0), TRUE, txid_current()::text
+    FROM llm_generation_job j
+    WHERE j.id = ANY(%(jobs)s)
+"""
+
+#: An answer that no job asks for.
+RESERVE_DIRECT = """
+    INSERT INTO llm_generation_spending
+        (day, user_id, company_id, jobs, tokens, attempts, is_open, xid)
+    VALUES (%(day)s, %(user)s, %(company)s, 1, %(tokens)s, 0, TRUE, txid_current()::text)
+    RETURNING id
+"""
+
+#: What was spent on a day, by this transaction or by all others.
+SPENT = """
+    SELECT 'user', user_id, sum(jobs), sum(tokens) FROM llm_generation_spending
+    WHERE user_id = ANY(%(users)s) AND day = %(day)s AND (xid = %(xid)s) = %(own)s
+    GROUP BY user_id
+    UNION ALL
+    SELECT 'company', company_id, sum(jobs), sum(tokens) FROM llm_generation_spending
+    WHERE company_id = ANY(%(companies)s) AND day = %(day)s AND (xid = %(xid)s) = %(own)s
+    GROUP BY company_id
+"""
+
+#: What was never tried costs nothing. Else what is known of the tries since it was queued counts,
+#: as the provider told it or by length; where nothing is, a failure costs no tokens, but for those
+#: after which the provider may have done the work.
+SETTLE = f"""
+    WITH used AS (
+        SELECT s.id, j.state, j.error_type, j.attempt_count > s.attempts AS is_tried,
+            (SELECT sum(COALESCE(a.prompt_tokens, 0)::bigint + COALESCE(a.completion_tokens, 0))
+             FROM llm_generation_attempt a
+             WHERE a.job_id = j.id AND a.number > s.attempts) AS tokens
+        FROM llm_generation_spending s JOIN llm_generation_job j ON j.id = s.job_id
+        WHERE j.id = ANY(%s) AND s.is_open
+    )
+    UPDATE llm_generation_spending s
+    SET jobs = CASE WHEN used.is_tried THEN 1 ELSE 0 END,
+        tokens = CASE
+            WHEN used.is_tried IS NOT TRUE THEN 0
+            WHEN used.tokens > 0 THEN LEAST(2147483647, used.tokens)
+            WHEN used.state = 'failed' AND used.error_type NOT IN {UNKNOWN_OUTCOMES} THEN 0
+            ELSE s.tokens END,
+        is_open = FALSE
+    FROM used
+    WHERE s.id = used.id
+"""
+
+#: The same for one that was settled before an attempt of its could tell what it used.
+SETTLE_LATE = """
+    WITH settled AS (
+        SELECT s.id, s.is_open,
+            (SELECT sum(COALESCE(b.prompt_tokens, 0)::bigint + COALESCE(b.completion_tokens, 0))
+             FROM llm_generation_attempt b
+             WHERE b.job_id = a.job_id AND b.number > s.attempts AND b.number <= a.number) AS tokens
+        FROM llm_generation_attempt a
+        JOIN llm_generation_spending s ON s.job_id = a.job_id AND s.attempts < a.number
+        WHERE a.id = %s
+        ORDER BY s.attempts DESC
+        LIMIT 1
+    )
+    UPDATE llm_generation_spending s
+    SET tokens = LEAST(2147483647, settled.tokens)
+    FROM settled
+    WHERE s.id = settled.id AND settled.is_open IS NOT TRUE AND settled.tokens > 0
+"""

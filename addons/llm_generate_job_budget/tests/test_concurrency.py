@@ -1,0 +1,74 @@
+import contextlib
+import threading
+import time
+from unittest.mock import patch
+
+from odoo.exceptions import UserError
+
+from odoo.addons.llm_generate_job.tests.test_concurrency import LIMIT, THREADS, ConcurrencyCase
+
+from .. import statements as sql
+
+
+class TestConcurrency(ConcurrencyCase):
+    def test_many_who_queue_at_once_keep_the_budget(self):
+        self.addCleanup(self._set_budget, 0)
+        self._set_budget(LIMIT)
+        with self._env() as env:
+            ids = env["llm.generation.job"].create([{"thread_id": self.thread_id}] * THREADS).ids
+
+        def queue(env):  # each has a snapshot older than what the others reserve
+            try:
+                env["llm.generation.job"].browse(ids.pop()).action_queue()
+            except UserError:
+                return False
+            return True
+
+        queued = self._at_once(queue)
+        self.assertEqual(queued.count(True), LIMIT)
+        self.assertEqual(self._waiting(), LIMIT)
+
+    def test_many_who_ask_directly_at_once_keep_the_budget(self):
+        self.addCleanup(self._set_budget, 0)
+        self._set_budget(LIMIT)
+        asking = threading.Barrier(THREADS)
+
+        def ask(env):
+            with contextlib.ExitStack() as stack:
+                try:
+                    provider = env["llm.provider"].browse(self.provider_id)
+                    stack.enter_context(provider._direct_answer(estimate=1)).has_asked = True
+                except UserError:
+                    return False
+                finally:
+                    asking.wait(30)  # all of them, before the first has its answer
+                return True
+
+        self.assertEqual(self._at_once(ask).count(True), LIMIT)
+
+    def test_who_asks_directly_does_not_wait_for_ever_for_who_reserves(self):
+        self.addCleanup(self._set_budget, 0)
+        self._set_budget(LIMIT)
+        with self._env() as env, self._env() as other:
+            job = env["llm.generation.job"].create({"thread_id": self.thread_id})
+            job.action_queue()
+            provider = other["llm.provider"].browse(self.provider_id)
+            begin = time.monotonic()
+            with (
+                patch.object(sql, "LOCK_PATIENCE", "SET LOCAL lock_timeout = '200ms'"),
+                self.assertRaisesRegex(UserError, "Try again in a moment"),
+                provider._direct_answer(estimate=1),
+            ):
+                self.fail("It was allowed.")
+            self.assertLess(time.monotonic() - begin, 15)
+
+    def _set_budget(self, jobs):
+        with self._env() as env:
+            env.company.llm_daily_jobs = jobs
+            env.flush_all()
+            env["llm.generation.spending"].search([]).unlink()
+
+    def _waiting(self):
+        with self._env() as env:
+            domain = [("provider_id", "=", self.provider_id), ("state", "=", "queued")]
+            return env["llm.generation.job"].search_count(domain)

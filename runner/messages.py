@@ -1,0 +1,103 @@
+"""What processes tell each other by NOTIFY: a class for each message, the only place of its text.
+
+Servers of two releases may share a database while one takes the other's place: a text keeps its
+meaning, and one that nobody knows has its hearer look at everything.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from odoo.tools import split_every
+
+#: Ids that one message names at most: PostgreSQL takes a text of less than 8000 bytes.
+MOST_IDS = 500
+
+
+@dataclass(frozen=True)
+class Message:
+    """What the runners are told on `RUNNER_CHANNEL`: a verb, and what it is about."""
+
+    verb: ClassVar[str]
+    ids: tuple = ()
+
+    def __post_init__(self):
+        object.__setattr__(self, "ids", tuple(self.ids))
+
+    @property
+    def payload(self):
+        """The text of it."""
+        return f"{self.verb}:{','.join(map(str, self.ids))}" if self.ids else self.verb
+
+
+@dataclass(frozen=True)
+class Queued(Message):
+    """More may start in these queues, in any where none is named: look there."""
+
+    verb: ClassVar[str] = "queued"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if len(self.ids) > MOST_IDS:  # to look at all of them is no error, and no longer
+            object.__setattr__(self, "ids", ())
+
+
+@dataclass(frozen=True)
+class SlotFree(Queued):
+    """Slots of these queues are free. Who says so looks first, others a little later."""
+
+    verb: ClassVar[str] = "slot"
+
+
+@dataclass(frozen=True)
+class Cancelled(Message):
+    """These jobs no longer run: hang up on them. `each()` makes as many as it takes."""
+
+    verb: ClassVar[str] = "cancel"
+
+    @classmethod
+    def each(cls, job_ids):
+        """Return the messages that name all of these jobs."""
+        return [cls(some) for some in split_every(MOST_IDS, job_ids)]
+
+
+@dataclass(frozen=True)
+class Due(Message):
+    """Something may be due earlier than was known; nothing else may start."""
+
+    verb: ClassVar[str] = "clock"
+
+
+@dataclass(frozen=True)
+class Lost(Message):
+    """There are jobs that nobody executes any more: keep house."""
+
+    verb: ClassVar[str] = "lost"
+
+
+#: What to hear in a text that says nothing else: look at everything.
+EVERYTHING = Queued()
+
+_MESSAGES = {each.verb: each for each in (Queued, SlotFree, Cancelled, Due, Lost)}
+
+
+def parse(payload):
+    """Return the message of a text, `EVERYTHING` for one that is none."""
+    verb, _colon, ids = payload.partition(":")
+    if verb not in _MESSAGES:
+        return EVERYTHING
+    try:
+        return _MESSAGES[verb](int(each) for each in ids.split(",") if each)
+    except ValueError:
+        return EVERYTHING
+
+
+@dataclass(frozen=True)
+class JobEvent:
+    """Something happened to a job: said on `JOB_CHANNEL` to those who wait for this very text."""
+
+    job_id: int
+
+    @property
+    def payload(self):
+        """The text of it."""
+        return str(self.job_id)

@@ -1,0 +1,125 @@
+from ..exceptions import UnknownOutcomeError
+from .common import LlmGenerationCommon
+
+USED = {"prompt_tokens": 7, "completion_tokens": 2}
+WORDS = 3600
+LONG = "word " * WORDS
+#: What such an answer counts at least, by its length.
+LONG_TOKENS = WORDS
+
+
+class TestUsage(LlmGenerationCommon):
+    """The tokens that an answer counts, however it ended: as told, else by its length."""
+
+    def setUp(self):
+        super().setUp()
+        self.thread = self._create_thread(self.direct_model).with_user(self.user)
+
+    def _asked(self, chunks, usage=None, words="How are you?"):
+        self.service.chunks, self.service.usage = chunks, usage
+        return self.thread.enqueue_generation(words)
+
+    def _run(self):
+        return self._process_queue(self.direct)
+
+    def _used(self, job):
+        return (job.state, job.prompt_tokens, job.completion_tokens)
+
+    def test_a_usage_of_nothing_is_none(self):
+        job = self._asked([{"content": LONG}], {"prompt_tokens": 0, "completion_tokens": 0})
+        self._run()
+        self.assertGreaterEqual(job.completion_tokens, LONG_TOKENS)
+
+    def test_a_stream_that_tells_as_it_goes_and_breaks_counts_its_length(self):
+        told = {"usage": {"prompt_tokens": 5, "completion_tokens": 1}}
+        job = self._asked([told, {"content": LONG}, UnknownOutcomeError("Broke off.")])
+        self._run()
+        self.assertEqual(job.prompt_tokens, 5)
+        self.assertGreaterEqual(job.completion_tokens, LONG_TOKENS)
+
+    def test_what_was_streamed_is_known_though_the_process_is_killed(self):
+        known = []
+        self.startPatcher(self._patched("odoo.addons.llm_thread.answer_stream.WRITE_INTERVAL", 0))
+        job = self._asked([])
+        self.service.chunks = [
+            {"content": LONG},
+            lambda: known.append(self._values(job.attempt_ids, ["completion_tokens"])),
+        ]
+        self._run()
+        self.assertGreaterEqual(known[0][0]["completion_tokens"], LONG_TOKENS)
+
+    def test_an_answer_without_usage_counts_by_its_length(self):
+        job = self._asked([{"content": LONG}], words=LONG)
+        self._run()
+        self.assertEqual(job.state, "completed", job.error_message)
+        self.assertGreaterEqual(job.prompt_tokens, LONG_TOKENS)
+        self.assertGreaterEqual(job.completion_tokens, LONG_TOKENS)
+
+    def test_an_external_answer_without_usage_counts_by_its_length(self):
+        thread = self._create_thread(self.native_model)
+        job = thread.enqueue_generation(LONG)
+        message = thread.message_post(body=LONG, llm_role="assistant")
+        self._apply(self._claim(job), state="completed", output_message_id=message.id)
+        self.assertGreaterEqual(job.prompt_tokens, LONG_TOKENS)
+        self.assertGreaterEqual(job.completion_tokens, LONG_TOKENS)
+
+    def test_a_cancelled_stream_counts_what_was_streamed(self):
+        job = self._asked([])
+        self.service.chunks = [
+            {"content": "One "},
+            {"content": LONG},  # of which nothing is written yet
+            job.action_cancel,
+            UnknownOutcomeError("Hung up."),
+        ]
+        self._run()
+        self.assertEqual(job.state, "cancelled")
+        self.assertGreaterEqual(job.completion_tokens, LONG_TOKENS)
+        self.assertEqual(job.attempt_ids.completion_tokens, job.completion_tokens)
+
+    def test_a_cancelled_stream_that_goes_on_counts_what_was_streamed(self):
+        self.startPatcher(self._patched("odoo.addons.llm_thread.answer_stream.WRITE_INTERVAL", 0))
+        job = self._asked([])
+        self.service.chunks = [
+            {"content": "One "},
+            job.action_cancel,
+            {"content": LONG},
+            {"content": "too far"},
+        ]
+        self._run()
+        self.assertEqual(job.state, "cancelled")
+        self.assertGreaterEqual(job.completion_tokens, LONG_TOKENS)
+
+    def test_a_broken_stream_counts_what_was_streamed(self):
+        job = self._asked([{"content": LONG}, UnknownOutcomeError("Broke off.")])
+        job.sudo().max_retries = 0
+        self._run()
+        self.assertEqual(job.state, "failed")
+        self.assertGreaterEqual(job.completion_tokens, LONG_TOKENS)
+
+    def test_each_try_of_a_job_counts_its_own(self):
+        job = self._create_job("queued")
+        limited = {"state": "failed", "error_type": "rate_limited", "retry_after": 5}
+        self._apply(self._claim(job), **limited, usage=USED)
+        self.assertEqual(job.state, "queued")
+        self.queue.sudo().paused_until = False
+        job.action_start()
+        self._apply(self._claim(job), state="completed", usage=USED)
+        self.assertEqual(job.attempt_ids.mapped("completion_tokens"), [2, 2])
+
+    def test_a_failure_counts_what_the_provider_reports(self):
+        job = self._asked([{"usage": USED}, {"error": "No."}])
+        job.sudo().max_retries = 0
+        self._run()
+        self.assertEqual(self._used(job), ("failed", 7, 2))
+        external = self._create_job("queued")
+        external.max_retries = 0
+        self._apply(self._claim(external), state="failed", error_message="No.", usage=USED)
+        self.assertEqual(self._used(external), ("failed", 7, 2))
+
+    def test_a_try_does_not_count_what_an_earlier_one_used(self):
+        job = self._create_job("queued")
+        self._apply(self._claim(job), state="failed", error_type="transient", usage=USED)
+        job.action_retry()
+        self.assertEqual(self._used(job), ("queued", 7, 2))
+        self._apply(self._claim(job), state="failed", error_type="bad_request")
+        self.assertEqual(self._used(job), ("failed", 0, 0))
