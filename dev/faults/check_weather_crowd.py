@@ -20,8 +20,8 @@ LONGEST, WAIT, MEMORY = 240, 5.0, 400
 FILL = """
     INSERT INTO llm_generation_job (
         thread_id, provider_id, model_id, user_id, company_id, state, priority, fair_rank,
-        queued_at, create_date, max_retries, retry_count, attempt_count, is_scheduled, estimated_tokens,
-        generation_inputs, webhook_token, name)
+        queued_at, create_date, max_retries, retry_count, attempt_count, is_scheduled,
+        estimated_tokens, generation_inputs, webhook_token, name)
     SELECT thread_id, provider_id, model_id, user_id, company_id, 'queued', 20, number,
         now() AT TIME ZONE 'UTC', now() AT TIME ZONE 'UTC', 3, 0, 0, FALSE, 300,
         generation_inputs, 'token-' || number, name
