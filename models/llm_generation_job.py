@@ -684,7 +684,7 @@ class LlmGenerationJob(models.Model):
 
     def _check_inputs_with(self, check):
         inputs = self._structured_inputs() or {}
-        # What is reserved of a budget follows from the limit of the answer.
+        # What is reserved for the answer follows from its limit.
         limit = self._answer_limit()
         provider = self.provider_id.sudo()  # sudo: the job names its provider
         if limit and not self._is_media() and not provider._implements("create_generation_job"):
