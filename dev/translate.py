@@ -1,10 +1,11 @@
-"""Bring the translation template and the translations up to the sources: make translate.
+"""Bring the translation templates and the translations up to the sources: make translate.
 
-What is new has no translation yet and is told; what is gone is dropped. The files are those of the
-addon at the root of the repository. Uses the running database of make serve or make demo.
+The files are those of each addon of the repository that has a folder i18n/. What is new has no
+translation yet and is told; a text that moved from one addon to another keeps its translation, and
+what is gone is dropped. Uses the running database of make serve or make demo.
 """
 
-from lib import paths
+from lib import modules, paths
 from lib.say import run_main, say
 from lib.stack import Stack
 from setup import set_up
@@ -13,31 +14,49 @@ from setup import set_up
 _UPDATE = """
 from pathlib import Path
 import polib
-from odoo.addons.{module}.tests.translations import export_template
+from odoo.addons.{module}.tests.translations import LANGUAGES, export_template
 
-folder = Path({folder!r})
-folder.mkdir(exist_ok=True)
-template = export_template(env)
-template.save(str(folder / "{module}.pot"))
-result = {{}}
-for path in sorted(folder.glob("*.po")):
-    known = {{entry.msgid: entry.msgstr for entry in polib.pofile(str(path))}}
-    updated = export_template(env)
-    updated.metadata["Language"] = path.stem
-    for entry in updated:
-        entry.msgstr = known.get(entry.msgid, "")
-    updated.save(str(path))
-    result[path.stem] = [entry.msgid for entry in updated if not entry.msgstr]
+folders = {{addon: Path(folder) for addon, folder in {folders!r}.items()}}
+
+def translations(language, folder):
+    path = folder / f"{{language}}.po"
+    entries = polib.pofile(str(path)) if path.exists() else ()
+    return {{entry.msgid: entry.msgstr for entry in entries if entry.translated()}}
+
+# All are read before any is written: a text may have moved from one to the other.
+known = {{}}
+for language in LANGUAGES:
+    shared = {{}}
+    for folder in folders.values():
+        shared = translations(language, folder) | shared
+    for addon, folder in folders.items():
+        known[addon, language] = shared | translations(language, folder)
+
+result = []
+for addon, folder in folders.items():
+    export_template(env, addon).save(str(folder / f"{{addon}}.pot"))
+    for language in LANGUAGES:
+        updated = export_template(env, addon)
+        updated.metadata["Language"] = language
+        for entry in updated:
+            entry.msgstr = known[addon, language].get(entry.msgid, "")
+        updated.save(str(folder / f"{{language}}.po"))
+        missing = [entry.msgid for entry in updated if not entry.msgstr]
+        result.append([addon, language, missing])
 """
 
 
 def main():
     set_up("demo")
     stack = Stack().start()
-    folder = paths.ROOT / "i18n"
-    source = _UPDATE.format(folder=str(folder), module=paths.MODULE)
-    for language, missing in stack.instance.code(stack.database, source).items():
-        say(f"{language}: {len(missing)} without a translation")
+    folders = {
+        addon: str(folder / "i18n")
+        for addon, folder in modules.folders().items()
+        if (folder / "i18n").is_dir()
+    }
+    source = _UPDATE.format(folders=folders, module=paths.MODULE)
+    for addon, language, missing in stack.instance.code(stack.database, source):
+        say(f"{addon}, {language}: {len(missing)} without a translation")
         for text in missing:
             say(f"  {text}")
 

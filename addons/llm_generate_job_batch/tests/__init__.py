@@ -6,3 +6,4 @@ from . import test_llm_generation_batch
 from . import test_readme
 from . import test_rights_matrix
 from . import test_tours
+from . import test_translations

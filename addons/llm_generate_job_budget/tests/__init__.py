@@ -5,3 +5,4 @@ from . import test_llm_generation_budget
 from . import test_llm_generation_budget_limits
 from . import test_llm_generation_budget_ways
 from . import test_rights_matrix
+from . import test_translations
