@@ -95,7 +95,7 @@ def _fetch(client, entry, number, limit):
     if not content:
         return File(_name(entry, "", number), url, reason=EMPTY)
     declared = canonical_type(entry.get("content_type"))
-    mimetype = _evaluate_health(
+    mimetype = _judge(
         content, canonical_type(served) if declared == DOWNLOAD else declared
     )
     return File(_name(entry, mimetype, number), url, content, mimetype)
@@ -122,7 +122,7 @@ def _decode(url, limit):
         return b"", ""
 
 
-def _evaluate_health(content, declared):
+def _judge(content, declared):
     """Return the type under which a content is kept: one that no browser runs anything of."""
     guessed = guess_mimetype(content)
     if guessed in IMAGE_TYPES:

@@ -88,8 +88,8 @@ class TestLlmProvider(LlmCommon):
 
     def test_messages_and_tools_are_formatted_by_the_service_when_it_can(self):
         self.assertEqual(
-            self.provider.format_messages([], system_prompt="Be job_context."),
-            [{"role": "system", "content": "Be job_context."}],
+            self.provider.format_messages([], system_prompt="Be brief."),
+            [{"role": "system", "content": "Be brief."}],
         )
         self._offer("format_messages", lambda provider, messages, **kwargs: "own messages")
         self._offer("format_tools", lambda provider, tools: "own tools")

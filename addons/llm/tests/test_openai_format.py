@@ -51,9 +51,9 @@ class TestOpenaiFormat(LlmCommon):
         self._say("assistant", "<p>Hi!</p>")
 
         self.assertEqual(
-            format_messages(self.messages, system_prompt="Be job_context."),
+            format_messages(self.messages, system_prompt="Be brief."),
             [
-                {"role": "system", "content": "Be job_context."},
+                {"role": "system", "content": "Be brief."},
                 {"role": "user", "content": "Hello"},
                 {"role": "assistant", "content": "Hi!"},
             ],

@@ -24,6 +24,7 @@ class LlmGenerationJob(models.Model):
         "llm.generation.batch",
         readonly=True,
         copy=False,
+        index="btree_not_null",
         ondelete="set null",
     )
 

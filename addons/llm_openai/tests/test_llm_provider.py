@@ -162,7 +162,7 @@ class TestLlmProvider(LlmOpenaiCommon):
 
         result = self.provider.chat(
             [{"role": "user", "content": "Hi"}],
-            prepend_messages=[{"role": "system", "content": "Be job_context"}],
+            prepend_messages=[{"role": "system", "content": "Be brief"}],
         )
 
         self.assertEqual(

@@ -90,7 +90,7 @@ class MockRemote:
     @property
     def findings(self):
         """Return what it holds against the caller."""
-        return [one["code"] for one in self._desk("answer")["findings"]]
+        return [one["code"] for one in self._desk("verdict")["findings"]]
 
 
 class ModelRelay(FakeHttpService):

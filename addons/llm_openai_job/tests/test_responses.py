@@ -11,7 +11,7 @@ class TestResponses(BaseCase):
         image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}
 
         items = responses.build_input([
-            {"role": "system", "content": "Be job_context"},
+            {"role": "system", "content": "Be brief"},
             {"role": "user", "content": [{"type": "text", "text": "What is it?"}, image]},
             {"role": "assistant", "content": None, "tool_calls": [call]},
             {"role": "tool", "tool_call_id": "c1", "content": "3"},
@@ -20,7 +20,7 @@ class TestResponses(BaseCase):
         self.assertEqual(
             items,
             [
-                {"role": "system", "content": "Be job_context"},
+                {"role": "system", "content": "Be brief"},
                 {
                     "role": "user",
                     "content": [
