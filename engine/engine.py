@@ -43,9 +43,8 @@ ANNOUNCED = 50
 class LlmGenerationEngine(models.AbstractModel):
     """Lets jobs enter their queue, has them processed, and sees to what follows from a move.
 
-    How jobs are claimed is in `llm.generation.claim`, what a claimed job does in
-    `llm.generation.call`, how it ends in `llm.generation.answer`, what time brings in
-    `llm.generation.upkeep`, and what becomes of dead processes in `llm.generation.life`. These
+    The other files of this folder have one act each: `claim`, `execute`, `complete`, what time
+    brings (`maintain`), what becomes of dead processes (`liveness`), and who follows a job. They
     and `runner/` are the only code with SQL, locks and commits.
     """
 

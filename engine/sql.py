@@ -313,7 +313,7 @@ CLOSE_ATTEMPTS = f"""
 """
 
 
-# === UPKEEP: What is due by the clock, and what becomes of jobs whose process is gone.
+# === MAINTAIN: What is due by the clock, and what becomes of jobs whose process is gone.
 
 #: Scheduled jobs whose time has come join the line.
 SCHEDULE = f"""

@@ -29,7 +29,7 @@ class Executor(ABC):
     """Executes what a runner claims; the runner does not know how.
 
     The runner asks `llm.generation.engine._executor()` for the one to use, each time that it claims
-    or keeps house: an addon that is installed or configured meanwhile counts from then on. So an
+    or maintains: an addon that is installed or configured meanwhile counts from then on. So an
     executor is cheap to make, and what it has to remember is in the database or in `Threads`.
     Questions to providers about external jobs, and the news, are the runner's own: they are no
     execution of a job.
@@ -47,7 +47,7 @@ class Executor(ABC):
         :param int slots: jobs to claim at most
         :param list queue_ids: the queues to look at, None for all
         :return: how many were claimed, what `start()` wants of them, and when to look again:
-            `{queue id: seconds}`, as in `llm.generation.claim._claim()`
+            `{queue id: seconds}`, as in `_claim()` of the engine
         """
 
     @abstractmethod
@@ -185,7 +185,7 @@ class Running(dict):
     def wind_up(self, engine, deadline, wait):
         """Let calls end by themselves until a deadline; give back and hang up on what is left.
 
-        :param engine: the model `llm.generation.life`
+        :param engine: the model `llm.generation.engine`
         :param float deadline: by `time.monotonic()`
         :param wait: waits so many seconds
         """
@@ -197,7 +197,7 @@ class Running(dict):
             call.cancel()
 
     def hear(self, message):
-        """Obey a message where it says that some jobs were cancelled."""
+        """Hang up on the jobs that a message says were cancelled."""
         if isinstance(message, Cancelled):
             job_ids = set(message.ids)
             for call in list(self.values()):
@@ -257,7 +257,7 @@ class Executions:
     def execute(self, job_context, method):
         """Speak with the provider about one job.
 
-        :param str method: of `llm.generation.call`: `_run` or `_poll`
+        :param str method: of the engine: `_run` or `_poll`
         """
         token = job_context.claim.token
         thread = threading.current_thread()

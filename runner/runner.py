@@ -23,7 +23,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Runner(threading.Thread):
-    """One thread that listens, claims and keeps house, and those that ask about external jobs.
+    """One thread that listens, claims and maintains, and those that ask about external jobs.
 
     What it claims an `Executor` executes: its threads, unless an addon chooses otherwise.
 
@@ -46,7 +46,7 @@ class Runner(threading.Thread):
         self._stopping = threading.Event()
         self._ready = threading.Event()
         self._claiming = threading.Lock()
-        self._due = Timers("upkeep", "news", "clock", "due", "claim")
+        self._due = Timers("maintain", "outbox", "clock", "due", "claim")
         self._woken = PendingQueues()
         self._last_work = time.monotonic()
         self._is_full, self._may_retire = False, True
@@ -125,7 +125,7 @@ class Runner(threading.Thread):
         return self._models.engine()._executor(self.threads)
 
     def _leave(self):
-        """Wait for the calls in flight, give back what is left, and sign off."""
+        """Wait for the calls in flight, give back what is left, and unregister."""
         with self._claiming:
             deadline = time.monotonic() + limits.GRACE
         self._executor().leave(self.runner_id, deadline, self.listener.wait)
@@ -141,14 +141,14 @@ class Runner(threading.Thread):
             self._fetch()
             self._cooldown.end()
         # What waits for a slot, or for a provider's answer, does not hold this up.
-        if self.outbox and self._due.has_come("news"):
-            self._due.put_off("news", limits.OUTBOX_INTERVAL)
+        if self.outbox and self._due.has_come("outbox"):
+            self._due.put_off("outbox", limits.OUTBOX_INTERVAL)
             if self.messenger.free:
                 self.messenger.submit(self._send_outbox)
         if self._due.has_come("clock"):
             self._run_scheduler()
-        if self._due.has_come("upkeep"):
-            self._due.put_off("upkeep", limits.HEARTBEAT)
+        if self._due.has_come("maintain"):
+            self._due.put_off("maintain", limits.HEARTBEAT)
             self._maintain()
         if self._is_idle():
             self._retire()
@@ -176,7 +176,7 @@ class Runner(threading.Thread):
 
     def _wait(self):
         """Wait until something is heard or due."""
-        what = ("upkeep", "clock", "claim", *(["news"] if self.outbox else []))
+        what = ("maintain", "clock", "claim", *(["outbox"] if self.outbox else []))
         left = min(self._woken.left, self._due.left(*what))
         self._hear(min(limits.POLL_INTERVAL, max(left, self._cooldown.rest)))
 
@@ -186,7 +186,7 @@ class Runner(threading.Thread):
             self.executions.calls.hear(message)
             self._woken.hear(message, limits.SLOT_DELAY * self.threads.load)
             if isinstance(message, Lost):
-                self._due.bring_forward("upkeep", 0.0)
+                self._due.bring_forward("maintain", 0.0)
         if not all(isinstance(message, SlotFree) for message in heard):
             self._wake_scheduler()
 
@@ -224,7 +224,7 @@ class Runner(threading.Thread):
     def _claim(self, queue_ids=None):
         started, free = 0, None
         with self._claiming:
-            # A runner that leaves would sign off with what another thread claims for it.
+            # A runner that leaves would unregister with what another thread claims for it.
             while not self._is_over() and (free := (executor := self._executor()).free):
                 count, work, waits = executor.take(free, self.runner_id, self.title, queue_ids)
                 self._woken.set_later(waits)
@@ -244,7 +244,7 @@ class Runner(threading.Thread):
     def _maintain(self):
         engine = self._models.engine()
         if not engine._heartbeat(self.runner_id):
-            _logger.warning("Runner %s was taken for dead, and signs on again", self.title)
+            _logger.warning("Runner %s was taken for dead, and registers again", self.title)
             self._register()
         with self._claiming:  # what is claimed just now is not lost
             engine._rescue_lost(self.runner_id, self._executor().held(self.runner_id))

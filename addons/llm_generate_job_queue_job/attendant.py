@@ -99,7 +99,7 @@ class Attendant(threading.Thread):
     def _maintain(self, listener):
         engine = self._models.engine()
         if not engine._heartbeat(self.runner_id):
-            _logger.warning("%s was taken for dead, and signs on again", self.title)
+            _logger.warning("%s was taken for dead, and registers again", self.title)
             self._register(listener)
         with self.beginning:
             engine._rescue_lost(self.runner_id, list(self.calls))
