@@ -95,9 +95,7 @@ def _fetch(client, entry, number, limit):
     if not content:
         return File(_name(entry, "", number), url, reason=EMPTY)
     declared = canonical_type(entry.get("content_type"))
-    mimetype = _judge(
-        content, canonical_type(served) if declared == DOWNLOAD else declared
-    )
+    mimetype = _judge(content, canonical_type(served) if declared == DOWNLOAD else declared)
     return File(_name(entry, mimetype, number), url, content, mimetype)
 
 
