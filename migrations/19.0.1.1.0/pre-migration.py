@@ -56,7 +56,8 @@ def migrate(cr, version):
         if sql.column_exists(cr, "llm_generation_job", old):
             sql.rename_column(cr, "llm_generation_job", old, new)
             cr.execute(FIELDS, {"old": old, "new": new})
-    cr.execute(OUTCOME)
+    if sql.table_exists(cr, "llm_generation_attempt"):
+        cr.execute(OUTCOME)
     cr.execute(DROP_INDEXES)
 
 
