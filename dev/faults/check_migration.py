@@ -32,7 +32,8 @@ for group, base in GROUPS.items():
     ])
     for model in models:
         threads = env["llm.thread"].create([
-            {"name": f"{model.name} {n}", "provider_id": provider.id, "model_id": model.id}
+            {"name": f"{model.name} {n}", "provider_id": provider.id, "model_id": model.id,
+             "user_id": env.ref("base.user_admin").id}
             for n in range(6)
         ])
         messages = [

@@ -23,7 +23,7 @@ AT_ONCE = 8
 #: group: (service, jobs of each wave, limit)
 LOADS = {"chats": ("faultchat", 24, 4), "sync": ("fault", 24, 4), "jobs": ("fault", 12, 6)}
 #: The jobs whose records an administrator cancels, and their limit.
-WITHDRAWN = ("withdrawn", 20, 12)
+WITHDRAWN = ("withdrawn", 80, 40)
 #: Seconds after which a job that no living process runs is stuck.
 STUCK = 120
 

@@ -65,8 +65,15 @@ def check_held(lab, tally, providers, database, submitted, ended):
     # A process that is not here is missed after 45 s.
     tally.check(wait_for(is_calm, 100, 0.25), f"{database}: nothing runs", log_tails([server]))
     time.sleep(3)  # for what must not happen
-    enabled = lab.sql("SELECT count(*) FROM llm_generation_queue WHERE enabled", database)
+    enabled = lab.sql(
+        "SELECT count(*) FROM llm_generation_queue q WHERE enabled AND EXISTS ("
+        " SELECT FROM llm_generation_job j WHERE j.provider_id = q.provider_id"
+        " AND j.state IN ('queued', 'running'))",
+        database,
+    )
     tally.check(enabled == "0", f"{database}: all queues with work are off", enabled)
+    held = lab.sql("SELECT count(*) FROM llm_generation_queue WHERE NOT enabled", database)
+    tally.check(int(held) > 0, f"{database}: some queue had work", held)
     for group, provider in providers.items():
         states = lab.states(provider, database=database)
         done = LOADS[group][1] if group == "jobs" else ended[group]

@@ -9,7 +9,7 @@ from odoo.tools import SQL, sql
 from odoo.addons.llm_generate_job.const import DEFAULT_ANSWER_TOKENS, ERROR_MESSAGE_LIMIT
 from odoo.addons.llm_generate_job.engine.sql import ESTIMATED_TOKENS
 from odoo.addons.llm_generate_job.hooks import post_init_hook, upgrade_sentences
-from odoo.addons.llm_generate_job.protocol.sanitize import scrub
+from odoo.addons.llm_generate_job.protocol.sanitize import redact
 
 _logger = logging.getLogger(__name__)
 
@@ -30,11 +30,11 @@ HELD = """
 #: The order that jobs had is that of their dates; ours adds that users take turns.
 TAKE_PLACES = """
     UPDATE llm_generation_job j
-    SET turn = placed.turn, attempt_count = COALESCE(j.attempt_count, 0), is_delayed = FALSE,
+    SET fair_rank = placed.fair_rank, attempt_count = COALESCE(j.attempt_count, 0), is_scheduled = FALSE,
         estimated_tokens = %(estimate)s
     FROM (
         SELECT id, row_number() OVER (
-            PARTITION BY provider_id, priority, user_id ORDER BY queued_at, id) - 1 AS turn
+            PARTITION BY provider_id, priority, user_id ORDER BY queued_at, id) - 1 AS fair_rank
         FROM llm_generation_job WHERE state = 'queued') placed
     WHERE j.id = placed.id
 """
@@ -47,7 +47,7 @@ ADOPT = """
         FROM llm_generation_job WHERE state = 'running' AND external_job_id IS NOT NULL
         RETURNING id, job_id)
     UPDATE llm_generation_job j
-    SET attempt_token = attempt.id, attempt_count = 1, turn = 0
+    SET attempt_token = attempt.id, attempt_count = 1, fair_rank = 0
     FROM attempt WHERE j.id = attempt.job_id
     RETURNING j.id
 """
@@ -115,7 +115,7 @@ def _give_tokens(cr):
 def _clean_errors(cr):
     cr.execute(ERRORS)
     for job_id, told in cr.fetchall():
-        cleaned = scrub(told)[:ERROR_MESSAGE_LIMIT]
+        cleaned = redact(told)[:ERROR_MESSAGE_LIMIT]
         if cleaned != told:
             cr.execute(SET_ERROR, [cleaned, job_id])
 
