@@ -231,7 +231,8 @@ class LlmGenerationQueue(models.Model):
             return False
 
     # === CRUD METHODS === #
-    # The engine writes as superuser; over RPC nobody is that.
+    # The engine writes as superuser. A remote call gets that only by code of others that works as
+    # superuser with what it is given, as the mail gateway does: see `models/mail_thread.py`.
 
     @api.model_create_multi
     def create(self, vals_list):
@@ -264,6 +265,25 @@ class LlmGenerationQueue(models.Model):
         raise UserError(
             self.env._("A queue goes with its provider. Disable it to stop it from starting jobs.")
         )
+
+    # === MAIL === #
+    # Mail comes as superuser, in the name of whoever is said to have sent it.
+
+    @api.private
+    def message_new(self, msg_dict, custom_values=None):
+        """Refuse what comes by mail.
+
+        :raise UserError: always
+        """
+        self._refuse_mail()
+
+    @api.private
+    def message_update(self, msg_dict, update_vals=None):
+        """Refuse what comes by mail.
+
+        :raise UserError: always
+        """
+        self._refuse_mail()
 
     # === ACTION METHODS === #
 

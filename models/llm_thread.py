@@ -84,6 +84,24 @@ class LlmThread(models.Model):
             self.env["mail.message"]._refuse_long_question(kwargs.get("body"), body_json)
         return super().message_post(llm_role=llm_role, body_json=body_json, **kwargs)
 
+    # Mail comes as superuser, in the name of whoever is said to have sent it.
+
+    @api.private
+    def message_new(self, msg_dict, custom_values=None):
+        """Refuse what comes by mail.
+
+        :raise UserError: always
+        """
+        self._refuse_mail()
+
+    @api.private
+    def message_update(self, msg_dict, update_vals=None):
+        """Refuse what comes by mail.
+
+        :raise UserError: always
+        """
+        self._refuse_mail()
+
     # === GENERATION === #
 
     @api.model
