@@ -5,7 +5,7 @@ from collections import defaultdict
 from datetime import timedelta
 
 from odoo import api, fields, models
-from odoo.exceptions import AccessError, UserError
+from odoo.exceptions import AccessError, UserError, ValidationError
 from odoo.fields import Domain
 
 from ..const import (
@@ -515,6 +515,15 @@ class LlmGenerationModelLimit(models.Model):
         "CHECK(max_concurrent_jobs >= 1)", "A model runs at least one job at a time."
     )
 
+    @api.constrains("queue_id", "model_id")
+    def _check_model_id(self):
+        for limit in self:
+            # sudo: whose model it is does not depend on who asks.
+            if limit.sudo().model_id.provider_id != limit.sudo().queue_id.provider_id:
+                raise ValidationError(
+                    self.env._("The model of a limit must be one of the provider of its queue.")
+                )
+
     # === CRUD METHODS === #
 
     @api.model_create_multi
@@ -528,6 +537,9 @@ class LlmGenerationModelLimit(models.Model):
         before = {limit.id: (limit.model_id, limit.max_concurrent_jobs) for limit in self}
         queues = self.queue_id
         result = super().write(vals)
+        if vals.keys() & {"queue_id", "model_id"}:
+            # Record rules look at the values before: nobody may push a limit onto another queue.
+            self.check_access("write")
         for limit in self:
             model, number = before[limit.id]
             if (model, number) != (limit.model_id, limit.max_concurrent_jobs):
