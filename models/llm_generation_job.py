@@ -442,7 +442,8 @@ class LlmGenerationJob(models.Model):
             )
 
     # === WHO MAY WRITE WHAT === #
-    # The engine writes as superuser; over RPC nobody is that.
+    # The engine writes as superuser. A remote call gets that only by code of others that works as
+    # superuser with what it is given, as the mail gateway does: see `models/mail_thread.py`.
 
     @api.model
     def _check_ranges(self, vals_list):

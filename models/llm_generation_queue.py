@@ -5,7 +5,7 @@ from collections import defaultdict
 from datetime import timedelta
 
 from odoo import api, fields, models
-from odoo.exceptions import AccessError, UserError
+from odoo.exceptions import AccessError, UserError, ValidationError
 from odoo.fields import Domain
 
 from ..const import (
@@ -231,7 +231,8 @@ class LlmGenerationQueue(models.Model):
             return False
 
     # === CRUD METHODS === #
-    # The engine writes as superuser; over RPC nobody is that.
+    # The engine writes as superuser. A remote call gets that only by code of others that works as
+    # superuser with what it is given, as the mail gateway does: see `models/mail_thread.py`.
 
     @api.model_create_multi
     def create(self, vals_list):
@@ -264,6 +265,25 @@ class LlmGenerationQueue(models.Model):
         raise UserError(
             self.env._("A queue goes with its provider. Disable it to stop it from starting jobs.")
         )
+
+    # === MAIL === #
+    # Mail comes as superuser, in the name of whoever is said to have sent it.
+
+    @api.private
+    def message_new(self, msg_dict, custom_values=None):
+        """Refuse what comes by mail.
+
+        :raise UserError: always
+        """
+        self._refuse_mail()
+
+    @api.private
+    def message_update(self, msg_dict, update_vals=None):
+        """Refuse what comes by mail.
+
+        :raise UserError: always
+        """
+        self._refuse_mail()
 
     # === ACTION METHODS === #
 
@@ -495,6 +515,15 @@ class LlmGenerationModelLimit(models.Model):
         "CHECK(max_concurrent_jobs >= 1)", "A model runs at least one job at a time."
     )
 
+    @api.constrains("queue_id", "model_id")
+    def _check_model_id(self):
+        for limit in self:
+            # sudo: whose model it is does not depend on who asks.
+            if limit.sudo().model_id.provider_id != limit.sudo().queue_id.provider_id:
+                raise ValidationError(
+                    self.env._("The model of a limit must be one of the provider of its queue.")
+                )
+
     # === CRUD METHODS === #
 
     @api.model_create_multi
@@ -508,6 +537,9 @@ class LlmGenerationModelLimit(models.Model):
         before = {limit.id: (limit.model_id, limit.max_concurrent_jobs) for limit in self}
         queues = self.queue_id
         result = super().write(vals)
+        if vals.keys() & {"queue_id", "model_id"}:
+            # Record rules look at the values before: nobody may push a limit onto another queue.
+            self.check_access("write")
         for limit in self:
             model, number = before[limit.id]
             if (model, number) != (limit.model_id, limit.max_concurrent_jobs):

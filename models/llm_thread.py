@@ -79,10 +79,28 @@ class LlmThread(models.Model):
         if llm_role and llm_role != "user":
             key = self.provider_id._told_key()
             kwargs["body"] = sanitize_body(kwargs.get("body"), key)
-            body_json = sanitize_body_json(body_json, key, bounded=llm_role == "assistant")
+            body_json = sanitize_body_json(body_json, key, shortened=llm_role != "assistant")
         else:  # before Odoo cleans the body, which takes long
             self.env["mail.message"]._refuse_long_question(kwargs.get("body"), body_json)
         return super().message_post(llm_role=llm_role, body_json=body_json, **kwargs)
+
+    # Mail comes as superuser, in the name of whoever is said to have sent it.
+
+    @api.private
+    def message_new(self, msg_dict, custom_values=None):
+        """Refuse what comes by mail.
+
+        :raise UserError: always
+        """
+        self._refuse_mail()
+
+    @api.private
+    def message_update(self, msg_dict, update_vals=None):
+        """Refuse what comes by mail.
+
+        :raise UserError: always
+        """
+        self._refuse_mail()
 
     # === GENERATION === #
 

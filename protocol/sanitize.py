@@ -163,7 +163,14 @@ def _is_storable_leaf(value):
 ANSWER_LIMIT = 1_000_000
 #: Bytes of JSON that a provider has kept; more is left out.
 DATA_LIMIT = 1_000_000
+#: Characters of the tool calls of an answer as JSON, and of a value that a tool returns.
+CALLS_LIMIT = 500_000
+#: Characters of the name and of the id of a call that is too long.
+LONGEST_NAME = 200
 CUT = "\n\n[…]"
+#: What stands for arguments that are too long: JSON, but no object, so that a tool refuses it and
+#: the model hears why.
+NO_ARGUMENTS = '"[…]"'
 
 
 def redact_error(error, key):
@@ -190,13 +197,57 @@ def sanitize_body(body, key):
     return text if len(text) <= ANSWER_LIMIT else text[:ANSWER_LIMIT] + CUT
 
 
-def sanitize_body_json(data, key, *, bounded):
+def sanitize_body_json(data, key, *, shortened=False):
     """Return the structured body of a message as it can be kept, without the provider's key.
 
-    :param bool bounded: leave out one that is too large
+    One that is too large is left out.
+
+    :param bool shortened: cut its long values first, to texts; for the results of tools
     """
     data = sanitize_json(data, key)
-    return None if bounded and data and len(json.dumps(data, default=str)) > DATA_LIMIT else data
+    if shortened and isinstance(data, dict) and _size(data) > CALLS_LIMIT:
+        data = {name: _shortened(value) for name, value in data.items()}
+    return None if data and _size(data) > DATA_LIMIT else data
+
+
+def _shortened(value):
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    # A character takes up to twelve in JSON, and a result has three values that can be long.
+    most = CALLS_LIMIT // 20
+    return value if len(text) <= most else text[:most] + CUT
+
+
+def _size(data):
+    return len(json.dumps(data, default=str))
+
+
+def bound_calls(calls, left):
+    """Return the tool calls of an answer that can be kept, and the characters left for others.
+
+    Of the first that is too long the arguments are left out, and all that come after it.
+
+    :param int left: characters of JSON for them
+    """
+    if not isinstance(calls, list):
+        return [], left
+    kept = []
+    for call in calls:
+        if left <= 0 or not isinstance(call, dict):
+            continue
+        size = _size(call)
+        if size > left:
+            function = call.get("function")
+            name = function.get("name") if isinstance(function, dict) else ""
+            call = {
+                "id": str(call.get("id"))[:LONGEST_NAME],
+                "type": "function",
+                "function": {"name": str(name)[:LONGEST_NAME], "arguments": NO_ARGUMENTS},
+            }
+            left = 0
+        else:
+            left -= size
+        kept.append(call)
+    return kept, left
 
 
 class Chunks:
@@ -205,6 +256,7 @@ class Chunks:
     def __init__(self, chunks, key_of):
         self.chunks, self.key_of = chunks, key_of
         self.key, self.held, self.size = "", "", 0
+        self.calls_left = CALLS_LIMIT
 
     def run(self):
         """Yield the chunks; an answer without end is cut."""
@@ -227,6 +279,10 @@ class Chunks:
     def _cleaned(self, chunk):
         rest = {name: value for name, value in chunk.items() if name not in {"content", "error"}}
         cleaned = sanitize_json(rest, self.key)
+        if cleaned.get("tool_calls"):
+            cleaned["tool_calls"], self.calls_left = bound_calls(
+                cleaned["tool_calls"], self.calls_left
+            )
         if chunk.get("error"):
             cleaned["error"] = redact(chunk["error"], self.key)
         if content := chunk.get("content"):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 from odoo import Command
-from odoo.exceptions import AccessError
+from odoo.exceptions import AccessError, ValidationError
 from odoo.tests import new_test_user
 
 from ..const import BUS_QUEUE_CHANNEL, BUS_QUEUE_UPDATE, MAX_RETRIES
@@ -58,6 +58,44 @@ class CompaniesCommon(OwnershipCommon):
 
 class TestCompanies(CompaniesCommon):
     """No company is not everybody's company."""
+
+    # === LIMITS === #
+
+    def test_no_limit_is_pushed_onto_another_company(self):
+        mine, model = self._create_provider("Mine", "fakenative")
+        theirs, their_model = self._create_provider("Theirs", "fakenative")
+        mine.company_id, theirs.company_id = self.first, self.second
+        my_queue, their_queue = map(
+            self.env["llm.generation.queue"]._get_or_create_queue, (mine, theirs)
+        )
+        limit = self.env["llm.generation.model.limit"].create({
+            "queue_id": my_queue.id,
+            "model_id": model.id,
+        })
+        aims = ((their_queue, their_model), (self.queue, self.native_model))
+        for queue, aimed in aims:
+            values = {"queue_id": queue.id, "model_id": aimed.id}
+            with self.subTest(queue=queue.provider_id.name):
+                self._assert_refused(self._rpc(self.manager, limit, "write", values))
+                self._assert_refused(self._rpc(self.manager, limit, "create", values))
+                moved = {"model_limit_ids": [Command.link(limit.id)]}
+                self._assert_refused(self._rpc(self.manager, queue, "write", moved))
+                self.assertEqual((limit.queue_id, limit.model_id), (my_queue, model))
+                self.assertFalse(queue.model_limit_ids)
+        second = model.copy({"name": "Second of mine"})
+        self.assertTrue(self._rpc(self.manager, limit, "write", {"model_id": second.id}))
+        self.assertEqual(limit.model_id, second)
+
+    def test_a_limit_is_of_a_model_of_its_queue(self):
+        mine, model = self._create_provider("Mine", "fakenative")
+        queue = self.env["llm.generation.queue"]._get_or_create_queue(mine)
+        Limit = self.env["llm.generation.model.limit"]
+        foreign = {"model_id": self.native_model.id}
+        with self.assertRaisesRegex(ValidationError, "provider of its queue"):
+            Limit.create({"queue_id": queue.id, **foreign})
+        limit = Limit.create({"queue_id": queue.id, "model_id": model.id})
+        with self.assertRaisesRegex(ValidationError, "provider of its queue"):
+            limit.write(foreign)
 
     # === WHOSE A RECORD IS === #
 

@@ -132,6 +132,30 @@ class TestLlmGenerationBounds(LlmGenerationCommon):
         self._refusal(message.write, {"body": long})
         self._refusal(message.write, {"body_json": inputs})
 
+    def test_nothing_in_a_conversation_is_too_long_by_hand(self):
+        long = "x" * 3_000_000
+        thread = self._create_thread().with_user(self.user)
+        Message = self.env["mail.message"].with_user(self.user)
+        for role in ("user", "assistant", "tool", "system"):
+            place = {
+                "model": "llm.thread",
+                "res_id": thread.id,
+                "subtype_id": self.env.ref(f"llm.mt_{role}").id,
+            }
+            message = Message.create({**place, "body": "Hi"})
+            for values in ({"body": long}, {"body_json": {"result": long}}):
+                with self.subTest(role=role, values=list(values)):
+                    self._refusal(Message.create, {**place, **values})
+                    self._refusal(message.write, values)
+            if role != "user":
+                posted = thread.message_post(
+                    body=long, llm_role=role, body_json={"tool_call_id": "c", "result": long}
+                )
+                self.assertLess(len(posted.body) + len(str(posted.body_json)), 2 * BOUNDS["html"])
+                if role == "tool":
+                    self.assertEqual(posted.body_json["tool_call_id"], "c")
+                    self.assertTrue(posted.body_json["result"].endswith("[…]"))
+
     def test_an_answer_and_other_peoples_messages_are_as_long_as_they_are(self):
         long = "x" * (BOUNDS["html"] + 1)
         answer = self._create_thread().message_post(body=long, llm_role="assistant")

@@ -95,6 +95,9 @@ class TestRightsMatrix(RightsMatrix, LlmGenerationCommon):
     def _second_model(self):
         return self.native_model.copy({"name": "Second"})
 
+    def _records_with_mail(self):
+        return self.thread, self.queue
+
     def test_nobody_logs_in_as_the_superuser(self):
         root = self.env["res.users"].browse(SUPERUSER_ID)
         self.assertFalse(root.active)

@@ -1,6 +1,7 @@
 import json
 from contextlib import ExitStack
 from html import unescape
+from unittest.mock import patch
 
 from odoo.exceptions import UserError
 from odoo.service.model import call_kw
@@ -8,7 +9,7 @@ from odoo.tools import mute_logger
 
 from ..const import ERROR_MESSAGE_LIMIT
 from ..exceptions import BadRequestError
-from ..protocol.sanitize import ANSWER_LIMIT, DATA_LIMIT
+from ..protocol.sanitize import ANSWER_LIMIT, CALLS_LIMIT, DATA_LIMIT
 from .common import LlmGenerationCommon
 from .nasty import TEXTS, VALUES
 from .signatures import sign_standard
@@ -134,6 +135,51 @@ class TestUntrustedText(LlmGenerationCommon):
                     job = self._run(thread.enqueue_generation("Hello"))
                     del self.service.chat
                     self.assertEqual(job.state, "completed", job.error_message)
+
+    def test_calls_of_tools_that_are_too_long_are_kept_short_and_told_of(self):
+        tool = self.env["llm.tool"].search([], limit=1)
+        thread = self._create_thread(self.direct_model, tool_ids=[(6, 0, tool.ids)])
+        long = json.dumps({"model": "x" * 3_000_000})
+        calls = [
+            {"id": f"c{number}", "type": "function", "function": {"name": name, "arguments": text}}
+            for number, (name, text) in enumerate([
+                ("none", json.dumps({"a": "x" * 1000})),
+                (tool.name, long),
+                (tool.name, long),
+            ])
+        ]
+        turns = iter([[{"tool_calls": [call]} for call in calls], [{"content": "Done."}]])
+        asked = []
+        self.service.chat = lambda messages, **_kw: asked.append(messages) or iter(next(turns))
+        job = self._run(thread.enqueue_generation("Hello"))
+        del self.service.chat
+        self.assertEqual(job.state, "completed", job.error_message)
+        messages = thread.message_ids.sorted("id")
+        for message in messages:
+            self.assertLess(len(json.dumps(message.body_json)), CALLS_LIMIT)
+        made = messages.filtered(lambda one: one.llm_role == "assistant")[0].body_json
+        self.assertEqual([call["id"] for call in made["tool_calls"]], ["c0", "c1"])
+        self.assertEqual(made["tool_calls"][0], calls[0])
+        self.assertIsInstance(json.loads(made["tool_calls"][1]["function"]["arguments"]), str)
+        results = messages.filtered(lambda one: one.llm_role == "tool").mapped("body_json")
+        self.assertEqual([bool(result.get("error")) for result in results], [True, True])
+
+    def test_what_a_tool_returns_is_kept_short(self):
+        tool = self.env["llm.tool"].search([], limit=1)
+        thread = self._create_thread(self.direct_model, tool_ids=[(6, 0, tool.ids)])
+        call = {"id": "c1", "type": "function", "function": {"name": tool.name, "arguments": "{}"}}
+        for returned in ("\U0001f600" * 2_000_000, [{"a": "x" * 1000}] * 3000):
+            turns = iter([[{"tool_calls": [call]}], [{"content": "Done."}]])
+            self.service.chat = lambda _messages, turns=turns: iter(next(turns))
+            with self.subTest(kind=type(returned).__name__):
+                with patch.object(type(tool), "execute", lambda _tool, _given, out=returned: out):
+                    job = self._run(thread.enqueue_generation("Hello"))
+                self.assertEqual(job.state, "completed", job.error_message)
+                kept = thread.message_ids.filtered(lambda one: one.llm_role == "tool")[0].body_json
+                self.assertLess(len(json.dumps(kept)), DATA_LIMIT)
+                self.assertEqual((kept["tool_call_id"], kept["arguments"]), ("c1", {}))
+                self.assertTrue(kept["result"].endswith("[…]"))
+            del self.service.chat
 
     # === JOBS OF THE PROVIDER === #
 

@@ -4,6 +4,7 @@ An addon has a `security/RIGHTS.md` with up to three tables, *Records*, *Methods
 the addon brings and no row has fails, and so does a row that is not as it says.
 """
 
+import logging
 import re
 from inspect import getmembers
 
@@ -17,6 +18,8 @@ from odoo.modules.module import get_module_path
 from odoo.service.model import call_kw, get_public_method
 from odoo.tests import new_test_user
 from odoo.tools import file_open, mute_logger
+
+_logger = logging.getLogger(__name__)
 
 ROLES = ("public", "portal", "owner", "other", "manager", "elsewhere", "code")
 OPERATIONS = {"c": "create", "r": "read", "w": "write", "u": "unlink"}
@@ -161,7 +164,15 @@ class RightsRoles:
 
 
 class RightsMatrix(RightsRoles):
-    """Tries the tables of records and of methods."""
+    """Tries the tables of records and of methods, and what models have of `mail.thread`."""
+
+    #: of `mail.thread`: what reads only, and what takes records, which no remote call can hand over
+    MAIL_METHODS_THAT_CHANGE_NOTHING = frozenset({
+        "message_change_thread",
+        "message_get_followers",
+        "message_parse",
+        "message_route",
+    })
 
     def _sample(self, name):
         """Return a record of the owner's, values to create one, and values to write."""
@@ -214,6 +225,125 @@ class RightsMatrix(RightsRoles):
                     if refused:
                         self.assertIsInstance(result, AccessError, result)
                     self.assertEqual("-" if refused else "yes", cells[role], result)
+
+    # === WHAT MODELS HAVE OF MAIL === #
+    # Odoo's methods have no line in a table. Some work as superuser with what they are given.
+
+    def _records_with_mail(self):
+        """Return records of the owner's, or that only managers write, of models of the addon."""
+        return ()
+
+    def _gateway_calls(self, record):
+        """Return calls that nobody may make, the superuser neither: `(method, args, kwargs)`."""
+        # sudo: as the one who forges a mail knows it.
+        sender = self.env["res.users"].browse(self.uids["owner"]).sudo()
+        sender.email = sender.email or "matrix.owner@example.com"
+        values = {
+            name: field.convert_to_write(record[name], record)
+            for name, field in record._fields.items()
+            if field.store and field.required and not field.compute
+        }
+        mail = (
+            f"From: {sender.email}\nTo: nobody@example.com\nSubject: Mail\n"
+            f"Message-Id: <{record._table}-{record.id}@example.com>\n"
+            "Content-Type: text/plain\n\nForged"
+        )
+        model = record._name
+        for through in (model, "mail.thread", "res.partner"):
+            yield through, "message_process", (model, mail, values), {}
+            yield through, "message_process", (model, mail), {}
+            yield through, "message_process", (model, mail), {"thread_id": record.id}
+        yield model, "message_new", ({"subject": "Mail"}, values), {}
+        yield model, "message_update", (record.ids, {}, {record._rec_name: "Forged"}), {}
+
+    def _message_calls(self, record):
+        """Return calls that who may write the record may make."""
+        partner = self.env["res.users"].browse(self.uids["owner"]).partner_id
+        others = self.env.ref("base.partner_root").ids
+        subtype = self.env.ref("llm.mt_user").id
+        view = "mail.message_notification_email"
+        model, ids = record._name, record.ids
+        yield model, "message_post", (ids,), {"body": "Forged", "subtype_id": subtype}
+        forged = {"body": "Forged", "partner_ids": partner.ids, "subtype_id": subtype}
+        yield model, "message_notify", (ids,), forged
+        yield model, "message_notify", ([],), {**forged, "model": model, "res_id": record.id}
+        yield model, "message_post_with_source", (ids, view), {"subtype_id": subtype}
+        yield model, "message_mail_with_source", (ids, view), {}
+        yield model, "message_subscribe", (ids, others), {}
+        yield model, "message_unsubscribe", (ids, partner.ids), {}
+
+    def _tried(self, role, record, model, method, args, kwargs):
+        """Return what a remote call changed of a model and a record of it, and take it back."""
+        self.env.flush_all()
+        before = self._seen(record)
+        with self.env.cr.savepoint() as savepoint, mute_logger(*QUIET):
+            self.env.invalidate_all()
+            try:
+                with self.env.cr.savepoint():
+                    env = self.env(user=self.uids[role], context={}, su=False)
+                    call_kw(env[model], method, list(args), dict(kwargs))
+                    self.env.flush_all()
+            except Exception as refusal:  # noqa: BLE001 - whatever it is, what came of it counts
+                _logger.debug("%s of %s by %s: %s", method, model, role, refusal)
+            self.env.invalidate_all(flush=False)
+            after = self._seen(record)
+            savepoint.rollback()
+        self.env.invalidate_all(flush=False)
+        return {name: after[name] for name in after if after[name] != before[name]}
+
+    def _seen(self, record):
+        about = [("model", "=", record._name)]
+        if record._name != "llm.thread":
+            # A notification stands where it is sent to, not on the record. A model gets all.
+            about += [("message_type", "!=", "user_notification")]
+        return {
+            "records": record.sudo().with_context(active_test=False).search([]).ids,
+            "name": record.sudo().display_name,
+            "messages": self.env["mail.message"].sudo().search(about).mapped("body"),
+            "followers": sorted(record.sudo().message_partner_ids.ids),
+        }
+
+    def test_each_method_of_mail_is_tried(self):
+        for record in self._records_with_mail():
+            calls = [*self._gateway_calls(record), *self._message_calls(record)]
+            tried = {method for _model, method, _args, _kwargs in calls}
+            inherited = {
+                name
+                for name in dir(type(record))
+                if name.startswith("message_")
+                and callable(getattr(type(record), name))
+                and is_reachable(record, name)
+            }
+            with self.subTest(model=record._name):
+                missing = inherited - tried - self.MAIL_METHODS_THAT_CHANGE_NOTHING
+                self.assertEqual(missing, set())
+
+    def test_no_mail_changes_anything(self):
+        for record in self._records_with_mail():
+            for model, method, args, kwargs in self._gateway_calls(record):
+                for role in ROLES:
+                    with self.subTest(model=model, method=method, kwargs=kwargs, role=role):
+                        changed = self._tried(role, record, model, method, args, kwargs)
+                        self.assertEqual(changed, {})
+
+    def test_nobody_says_anything_where_another_writes(self):
+        for record in self._records_with_mail():
+            for model, method, args, kwargs in self._message_calls(record):
+                for role in ROLES:
+                    env = self.env(user=self.uids[role], su=False)
+                    if record.with_env(env).has_access("write"):
+                        continue
+                    with self.subTest(model=model, method=method, role=role):
+                        changed = self._tried(role, record, model, method, args, kwargs)
+                        self.assertEqual(changed, {})
+
+    def test_who_writes_a_record_says_something_there(self):
+        """What the others are refused works: they are refused for their rights."""
+        for record in self._records_with_mail():
+            model, method, args, kwargs = next(iter(self._message_calls(record)))
+            with self.subTest(model=model):
+                changed = self._tried("code", record, model, method, args, kwargs)
+                self.assertIn("messages", changed)
 
 
 class RightsRoutes(RightsRoles):

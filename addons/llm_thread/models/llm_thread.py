@@ -158,6 +158,30 @@ class LlmThread(models.Model):
             self._rename_after(message)
         return message
 
+    # Mail comes as superuser, in the name of whoever is said to have sent it.
+
+    @api.private
+    def message_new(self, msg_dict, custom_values=None):
+        """Refuse what comes by mail.
+
+        :raise UserError: always
+        """
+        self._refuse_incoming_mail()
+
+    @api.private
+    def message_update(self, msg_dict, update_vals=None):
+        """Refuse what comes by mail.
+
+        :raise UserError: always
+        """
+        self._refuse_incoming_mail()
+
+    @api.model
+    def _refuse_incoming_mail(self):
+        raise UserError(
+            self.env._("Conversations with a model take no mail. Write in the conversation itself.")
+        )
+
     def _notify_thread(self, message, msg_vals=False, **kwargs):
         # A conversation is read where it is held: no mail and no inbox entry for its messages.
         if message.llm_role:

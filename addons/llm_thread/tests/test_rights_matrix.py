@@ -29,6 +29,9 @@ class TestRightsMatrix(RightsMatrix, ThreadRights):
     def _call_of(self, method):
         return self.thread, ()
 
+    def _records_with_mail(self):
+        return (self.thread,)
+
 
 @tagged("post_install", "-at_install")
 class TestRightsRoutes(RightsRoutes, ThreadRights, HttpCase):
