@@ -15,6 +15,7 @@ class LlmProvider(models.Model):
 
     _name = "llm.provider"
     _description = "LLM Provider"
+    _inherit = ["llm.onchange.guard"]
     _order = "name, id"
 
     name = fields.Char(required=True)
