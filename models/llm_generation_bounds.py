@@ -20,7 +20,7 @@ class LlmGenerationBounds(models.AbstractModel):
 
     They are refused when they are created or written, whoever does it and by whatever way.
     A form, which keeps nothing, is told nothing of records that its user may not read: Odoo
-    computes stored fields as superuser there, too, and shows the name of any record that is a value.
+    computes stored fields as superuser there, too, and shows the name of whatever is a value.
     """
 
     _name = "llm.generation.bounds"
