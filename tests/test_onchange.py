@@ -4,8 +4,8 @@ from .test_companies import CompaniesCommon
 
 #: What a foreign record is called by, or by what belongs to it.
 SECRET = "zz-foreign"
-#: What all users read: Odoo's users, and what all companies share.
-OPEN = {"res.users", "llm.publisher", "llm.tool"}
+#: What all users read, or has no name of anybody.
+OPEN = {"res.users", "llm.publisher", "mail.activity.type", "llm.generation.runner"}
 
 
 class TestOnchange(CompaniesCommon):
@@ -104,8 +104,17 @@ class TestOnchange(CompaniesCommon):
         """Return the names of the fields that name a record, with a foreign one."""
         for name in model.fields_get():
             field = model._fields[name]
-            if field.type == "many2one" and field.comodel_name not in OPEN:
+            if field.type == "many2one" and field.comodel_name in self.foreign:
                 yield name, self.foreign[field.comodel_name].id
+
+    def test_each_kind_of_reference_is_tried(self):
+        kinds = {
+            model._fields[name].comodel_name
+            for _user, model in self._forms()
+            for name in model.fields_get()
+            if model._fields[name].type == "many2one"
+        }
+        self.assertFalse(kinds - self.foreign.keys() - OPEN)
 
     def test_a_form_without_foreign_records_opens(self):
         models = {model._name for _user, model in self._forms()}

@@ -68,7 +68,8 @@ class TestCompanies(TransactionCase):
     def test_the_key_of_what_is_shared_is_read_by_who_has_settings_rights(self):
         self.shared.api_key = "sk-shared"
         self.own.api_key = "sk-own"
-        (self.manager | self.admin).group_ids += self.env.ref("base.group_allow_export")
+        for user in (self.manager, self.admin):
+            user.group_ids += self.env.ref("base.group_allow_export")
         both = self.shared | self.own
         self.env.flush_all()
         spec = {"name": {}, "api_key": {}}
