@@ -19,6 +19,8 @@ class LlmGenerationBounds(models.AbstractModel):
     """What nobody has kept: the values that are too large, or that PostgreSQL cannot hold.
 
     They are refused when they are created or written, whoever does it and by whatever way.
+    A form, which keeps nothing, is told nothing of records that its user may not read: Odoo
+    computes stored fields as superuser there, too, and shows the name of whatever is a value.
     """
 
     _name = "llm.generation.bounds"
@@ -27,15 +29,7 @@ class LlmGenerationBounds(models.AbstractModel):
     @api.model_create_multi
     def create(self, vals_list):
         # A default of the context, or one that a user has chosen, is a value as any other.
-        defaults = {
-            **self.env["ir.default"]._get_model_defaults(self._name),
-            **{
-                name.removeprefix("default_"): value
-                for name, value in self.env.context.items()
-                if name.startswith("default_")
-            },
-        }
-        self._refuse_unbounded([defaults, *vals_list])
+        self._refuse_unbounded([_defaults(self), *vals_list])
         return super().create(self._complete_values(vals_list))
 
     @api.model
@@ -46,6 +40,12 @@ class LlmGenerationBounds(models.AbstractModel):
     def write(self, vals):
         self._refuse_unbounded([vals])
         return super().write(vals)
+
+    def onchange(self, values, field_names, fields_spec):
+        if not self.env.su:
+            for record in _referred(self, values):
+                record.check_access("read")
+        return super().onchange(values, field_names, fields_spec)
 
     @api.model
     def _refuse_unbounded(self, vals_list):
@@ -89,6 +89,44 @@ class LlmGenerationBounds(models.AbstractModel):
                     bound=bound,
                 )
             )
+
+
+def _defaults(model):
+    """Return the values that new records have by the context, or by what a user has chosen."""
+    return {
+        **model.env["ir.default"]._get_model_defaults(model._name),
+        **{
+            name.removeprefix("default_"): value
+            for name, value in model.env.context.items()
+            if name.startswith("default_")
+        },
+    }
+
+
+def _referred(model, values):
+    """Yield the records that values name, in each form that Odoo takes; defaults are values, too.
+
+    Nested values are those of a line, or of the record that a line belongs to.
+    """
+    for name, value in {**_defaults(model), **values}.items():
+        field = model._fields.get(name)
+        if field and field.relational:
+            comodel = model.env[field.comodel_name]
+            several = field.type != "many2one" and isinstance(value, list | tuple)
+            for one in value if several else [value]:
+                yield from _named(comodel, one)
+
+
+def _named(comodel, value):
+    """Yield the records that an id, the values of a record, or a command names."""
+    if type(value) is int and value:
+        yield comodel.browse(value)
+    elif isinstance(value, dict):
+        yield from _named(comodel, value.get("id"))
+        yield from _referred(comodel, value)
+    elif isinstance(value, list | tuple):
+        for part in value[1:]:
+            yield from _named(comodel, [0, *part] if isinstance(part, list | tuple) else part)
 
 
 def _length(field, value):

@@ -82,7 +82,8 @@ class LlmGenerationQueue(models.Model):
     always_queue = fields.Boolean(
         default=lambda self: self._default_setting("always_queue", False),
         tracking=True,
-        help="Every generation of this provider goes through the queue.",
+        help="Every answer goes through the queue, even when it is idle, unless code asks for one"
+        " directly with use_queue=False.",
     )
     paused_until = fields.Datetime(
         readonly=True,
@@ -529,6 +530,7 @@ class LlmGenerationModelLimit(models.Model):
     @api.model_create_multi
     def create(self, vals_list):
         limits = super().create(vals_list)
+        limits.model_id.check_access("read")  # who reads the limit is shown the model's name
         for limit in limits:
             limit._log(limit.env._("%s jobs at once", limit.max_concurrent_jobs))
         return limits
@@ -540,6 +542,8 @@ class LlmGenerationModelLimit(models.Model):
         if vals.keys() & {"queue_id", "model_id"}:
             # Record rules look at the values before: nobody may push a limit onto another queue.
             self.check_access("write")
+        if "model_id" in vals:
+            self.model_id.check_access("read")
         for limit in self:
             model, number = before[limit.id]
             if (model, number) != (limit.model_id, limit.max_concurrent_jobs):

@@ -48,6 +48,7 @@ from . import test_llm_provider
 from . import test_llm_thread
 from . import test_llm_thread_hook
 from . import test_mail
+from . import test_onchange
 from . import test_ownership
 from . import test_pace
 from . import test_pause

@@ -1,3 +1,4 @@
+from . import llm_onchange_guard
 from . import llm_publisher
 from . import llm_provider
 from . import llm_model

@@ -11,6 +11,7 @@ class LlmModel(models.Model):
 
     _name = "llm.model"
     _description = "LLM Model"
+    _inherit = ["llm.onchange.guard"]
     _order = "provider_id, model_use, name, id"
 
     name = fields.Char(required=True, help="Name of the model in the provider's API.")

@@ -1,5 +1,5 @@
 from odoo import api, fields, models
-from odoo.exceptions import UserError
+from odoo.exceptions import AccessError, UserError
 
 from .. import openai_format
 
@@ -15,6 +15,7 @@ class LlmProvider(models.Model):
 
     _name = "llm.provider"
     _description = "LLM Provider"
+    _inherit = ["llm.onchange.guard"]
     _order = "name, id"
 
     name = fields.Char(required=True)
@@ -67,6 +68,36 @@ class LlmProvider(models.Model):
             # Record rules look at the company before: only who has settings rights shares one.
             self.check_access("write")
         return result
+
+    # Who may write a provider reads its key: of what all companies share, who has settings rights.
+
+    @api.readonly
+    def read(self, fields=None, load="_classic_read"):
+        """Read the providers; the key of one that the user may not write is read as empty."""
+        mine = self._filtered_access("write")
+        if self.env.su or mine == self or "api_key" not in (fields or ()):
+            return super().read(fields, load)
+        rows = super().read([name for name in fields if name != "api_key"], load)
+        keys = {row["id"]: row["api_key"] for row in mine.read(["api_key"], load)}
+        return [{**row, "api_key": keys.get(row["id"], False)} for row in rows]
+
+    def _has_field_access(self, field, operation):
+        if not super()._has_field_access(field, operation):
+            return False
+        stored = self._origin
+        return (
+            self.env.su
+            or field.name != "api_key"
+            or operation != "read"
+            or stored._filtered_access("write") == stored
+        )
+
+    def _field_to_sql(self, alias, field_expr, query=None):
+        # A search, a group or an order is over all providers, shared ones too.
+        is_over_all = field_expr == "api_key" and not (self or self.env.su)
+        if is_over_all and not self.env.user.has_group("base.group_system"):
+            raise AccessError(self.env._("Providers are not searched or grouped by their keys."))
+        return super()._field_to_sql(alias, field_expr, query)
 
     # === ACTION METHODS === #
 

@@ -64,3 +64,74 @@ class TestCompanies(TransactionCase):
         made = env["llm.provider"].create({"name": "N", "service": "fake"})
         self.assertEqual(made.company_id, self.manager.company_id)
         self.assertTrue(self.shared.with_env(env).name)
+
+    def test_the_key_of_what_is_shared_is_read_by_who_has_settings_rights(self):
+        self.shared.api_key = "sk-shared"
+        self.own.api_key = "sk-own"
+        for user in (self.manager, self.admin):
+            user.group_ids += self.env.ref("base.group_allow_export")
+        both = self.shared | self.own
+        self.env.flush_all()
+        spec = {"name": {}, "api_key": {}}
+        of_key = [("api_key", "=like", "sk-sh%")]
+        ways = {
+            "read": lambda env: both.with_env(env).read(["name", "api_key"]),
+            "read all": lambda env: both.with_env(env).read(),
+            "form": lambda env: self.shared.with_env(env).web_read(spec),
+            "list": lambda env: env["llm.provider"].web_search_read([], spec),
+            "field": lambda env: both.with_env(env).mapped("api_key"),
+            "export": lambda env: both.with_env(env).export_data(["name", "api_key"]),
+            "group": lambda env: env["llm.provider"].formatted_read_group([], ["api_key"]),
+            "aggregate": lambda env: env["llm.provider"].formatted_read_group(
+                [], [], ["api_key:array_agg"]
+            ),
+            "group of models": lambda env: env["llm.model"].formatted_read_group(
+                [], ["provider_id.api_key"]
+            ),
+            "of a model": lambda env: self.shared_model.with_env(env).web_read({
+                "provider_id": {"fields": {"api_key": {}}}
+            }),
+            "form that is not saved": lambda env: env["llm.model"].onchange(
+                {"provider_id": {"id": self.shared.id}},
+                [],
+                {"provider_id": {"fields": {"api_key": {}}}},
+            ),
+        }
+        for name, way in ways.items():
+            for user, may in ((self.manager, False), (self.admin, True)):
+                with self.subTest(way=name, user=user.login):
+                    told = self._told(way, user)
+                    if may:
+                        self.assertIn("sk-shared", told)
+                    elif not may:
+                        self.assertNotIn("sk-shared", told)
+        for model, domain in (
+            ("llm.provider", of_key),
+            ("llm.model", [("provider_id.api_key", "=like", "sk-sh%")]),
+            ("llm.model", [("provider_id", "any", of_key)]),
+        ):
+            with self.subTest(domain=domain), self.assertRaises(AccessError):
+                self.env(user=self.manager.id, su=False)[model].search(domain)
+        with self.assertRaises(AccessError):
+            self.env(user=self.manager.id, su=False)["llm.provider"].search([], order="api_key")
+
+    def _told(self, way, user):
+        """Return what a call tells, in words, or that it is refused."""
+        self.env.invalidate_all()
+        try:
+            return repr(way(self.env(user=user.id, su=False)))
+        except AccessError as refusal:
+            return repr(refusal)
+
+    def test_managers_read_the_keys_of_their_companies(self):
+        self.shared.api_key = "sk-shared"
+        self.own.api_key = "sk-own"
+        env = self.env(user=self.manager.id, su=False)
+        self.env.invalidate_all()
+        rows = (self.shared | self.own).with_env(env).read(["name", "api_key"])
+        self.assertEqual([row["api_key"] for row in rows], [False, "sk-own"])
+        self.assertEqual([row["name"] for row in rows], ["Shared", "Own"])
+        [form] = self.shared.with_env(env).web_read({"name": {}, "api_key": {}})
+        self.assertEqual((form["name"], form["api_key"]), ("Shared", False))
+        self.assertEqual(self.own.with_env(env).api_key, "sk-own")
+        self.assertIn("api_key", env["llm.provider"].fields_get())

@@ -103,3 +103,34 @@ class TestLlmFetchModels(LlmCommon):
     def test_only_managers_fetch_models(self):
         with self.assertRaises(AccessError):
             self.provider.with_user(self.user).action_fetch_models()
+
+    def test_no_wizard_is_made_of_what_its_maker_may_not_read(self):
+        elsewhere = self.env["res.company"].create({"name": "Elsewhere"})
+        foreign = self._create_provider(name="Foreign", company_id=elsewhere.id)
+        model = self._create_model("foreign", provider_id=foreign.id)
+        wizards = self.env["llm.fetch.models"].with_user(self.manager)
+        wizard = wizards.create({"provider_id": self.provider.id})
+        line = {"name": "n", "model_use": "chat", "model_id": model.id}
+        lines = wizards.line_ids
+        own_line = lines.create({**line, "model_id": self.known.id, "wizard_id": wizard.id})
+        ways = {
+            "create": lambda: wizards.create({"provider_id": foreign.id}),
+            "default": lambda: wizards.with_context(default_provider_id=foreign.id).create({}),
+            "write": lambda: wizard.write({"provider_id": foreign.id}),
+            "line": lambda: lines.create({**line, "wizard_id": wizard.id}),
+            "line of wizard": lambda: wizard.write({"line_ids": [(0, 0, line)]}),
+            "written line": lambda: own_line.write({"model_id": model.id}),
+            "form": lambda: wizards.onchange(
+                {"provider_id": foreign.id},
+                ["provider_id"],
+                {"provider_id": {"fields": {"display_name": {}}}},
+            ),
+            "form of a line": lambda: wizards.onchange(
+                {"line_ids": [[0, "virtual_1", {"model_id": model.id}]]},
+                ["line_ids"],
+                {"line_ids": {"fields": {"model_id": {}}}},
+            ),
+        }
+        for name, way in ways.items():
+            with self.subTest(way=name), self.assertRaises(AccessError):
+                way()

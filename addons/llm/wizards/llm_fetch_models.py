@@ -1,4 +1,4 @@
-from odoo import fields, models
+from odoo import api, fields, models
 from odoo.exceptions import UserError
 from odoo.fields import Command
 
@@ -11,9 +11,23 @@ class LlmFetchModels(models.TransientModel):
 
     _name = "llm.fetch.models"
     _description = "Fetch LLM Models"
+    _inherit = ["llm.onchange.guard"]
 
     provider_id = fields.Many2one("llm.provider", required=True, readonly=True, ondelete="cascade")
     line_ids = fields.One2many("llm.fetch.models.line", "wizard_id")
+
+    # Of whatever a record names, who may read it is shown the name.
+
+    @api.model_create_multi
+    def create(self, vals_list):
+        wizards = super().create(vals_list)
+        wizards.provider_id.check_access("read")
+        return wizards
+
+    def write(self, vals):
+        result = super().write(vals)
+        self.provider_id.check_access("read")
+        return result
 
     def action_fetch(self):
         """Fill the wizard with the provider's models and show it."""

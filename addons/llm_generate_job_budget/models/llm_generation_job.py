@@ -10,6 +10,7 @@ class LlmGenerationJob(models.Model):
 
     budget_left = fields.Char(compute="_compute_budget_left")
 
+    @api.depends_context("uid", "su")
     @api.depends("user_id", "company_id", "provider_id", "state")
     def _compute_budget_left(self):
         Budget = self.env["llm.generation.engine"]
@@ -19,7 +20,14 @@ class LlmGenerationJob(models.Model):
             asks = state in {"draft", "failed"}
             # sudo: whose budget it is does not depend on what the user may read.
             payer = provider.sudo().company_id or company
+            asks = asks and self._is_told_budget(user, payer)
             jobs.budget_left = asks and Budget._left_sentence(user, payer)
+
+    def _is_told_budget(self, user, company):
+        """Whether the current user is told what is left to a user: oneself, or a manager."""
+        me = self.env.user
+        is_manager = company in me.company_ids and me.has_group("llm.group_llm_manager")
+        return self.env.su or user == me or is_manager
 
     def _before_enqueue(self, sources):
         result = super()._before_enqueue(sources)

@@ -26,7 +26,7 @@ class LlmThread(models.Model):
 
     _name = "llm.thread"
     _description = "LLM Thread"
-    _inherit = ["mail.thread"]
+    _inherit = ["mail.thread", "llm.onchange.guard"]
     _order = "write_date desc, id desc"
     # An answer's parent is its question, not the first message of the thread.
     _mail_flat_thread = False
