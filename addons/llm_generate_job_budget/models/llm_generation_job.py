@@ -19,7 +19,8 @@ class LlmGenerationJob(models.Model):
             asks = state in {"draft", "failed"}
             # sudo: whose budget it is does not depend on what the user may read.
             payer = provider.sudo().company_id or company
-            jobs.budget_left = asks and Budget._left_sentence(user, payer)
+            companies = Budget._binding_companies(user, provider, payer)
+            jobs.budget_left = asks and Budget._left_sentence(user, companies)
 
     def _before_enqueue(self, sources):
         result = super()._before_enqueue(sources)
