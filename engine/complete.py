@@ -331,7 +331,12 @@ class LlmGenerationEngine(models.AbstractModel):
                 raise
             self.env.cr.rollback()
             _logger.error(UNSTORED, claim.job_id, traceback_of(error))  # noqa: TRY400 it is redacted
-            self._complete([(claim, Answer("failed", error_type="internal"))])
+            self._complete([(claim, self._unstorable(answer))])
+
+    @api.model
+    def _unstorable(self, answer):
+        """Return what is stored in the place of an answer that cannot be: it is paid for."""
+        return Answer("failed", error_type="internal", usage=answer.usage)
 
     def _complete(self, pairs, *, polling=False, held=None):
         """Apply answers and commit; wait for a database that is away: the answers are paid for.
@@ -359,7 +364,7 @@ class LlmGenerationEngine(models.AbstractModel):
                 if has_writes:  # what the provider's code wrote is gone with the transaction
                     lost = exceptions.UnknownOutcomeError("The database went away with the answer.")
                     lost = Answer("running") if polling else Answer.from_error(lost)
-                    pairs = [(claim, lost) for claim, _answer in pairs]
+                    pairs = [(claim, replace(lost, usage=answer.usage)) for claim, answer in pairs]
                 time.sleep(pause)
 
     def _apply_and_commit(self, pairs, held):
@@ -393,6 +398,5 @@ class LlmGenerationEngine(models.AbstractModel):
             _logger.error(UNSTORED, claim.job_id, traceback_of(error))  # noqa: TRY400 it is redacted
             if answer.error_type == "internal":
                 return []
-            failed = Answer("failed", error_type="internal")
-            return self._complete_batch([(claim, failed)], lent=lent)
+            return self._complete_batch([(claim, self._unstorable(answer))], lent=lent)
         return [pair for pair in pairs if pair[0] in held]

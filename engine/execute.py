@@ -66,10 +66,11 @@ class LlmGenerationEngine(models.AbstractModel):
         :param bool lent: see `_transaction()`
         :return: what the provider said, False on an error
         """
-        raw, claim, recorder = False, job_context.claim, CallRecorder()
+        raw, claim, recorder, told = False, job_context.claim, CallRecorder(), {}
         with self._transaction(lazy=True, lent=lent) as call:
             try:
                 answer, raw = call._heard(job_context, talk, recorder, execution)
+                told = answer.usage
                 call.env.flush_all()  # what was written goes with the answer, or not at all
             except OvertakenError:
                 call.env.cr.rollback()
@@ -87,7 +88,7 @@ class LlmGenerationEngine(models.AbstractModel):
             answer = replace(
                 answer,
                 pause=answer.pause or (execution and execution.pause),
-                usage=answer.usage or recorder.usage,
+                usage=answer.usage or told or recorder.usage,
             )
             if complete and not call.env.cr.in_transaction:
                 complete(claim, answer)

@@ -11,6 +11,7 @@ from ..const import AT_PROVIDER, DEFAULT_RETENTION_DAYS, FINAL_STATES
 from ..protocol.answer import Claim
 from ..protocol.http_errors import traceback_of
 from ..runner import runner as runners
+from ..runner import thread_lock
 from . import sql
 from .sql import READY_QUEUES
 
@@ -20,6 +21,11 @@ _logger = logging.getLogger(__name__)
 CHECK_BATCH = 200
 #: Waiting jobs cancelled in one transaction, which keeps claims waiting for a moment only.
 CANCEL_BATCH = 2000
+
+#: Seconds between two questions about a job by those who call `check_status()`.
+CHECK_PAUSE = 3.0
+#: Upper half of the keys of the locks that let one of them ask about a job at a time.
+CHECK_LOCK = 1_819_110_257 << 32
 
 #: Records removed in one transaction.
 CLEAN_UP_BATCH = 1000
@@ -146,9 +152,10 @@ class LlmGenerationEngine(models.AbstractModel):
     def _check_now(self, job):
         """Ask about one job now; afterwards the record shows its newest committed state.
 
+        :return: what the provider said, or what is known where it was asked a moment ago
         :raise UserError: for a job that waits, and that no runner can see yet
         """
-        answer = False
+        answer, is_asked = False, True
         committed = self._committed_values(job)
         # Others never see a job queued earlier than we do, unless it is we who queued it.
         seen = committed.get("queued_at")
@@ -167,15 +174,34 @@ class LlmGenerationEngine(models.AbstractModel):
             claim = Claim(job.id, current.attempt_token)
             is_external = AT_PROVIDER.holds(current)
         if is_external:
-            (job_context,) = self._prefetch([claim])
-            answer = self._poll(job_context)
+            answer, is_asked = self._ask_once(claim)
         for name, value in self._committed_values(job).items():
             job._fields[name]._update_cache(job, value)
         computed = [
             name for name, field in job._fields.items() if field.compute and not field.store
         ]
         job.invalidate_recordset(computed, flush=False)
-        return answer
+        return answer if is_asked else {"state": job.state, "progress": job.progress}
+
+    @api.model
+    def _ask_once(self, claim):
+        """Ask about a job, unless somebody asks just now or did within `CHECK_PAUSE`.
+
+        Each question keeps the caller's connection, and counts at the provider, who limits them.
+
+        :return: what the provider said, and whether it was asked
+        """
+        with thread_lock.hold(self.env.cr.dbname, CHECK_LOCK + claim.job_id) as release:
+            if release is None or not (self._is_inline() or self._claim_question(claim)):
+                return False, False
+            (job_context,) = self._prefetch([claim])
+            return self._poll(job_context), True
+
+    @api.model
+    def _claim_question(self, claim):
+        with self._transaction() as engine:
+            params = {"job": claim.job_id, "token": claim.token, "pause": CHECK_PAUSE}
+            return bool(engine._change(sql.CLAIM_QUESTION, params))
 
     @api.model
     def _committed_values(self, job):

@@ -373,6 +373,18 @@ HINT = f"""
     RETURNING id
 """
 
+#: A question that somebody brings about who calls `check_status()`: one a pause, those of webhooks
+#: counted. Who changes the job just now, which may be the caller, is not waited for.
+CLAIM_QUESTION = f"""
+    UPDATE llm_generation_job SET hinted_at = date_trunc('second', {NOW})
+    WHERE id = (
+        SELECT id FROM llm_generation_job
+        WHERE id = %(job)s AND COALESCE(attempt_token, 0) = %(token)s AND state = 'running'
+          AND (hinted_at IS NULL OR hinted_at <= {NOW} - make_interval(secs => %(pause)s))
+        FOR NO KEY UPDATE SKIP LOCKED)
+    RETURNING id
+"""
+
 DUE_RETRIES = f"""
     SELECT j.id FROM llm_generation_job j
     WHERE {RETRYING.sql()} AND retry_at <= {NOW} AND {DUE} <= {NOW}

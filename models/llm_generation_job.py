@@ -205,7 +205,7 @@ class LlmGenerationJob(models.Model):
         readonly=True,
         copy=False,
         groups="base.group_system",
-        help="When a webhook had the provider asked, or will have it asked.",
+        help="When a webhook or a user had the provider asked, or a webhook will.",
     )
     poll_requested = fields.Boolean(
         readonly=True,
@@ -1033,9 +1033,10 @@ class LlmGenerationJob(models.Model):
         """Ask the provider now and apply its answer.
 
         Afterwards the record shows the newest committed state, even in a long transaction whose
-        snapshot hides it.
+        snapshot hides it. The provider is asked once in a few seconds, by one caller at a time.
 
-        :return: the provider's answer as a dict, False where there is nothing to ask
+        :return: the provider's answer as a dict; the known `state` and `progress` where it was
+            asked a moment ago, False where there is nothing to ask
         :raise UserError: when the job was queued in this very transaction
         """
         self.ensure_one()

@@ -1,3 +1,5 @@
+import contextlib
+
 from odoo import api, fields, models
 from odoo.exceptions import UserError
 from odoo.fields import Domain
@@ -5,6 +7,7 @@ from odoo.fields import Domain
 from ..const import ACTIVE_STATES, STATES
 from ..protocol.sanitize import sanitize_body, sanitize_body_json
 from ..protocol.tokens import estimate
+from ..runner import streams
 from ..runner.cursor import LazyCursor
 from ..runner.executor import received
 
@@ -108,6 +111,16 @@ class LlmThread(models.Model):
     def _open_stream_cursor(self):
         # It holds no connection while the provider is waited for.
         return LazyCursor(self.env.registry)
+
+    @api.model
+    @contextlib.contextmanager
+    def _stream_slot(self):
+        # One of the user's streams over all processes, as those of our own routes are.
+        with (
+            super()._stream_slot() as has_room,
+            streams.of_user(self.env.cr.dbname, self.env.uid) as is_free,
+        ):
+            yield has_room and is_free
 
     @api.private
     def generate(self, *args, **kwargs):

@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 import functools
+import itertools
 import json
 import time
 
@@ -15,6 +16,8 @@ import referencing.jsonschema
 
 #: Errors told at once.
 ERROR_LIMIT = 10
+#: Characters of the path of an error.
+PATH_LIMIT = 200
 #: Seconds that a check may take: a schema of references can ask for the same again and again.
 TIME_LIMIT = 5.0
 #: Characters of a schema.
@@ -65,7 +68,9 @@ def _refuse_when_late():
 def _guarded(keyword):
     def check(checker, value, instance, schema):
         _refuse_when_late()
-        yield from keyword(checker, value, instance, schema) or ()
+        for error in keyword(checker, value, instance, schema) or ():
+            _refuse_when_late()  # of one list, each item can be wrong
+            yield error
 
     return check
 
@@ -242,10 +247,10 @@ def _limited():
 def _errors(checked, inputs):
     try:
         with _limited():
-            errors = sorted(checked.iter_errors(inputs), key=str)
+            # Of inputs of a million characters, each can be wrong: no more is looked at than told.
+            return sorted(
+                f"inputs{error.json_path.removeprefix('$')[:PATH_LIMIT]}: {error.message[:200]}"
+                for error in itertools.islice(checked.iter_errors(inputs), ERROR_LIMIT)
+            )
     except BROKEN as error:
         return [f"input_schema: {_reason(error)}"]
-    return [
-        f"inputs{error.json_path.removeprefix('$')}: {error.message[:200]}"
-        for error in errors[:ERROR_LIMIT]
-    ]

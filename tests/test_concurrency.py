@@ -1,4 +1,5 @@
 import threading
+import time
 from unittest.mock import patch
 
 from odoo import SUPERUSER_ID, api
@@ -6,6 +7,7 @@ from odoo.exceptions import UserError
 from odoo.modules.registry import DummyRLock, Registry
 from odoo.tests import BaseCase, get_db_name, tagged
 
+from ..engine import maintain
 from ..engine.claim import LOOK_AGAIN
 from ..protocol.answer import Answer
 from ..runner.cursor import read_committed
@@ -186,6 +188,42 @@ class TestConcurrency(ConcurrencyCase):
             self.assertEqual(job.state, "queued")  # what the snapshot still shows
             self.assertIs(job.check_status(), False)
             self.assertEqual((job.state, job.prompt_tokens, job.is_active), ("completed", 3, False))
+
+    def test_a_job_is_asked_about_once_in_a_while_whoever_asks(self):
+        asked = []
+
+        def answer(_provider, job):
+            asked.append(job.id)
+            time.sleep(0.5)
+            return {"state": "running", "progress": 40}
+
+        with self._env() as env:
+            job = env["llm.generation.job"].create({
+                "thread_id": self.thread_id,
+                "generation_inputs": {"prompt": "Hi"},
+            })
+            job.action_queue()
+        with self._env() as env:
+            claims, _wait = env["llm.generation.engine"]._claim(1)
+            submitted = Answer("running", external_job_id="ext-1")
+            env["llm.generation.engine"]._complete_batch([(claims[0], submitted)])
+            name = "contended_check_generation_job_status"
+            self.enterContext(patch.object(type(env["llm.provider"]), name, answer, create=True))
+
+        def ask(env):
+            return env["llm.generation.job"].browse(job.id).check_status()
+
+        answers = self._at_once(ask)
+        self.assertEqual({one["state"] for one in answers}, {"running"})
+        with self._env() as env:
+            self.assertEqual(ask(env), {"state": "running", "progress": 40})
+        self.assertEqual(asked, [job.id])
+        with self._env() as env:
+            env["llm.generation.job"].browse(job.id).hinted_at = "2026-01-01 00:00:00"
+        # A pause that is over lets one of them ask, and a slow answer none of the others.
+        with patch.object(maintain, "CHECK_PAUSE", -5.0):
+            self._at_once(ask)
+        self.assertEqual(asked, [job.id] * 2)
 
     def test_who_holds_a_job_holds_up_no_other_verdict(self):
         with self._env() as env:

@@ -1,3 +1,4 @@
+import contextlib
 import itertools
 import json
 import threading
@@ -10,9 +11,12 @@ from odoo.http import Request
 from odoo.tests import HttpCase, tagged
 from odoo.tools import config, mute_logger
 
+from odoo.addons.llm_thread.controllers.main import EventStream as ThreadStream
+
 from ..controllers import event_stream
 from ..runner import streams
 from ..runner.cursor import LazyCursor
+from ..runner.notifier import private_connection
 from .common import LlmGenerationCommon
 
 
@@ -201,6 +205,26 @@ class TestEventStream(LlmGenerationCommon, HttpCase):
         self.assertIn(b"job_status", next(bodies[-1]))
         for body in bodies:
             body.close()
+
+    def test_streams_in_other_processes_count_on_each_route(self):
+        job = self._create_job("queued", self.direct_model)
+        bodies = {
+            "ours": lambda: event_stream.EventStream(self.thread.env, job_id=job.id).run(),
+            "the thread's": lambda: ThreadStream(self.thread.env, self.thread.id, "Hi").run(),
+        }
+        first = streams.STREAM_LOCK + self.user.id * streams.USER_STREAMS
+        with contextlib.closing(private_connection(self.env.cr.dbname)) as other:
+            with other.cursor() as cursor:
+                for key in range(first, first + streams.USER_STREAMS):
+                    cursor.execute("SELECT pg_advisory_lock(%s)", [key])
+            for route, body in bodies.items():
+                with self.subTest(route=route):
+                    [event] = body()
+                    self.assertIn(b"Wait for the end of one", event)
+            self.assertFalse(self.thread.get_conversation())
+            with other.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_unlock_all()")
+        self.assertIn(b"message_create", b"".join(bodies["the thread's"]()))
 
     def _stream_of_a_new_job(self):
         job = self._create_job("queued", self.direct_model)

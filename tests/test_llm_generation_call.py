@@ -4,6 +4,7 @@ from odoo.exceptions import AccessError
 from odoo.tools import mute_logger
 
 from ..exceptions import BadRequestError, ProviderFailedError, TransientError
+from ..protocol.answer import Answer
 from ..runner.cursor import InlineCursor
 from ..runner.executor import Execution
 from .common import LlmGenerationCommon, posted
@@ -301,12 +302,43 @@ class TestLyingProviders(LlmGenerationCommon):
         def write_nonsense(job):
             message = job.thread_id.sudo().message_post(body="Hi", llm_role="assistant")
             message.parent_id = 2**31 - 1
-            return {"state": "completed", "output_message_id": message}
+            usage = {"prompt_tokens": 7, "completion_tokens": 3}
+            return {"state": "completed", "output_message_id": message, "usage": usage}
 
         with self.assertLogs(LOGGER, "ERROR"):
             job = self._failed_by("check", write_nonsense)
         self.assertEqual((job.state, job.error_type), ("failed", "internal"))
+        self.assertEqual((job.prompt_tokens, job.completion_tokens), (7, 3))  # it is paid for
         self.assertFalse(job.thread_id.message_ids.filtered("llm_role"))
+
+    def test_what_an_answer_used_that_cannot_be_stored_is_kept(self):
+        answer = Answer("completed", usage={"prompt_tokens": 7, "completion_tokens": 3})
+        for store in ("_complete_or_fail", "_complete_batch"):
+            with self.subTest(store=store):
+                job = self._create_job("queued")
+                claim, engine = self._claim(job), self._engine()
+                effects = [ValueError, None]  # the second time, no job is completed
+                success = patch.object(type(engine), "_apply_success", side_effect=effects)
+                with (
+                    self.assertLogs("odoo.addons.llm_generate_job", "ERROR"),
+                    success,
+                    engine._transaction() as call,
+                ):
+                    if store == "_complete_batch":
+                        call._complete_batch([(claim, answer)])
+                    else:
+                        call._complete_or_fail(claim, answer, polling=False)
+                self.assertRecordValues(
+                    job,
+                    [
+                        {
+                            "state": "failed",
+                            "error_type": "internal",
+                            "prompt_tokens": 7,
+                            "completion_tokens": 3,
+                        }
+                    ],
+                )
 
     def test_an_exception_that_cannot_be_stored_still_ends_the_job(self):
         with self.assertLogs(LOGGER, "ERROR"):

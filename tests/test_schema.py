@@ -1,8 +1,9 @@
+import time
 from unittest.mock import patch
 
 from odoo.tests import BaseCase, tagged
 
-from ..protocol.schema import ERROR_LIMIT, validator
+from ..protocol.schema import ERROR_LIMIT, TIME_LIMIT, validator
 
 SCHEMA = {
     "type": "object",
@@ -43,6 +44,22 @@ class TestSchema(BaseCase):
     def test_no_flood_of_errors_is_told(self):
         schema = {"type": "array", "items": {"type": "string"}}
         self.assertEqual(len(validator(schema)([1] * 100)), ERROR_LIMIT)
+
+    def test_no_more_errors_are_looked_for_than_are_told(self):
+        tags = {"items": {"type": "string"}}
+        inputs = {"tags": [0] * 330_000}
+        for schema, text in (
+            (tags, "inputs.tags[0]: 0 is not of type 'string'"),
+            ({"anyOf": [tags, tags]}, "input"),
+        ):
+            with self.subTest(schema=schema):
+                check = validator({"properties": {"tags": schema}})
+                begin = time.monotonic()
+                errors = check(inputs)
+                self.assertLess(time.monotonic() - begin, TIME_LIMIT + 2)
+                self.assertTrue(1 <= len(errors) <= ERROR_LIMIT, len(errors))
+                self.assertLess(max(map(len, errors)), 500)
+                self.assertIn(text, errors[0])
 
     def test_a_schema_that_is_none_is_an_error_too(self):
         for schema in ({"type": "objekt"}, {"properties": 7}):

@@ -15,9 +15,15 @@ LOCK_PATIENCE = "SET LOCAL lock_timeout = '5s'"
 PAYER = """COALESCE((SELECT p.company_id FROM llm_provider p WHERE p.id = j.provider_id),
             j.company_id)"""
 
-#: The jobs that would be queued, with what each is going to cost.
+#: The jobs that would be queued, with the companies that bind each, and what it is going to cost.
+#: Which of their companies pays a shared provider is for its users to choose: all have to allow it.
 WANTED = f"""
-    SELECT j.id, j.user_id, {PAYER}, {ESTIMATED_TOKENS}
+    SELECT j.id, j.user_id, ARRAY(
+            SELECT {PAYER}
+            UNION SELECT c.id FROM res_company_users_rel r JOIN res_company c ON c.id = r.cid
+            WHERE r.user_id = j.user_id AND c.active
+              AND (SELECT p.company_id FROM llm_provider p WHERE p.id = j.provider_id) IS NULL),
+        {ESTIMATED_TOKENS}
     FROM llm_generation_job j
     WHERE j.id = ANY(%(jobs)s) AND j.state = ANY(%(sources)s)
     ORDER BY j.id

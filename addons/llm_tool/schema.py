@@ -1,5 +1,7 @@
 """Judging a schema, and parameters by it: whoever wrote either, it takes bounded steps."""
 
+import itertools
+
 import re2
 from jsonschema import Draft202012Validator, FormatChecker, ValidationError
 from jsonschema.exceptions import SchemaError, best_match
@@ -10,6 +12,8 @@ from referencing import Registry
 STEP_LIMIT = 20_000_000
 #: References followed in one check: some that name each other ask for the same without end.
 REFERENCE_LIMIT = 10_000
+#: Errors among which the one is chosen that is told: of a long list, each item can be wrong.
+ERROR_LIMIT = 100
 ENDLESS = "its references go round without an end"
 UNBOUNDED = "it uses patternProperties, or a $schema within; name the properties"
 
@@ -56,7 +60,7 @@ def best_error(schema, parameters):
     # An empty registry: a schema must not make the server fetch a remote "$ref".
     checker = validator(_bounded_schema(schema), registry=Registry())
     try:
-        return best_match(checker.iter_errors(parameters))
+        return best_match(itertools.islice(checker.iter_errors(parameters), ERROR_LIMIT))
     except RecursionError as error:
         raise SchemaError(ENDLESS) from error
 

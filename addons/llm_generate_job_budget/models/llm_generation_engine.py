@@ -37,7 +37,7 @@ LOOK_AGAIN = 30
 
 
 class Wanted(namedtuple("Wanted", ["id", "subjects", "tokens"])):
-    """A job that would be queued: whose budgets it takes of, and its estimated tokens."""
+    """A job that would be queued: whose budgets it has to fit, and its estimated tokens."""
 
     __slots__ = ()
 
@@ -77,6 +77,15 @@ class LlmGenerationEngine(models.AbstractModel):
         return {subject: limit for subject, limit in limits.items() if any(limit)}
 
     @api.model
+    def _binding_companies(self, user, provider, company):
+        """Return the companies whose budgets an answer has to fit that one of them pays.
+
+        With a provider that all companies share, all of the user's: users choose which one pays.
+        """
+        # sudo: whose provider it is, and whose users, does not depend on who asks.
+        return company if provider.sudo().company_id else company | user.sudo().company_ids
+
+    @api.model
     def _today(self):
         return fields.Datetime.now().date()
 
@@ -106,9 +115,9 @@ class LlmGenerationEngine(models.AbstractModel):
         }
 
     @api.model
-    def _left(self, user, company):
+    def _left(self, user, companies):
         """Return the jobs and tokens that are left today, None for what has no limit."""
-        limits = self._limits(user, company)
+        limits = self._limits(user, companies)
         spent = self._spent(limits) if limits else {}
         return [
             min(
@@ -123,9 +132,9 @@ class LlmGenerationEngine(models.AbstractModel):
         ]
 
     @api.model
-    def _left_sentence(self, user, company):
+    def _left_sentence(self, user, companies):
         """Return what is left today as one sentence, an empty text where nothing is limited."""
-        jobs, tokens = self._left(user, company)
+        jobs, tokens = self._left(user, companies)
         if jobs is None and tokens is None:
             return ""
         if tokens is None:
@@ -249,18 +258,20 @@ class LlmGenerationEngine(models.AbstractModel):
         return result
 
     @api.model
-    def _reserve_direct(self, user, company, tokens):
+    def _reserve_direct(self, user, company, companies, tokens):
         """Reserve what an answer is going to cost that no job asks for.
 
         In a transaction of its own: it is spent whatever becomes of the caller's, and others who
         reserve do not have to wait for the answer.
 
+        :param company: the one that pays
+        :param companies: those whose budgets it has to fit
         :return: what `_settle_direct()` wants
         :raise UserError: where a budget does not allow for it
         """
         if not self._are_set():
             return False
-        limits = self._limits(user, company)
+        limits = self._limits(user, companies)
         params = {"day": self._today(), "user": user.id, "company": company.id, "tokens": tokens}
         try:
             with self._transaction() as own:
@@ -373,8 +384,12 @@ class LlmGenerationEngine(models.AbstractModel):
             },
         )
         return [
-            Wanted(job_id, frozenset({("user", user_id), ("company", company_id)}), int(tokens))
-            for job_id, user_id, company_id, tokens in rows
+            Wanted(
+                job_id,
+                frozenset({("user", user_id), *(("company", one) for one in companies)}),
+                int(tokens),
+            )
+            for job_id, user_id, companies, tokens in rows
         ]
 
     @api.model

@@ -21,7 +21,8 @@ class LlmGenerationJob(models.Model):
             # sudo: whose budget it is does not depend on what the user may read.
             payer = provider.sudo().company_id or company
             asks = asks and self._is_told_budget(user, payer)
-            jobs.budget_left = asks and Budget._left_sentence(user, payer)
+            companies = Budget._binding_companies(user, provider, payer)
+            jobs.budget_left = asks and Budget._left_sentence(user, companies)
 
     def _is_told_budget(self, user, company):
         """Whether the current user is told what is left to a user: oneself, or a manager."""

@@ -18,7 +18,8 @@ class LlmProvider(models.Model):
             user = thread.user_id  # OdooBot works for them, as in a job
         company = provider.company_id or (thread and thread.company_id) or user.company_id
         with super()._direct_answer(thread, estimate) as recorder:
-            spending = Reservation._reserve_direct(user, company, estimate)
+            companies = Reservation._binding_companies(user, provider, company)
+            spending = Reservation._reserve_direct(user, company, companies, estimate)
             try:
                 yield recorder
             finally:

@@ -317,6 +317,29 @@ class TestLlmGenerationBudgetCompanies(BudgetCase):
         left = "Left of today's budget: 0 jobs, 999991 tokens."
         self.assertEqual(job.with_user(self.user).budget_left, left)
 
+    def test_no_other_company_is_chosen_to_pay_a_shared_provider(self):
+        (self.direct | self.native).company_id = False
+        self.company.llm_daily_jobs = 1
+        self._queue()
+        self.assertEqual(self._spent("company", self.company)[0], 1)
+        self.user.company_id = self.elsewhere
+        allowed = [self.elsewhere.id, self.company.id]
+        self.thread.with_context(allowed_company_ids=allowed).company_id = self.elsewhere
+        self.assertEqual(self.thread.company_id, self.elsewhere)
+        job = self._create_job(thread_id=self.thread.id, model=self.direct_model)
+        self.assertEqual(job.company_id, self.elsewhere)
+        mine = job.with_user(self.user).with_context(allowed_company_ids=allowed)
+        self.assertIn("0 jobs", mine.budget_left)
+        for way in (mine.action_queue, lambda: list(self.thread.generate("Hi"))):
+            self.assertIn(f"The budget of {self.company.name} is 1 jobs", self._refusal(way))
+        self.company.llm_daily_jobs = 2
+        mine.action_queue()
+        self.assertEqual(self._spent("company", self.elsewhere)[0], 1)
+        self.assertEqual(self._spent("company", self.company)[0], 1)
+        job.action_fail("It broke.")
+        self.company.llm_daily_jobs = 1
+        self.assertFalse(job._may_retry())
+
     def test_an_own_budget_is_one_in_all_companies(self):
         self.user.write({"llm_own_budget": True, "llm_daily_jobs": 1})
         self._queue()

@@ -12,7 +12,6 @@ from odoo.http import request
 from odoo.tools import config, json_default
 
 from ..error_text import explain
-from ..stream_slots import stream_slot
 
 _logger = logging.getLogger(__name__)
 
@@ -51,6 +50,7 @@ class EventStream:
     def __init__(self, env, thread_id, message):
         self.dbname, self.uid, self.context = env.cr.dbname, env.uid, dict(env.context)
         self.open_cursor = env["llm.thread"]._open_stream_cursor
+        self.slot = env["llm.thread"]._stream_slot()
         self.thread_id = thread_id
         self.message = message
         self.open_stream = None
@@ -64,7 +64,7 @@ class EventStream:
         if self.seconds:
             timer.start()
         try:
-            with self.open_cursor() as cr, stream_slot(self.dbname, self.uid) as is_free:
+            with self.open_cursor() as cr, self.slot as is_free:
                 context = {**self.context, "llm_on_response": self._keep}
                 env = api.Environment(cr, self.uid, context)
                 yield from self._run(env) if is_free else [self._refuse(env)]

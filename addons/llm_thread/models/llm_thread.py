@@ -12,6 +12,7 @@ from ..growing_message import GrowingMessage
 from ..history import HISTORY_LIMIT, data_of, order_history
 from ..lock import advisory_lock
 from ..markup import markdown_to_html, text_to_html
+from ..stream_slots import stream_slot
 from ..tool_runner import run_tool
 
 #: answers of the model to one question, the last of them without tools
@@ -244,6 +245,11 @@ class LlmThread(models.Model):
     def _open_stream_cursor(self):
         """Return the cursor on which an answer is streamed; it outlives that of its request."""
         return self.env.registry.cursor()
+
+    @api.model
+    def _stream_slot(self):
+        """Return a context of one more stream for the user, which yields whether there is room."""
+        return stream_slot(self.env.cr.dbname, self.env.uid)
 
     @contextlib.contextmanager
     def _generation_lock(self):

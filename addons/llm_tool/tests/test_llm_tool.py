@@ -10,6 +10,7 @@ from odoo.tools import mute_logger
 
 from odoo.addons.llm.openai_format import format_tools
 
+from .. import schema as judge
 from ..const import MAX_RESULT_SIZE
 from .common import LlmToolCommon
 
@@ -144,6 +145,14 @@ class TestLlmTool(LlmToolCommon):
         with self.assertRaisesRegex(UserError, "does not match"):
             self._run(lambda tool, parameters: "It ran.", {"a": ["a" * 9_000] * 100})
         self.assertLess(time.monotonic() - begin, 5)
+
+    def test_a_long_list_of_errors_is_not_gone_through(self):
+        texts = {"type": "array", "items": {"type": "string"}}
+        self.tool.input_schema = {"type": "object", "properties": {"a": texts}}
+        last = patch.object(judge, "best_match", side_effect=lambda errors: list(errors)[-1])
+        reason = rf"at \$\.a\[{judge.ERROR_LIMIT - 1}\], 0 is"
+        with last, self.assertRaisesRegex(UserError, reason):
+            self._run(lambda tool, parameters: "It ran.", {"a": [0] * 9_000})
 
     def test_a_pattern_that_nobody_can_bound_is_refused_with_the_schema(self):
         named = {"type": "object", "patternProperties": {"(a+)+$": {}}}
