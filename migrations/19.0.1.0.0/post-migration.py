@@ -30,8 +30,8 @@ HELD = """
 #: The order that jobs had is that of their dates; ours adds that users take turns.
 TAKE_PLACES = """
     UPDATE llm_generation_job j
-    SET fair_rank = placed.fair_rank, attempt_count = COALESCE(j.attempt_count, 0), is_scheduled = FALSE,
-        estimated_tokens = %(estimate)s
+    SET fair_rank = placed.fair_rank, attempt_count = COALESCE(j.attempt_count, 0),
+        is_scheduled = FALSE, estimated_tokens = %(estimate)s
     FROM (
         SELECT id, row_number() OVER (
             PARTITION BY provider_id, priority, user_id ORDER BY queued_at, id) - 1 AS fair_rank
