@@ -1,4 +1,4 @@
-from odoo.exceptions import AccessError
+from odoo.exceptions import AccessError, UserError
 
 from .test_companies import CompaniesCommon
 
@@ -193,4 +193,5 @@ class TestOnchange(CompaniesCommon):
             quiet = {"tracking_disable": True}  # the log names the model, and would be refused
             result = self._rpc(self.manager, records, method, values, context=quiet)
             with self.subTest(method=method):
-                self.assertIsInstance(result, AccessError)
+                self.assertIsInstance(result, UserError)
+                self.assertNotIn(SECRET, str(result))
