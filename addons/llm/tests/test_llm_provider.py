@@ -132,6 +132,16 @@ class TestLlmProvider(LlmCommon):
             with self.subTest(field=name), self.assertRaises(AccessError):
                 provider[name]
 
+    def test_a_key_that_was_used_is_in_no_cache(self):
+        self.env.flush_all()
+        self.env.invalidate_all()
+
+        self.assertEqual(self.provider.with_user(self.user)._read_api_key(), "sk-secret")
+
+        self.assertNotIn(
+            self.provider.id, self.provider._fields["api_key"]._get_cache(self.provider.env)
+        )
+
     def test_code_that_reads_another_field_as_superuser_does_not_read_the_key(self):
         self.env.invalidate_all()
 
