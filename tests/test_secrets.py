@@ -137,16 +137,17 @@ class TestSecrets(LlmGenerationCommon):
 
     def test_nothing_tells_a_key_that_was_read_without_a_cache(self):
         def answer(job):
-            text = f"Refused {job.provider_id._read_api_key()} of this account"
-            return {"state": "failed", "error_message": text}
+            return ANSWERS["data"](f"Taken from {job.provider_id._read_api_key()}")
 
         self.native.sudo().api_key = KEYS[1]
         self.service.answers["create"] = [answer]
         job = self._create_job("queued")
+        self.env.flush_all()
+        self.env.invalidate_all()
 
         self._assert_nothing_tells(KEYS[1], job, self._process_queue)
 
-        self.assertIn("[hidden]", job.error_message or job.attempt_ids.error_message)
+        self.assertIn("[hidden]", json.dumps(job.provider_data))
 
     def _told(self, make):
         """Return an answer of a service that used its key and tells it."""
