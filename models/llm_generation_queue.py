@@ -518,6 +518,7 @@ class LlmGenerationModelLimit(models.Model):
 
     @api.constrains("queue_id", "model_id")
     def _check_model_id(self):
+        # Who reads a limit is shown the name of its model: who reads the queue reads both.
         for limit in self:
             # sudo: whose model it is does not depend on who asks.
             if limit.sudo().model_id.provider_id != limit.sudo().queue_id.provider_id:
@@ -530,7 +531,6 @@ class LlmGenerationModelLimit(models.Model):
     @api.model_create_multi
     def create(self, vals_list):
         limits = super().create(vals_list)
-        limits.model_id.check_access("read")  # who reads the limit is shown the model's name
         for limit in limits:
             limit._log(limit.env._("%s jobs at once", limit.max_concurrent_jobs))
         return limits
@@ -542,8 +542,6 @@ class LlmGenerationModelLimit(models.Model):
         if vals.keys() & {"queue_id", "model_id"}:
             # Record rules look at the values before: nobody may push a limit onto another queue.
             self.check_access("write")
-        if "model_id" in vals:
-            self.model_id.check_access("read")
         for limit in self:
             model, number = before[limit.id]
             if (model, number) != (limit.model_id, limit.max_concurrent_jobs):
