@@ -135,6 +135,8 @@ class TestCompanies(CompaniesCommon):
         job = self._create_job(thread_id=thread.id)
         self.assertEqual(job.company_id, self.first)
         self.assertEqual(job.thread_id.company_id, self.first)
+        # Without a conversation, whose company would be the user's as well, the provider's is left.
+        self.assertEqual(job._company_of(self.user, self.direct), self.first)
 
     def test_a_conversation_keeps_its_company_and_uses_no_providers_of_others(self):
         self.direct.company_id = self.second
