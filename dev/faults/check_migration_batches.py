@@ -1,13 +1,13 @@
 """Groups of jobs, economy jobs and server actions of 19.0.1.0.0 go over to the addon of batches."""
 
 import old_tables
+from addon_upgrade import ROOT, same, upgrade
 from fault_lab import ADMIN, FaultLab
-from lib import fault_table, modules, odoo_log
+from lib import fault_table
 from lib.say import run_main, step
 from lib.tally import Tally
 
-ROOT, ADDON = "llm_generate_job", "llm_generate_job_batch"
-UPGRADE = (*("-d", FaultLab.database, "-u", ROOT), "--stop-after-init", "--no-http")
+ADDON = "llm_generate_job_batch"
 GROUP, JOB, ACTION = "llm_generation_group", "llm_generation_job", "ir_act_server"
 COLUMNS = {
     "name": "varchar NOT NULL",
@@ -155,37 +155,10 @@ def _records():
 def main():
     tally = Tally()
     with OldLab("batches") as lab:
-        check_without_addon(lab, tally)
-        log = lab.folder / "upgrade.log"
-        status = lab.instance.run(*UPGRADE, log=log)
-        text = log.read_text(errors="replace")
-        report = odoo_log.read(text, modules.folders())
-        problems = "\n".join(map(str, report.problems)) or text[-3000:]
-        if tally.check(not status and not report.problems, "the upgrade succeeds", problems):
+        if upgrade(lab, tally, ADDON, GROUP):
             check_data(lab, tally)
             check_owner(lab, tally)
     return tally.close()
-
-
-def check_without_addon(lab, tally):
-    """Where the addon is not there, nothing is upgraded, and the log says what is missing."""
-    path, others = lab.instance.addons_path, lab.folder / "others"
-    others.mkdir()
-    for name, folder in modules.folders().items():
-        if name not in {ROOT, ADDON}:
-            (others / name).symlink_to(folder)
-    rest = [folder for folder in path if not (folder / ADDON).exists()]
-    log = lab.folder / "refused.log"
-    addons = f"--addons-path={','.join(map(str, [*rest, others]))}"
-    status = lab.instance.run(addons, *UPGRADE, log=log)
-    text = log.read_text(errors="replace")
-    tally.check(status, "without the addon it is refused", text[-2000:])
-    tally.check(f"belong to the addon {ADDON} now" in text, "and says why", text[-2000:])
-    tally.check(lab.sql(f"SELECT count(*) FROM {GROUP}") == "1", "nothing is lost by that")
-
-
-def same(tally, found, expected, title):
-    tally.check(found == expected, title, f"found {found}\nexpected {expected}")
 
 
 def check_data(lab, tally):
