@@ -270,6 +270,7 @@ class LlmGenerationQueue(models.Model):
     # === MAIL === #
     # Mail comes as superuser, in the name of whoever is said to have sent it.
 
+    @api.model
     @api.private
     def message_new(self, msg_dict, custom_values=None):
         """Refuse what comes by mail.

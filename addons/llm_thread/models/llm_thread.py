@@ -161,6 +161,7 @@ class LlmThread(models.Model):
 
     # Mail comes as superuser, in the name of whoever is said to have sent it.
 
+    @api.model
     @api.private
     def message_new(self, msg_dict, custom_values=None):
         """Refuse what comes by mail.
