@@ -20,8 +20,8 @@ serve: ## start Odoo with the modules and a local model, in the background
 stop: ## stop what demo and serve started
 	@$(SCRIPT)/stop.py
 
-test: ## run all checks and tests (T=/llm_thread: only these, in the syntax of --test-tags)
-	@T="$(T)" $(SCRIPT)/test.py
+test: ## run all checks and tests (T=/llm_thread: only these; FAMILY=folder: on the family's addons)
+	@T="$(T)" FAMILY="$(FAMILY)" $(SCRIPT)/test.py
 
 mutate: ## break each guard, and require a red test (M=name,name: only these)
 	@M="$(M)" $(SCRIPT)/mutate.py

@@ -10,6 +10,7 @@ from lib import (
     apt,
     browser,
     environments,
+    family,
     odoo_source,
     paths,
     peer,
@@ -65,6 +66,8 @@ def _odoo():
     if not found:
         yield steps.Step("odoo", "Odoo 19.0", odoo_source.pins(), odoo_source.build)
     yield environments.venv("odoo", "Python packages of Odoo")
+    if family.folder():
+        yield family.step()
     pins = (*environments.pins("odoo"), *odoo_source.pins())
     yield steps.Step(
         "seed",

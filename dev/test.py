@@ -1,5 +1,6 @@
 """Run every check and test, from nothing: make test. With T only these tests of Odoo, or these
-scripts of dev/faults/: T=/llm_thread or T=check_kill.
+scripts of dev/faults/: T=/llm_thread or T=check_kill. With FAMILY=<folder> on real addons of the
+odoo-llm family instead of the stand-ins in addons/.
 """
 
 import os
@@ -8,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from lib import (
+    family,
+    family_tests,
     fault_scripts,
     lab,
     linters,
@@ -40,7 +43,7 @@ def main():
     with stage("set-up"):
         set_up("test")
         lab.sweep()
-    if not tags:
+    if not tags and not family.folder():
         with stage("lint"):
             linters.run(tally)
         with stage("tests of the tools"):
@@ -55,6 +58,7 @@ def main():
                 _test_ours(place, tally, names, ",".join(ours))
             if not tags:
                 _test_lives(place, tally, names)
+                family_tests.run(place, tally, STACK)
         if not tags or apart:
             with stage("tests beside queue_job"):
                 peer_tests.run(place, tally, STACK, ",".join(apart))
@@ -74,7 +78,7 @@ def _make_stack(place, tally, names):
     log = place.folder / "stack.log"
     with stage("a database with all modules"):
         try:
-            place.instance.create_database(STACK, names, log=log)
+            place.instance.create_database(STACK, [*family.installed(), *names], log=log)
         except RuntimeError as error:
             tally.fail(str(error), odoo_tests.tail(log))
             return False
@@ -98,13 +102,14 @@ def _test_ours(place, tally, names, tags):
 def _test_lives(place, tally, names):
     with stage("Odoo's own checks, modules one by one and from their wheels, a new provider's"):
         lives = [*((name, "tpl") for name in names), (names[0], STACK)]
-        works = [
-            partial(odoo_lint.run, place, tally, STACK),
-            partial(wheel_check.run, place, tally),
-            partial(peer_tests.live, place, tally),
-            partial(provider_skeleton.check, place, tally, STACK),
-            *(partial(module_cycle.run, place, tally, *life) for life in lives),
-        ]
+        works = [partial(module_cycle.run, place, tally, *life) for life in lives]
+        if not family.folder():  # these ask nothing of the modules below ours
+            works += [
+                partial(odoo_lint.run, place, tally, STACK),
+                partial(wheel_check.run, place, tally),
+                partial(peer_tests.live, place, tally),
+                partial(provider_skeleton.check, place, tally, STACK),
+            ]
         pool = ThreadPoolExecutor(os.cpu_count())
         try:
             list(pool.map(lambda work: work(), works))

@@ -6,7 +6,7 @@ import sys
 
 from . import apt, commands, paths, steps
 
-_PIP = ("-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--retries", "3")
+PIP = ("-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--retries", "3")
 
 
 def requirements(name):
@@ -25,7 +25,7 @@ def venv(name, title, *, dependencies=True):
         alone = () if dependencies else ("--no-deps",)
         python = folder / "bin" / "python"
         commands.run(
-            [python, *_PIP, "--prefer-binary", *alone, "-r", requirements(name)],
+            [python, *PIP, "--prefer-binary", *alone, "-r", requirements(name)],
             f"installing the Python packages of {requirements(name).name}",
             name=log,
         )
@@ -40,7 +40,7 @@ def apart(name, title):
     def build(folder):
         commands.run(
             [
-                *(sys.executable, *_PIP, "--no-compile", "--no-deps"),
+                *(sys.executable, *PIP, "--no-compile", "--no-deps"),
                 *("--target", folder, "-r", requirements(name)),
             ],
             f"installing the packages of {requirements(name).name}",

@@ -3,7 +3,7 @@
 import ast
 import hashlib
 
-from . import paths
+from . import family, paths
 from .say import say
 
 #: What only an Odoo of its own finds: see peer.py.
@@ -12,11 +12,9 @@ _NOT_LOADED = {".ci", ".git", "addons", "dev", "docs", "tests"}
 
 
 def folders():
-    """Return {module: folder}, the addon itself and those of addons/."""
+    """Return {module: folder}, the addon itself and those of addons/ that nobody replaces."""
     found = {paths.MODULE: paths.ROOT} if (paths.ROOT / "__manifest__.py").exists() else {}
-    for path in sorted((paths.ROOT / "addons").glob("*/__manifest__.py")):
-        found[path.parent.name] = path.parent
-    return found
+    return found | family.bridges()
 
 
 def depends(folder):

@@ -6,7 +6,7 @@ import shutil
 import urllib.request
 from pathlib import Path
 
-from . import odoo_source, paths, postgres, processes
+from . import family, odoo_source, paths, postgres, processes
 from .processes import wait_for
 from .say import halt
 
@@ -50,7 +50,8 @@ class Instance:
         self.data_dir = self.folder / "data"
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.conf = self.folder / "odoo.conf"
-        ours = () if site else (paths.module_link(), paths.ROOT / "addons")
+        others = family.addons() if family.folder() else paths.ROOT / "addons"
+        ours = () if site else (paths.module_link(), others)
         self.set_addons([*self.odoo.addons, *ours, *extra_addons])
 
     def set_addons(self, addons_path):
@@ -75,6 +76,8 @@ class Instance:
         env = python_environment(self.odoo)
         if self.site:
             env["PYTHONPATH"] += f"{os.pathsep}{self.site}"
+        if family.folder():
+            env["PYTHONPATH"] += f"{os.pathsep}{family.step().folder}"
         return {**env, "ODOO_RC": str(self.conf)}
 
     def command(self, *arguments):
