@@ -289,7 +289,9 @@ class LlmGenerationEngine(models.AbstractModel):
             "llm_on_response": execution and execution.on_response,
         }
         env = self.env(user=job_context.user_id, context=context, su=False)
-        return env["llm.generation.job"].browse(job_context.claim.job_id)
+        job = env["llm.generation.job"].browse(job_context.claim.job_id)
+        recorder.job, recorder.questions[job.thread_id.id] = job, job.input_message_id
+        return job
 
     # === STATEMENTS OF THE PREFETCH === #
     #

@@ -1,11 +1,13 @@
 import contextlib
 import logging
+import time
 from dataclasses import replace
 
 import psycopg2
 
 from odoo import api, models
 from odoo.exceptions import AccessError, MissingError, UserError
+from odoo.tools import html2plaintext
 
 from .. import exceptions
 from ..protocol.answer import Answer, job_id_of, total
@@ -18,8 +20,15 @@ from ..runner.executor import CallRecorder, is_uninstalled
 _logger = logging.getLogger(__name__)
 
 NO_ID = "The provider accepted the job without an id."
+TOOL_LOST = (
+    "The tool was interrupted, and whether it did anything is not known. Look before you call it"
+    " again."
+)
+NO_ANSWER = "The model answered nothing. Ask in other words, or try again."
 #: Tokens after which it is noted how many there were, as nobody tells if the process is killed.
 NOTED_TOKENS = 500
+#: Seconds between two commits of a growing answer.
+CHUNK_INTERVAL = 0.2
 #: Seconds until a job is tried again whose thread is busy with an answer that no job writes;
 #: the end of one that a job writes is noticed at once.
 BUSY_DELAY = 5.0
@@ -103,6 +112,7 @@ class LlmGenerationEngine(models.AbstractModel):
         """Return the answer, and what the provider said, without its key."""
         job = self._recall(job_context, recorder, execution)
         answer, raw = getattr(self, talk)(job, job_context, recorder)
+        answer = answer.with_written(recorder.written)
         key = job.provider_id._told_key() or (answer.error_message and self._key_of(job_context))
         return answer.redacted(key), sanitize_json(raw, key, hides_names=True)
 
@@ -156,10 +166,12 @@ class LlmGenerationEngine(models.AbstractModel):
                 raise ThreadBusyError
             self._forget_partial_answer(job, claim)
             self._put_question(job, claim)
+            self.env.cr.keeps, recorder.away = True, self.env.cr.away
             try:
                 return self._relay(job, claim, recorder)
             except UserError as error:
-                if job.output_message_id or (recorder.has_asked and error is not recorder.error):
+                began = recorder.has_asked or job.output_message_id
+                if recorder.has_heard or (began and error is not recorder.error):
                     # It broke off, or answered with an error: that is no fault of the request.
                     raise exceptions.ProviderFailedError(str(error)) from error
                 if recorder.has_asked:
@@ -178,8 +190,11 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     def _relay(self, job, claim, recorder):
-        """Run the thread's own generator, committing after each event it yields."""
-        usages, output = {}, job.output_message_id.id
+        """Run the thread's own generator, committing after each event it yields.
+
+        Of an answer that grows some times a second: whoever reads it sees no difference.
+        """
+        usages, output, due = {}, job.output_message_id.id, 0.0
         with contextlib.closing(job._direct_events()) as events:
             for event in events:
                 if event.get("type") == "error":
@@ -189,11 +204,33 @@ class LlmGenerationEngine(models.AbstractModel):
                     usages[message.get("id")] = event["usage"]
                 if message.get("id") and message.get("llm_role") == "assistant":
                     output = message["id"]
+                if self.env.cr.in_savepoint:
+                    continue  # of a tool, which would not find it again after a commit
+                is_early = event.get("type") == "message_chunk" and time.monotonic() < due
+                if is_early and not self.env.cr.in_transaction:
+                    continue
+                due = time.monotonic() + CHUNK_INTERVAL
                 self._checkpoint(job, claim, output)
                 self._note_usage(claim, recorder)
                 self.env.cr.commit()  # pylint: disable=invalid-commit
+        self._raise_what_was_swallowed(output, recorder)
         told = {} if recorder.has_asked else total(usages.values())
         return Answer("completed", output_message_id=output or None, usage=told)
+
+    @api.model
+    def _raise_what_was_swallowed(self, output, recorder):
+        """Raise what the code of a thread has turned into a message, and went on.
+
+        :raise Exception: what the newest call of the provider raised
+        :raise ProviderFailedError: where the answer itself says that it is an error, or is none
+        """
+        if recorder.error:
+            raise recorder.error
+        answer = self.env["mail.message"].browse(output or ())
+        if answer.is_error:
+            raise exceptions.ProviderFailedError(html2plaintext(answer.body or ""))
+        if not answer and recorder.has_asked:
+            raise exceptions.ProviderFailedError(NO_ANSWER)
 
     @api.model
     def _checkpoint(self, job, claim, output):
@@ -218,16 +255,52 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     def _forget_partial_answer(self, job, claim):
-        """Remove what an attempt left behind that broke in the middle of its answer."""
+        """Remove what an attempt left behind that broke in the middle of its answer.
+
+        A turn that called tools stays: they are not called again.
+        """
         partial = job.sudo().output_message_id  # sudo: the answer's author is nobody
-        if partial and self._fence([claim]):
+        if not partial or not self._fence([claim]):
+            return
+        if partial._tool_calls():
+            self._answer_lost_calls(job, partial)
+        else:
             partial.unlink()
-            self.env.cr.commit()  # pylint: disable=invalid-commit
+        self.env.cr.commit()  # pylint: disable=invalid-commit
+
+    @api.model
+    def _answer_lost_calls(self, job, turn):
+        """Give the tools of a turn that were called and did not come back a result.
+
+        The model is told; whether a tool that it calls once more does a thing twice, it knows.
+        """
+        self.env["mail.message"].flush_model(["llm_role"])  # its search flushes nothing
+        said = self.env["mail.message"].search([
+            *(("model", "=", turn.model), ("res_id", "=", turn.res_id), ("id", ">", turn.id)),
+            ("llm_role", "=", "tool"),
+        ])
+        results = {message._tool_call_id(): message for message in said}
+        for call in turn._tool_calls():
+            message = results.get(call.get("id"))
+            lost = not message or message.body_json.get("status") in {"requested", "executing"}
+            if not lost:
+                continue
+            data = {
+                "tool_call_id": call.get("id"),
+                "tool_name": (call.get("function") or {}).get("name"),
+                "tool_call": call,
+                "status": "error",
+                "error": TOOL_LOST,
+            }
+            if message:
+                message.body_json = {**message.body_json, **data}
+            else:
+                job.thread_id.message_post(body=TOOL_LOST, body_json=data, llm_role="tool")
 
     @api.model
     def _put_question(self, job, claim):
         """Post the question that only the inputs have, before its answer is waited for."""
-        if not job.input_message_id and job._question():
+        if job._put_question():
             if not self._fence([claim]):
                 raise OvertakenError
             self.env.cr.commit()  # pylint: disable=invalid-commit

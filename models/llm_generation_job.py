@@ -28,6 +28,7 @@ from ..engine.sql import DUE, HAS_DUE
 from ..protocol import tokens
 from ..protocol.sanitize import redact
 from ..protocol.schema import validator
+from ..runner.executor import received
 from .llm_generation_bounds import BOUNDS
 from .llm_provider import read_secret
 
@@ -53,6 +54,19 @@ GIVEN = ("thread_id", "provider_id", "model_id", "user_id")
 INPUT_LIMIT = BOUNDS["json"]
 #: Uses of a model that answer with files.
 MEDIA_USES = ("generation", "image_generation")
+#: What a provider's code may write on the job that it works for, instead of returning it.
+ANSWER_FIELDS = frozenset({
+    "completed_at",
+    "error_message",
+    "external_job_id",
+    "output_message_id",
+    "progress",
+    "provider_data",
+    "started_at",
+    "state",
+})
+#: Characters of a file that comes with an answer and not as an address, in base 64.
+FILE_LIMIT = 40_000_000
 #: Jobs that a web client selects at most; of a whole filter it sends the first ones only.
 SELECTION_LIMIT = 20_000
 
@@ -400,6 +414,7 @@ class LlmGenerationJob(models.Model):
         return values
 
     def write(self, vals):
+        vals = self._hear_provider(vals)
         self._check_ranges([vals])
         if not self.env.su:
             self._check_written_by_user(vals)
@@ -414,6 +429,21 @@ class LlmGenerationJob(models.Model):
             if "priority" in vals:
                 self._check_priority()
         return result
+
+    def _hear_provider(self, vals):
+        """Take as a part of its answer what a provider's code writes on the job that it works for.
+
+        The code reads what it wrote; the engine applies it, if the attempt still counts.
+
+        :return: what else is to be written
+        """
+        recorder = received(self.env, "generation_recorder")
+        names = ANSWER_FIELDS & vals.keys() if recorder and recorder.job == self else ()
+        for name in names:
+            recorder.written[name] = vals[name]
+            field = self._fields[name]
+            field._update_cache(self, field.convert_to_cache(vals[name], self))
+        return {name: value for name, value in vals.items() if name not in names}
 
     def _schedule(self):
         """Have what waits follow a new date."""
@@ -619,7 +649,8 @@ class LlmGenerationJob(models.Model):
         # What was given back keeps its old place.
         for dates, jobs in moved.grouped(lambda job: job._state_dates(target, now)).items():
             # sudo: the state is the engine's; who may move a job was asked before.
-            jobs.sudo().write({"state": target, **dict(dates), **values})
+            own = jobs.sudo().with_context(generation_recorder=None)
+            own.write({"state": target, **dict(dates), **values})
         if moved:
             self.env["llm.generation.engine"]._moved(moved, target, was_running)
         return moved
@@ -762,42 +793,101 @@ class LlmGenerationJob(models.Model):
         `generate()`; all others by `generate_messages()`.
         """
         self.ensure_one()
-        thread = self.thread_id
-        question = self._question()
+        thread, question = self.thread_id, self.input_message_id
         if not self._is_media():
             yield from thread.generate_messages(question)
-        elif question and not self.generation_inputs and hasattr(thread, "_generate_response"):
+        elif hasattr(thread, "_generate_response"):
             yield from thread._generate_response(question)
         else:
             yield from self._media_events()
 
-    def _question(self):
-        """Return the message to answer; inputs with a prompt and no message become one."""
-        inputs = self.generation_inputs
-        prompt = inputs.get("prompt") if isinstance(inputs, dict) else None
-        if not self.input_message_id and prompt and not self._is_media():
-            message = self.thread_id.message_post(body=str(prompt), llm_role="user")
-            # sudo: its owner changes nothing of a job that runs.
-            self.sudo().input_message_id = message
-        return self.input_message_id
+    def _put_question(self):
+        """Write down as a message what only the inputs ask; return whether anything was written."""
+        inputs = self.generation_inputs if isinstance(self.generation_inputs, dict) else {}
+        if not self._is_media():
+            return bool(inputs.get("prompt") and self._post_question(inputs["prompt"]))
+        if not hasattr(self.thread_id, "_generate_response"):
+            return False
+        # That reads the inputs of the message, and nothing else.
+        inputs = self._media_inputs()
+        if not self._post_question(inputs.get("prompt") or "", inputs):
+            if self.input_message_id.body_json == inputs:
+                return False
+            self.input_message_id.body_json = inputs
+        return True
+
+    def _post_question(self, text, inputs=None):
+        """Post the question of a job that has none; return whether it was posted."""
+        if self.input_message_id:
+            return False
+        message = self.thread_id.message_post(body=str(text), body_json=inputs, llm_role="user")
+        self.sudo().input_message_id = message  # sudo: its owner changes nothing of a running job
+        return True
+
+    def _media_inputs(self):
+        """Return what a model of media is given; the text of a question is its prompt."""
+        inputs = self._structured_inputs() or {}
+        if not isinstance(inputs, dict):
+            return inputs
+        text = html2plaintext(self.input_message_id.body or "")
+        return {"prompt": text, **inputs} if text else inputs
+
+    @api.private
+    def get_prepared_inputs(self):
+        """Return the inputs as a provider is given them: prepared when they are executed.
+
+        By `prepare_generation_inputs()` of the thread, where the stack has it.
+        """
+        self.ensure_one()
+        inputs = self._media_inputs() if self._is_media() else self.generation_inputs or {}
+        if not hasattr(self.thread_id, "prepare_generation_inputs"):
+            return inputs
+        attachments = self.input_message_id.attachment_ids
+        return self.thread_id.prepare_generation_inputs(inputs, attachment_ids=attachments)
 
     def _media_events(self):
-        inputs = self._structured_inputs() or {
-            "prompt": html2plaintext(self.input_message_id.body or "")
-        }
-        output, files = self.model_id.generate(inputs)
-        body = Markup("<br/>").join(
-            Markup('<a href="%s">%s</a>') % (file["url"], file.get("filename") or file["url"])
-            for file in files or ()
-            if str(file.get("url") or "").startswith(("http://", "https://"))
-        )
+        output, files = self.model_id.generate(self._media_inputs())
+        made = self.env["ir.attachment"].create([
+            values for file in files or () if (values := self._file_values(file))
+        ])
         message = self.thread_id.message_post(
-            body=body or self.env._("The generation has ended."),
+            body=Markup("<br/>").join(map(self._shown, made))
+            or self.env._("The generation has ended."),
             llm_role="assistant",
             body_json=output,
             author_id=False,
         )
+        message.attachment_ids = made
         yield {"type": "message_create", "message": message.to_store_format()}
+
+    def _file_values(self, file):
+        """Return the values of an attachment for a file that a provider made.
+
+        :param dict file: `url`, which may be the file itself as `data:`; `content_type` and
+            `filename`, as far as they are known
+        :return: None for what nobody could open
+        """
+        url = str(file.get("url") or "")
+        known, _comma, data = url.partition(";base64,") if url.startswith("data:") else ("", "", "")
+        if not (url.startswith(("http://", "https://")) or 0 < len(data) <= FILE_LIMIT):
+            return None
+        kind = file.get("content_type") or known.removeprefix("data:")
+        return {
+            "name": file.get("filename")
+            or (self.env._("Answer") if data else url.rpartition("/")[2]),
+            "mimetype": kind or "application/octet-stream",
+            "res_model": self.thread_id._name,
+            "res_id": self.thread_id.id,
+            **({"datas": data} if data else {"type": "url", "url": url}),
+        }
+
+    @api.model
+    def _shown(self, file):
+        """Return the markup of an attachment in an answer: a picture, or a link."""
+        url = file.url or f"/web/content/{file.id}"
+        if file.mimetype.startswith("image/"):
+            return Markup('<img src="%s" alt="%s"/>') % (url, file.name)
+        return Markup('<a href="%s">%s</a>') % (url, file.name)
 
     # === ACTION METHODS === #
 

@@ -58,11 +58,14 @@ class LlmProvider(models.Model):
                 api.private(method)
 
     @api.private
-    def chat(self, *args, **kwargs):
+    def chat(self, messages, *args, **kwargs):
         recorder = received(self.env, "generation_recorder")
+        if recorder and getattr(messages, "_name", None) == "mail.message":
+            # The family gives a model whatever is newest in the thread, later questions too.
+            messages = messages._as_asked(recorder.questions.get(messages[:1].res_id))
         if recorder and recorder.limit:
             kwargs = tokens.limited(kwargs, *recorder.limit)
-        return self._watched(super().chat, *args, **kwargs)
+        return self._watched(super().chat, messages, *args, **kwargs)
 
     @api.private
     def generate(self, *args, **kwargs):

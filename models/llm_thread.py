@@ -77,15 +77,23 @@ class LlmThread(models.Model):
     def message_post(self, *, llm_role=None, body_json=None, **kwargs):
         """Post a message; what a provider says in it is made fit to be kept and shown.
 
+        What is said while a question is answered has that question as parent.
+
         :raise UserError: for a question that is too long
         """
+        recorder = received(self.env, "generation_recorder")
         if llm_role and llm_role != "user":
             key = self.provider_id._told_key()
             kwargs["body"] = sanitize_body(kwargs.get("body"), key)
             body_json = sanitize_body_json(body_json, key, shortened=llm_role != "assistant")
         else:  # before Odoo cleans the body, which takes long
             self.env["mail.message"]._refuse_long_question(kwargs.get("body"), body_json)
-        return super().message_post(llm_role=llm_role, body_json=body_json, **kwargs)
+        if recorder and llm_role != "user" and (question := recorder.questions.get(self.id)):
+            kwargs.setdefault("parent_id", question.id)
+        message = super().message_post(llm_role=llm_role, body_json=body_json, **kwargs)
+        if recorder and llm_role == "user":
+            recorder.questions[self.id] = message
+        return message
 
     # Mail comes as superuser, in the name of whoever is said to have sent it.
 
@@ -195,8 +203,6 @@ class LlmThread(models.Model):
             return live
         attachments = job_values.pop("attachment_ids", None)
         key = job_values.pop("identity_key", None)
-        if hasattr(self, "prepare_generation_inputs") and (inputs or attachments):
-            inputs = self.prepare_generation_inputs(inputs or {}, attachments)
         with self.env.cr.savepoint():  # who catches a refusal finds nothing half-way
             question = self._question_of(user_message_body, attachments)
             if not question and not inputs:

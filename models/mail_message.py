@@ -3,6 +3,7 @@ from html import unescape
 
 from odoo import api, models
 from odoo.exceptions import UserError
+from odoo.fields import Domain
 
 from ..protocol.sanitize import ANSWER_LIMIT, can_be_stored
 from ..runner.executor import received
@@ -15,7 +16,7 @@ ANSWER_BOUND = 2 * ANSWER_LIMIT
 
 
 class MailMessage(models.Model):
-    """Bounds what is said in a conversation, and leaves it to the owner."""
+    """Bounds what is said in a conversation, orders it, and leaves it to the owner."""
 
     _inherit = "mail.message"
 
@@ -78,3 +79,79 @@ class MailMessage(models.Model):
         threads = self.env["llm.thread"].browse(set(ours.mapped("res_id")))
         writable = threads._filtered_access("write")._ids
         return forbidden | ours.filtered(lambda one: one.res_id not in writable).sudo(False)
+
+    # === THE ORDER OF A CONVERSATION === #
+    # Whatever is said for an answer has its question as parent, see `message_post()` of the thread.
+
+    def _as_asked(self, question=None):
+        """Return these messages of a thread in the order of the conversation, up to a question.
+
+        An answer follows the question that it answers, whatever was asked meanwhile. What came
+        after the question is left out, but for the tool calls that were already made for it: an
+        answer that failed after them goes on from there.
+
+        :param question: the last message, of which an answer is wanted; none for all of them
+        """
+        messages = (self._without_later(question) | question) if question else self
+        ordered = messages.sorted(lambda one: one._place())._with_whole_calls()
+        if not question:
+            return ordered
+        own = ordered.filtered(lambda one: one._place()[0] == question.id and one != question)
+        calls = own.filtered(lambda one: one.llm_role == "tool" or one._tool_calls())
+        return (ordered - own - question) + question + calls
+
+    def _without_later(self, question):
+        """Leave out what was said after a question and not for it.
+
+        The newest messages of a thread were asked for: as many as are left out are read before.
+        """
+        earlier = self.filtered(lambda one: one._place()[0] <= question.id)
+        if len(earlier) == len(self):
+            return earlier
+        domain = Domain([
+            ("model", "=", question.model),
+            ("res_id", "=", question.res_id),
+            ("llm_role", "!=", False),
+            ("is_error", "=", False),
+            *("|", ("id", "<=", question.id), ("parent_id", "<=", question.id)),
+        ])
+        messages = self.env["mail.message"]
+        messages.flush_model(["llm_role", "is_error"])  # their search flushes nothing
+        more = messages.search(domain, order="id desc", limit=len(self))
+        return earlier | more.filtered(lambda one: one._place()[0] <= question.id)
+
+    def _place(self):
+        """Return by what a message is sorted: the id of its question, and its own."""
+        parent = self.parent_id
+        answers = self.llm_role != "user" and parent.llm_role == "user"
+        return (parent.id if answers else self.id, self.id)
+
+    def _tool_calls(self):
+        """Return the tools that the model calls in a message, as the services have them."""
+        data = self.body_json if self.llm_role == "assistant" else None
+        calls = data.get("tool_calls") if isinstance(data, dict) else None
+        return [call for call in calls or () if isinstance(call, dict)]
+
+    def _tool_call_id(self):
+        """Return which call a message has the result of."""
+        data = self.body_json if self.llm_role == "tool" else None
+        return data.get("tool_call_id") if isinstance(data, dict) else None
+
+    def _with_whole_calls(self):
+        """Leave out calls that were not all answered, and answers to no call.
+
+        Services refuse a conversation that has one.
+        """
+        whole = group = self.browse()
+        missing = set()
+        for message in self:
+            if message.llm_role != "tool":
+                missing, group = {call.get("id") for call in message._tool_calls()}, message
+            elif (call_id := message._tool_call_id()) in missing:
+                missing.discard(call_id)
+                group += message
+            else:
+                continue
+            if not missing:
+                whole += group
+        return whole

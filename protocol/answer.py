@@ -5,11 +5,13 @@ import math
 from dataclasses import dataclass, field, replace
 
 from .. import exceptions
-from ..const import ERROR_TYPES
+from ..const import ERROR_TYPES, FINAL_STATES
 from .backoff import DISK_FULL_DELAY
 from .sanitize import DATA_LIMIT, redact, redact_key, sanitize_json, sanitize_text, text_of
 
 PROVIDER_STATES = ("queued", "running", "completed", "failed", "cancelled")
+#: What of an answer a provider's code may write on the job, besides its state.
+WRITTEN = ("output_message_id", "external_job_id", "error_message", "provider_data", "progress")
 #: Seconds; a provider may ask for any wait, but a date has to come of it.
 LONGEST_WAIT = 366 * 86400
 NO_ID = "The provider gave the job an id that is none."
@@ -60,7 +62,7 @@ class Answer:
         message = values.get("output_message_id")
         message_id = getattr(message, "id", message)
         is_id = type(message_id) is int and 0 < message_id < 2**31
-        error = values.get("error_message")
+        error = values.get("error_message") or values.get("error")
         error_type = values.get("error_type")
         is_known = any(error_type == code for code, _label in ERROR_TYPES)
         if not is_known:
@@ -89,6 +91,19 @@ class Answer:
             retry_after=_number(error.retry_after, 0, LONGEST_WAIT),
             pause=DISK_FULL_DELAY if isinstance(error, exceptions.DiskFullError) else None,
         )
+
+    def with_written(self, values):
+        """Return the answer with what the provider's code wrote on the job instead of returning it.
+
+        :param dict values: of fields of the job
+        """
+        if not values:
+            return self
+        written = Answer.from_dict({"state": self.state, **values})
+        state = written.state if written.state in FINAL_STATES else self.state
+        kept = {name: getattr(self, name) or getattr(written, name) for name in WRITTEN}
+        error_type = self.error_type or written.error_type if state == "failed" else None
+        return replace(self, state=state, error_type=error_type, **kept)
 
     def redacted(self, key):
         """Return the answer without a credential, wherever the provider put it.

@@ -1,8 +1,10 @@
 """What comes from providers, and may be anything: made fit to be kept, told and shown."""
 
+import contextlib
 import json
 import math
 import re
+import sys
 from functools import partial
 
 HIDDEN = "[hidden]"
@@ -276,6 +278,22 @@ class Chunks:
         if self.held:
             yield {"content": self.held}
 
+    def _raise_what_was_caught(self):
+        """Raise the exception that the service's code caught, and told as an error.
+
+        Its text would be all that is left of it, and nobody could tell a limit that was reached
+        from a broken connection. The generator still handles it where it yields: whatever is
+        thrown into it there has it as context.
+        """
+        if not hasattr(self.chunks, "throw"):
+            return
+        probe, outer = GeneratorExit(), sys.exc_info()[1]
+        with contextlib.suppress(GeneratorExit, StopIteration):
+            self.chunks.throw(probe)
+        caught = probe.__context__
+        if isinstance(caught, Exception) and caught is not outer:
+            raise caught
+
     def _cleaned(self, chunk):
         rest = {name: value for name, value in chunk.items() if name not in {"content", "error"}}
         cleaned = sanitize_json(rest, self.key)
@@ -284,6 +302,7 @@ class Chunks:
                 cleaned["tool_calls"], self.calls_left
             )
         if chunk.get("error"):
+            self._raise_what_was_caught()
             cleaned["error"] = redact(chunk["error"], self.key)
         if content := chunk.get("content"):
             cleaned["content"] = self._say(content) if isinstance(content, str) else content

@@ -86,7 +86,31 @@ def read_committed(cr):
         cr.connection.set_isolation_level(ISOLATION_LEVEL_READ_COMMITTED)
 
 
-class LazyCursor(BaseCursor):
+class SavepointCursor(BaseCursor):
+    """Knows of the savepoints that are open on it: a commit takes them from who made them."""
+
+    def __init__(self):
+        super().__init__()
+        self._savepoints = []
+
+    def savepoint(self, flush=True):
+        """Return a savepoint, see `BaseCursor`."""
+        made = super().savepoint(flush)
+        self._savepoints = [one for one in self._savepoints if not one.closed] + [made]
+        return made
+
+    @property
+    def in_savepoint(self):
+        """Whether the code that uses the cursor has a savepoint to come back to."""
+        return any(not one.closed for one in self._savepoints)
+
+    @contextlib.contextmanager
+    def away(self):
+        """Hold nothing that can be had again while somebody else is waited for."""
+        yield
+
+
+class LazyCursor(SavepointCursor):
     """Reads at once and forgets, writes in a READ COMMITTED transaction."""
 
     def __init__(self, registry):
@@ -100,6 +124,8 @@ class LazyCursor(BaseCursor):
         self._closed = False
         self._held = False
         self._is_through = False
+        #: Whether a read keeps its connection for the next one, until `away()` or the end.
+        self.keeps = False
 
     # === CONNECTION === #
 
@@ -140,6 +166,17 @@ class LazyCursor(BaseCursor):
             if self._held:
                 self._release()
 
+    @contextlib.contextmanager
+    def away(self):
+        """Hold no connection for reads while somebody else is waited for."""
+        keeps, self.keeps = self.keeps, False
+        if self._held:
+            self._release()
+        try:
+            yield
+        finally:
+            self.keeps = keeps
+
     def _release(self):
         cursor, self._cursor, self._held = self._cursor, None, False
         if cursor is not None:
@@ -167,7 +204,8 @@ class LazyCursor(BaseCursor):
         cursor = self._open()
         try:
             cursor.execute(query, params, log_exceptions)
-            if not reading:
+            if not reading or self.keeps:
+                self._held = reading
                 self._cursor, cursor = cursor, None
             self._fetch_state(cursor)
         finally:
@@ -234,6 +272,7 @@ class LazyCursor(BaseCursor):
         self.flush()
         if self._cursor is not None:
             self._cursor.commit()
+        self._savepoints.clear()
         self._release()
         self.clear()
         self._now = None
@@ -246,6 +285,7 @@ class LazyCursor(BaseCursor):
         self.clear()
         self.postcommit.clear()
         self.prerollback.run()
+        self._savepoints.clear()
         self._release()
         self._now = None
         self.postrollback.run()
@@ -276,7 +316,7 @@ class LazyCursor(BaseCursor):
         return self._cursor.connection
 
 
-class InlineCursor(BaseCursor):
+class InlineCursor(SavepointCursor):
     """A transaction within the caller's: commits to a savepoint, as the cursors of tests do."""
 
     def __init__(self, cursor):
@@ -293,6 +333,7 @@ class InlineCursor(BaseCursor):
         _execute(self._cursor.execute, query, params, log_exceptions)
 
     def _end(self, *, rollback):
+        self._savepoints.clear()
         savepoint, self._savepoint = self._savepoint, None
         if savepoint is not None:
             savepoint.close(rollback=rollback)

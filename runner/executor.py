@@ -454,7 +454,16 @@ class CallRecorder:
 
     def __init__(self):
         self.has_asked = False
+        #: What the newest call raised, whatever the code around it made of that.
         self.error = None
+        #: The job that is executed, where there is one.
+        self.job = None
+        #: The messages that are answered, by thread: what is said meanwhile belongs to them.
+        self.questions = {}
+        #: What surrounds each wait for a provider.
+        self.away = contextlib.nullcontext
+        #: What the provider's code wrote on the job: its answer, told another way.
+        self.written = {}
         #: The most tokens of an answer, and the name of the argument that tells the service.
         self.limit = None
         #: How many tokens the database knows of.
@@ -464,11 +473,12 @@ class CallRecorder:
 
     def ask(self, method, *args, **kwargs):
         """Call a method of a provider; note that it was called, what it says and raises."""
-        self.has_asked = True
+        self.has_asked, self.error = True, None
         call = Usage(args, kwargs.get("prepend_messages"), kwargs.get("tools"))
         self._calls.append(call)
         try:
-            answer = method(*args, **kwargs)
+            with self.away():
+                answer = method(*args, **kwargs)
         except Exception as error:
             self.error = error
             raise
@@ -480,14 +490,24 @@ class CallRecorder:
 
     def _chunks(self, chunks, call):
         with contextlib.closing(chunks) if hasattr(chunks, "close") else contextlib.nullcontext():
-            try:
-                for chunk in chunks:
-                    self._hear(call, chunk)
-                    yield chunk
-            except Exception as error:
-                self.error = error
-                raise
+            chunks, end = iter(chunks), object()
+            while True:
+                try:
+                    with self.away():
+                        chunk = next(chunks, end)
+                except Exception as error:
+                    self.error = error
+                    raise
+                if chunk is end:
+                    break
+                self._hear(call, chunk)
+                yield chunk
         call.is_whole = True
+
+    @property
+    def has_heard(self):
+        """Whether the newest call has said anything."""
+        return bool(self._calls and self._calls[-1].is_known)
 
     def _hear(self, call, said):
         call.hear(said)

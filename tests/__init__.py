@@ -7,6 +7,7 @@ from . import test_brief_examples
 from . import test_companies
 from . import test_concurrency
 from . import test_contract
+from . import test_conversation
 from . import test_copied_database
 from . import test_crons
 from . import test_dashboard_tours
@@ -18,6 +19,7 @@ from . import test_doctests
 from . import test_event_stream
 from . import test_hooks
 from . import test_hoot
+from . import test_family
 from . import test_fuzz_http
 from . import test_fuzz_inputs
 from . import test_fuzz_jobs
@@ -78,3 +80,4 @@ from . import test_way
 from . import test_webhook
 from . import test_webhook_signatures
 from . import test_workers
+from . import test_written_answers

@@ -136,13 +136,13 @@ class TestLlmThread(LlmGenerationCommon):
         with self.assertRaises(AccessError):
             self._create_thread().enqueue_generation("Read", attachment_ids=secret.ids)
 
-    def test_the_familys_preparation_of_inputs_is_used_where_it_is(self):
+    def test_the_familys_preparation_of_inputs_waits_for_the_execution(self):
         def prepare(_thread, inputs, attachment_ids=None):
-            return {**inputs, "prepared": True, "files": attachment_ids or []}
+            raise AssertionError
 
         with self._offered("llm.thread", prepare_generation_inputs=prepare):
             job = self._create_thread().enqueue_generation(inputs={"prompt": "A cat"})
-        self.assertEqual(job.generation_inputs, {"prompt": "A cat", "prepared": True, "files": []})
+        self.assertEqual(job.generation_inputs, {"prompt": "A cat"})
 
     # === FIGURES === #
 

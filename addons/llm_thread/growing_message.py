@@ -4,8 +4,12 @@ from markupsafe import Markup
 
 from .error_text import explain
 from .exceptions import AnswerError
-from .history import data_of
 from .markup import markdown_to_html
+
+
+def data_of(message):
+    """Return `body_json` where it is a dict: other addons may keep anything there."""
+    return message.body_json if isinstance(message.body_json, dict) else {}
 
 
 class GrowingMessage:

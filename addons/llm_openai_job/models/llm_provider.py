@@ -61,7 +61,7 @@ class LlmProvider(models.Model):
             },
         )
         # Now that nobody is waited for: a prompt without a message becomes one.
-        job_record._question()
+        job_record._put_question()
         return response.get("id")
 
     def _openai_job_parameters(self, inputs):

@@ -8,8 +8,7 @@ from odoo.fields import Domain
 
 from ..answer_stream import AnswerStream
 from ..exceptions import ThreadBusyError
-from ..growing_message import GrowingMessage
-from ..history import HISTORY_LIMIT, data_of, order_history
+from ..growing_message import GrowingMessage, data_of
 from ..lock import advisory_lock
 from ..markup import markdown_to_html, text_to_html
 from ..stream_slots import stream_slot
@@ -17,6 +16,8 @@ from ..tool_runner import run_tool
 
 #: answers of the model to one question, the last of them without tools
 MAX_TURNS = 10
+#: messages of the past given to the model
+HISTORY_LIMIT = 25
 #: messages shown when a thread is opened
 SHOWN_MESSAGES = 200
 CHAT_USES = ("chat", "multimodal")
@@ -29,8 +30,6 @@ class LlmThread(models.Model):
     _description = "LLM Thread"
     _inherit = ["mail.thread", "llm.onchange.guard"]
     _order = "write_date desc, id desc"
-    # An answer's parent is its question, not the first message of the thread.
-    _mail_flat_thread = False
 
     name = fields.Char(required=True, default=lambda self: self._default_name())
     user_id = fields.Many2one(
@@ -272,14 +271,15 @@ class LlmThread(models.Model):
         :param last_message: the question; without it, whatever was said last
         """
         self.ensure_one()
-        messages = self._generation_messages(last_message)
+        messages = self.get_llm_messages()
+        if last_message and last_message not in messages:
+            messages += last_message
         if not messages:
             raise UserError(self.env._("There is nothing to answer: write a message first."))
-        question = last_message or messages.filtered(lambda one: one.llm_role == "user")[-1:]
         for turn in range(1, MAX_TURNS + 1):
             tools = self.tool_ids if turn < MAX_TURNS else self.tool_ids.browse()
             answer = yield from self.message_post_from_stream(
-                self._chat(messages, tools), "assistant", parent_id=question.id
+                self._chat(messages, tools), "assistant"
             )
             calls = data_of(answer).get("tool_calls")
             if not calls or not tools:
@@ -290,20 +290,15 @@ class LlmThread(models.Model):
                     body=self.env._("Tool: %s", call["function"]["name"]),
                     body_json=run_tool(self, call),
                     llm_role="tool",
-                    parent_id=question.id,
                 )
                 messages += result
                 yield self._event("message_create", result)
         return answer  # noqa: B901 - to "yield from"
 
-    def _generation_messages(self, last_message=None):
-        """Return what the model gets of the thread, see `order_history()`."""
-        domain = Domain("is_error", "=", False)
-        if last_message:
-            domain &= Domain("llm_role", "!=", "user") | Domain("id", "<=", last_message.id)
-        # Some of them are left out later, so take more than are given.
-        messages = self._search_conversation(domain, 2 * HISTORY_LIMIT)
-        return order_history(messages, last_message)
+    @api.private
+    def get_llm_messages(self, limit=HISTORY_LIMIT):
+        """Return the newest messages of the conversation that a model may get, oldest first."""
+        return self._search_conversation([("is_error", "=", False)], limit)
 
     def _chat(self, messages, tools):
         return self.provider_id.chat(
@@ -311,10 +306,11 @@ class LlmThread(models.Model):
             model=self.model_id,
             stream=True,
             tools=tools or None,
-            prepend_messages=self._prepend_messages() or None,
+            prepend_messages=self.get_prepend_messages() or None,
         )
 
-    def _prepend_messages(self):
+    @api.private
+    def get_prepend_messages(self):
         """Return what the model is told before the conversation, as role and content dicts."""
         context = self.get_context()
         if not context.get("related_record"):

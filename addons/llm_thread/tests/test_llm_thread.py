@@ -110,14 +110,14 @@ class TestLlmThread(LlmThreadCommon):
         partner = self.env["res.partner"].create({"name": "Azure"})
         thread = self._create_thread(model="res.partner", res_id=partner.id)
         self.assertEqual(thread.get_context()["related_record"], "Azure")
-        self.assertIn("Azure", thread._prepend_messages()[0]["content"])
+        self.assertIn("Azure", thread.get_prepend_messages()[0]["content"])
 
         for model, res_id in (("ir.cron", self.env["ir.cron"].search([], limit=1).id), ("x", 1)):
             with self.subTest(model=model), mute_logger("odoo.models"):
                 thread.write({"model": model, "res_id": res_id})
 
                 self.assertNotIn("related_record", thread.get_context())
-                self.assertFalse(thread._prepend_messages())
+                self.assertFalse(thread.get_prepend_messages())
 
     def test_the_conversation_shows_messages_with_a_role_oldest_first(self):
         self.thread.message_post(body="A note")
