@@ -19,6 +19,18 @@ PROMPT = "Hello, says a canary-prompt-test"
 TOUR_TIMEOUT = 180
 
 
+def user_groups(env):
+    """Return the groups of somebody who may ask: some `llm` let a group of their own read them."""
+    group = env.ref("llm.group_llm_user", raise_if_not_found=False)
+    return "base.group_user,llm.group_llm_user" if group else "base.group_user"
+
+
+def default_of(env):
+    """Return the values of a model that is the default of its provider, as its `llm` names it."""
+    fields = env["llm.model"]._fields
+    return {name: True for name in ("default", "is_default") if name in fields}
+
+
 class FakeService:
     """A provider's side of the protocol, in memory.
 
@@ -76,7 +88,7 @@ class LlmGenerationCommon(TransactionCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.user = new_test_user(cls.env, "generation_user", "base.group_user")
+        cls.user = new_test_user(cls.env, "generation_user", user_groups(cls.env))
         cls.manager = new_test_user(cls.env, "generation_manager", "llm.group_llm_manager")
         cls._fake_services()
         cls.native, cls.native_model = cls._create_provider("Native", "fakenative")
@@ -114,7 +126,7 @@ class LlmGenerationCommon(TransactionCase):
             "name": f"{name} model",
             "provider_id": provider.id,
             "model_use": "chat",
-            "default": True,
+            **default_of(cls.env),
         })
         return provider, model
 
