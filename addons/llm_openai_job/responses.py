@@ -33,7 +33,13 @@ ERROR_TYPES = {
 POLL_AFTER = {"queued": 5.0, "in_progress": 2.0}
 #: Seconds for which a finished answer is kept at least.
 KEPT = 600.0
-PART_TYPES = {"text": "input_text", "image_url": "input_image"}
+#: The parts of a chat's messages, and what they are here: a text, an address, or an object.
+PART_TYPES = {
+    "text": "input_text",
+    "image_url": "input_image",
+    "file": "input_file",
+    "input_audio": "input_audio",
+}
 
 
 #: Names that other interfaces have for the most tokens of an answer.
@@ -58,8 +64,8 @@ def build_input(messages):
                 "output": message["content"],
             })
             continue
-        if content := message.get("content"):
-            items.append({"role": message["role"], "content": _build_content(content)})
+        if message.get("content"):
+            items.append({"role": message["role"], "content": _build_content(message)})
         for call in message.get("tool_calls") or ():
             items.append({
                 "type": "function_call",
@@ -70,16 +76,21 @@ def build_input(messages):
     return items
 
 
-def _build_content(content):
+def _build_content(message):
+    content = message["content"]
     if isinstance(content, str):
         return content
-    parts = []
-    for part in content:
-        value = part[part["type"]]
-        if part["type"] == "image_url":
-            value = value["url"]
-        parts.append({"type": PART_TYPES[part["type"]], part["type"]: value})
-    return parts
+    if message["role"] == "assistant":
+        return [{"type": "output_text", "text": part["text"]} for part in content]
+    return [_build_part(part) for part in content]
+
+
+def _build_part(part):
+    kind = part["type"]
+    value = part[kind]
+    if kind == "file":
+        return {"type": PART_TYPES[kind], **value}
+    return {"type": PART_TYPES[kind], kind: value["url"] if kind == "image_url" else value}
 
 
 def read_text(response):

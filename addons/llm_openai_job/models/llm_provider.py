@@ -1,6 +1,9 @@
+import re
+
 import requests
 
 from odoo import api, fields, models
+from odoo.exceptions import UserError
 
 from odoo.addons.llm_generate_job.exceptions import (
     BadRequestError,
@@ -8,10 +11,14 @@ from odoo.addons.llm_generate_job.exceptions import (
     ProviderFailedError,
     UnknownOutcomeError,
 )
-from odoo.addons.llm_generate_job.protocol.bounded_http import segment
+from odoo.addons.llm_generate_job.protocol.bounded_http import request_json, segment
 
 from .. import responses
 
+DEFAULT_API_BASE = "https://api.openai.com/v1"
+#: Seconds: for the connection, and without a byte.
+CONNECT_TIMEOUT = 10
+READ_TIMEOUT = 120
 GONE = "The provider no longer has the answer; it keeps one for about ten minutes."
 STRANGE = "The provider answered with something else than a response."
 JOB_METHODS = (
@@ -49,7 +56,7 @@ class LlmProvider(models.Model):
         inputs = job_record.generation_inputs or {}
         messages = self._openai_job_messages(job_record, inputs.get("prompt"))
         response = self._openai_response(
-            "post",
+            "POST",
             "responses",
             {
                 **self._openai_job_parameters(responses.with_limit(inputs)),
@@ -84,11 +91,38 @@ class LlmProvider(models.Model):
             )
         return parameters
 
-    def _openai_response(self, method, *args):
-        response = getattr(self._openai_client(), method)(*args)
-        if not isinstance(response, dict) or response.get("status") not in responses.STATES:
+    def _openai_response(self, method, path, payload=None):
+        """Return the response with which the server answers.
+
+        :raise requests.RequestException: if there is no answer, or one that refuses
+        :raise UnknownOutcomeError: if it answers with something else
+        """
+        api_base = (self.api_base or DEFAULT_API_BASE).rstrip("/")
+        response = request_json(
+            method,
+            f"{api_base}/{path}",
+            json=payload,
+            headers=self._openai_job_headers(),
+            timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
+        )
+        if response.get("status") not in responses.STATES:
             raise UnknownOutcomeError(STRANGE)
         return response
+
+    def _openai_job_headers(self):
+        """Return what says who asks: nothing for a server that wants no key.
+
+        :raise UserError: for a key that cannot be one, which an error would tell
+        """
+        key = self._read_api_key().strip()
+        if not re.fullmatch(r"[!-~]*", key):
+            raise UserError(
+                self.env._(
+                    "The API key of %s has spaces or letters that no key has. Enter it again.",
+                    self.name,
+                )
+            )
+        return {"Authorization": f"Bearer {key}"} if key else {}
 
     @staticmethod
     def _openai_job_path(job):
@@ -103,18 +137,22 @@ class LlmProvider(models.Model):
         )
 
     def _openai_job_messages(self, job, prompt):
-        thread, question = job.thread_id, job.input_message_id
-        messages = [*thread._prepend_messages()]
-        history = thread._generation_messages(question)
+        thread, history = job.thread_id, job.input_message_id
+        messages = []
+        # Without an addon that generates, a thread knows neither its history nor its prompt.
+        if hasattr(thread, "get_prepend_messages"):
+            messages += thread.get_prepend_messages() or ()
+        if hasattr(thread, "get_llm_messages"):
+            history = thread.get_llm_messages()
         messages += self.format_messages(history, model=job.model_id)
-        if prompt and not question:
+        if prompt and not job.input_message_id:
             messages.append({"role": "user", "content": str(prompt)})
         return messages
 
     @api.private
     def openai_check_generation_job_status(self, job_record):
         try:
-            response = self._openai_response("get", self._openai_job_path(job_record))
+            response = self._openai_response("GET", self._openai_job_path(job_record))
         except requests.HTTPError as error:
             if error.response.status_code == 404:
                 raise ProviderFailedError(GONE) from None
@@ -137,7 +175,7 @@ class LlmProvider(models.Model):
             return False
         try:
             response = self._openai_response(
-                "post", f"{self._openai_job_path(job_record)}/cancel", {}
+                "POST", f"{self._openai_job_path(job_record)}/cancel", {}
             )
         except requests.HTTPError as error:
             if error.response.status_code in {400, 404}:

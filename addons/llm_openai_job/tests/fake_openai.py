@@ -1,15 +1,8 @@
 import itertools
-import json
 
-from odoo.addons.llm_generate_job.tests.fake_http import (
-    FakeHttpService,
-    Reply,
-    half,
-    json_reply,
-)
-from odoo.addons.llm_openai.tests.common import API_KEY, delta
+from odoo.addons.llm_generate_job.tests.fake_http import FakeHttpService, half, json_reply
 
-from .common import response
+from .common import API_KEY, chat_reply, response
 
 #: States of the contract in OpenAI's words.
 STATUS_OF = {"running": "in_progress"}
@@ -35,11 +28,7 @@ class FakeOpenAI(FakeHttpService):
 
     def _chat(self):
         self.submitted += 1
-        words = [delta(f"{word} ") for word in self.text.split()]
-        usage = {"prompt_tokens": 7, "completion_tokens": 2}
-        events = [*words, delta(finish_reason="stop"), {"choices": [], "usage": usage}]
-        chunks = [b"data: %s\n\n" % json.dumps(event).encode() for event in events]
-        return Reply(content_type="text/event-stream", chunks=[*chunks, b"data: [DONE]\n\n"])
+        return chat_reply(self.text, {"prompt_tokens": 7, "completion_tokens": 2})
 
     def _response(self, request):
         response_id = request.path.split("/")[3] if request.path.count("/") > 2 else None

@@ -2,14 +2,12 @@
 
 import time
 import unittest
-from unittest.mock import patch
 
 from odoo.addons.llm_generate_job.tests.common import LlmGenerationCommon
 from odoo.addons.llm_generate_job.tests.contract import DirectContract
 from odoo.addons.llm_generate_job.tests.contract_http import HttpContract
-from odoo.addons.llm_openai import client
-from odoo.addons.llm_openai.tests.common import API_KEY
 
+from .common import API_KEY, chat_patience
 from .foreign_servers import MOCK_BASE, MODEL_BASE, MODEL_NAME, MockRemote, ModelRelay
 
 
@@ -21,7 +19,7 @@ class ForeignCommon(LlmGenerationCommon):
         cls.model.name = model_name
 
     def patience(self):
-        return patch.object(client, "READ_TIMEOUT", 0.4)
+        return chat_patience()
 
 
 @unittest.skipUnless(MOCK_BASE, "no mock is served")

@@ -3,16 +3,15 @@ from urllib.parse import quote
 from odoo.tests import Form
 
 from odoo.addons.llm_generate_job.exceptions import BadRequestError
-from odoo.addons.llm_openai.tests.common import API_KEY, delta, json_answer, stream_answer
 
-from .common import LlmOpenaiJobCommon, response
+from .common import API_KEY, LlmOpenaiJobCommon, chat_reply, response
 
 ERROR = {"error": {"message": "It broke", "code": "broken"}}
 
 
 class TestLlmProvider(LlmOpenaiJobCommon):
     def _submitted_job(self, **values):
-        self.answer(json_answer(response("queued")))
+        self.answer(response("queued"))
         job = self._create_job("queued", model=self.model, **values)
         self._process_queue(self.provider)
         return job
@@ -21,15 +20,15 @@ class TestLlmProvider(LlmOpenaiJobCommon):
         return job.thread_id.message_ids.filtered(lambda one: one.llm_role == "assistant")
 
     def _sent(self, index=-1):
-        path, _headers, body = self.server.requests[index]
-        return path, body
+        request = self.server.requests[index]
+        return request.path, request.json
 
     def test_a_conversation_is_submitted_and_its_answer_posted(self):
         thread = self._create_thread(self.model)
         self.answer(
-            json_answer(response("queued")),
-            json_answer(response("in_progress")),
-            json_answer(response("completed", "**Hello** <b>you</b>")),
+            response("queued"),
+            response("in_progress"),
+            response("completed", "**Hello** <b>you</b>"),
         )
         job = thread.enqueue_generation("Say hello")
 
@@ -58,7 +57,7 @@ class TestLlmProvider(LlmOpenaiJobCommon):
             ),
         )
         self.assertEqual(self._sent()[0], "/v1/responses/resp_1")
-        self.assertEqual(self.server.requests[0][1]["Authorization"], f"Bearer {API_KEY}")
+        self.assertEqual(self.server.requests[0].headers["authorization"], f"Bearer {API_KEY}")
 
     def test_inputs_are_parameters_and_a_prompt_becomes_the_question(self):
         inputs = {"prompt": "Hi", "max_output_tokens": 5, "background": False}
@@ -83,7 +82,7 @@ class TestLlmProvider(LlmOpenaiJobCommon):
         ):
             with self.subTest(name):
                 self.server.requests.clear()
-                self.server.answers.clear()
+                self.server.replies.clear()
 
                 job = self._submitted_job(generation_inputs={"prompt": "Hi", name: value})
 
@@ -101,7 +100,7 @@ class TestLlmProvider(LlmOpenaiJobCommon):
 
     def test_an_answer_that_is_asked_for_again_is_posted_once(self):
         job = self._submitted_job()
-        self.answer(json_answer(response("completed", "Hi")))
+        self.answer(response("completed", "Hi"))
         self._engine()._check_due()
 
         self._engine()._check_due()
@@ -114,7 +113,7 @@ class TestLlmProvider(LlmOpenaiJobCommon):
         job = self._submitted_job()
         claim = self._engine()._claim_polls(1, now=True)
         job_contexts = [self._engine()._prefetch(claim)[0] for _asker in range(2)]
-        self.answer(*[json_answer(response("completed", "Hi"))] * 2)
+        self.answer(*[response("completed", "Hi")] * 2)
 
         for job_context in job_contexts:
             self._engine()._poll(job_context)
@@ -124,11 +123,7 @@ class TestLlmProvider(LlmOpenaiJobCommon):
 
     def test_a_job_that_failed_there_fails_here(self):
         job = self._submitted_job()
-        self.answer(
-            json_answer(
-                response("failed", error={"code": "invalid_prompt", "message": "Not this."})
-            )
-        )
+        self.answer(response("failed", error={"code": "invalid_prompt", "message": "Not this."}))
 
         self._engine()._check_due()
 
@@ -140,7 +135,7 @@ class TestLlmProvider(LlmOpenaiJobCommon):
 
     def test_an_answer_that_is_gone_is_asked_for_again_by_a_retry(self):
         job = self._submitted_job()
-        self.answer(json_answer(ERROR, status=404))
+        self.answer(ERROR, status=404)
 
         self._engine()._check_due()
 
@@ -151,7 +146,7 @@ class TestLlmProvider(LlmOpenaiJobCommon):
         job = self._submitted_job()
         for body in ({}, [], {"status": "asleep"}):
             with self.subTest(body):
-                self.answer(json_answer(body))
+                self.answer(body)
 
                 self._engine()._check_due()
 
@@ -159,19 +154,20 @@ class TestLlmProvider(LlmOpenaiJobCommon):
 
     def test_cancelling_is_told_once_and_again_is_no_error(self):
         job = self._submitted_job()
-        self.answer(json_answer(response("cancelled")))
+        self.answer(response("cancelled"))
 
         job.action_cancel()
 
         self.assertEqual(self._sent()[0], "/v1/responses/resp_1/cancel")
-        self.answer(json_answer(response("cancelled")), json_answer(ERROR, status=400))
+        self.answer(response("cancelled"))
+        self.answer(ERROR, status=400)
         self.assertTrue(self.provider.cancel_generation_job(job))
         self.assertFalse(self.provider.cancel_generation_job(job))
         self.assertEqual(job.state, "cancelled")
 
     def test_switched_off_the_queue_answers_directly(self):
         self.provider.use_background_jobs = False
-        self.answer(stream_answer(delta("Hi"), delta(finish_reason="stop")))
+        self.answer(chat_reply("Hi"))
         job = self._create_job("queued", model=self.model)
 
         self._process_queue(self.provider)
@@ -184,7 +180,7 @@ class TestLlmProvider(LlmOpenaiJobCommon):
         thread = self._create_thread(self.model)
         thread.sudo().tool_ids = self.env["llm.tool"].search([], limit=1)
         self.assertTrue(thread.sudo().tool_ids)
-        self.answer(stream_answer(delta("Hi"), delta(finish_reason="stop")))
+        self.answer(chat_reply("Hi"))
         job = thread.enqueue_generation("Hi")
 
         self._process_queue(self.provider)
@@ -212,7 +208,7 @@ class TestLlmProvider(LlmOpenaiJobCommon):
         for name in ("../files/abc", "a/../../b", "a?b=c", "a#b", "%2e%2e"):
             job.external_job_id = name
             path = f"/v1/responses/{quote(name, safe='')}"
-            self.answer(json_answer(response("in_progress")), json_answer(response("cancelled")))
+            self.answer(response("in_progress"), response("cancelled"))
             with self.subTest(name=name):
                 self.provider.check_generation_job_status(job)
                 self.assertEqual(self._sent()[0], path)
