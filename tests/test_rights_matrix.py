@@ -4,9 +4,8 @@ from odoo import SUPERUSER_ID
 from odoo.http import _request_stack
 from odoo.tests import HttpCase, tagged
 
-from odoo.addons.llm.tests.rights import RightsMatrix, RightsRoutes, is_reachable
-
 from .common import LlmGenerationCommon
+from .rights import RightsMatrix, RightsRoutes, is_reachable
 
 
 class TestRightsMatrix(RightsMatrix, LlmGenerationCommon):

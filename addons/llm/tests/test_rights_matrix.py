@@ -1,7 +1,8 @@
 from odoo.exceptions import AccessError
 
+from odoo.addons.llm_generate_job.tests.rights import ROLES, RightsMatrix
+
 from .common import LlmCommon
-from .rights import ROLES, RightsMatrix
 
 
 class TestRightsMatrix(RightsMatrix, LlmCommon):

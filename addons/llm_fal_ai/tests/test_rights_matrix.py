@@ -1,6 +1,6 @@
 from odoo.exceptions import AccessError
 
-from odoo.addons.llm.tests.rights import ROLES, RightsMatrix
+from odoo.addons.llm_generate_job.tests.rights import ROLES, RightsMatrix
 
 from .common import LlmFalAiCommon
 

@@ -1,5 +1,5 @@
-from odoo.addons.llm.tests.rights import RightsMatrix
 from odoo.addons.llm_generate_job.tests.common import LlmGenerationCommon
+from odoo.addons.llm_generate_job.tests.rights import RightsMatrix
 
 
 class TestRightsMatrix(RightsMatrix, LlmGenerationCommon):

@@ -1,7 +1,7 @@
 from odoo.tests import HttpCase, tagged
 
-from odoo.addons.llm.tests.rights import RightsMatrix, RightsRoutes
 from odoo.addons.llm_generate_job.tests.common import LlmGenerationCommon
+from odoo.addons.llm_generate_job.tests.rights import RightsMatrix, RightsRoutes
 
 from ..models.res_config_settings import TOKEN_PARAMETER
 

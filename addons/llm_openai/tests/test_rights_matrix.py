@@ -2,7 +2,7 @@ from inspect import getmembers, getsource, isfunction
 
 from odoo.exceptions import AccessError
 
-from odoo.addons.llm.tests.rights import ROLES, RightsMatrix
+from odoo.addons.llm_generate_job.tests.rights import ROLES, RightsMatrix
 
 from ..models.llm_provider import LlmProvider
 from .common import LlmOpenaiCommon, json_answer

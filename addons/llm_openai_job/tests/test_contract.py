@@ -1,4 +1,3 @@
-import unittest
 from unittest.mock import patch
 
 from odoo.addons.llm_generate_job.tests.common import LlmGenerationCommon
@@ -29,18 +28,17 @@ class ContractCommon(LlmGenerationCommon):
         return chat_patience()
 
 
-class TestChatContract(HttpContract, DirectContract, ContractCommon):
+#: What holds for the chat of the `llm_openai` that is there.
+CHAT_CONTRACTS = (BoundsContract, HttpContract) if is_bounded() else (HttpContract,)
+
+
+class TestChatContract(*CHAT_CONTRACTS, DirectContract, ContractCommon):
     def test_usage_is_noted(self):
         job = self._ask()
 
         self.assertGreater(min(job.prompt_tokens, job.completion_tokens), 0)
         if is_bounded():
             self.assertEqual((job.prompt_tokens, job.completion_tokens), (7, 2))
-
-
-@unittest.skipUnless(is_bounded(), "llm_openai reads without bounds")
-class TestChatBounds(BoundsContract, DirectContract, ContractCommon):
-    pass
 
 
 class TestBackgroundContract(BoundsContract, HttpContract, JobContract, ContractCommon):

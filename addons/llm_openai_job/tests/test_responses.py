@@ -33,6 +33,33 @@ class TestResponses(BaseCase):
             ],
         )
 
+    def test_parts_of_all_kinds_are_translated(self):
+        file = {"filename": "a.pdf", "file_data": "data:application/pdf;base64,aGk="}
+        audio = {"data": "aGk=", "format": "wav"}
+        text = {"type": "text", "text": "Hi"}
+
+        items = responses.build_input([
+            {
+                "role": "user",
+                "content": [
+                    {"type": "file", "file": file},
+                    {"type": "input_audio", "input_audio": audio},
+                ],
+            },
+            {"role": "assistant", "content": [text]},
+        ])
+
+        self.assertEqual(
+            [item["content"] for item in items],
+            [
+                [
+                    {"type": "input_file", **file},
+                    {"type": "input_audio", "input_audio": audio},
+                ],
+                [{"type": "output_text", "text": "Hi"}],
+            ],
+        )
+
     def test_each_state_is_told_in_our_words(self):
         too_long = {"incomplete_details": {"reason": "max_output_tokens"}}
         filtered = {"incomplete_details": {"reason": "content_filter"}}

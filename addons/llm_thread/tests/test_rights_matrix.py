@@ -1,6 +1,6 @@
 from odoo.tests import HttpCase, new_test_user, tagged
 
-from odoo.addons.llm.tests.rights import RightsMatrix, RightsRoutes
+from odoo.addons.llm_generate_job.tests.rights import RightsMatrix, RightsRoutes
 
 from .common import LlmThreadCommon, words
 

@@ -1,4 +1,4 @@
-from odoo.addons.llm.tests.rights import RightsMatrix
+from odoo.addons.llm_generate_job.tests.rights import RightsMatrix
 
 from .common import LlmAcmeCommon
 

@@ -4,9 +4,11 @@ An addon has a `security/RIGHTS.md` with up to three tables, *Records*, *Methods
 the addon brings and no row has fails, and so does a row that is not as it says.
 """
 
+import functools
 import logging
 import re
 from inspect import getmembers
+from pathlib import Path
 
 from psycopg2 import IntegrityError
 
@@ -23,8 +25,6 @@ _logger = logging.getLogger(__name__)
 
 ROLES = ("public", "portal", "owner", "other", "manager", "elsewhere", "code")
 OPERATIONS = {"c": "create", "r": "read", "w": "write", "u": "unlink"}
-#: How the names of all addons begin that have a table of their own.
-FAMILY = "odoo.addons.llm"
 #: What says of a refusal what the test sees anyway.
 QUIET = ("odoo.models", "odoo.orm.models", "odoo.sql_db")
 #: Statuses of an answer that gives nothing away.
@@ -52,8 +52,20 @@ def own_models(env, addon):
         for name in env.registry
         if not env[name]._abstract
         and any(_is_of(cls, addon) for cls in type(env[name])._base_classes__)
-        and (env[name]._original_module == addon or not _has_table(env[name]._original_module))
+        and _teller(env[name]) in {addon, None}
     }
+
+
+def _teller(model):
+    """Return the addon whose table tells of a model of the family; None for other models.
+
+    Where the addon that defines it has no table, the first that extends it and has one.
+    """
+    addons = [_addon_of(cls) for cls in reversed(type(model).mro())]
+    addons.insert(0, model._original_module)
+    if not (model._name.startswith("llm.") or _has_table(addons[0])):
+        return None
+    return next((addon for addon in addons if _has_table(addon)), None)
 
 
 def own_public_methods(env, addon):
@@ -102,17 +114,24 @@ def _is_of(cls, addon):
     return module.startswith(inside) and not module.startswith(f"{inside}tests.")
 
 
+@functools.cache
 def _has_table(addon):
-    return f"odoo.addons.{addon}".startswith(FAMILY)
+    folder = addon and get_module_path(addon, display_warning=False)
+    return bool(folder) and Path(folder, "security", "RIGHTS.md").is_file()
 
 
 def _is_told_elsewhere(model_class, cls, method):
     """Whether the table of another addon, whose method `cls` extends, tells what it may do."""
-    mro, addon = model_class.mro(), cls.__module__.split(".")[2]
+    mro, addon = model_class.mro(), _addon_of(cls)
     return any(
-        method in vars(base) and base.__module__.startswith(FAMILY) and not _is_of(base, addon)
+        method in vars(base) and _addon_of(base) != addon and _has_table(_addon_of(base))
         for base in mro[mro.index(cls) + 1 :]
     )
+
+
+def _addon_of(cls):
+    parts = cls.__module__.split(".")
+    return parts[2] if parts[:2] == ["odoo", "addons"] else None
 
 
 class RightsRoles:
