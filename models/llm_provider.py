@@ -46,17 +46,6 @@ class LlmProvider(models.Model):
             self.env["llm.generation.engine"]._wake()
         return result
 
-    def _register_hook(self):
-        """Keep the methods of services from remote calls, also those that say nothing of it.
-
-        A service's `<service>_chat()` spends the provider's key past the queue and its limits.
-        """
-        super()._register_hook()
-        beginnings = tuple(f"{code}_" for code, _label in self._get_available_services())
-        for name, method in inspect.getmembers(type(self), inspect.isfunction):
-            if name.startswith(beginnings):
-                api.private(method)
-
     @api.private
     def chat(self, messages, *args, **kwargs):
         recorder = received(self.env, "generation_recorder")

@@ -6,6 +6,7 @@ and transaction, by the same code as in a server.
 
 import gc
 from contextlib import ExitStack, contextmanager
+from unittest import SkipTest
 from unittest.mock import patch
 
 from odoo.exceptions import UserError
@@ -17,6 +18,10 @@ from ..protocol.answer import Answer, Claim
 PROMPT = "Hello, says a canary-prompt-test"
 #: Seconds; a minute, which is the default, is little on a machine that has other work.
 TOUR_TIMEOUT = 180
+
+
+#: Why a test is skipped: `make test FAMILY=` counts these apart, and accepts them nowhere else.
+OF_ANOTHER_LLM = "needs another llm: "
 
 
 def user_groups(env):
@@ -180,6 +185,26 @@ class LlmGenerationCommon(TransactionCase):
         claims, _wait = cls.env["llm.generation.engine"]._claim(1, queue_ids=queue.ids)
         waiting.write({"is_scheduled": False})
         return claims[0]
+
+    @classmethod
+    def _needs(cls, is_there, what):
+        """Skip unless the `llm` that is installed has what a test is about.
+
+        :param str what: the end of "It needs an llm …"
+        """
+        if not is_there:
+            raise SkipTest(OF_ANOTHER_LLM + what)
+
+    @staticmethod
+    def _conversation(thread):
+        """Return what is shown of a thread, as dicts, whoever's `llm_thread` it is."""
+        if hasattr(thread, "get_conversation"):
+            return thread.get_conversation()
+        messages = thread.message_ids.filtered("llm_role").sorted("id")
+        return [
+            {**one.to_store_format(), "body": one.body, "body_json": one.body_json}
+            for one in messages
+        ]
 
     @classmethod
     def _engine(cls):

@@ -21,6 +21,8 @@ from odoo.service.model import call_kw, get_public_method
 from odoo.tests import new_test_user
 from odoo.tools import file_open, mute_logger
 
+from .common import user_groups
+
 _logger = logging.getLogger(__name__)
 
 ROLES = ("public", "portal", "owner", "other", "manager", "elsewhere", "code")
@@ -40,6 +42,12 @@ def read_table(addon, title):
         return {}
     head, _rule, *rows = [[cell.strip() for cell in line.split("|")] for line in lines]
     return {name: dict(zip(head[1:], cells, strict=True)) for name, *cells in rows}
+
+
+def table_of(addon, title):
+    """Return a table of an addon as it holds here: with what another `llm` than ours changes."""
+    table = read_table(addon, title)
+    return table if has_table("llm") else table | read_table(addon, f"{title} on another llm")
 
 
 def own_models(env, addon):
@@ -63,9 +71,9 @@ def _teller(model):
     """
     addons = [_addon_of(cls) for cls in reversed(type(model).mro())]
     addons.insert(0, model._original_module)
-    if not (model._name.startswith("llm.") or _has_table(addons[0])):
+    if not (model._name.startswith("llm.") or has_table(addons[0])):
         return None
-    return next((addon for addon in addons if _has_table(addon)), None)
+    return next((addon for addon in addons if has_table(addon)), None)
 
 
 def own_public_methods(env, addon):
@@ -115,17 +123,32 @@ def _is_of(cls, addon):
 
 
 @functools.cache
-def _has_table(addon):
+def has_table(addon):
+    """Return whether an addon tells who may do what there."""
     folder = addon and get_module_path(addon, display_warning=False)
     return bool(folder) and Path(folder, "security", "RIGHTS.md").is_file()
 
 
 def _is_told_elsewhere(model_class, cls, method):
-    """Whether the table of another addon, whose method `cls` extends, tells what it may do."""
+    """Whether another line tells what it may do.
+
+    That of an addon whose method `cls` extends, or of the model that this one is made like.
+    """
     mro, addon = model_class.mro(), _addon_of(cls)
+    if any(cls in base._base_classes__ for base in mro[1:] if _is_like(model_class, base)):
+        return True
     return any(
-        method in vars(base) and _addon_of(base) != addon and _has_table(_addon_of(base))
+        method in vars(base) and _addon_of(base) != addon and has_table(_addon_of(base))
         for base in mro[mro.index(cls) + 1 :]
+    )
+
+
+def _is_like(model_class, base):
+    """Whether a model has all that another one has, under a name of its own."""
+    return (
+        hasattr(base, "_base_classes__")
+        and base._name not in {None, model_class._name}
+        and not base._abstract
     )
 
 
@@ -145,16 +168,17 @@ class RightsRoles:
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
+        env = cls.env
         if not hasattr(cls, "user"):
-            cls.user = new_test_user(cls.env, "matrix_user", "base.group_user")
-            cls.manager = new_test_user(cls.env, "matrix_manager", "llm.group_llm_manager")
-        company = cls.env["res.company"].create({"name": "Elsewhere"})
-        env, foreign = cls.env, {"company_id": company.id, "company_ids": [(6, 0, company.ids)]}
+            cls.user = new_test_user(env, "matrix_user", user_groups(env))
+            cls.manager = new_test_user(env, "matrix_manager", "llm.group_llm_manager")
+        company = env["res.company"].create({"name": "Elsewhere"})
+        foreign = {"company_id": company.id, "company_ids": [(6, 0, company.ids)]}
         cls.uids = {
             "public": env.ref("base.public_user").id,
             "portal": new_test_user(env, "matrix_portal", "base.group_portal").id,
             "owner": cls.user.id,
-            "other": new_test_user(env, "matrix_other", "base.group_user").id,
+            "other": new_test_user(env, "matrix_other", user_groups(env)).id,
             "manager": cls.manager.id,
             "elsewhere": new_test_user(
                 env, "matrix_foreign", "llm.group_llm_manager", **foreign
@@ -207,7 +231,7 @@ class RightsMatrix(RightsRoles):
         self.assertEqual({name for name in rows if name not in self.env.registry}, set())
 
     def test_records(self):
-        for name, cells in read_table(self.addon, "Records").items():
+        for name, cells in table_of(self.addon, "Records").items():
             record, new, changed = self._sample(name)
             calls = {
                 "c": (new,),
@@ -232,7 +256,7 @@ class RightsMatrix(RightsRoles):
         self.assertEqual((lines - methods, methods - lines), (set(), set()))
 
     def test_methods(self):
-        for method, cells in read_table(self.addon, "Methods").items():
+        for method, cells in table_of(self.addon, "Methods").items():
             model, _dot, name = method.rpartition(".")
             record, arguments = self._call_of(method)
             is_model_method = getattr(getattr(type(record), name), "_api_model", False)

@@ -9,6 +9,7 @@ from odoo.exceptions import AccessError, ValidationError
 from odoo.tests import new_test_user
 
 from ..const import BUS_QUEUE_CHANNEL, BUS_QUEUE_UPDATE, MAX_RETRIES
+from .common import user_groups
 from .test_ownership import OwnershipCommon
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations" / "19.0.1.1.0"
@@ -27,11 +28,13 @@ class CompaniesCommon(OwnershipCommon):
         cls.first = cls.env.company
         cls.second = cls.env["res.company"].create({"name": "Second"})
         there = {"company_id": cls.second.id, "company_ids": [Command.set(cls.second.ids)]}
-        cls.second_user = new_test_user(cls.env, "second_user", "base.group_user", **there)
+        cls.second_user = new_test_user(cls.env, "second_user", user_groups(cls.env), **there)
         cls.second_manager = new_test_user(
             cls.env, "second_manager", "llm.group_llm_manager", **there
         )
         cls.admin.company_ids += cls.second
+        is_required = cls.native._fields["company_id"].required
+        cls._needs(not is_required, "whose providers all companies can share")
         cls.native.company_id = False
         cls.native.sudo().api_key = "shared-key-of-all"
         cls.env.flush_all()

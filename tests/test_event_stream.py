@@ -74,7 +74,7 @@ class TestEventStream(LlmGenerationCommon, HttpCase):
 
         self.assertEqual(self._types(events)[-1], "done")
         self.assertFalse(self.thread.generation_job_ids)
-        self.assertEqual(self.thread.get_conversation()[-1]["body"], "<p>Hello</p>")
+        self.assertEqual(self._conversation(self.thread)[-1]["body"], "<p>Hello</p>")
 
     def test_what_cannot_be_asked_is_told_and_leaves_nothing(self):
         events = self._events(self._ask(message="", use_queue="1"))
@@ -126,7 +126,7 @@ class TestEventStream(LlmGenerationCommon, HttpCase):
             self.assertEqual(self._ask(csrf=False).status_code, 400)
             self.assertEqual(self.url_open("/llm_generate_job/generate").status_code, 405)
 
-        self.assertFalse(self.thread.get_conversation())
+        self.assertFalse(self._conversation(self.thread))
 
     def test_anothers_thread_and_no_thread_are_refused(self):
         other = self._create_thread(self.direct_model, user=self.manager)
@@ -136,7 +136,7 @@ class TestEventStream(LlmGenerationCommon, HttpCase):
             for far in (2**31, "9" * 5000):
                 self.assertEqual(self._ask(thread_id=far).status_code, 404, far)
 
-        self.assertFalse(other.get_conversation())
+        self.assertFalse(self._conversation(other))
 
     def test_parameters_that_are_missing_or_odd_are_refused(self):
         form = {"csrf_token": Request.csrf_token(self)}
@@ -157,7 +157,7 @@ class TestEventStream(LlmGenerationCommon, HttpCase):
             ):
                 response = self.url_open("/llm_generate_job/generate", **{"data": data, **how})
                 self.assertEqual(response.status_code, 400, how)
-        self.assertFalse(self.thread.get_conversation())
+        self.assertFalse(self._conversation(self.thread))
 
     # === LIMITS === #
 
@@ -195,7 +195,7 @@ class TestEventStream(LlmGenerationCommon, HttpCase):
         self.assertEqual(len(refused), 2)
         for event in refused:
             self.assertIn(b"answers at once already", event)
-        self.assertFalse(self.thread.get_conversation())
+        self.assertFalse(self._conversation(self.thread))
 
         other = self._create_job("queued", self.direct_model, user=self.manager)
         stream = event_stream.EventStream(other.with_user(self.manager).env, job_id=other.id)
@@ -222,7 +222,7 @@ class TestEventStream(LlmGenerationCommon, HttpCase):
                 with self.subTest(route=route):
                     [event] = body()
                     self.assertIn(b"Wait for the end of one", event)
-            self.assertFalse(self.thread.get_conversation())
+            self.assertFalse(self._conversation(self.thread))
             with other.cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_unlock_all()")
         self.assertIn(b"message_create", b"".join(bodies["the thread's"]()))

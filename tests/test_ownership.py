@@ -8,7 +8,7 @@ from odoo.tools import mute_logger
 
 from ..const import MAX_RETRIES
 from ..models.llm_generation_job import MANAGER_FIELDS, OWNER_FIELDS
-from .common import LlmGenerationCommon
+from .common import LlmGenerationCommon, user_groups
 
 
 class OwnershipCommon(LlmGenerationCommon):
@@ -20,7 +20,7 @@ class OwnershipCommon(LlmGenerationCommon):
         groups = "base.group_system,llm.group_llm_manager"
         cls.owner = new_test_user(cls.env, "ownership_owner", groups)
         cls.admin = new_test_user(cls.env, "ownership_admin", groups)
-        cls.other = new_test_user(cls.env, "ownership_other", "base.group_user")
+        cls.other = new_test_user(cls.env, "ownership_other", user_groups(cls.env))
         cls.tool = cls.env["llm.tool"].create({
             "name": "ownership_tool",
             "description": "Reads",
@@ -109,7 +109,9 @@ class TestOwnership(OwnershipCommon):
 
     def test_the_rule_of_conversations_is_ours_too(self):
         # A family whose managers may write any thread does not open what jobs run on.
-        self.env.ref("llm_thread.llm_thread_rule_written_by_owner").active = False
+        name = "llm_thread.llm_thread_rule_written_by_owner"
+        if rule := self.env.ref(name, raise_if_not_found=False):
+            rule.active = False
         for user in (self.manager, self.admin):
             refused = self._rpc(user, self.thread, "write", {"name": "Forged"})
             self.assertIsInstance(refused, AccessError)
@@ -135,6 +137,21 @@ class TestOwnership(OwnershipCommon):
         thread = self._create_thread(user=self.manager)
         self._assert_refused(self._rpc(self.manager, thread, "write", {"user_id": self.owner.id}))
         self.assertEqual(thread.user_id, self.manager)
+
+    def test_a_conversation_is_read_in_the_companies_of_its_owner(self):
+        # Not each family's conversations have a company: their rule is set aside here.
+        name = "llm_thread.llm_thread_rule_company"
+        if rule := self.env.ref(name, raise_if_not_found=False):
+            rule.active = False
+        elsewhere = self.env["res.company"].create({"name": "Elsewhere"})
+        there = {"company_id": elsewhere.id, "company_ids": [Command.set(elsewhere.ids)]}
+        manager = new_test_user(self.env, "foreign", "llm.group_llm_manager", **there)
+        for records in (self.thread, self.question):
+            with self.subTest(model=records._name):
+                self._assert_refused(self._rpc(manager, records, "read", ["display_name"]))
+        self.assertIsInstance(self._rpc(self.manager, self.thread, "read", ["name"]), list)
+        self.owner.company_ids += elsewhere
+        self.assertIsInstance(self._rpc(manager, self.thread, "read", ["name"]), list)
 
     # === ITS MESSAGES === #
 

@@ -4,6 +4,7 @@ from odoo import SUPERUSER_ID
 from odoo.http import _request_stack
 from odoo.tests import HttpCase, tagged
 
+from ..models.llm_provider_key import FOR_CODE
 from .common import LlmGenerationCommon
 from .rights import RightsMatrix, RightsRoutes, is_reachable
 
@@ -144,6 +145,23 @@ class TestRightsMatrix(RightsMatrix, LlmGenerationCommon):
             for name in names:
                 with self.subTest(method=name):
                     self.assertFalse(is_reachable(provider, name))
+
+    def test_what_the_family_brings_for_code_is_not_called_from_outside(self):
+        doubles = {
+            "llm.provider": "upload_file",
+            "llm.model": "embedding",
+            "llm.tool": "matrix_execute",
+            "mail.message": "execute_tool_call",
+        }
+        for model, name in doubles.items():
+            offered = self._offered(model, **{name: lambda _records, *args: args})
+            with self.subTest(method=f"{model}.{name}"), offered:
+                self.env["llm.provider"]._register_hook()
+                self.assertFalse(is_reachable(self.env[model], name))
+        for model, names in FOR_CODE.items():
+            for name in names:
+                with self.subTest(method=f"{model}.{name}"):
+                    self.assertFalse(is_reachable(self.env[model], name))
 
 
 @tagged("post_install", "-at_install")

@@ -9,6 +9,7 @@ from odoo.tests import new_test_user
 from odoo.tools import mute_logger
 
 from .. import exceptions
+from ..models import llm_provider_key
 from ..models.llm_provider import read_secret
 from .common import LlmGenerationCommon
 
@@ -83,13 +84,15 @@ class TestSecrets(LlmGenerationCommon):
         self.env["ir.config_parameter"].set_param("web.base.url", "https://odoo.example.com")
         self.env.flush_all()
         outsider = new_test_user(self.env, "outsider", "llm.group_llm_manager")
+        # Refused for the company, or for the group: one of them each llm asks for.
+        stranger = new_test_user(self.env, "stranger", "base.group_user")
         queue, job = self.queue.with_user(outsider), job.with_user(outsider)
         uses = {
             "has_webhook_secret": (queue, lambda: self.assertFalse(queue.has_webhook_secret)),
             "verify": (
-                self.native.with_user(outsider),
+                self.native.with_user(stranger),
                 lambda: self._refusal(
-                    self.native.with_user(outsider)._verify_generation_webhook,
+                    self.native.with_user(stranger)._verify_generation_webhook,
                     job,
                     {},
                     b"",
@@ -170,7 +173,7 @@ class TestSecrets(LlmGenerationCommon):
             mine, thread = job.with_user(user), job.thread_id.with_user(user)
             told += [mine.read(), mine.attempt_ids.read(), mine._bus_payload()]
             told += [thread.get_generation_history(), thread.get_generation_stats()]
-            told += [thread.get_conversation(), thread.read(), thread.message_ids.read()]
+            told += [self._conversation(thread), thread.read(), thread.message_ids.read()]
             queue = self.env["llm.generation.queue"]._get_or_create_queue(job.provider_id)
             queue = queue.with_user(user)
             told += [queue.get_queue_stats(), queue.get_dashboard(), queue.message_ids.read()]
@@ -309,6 +312,58 @@ class TestSecrets(LlmGenerationCommon):
         self.assertNotIn(KEYS[0], repr(rows))
         job_context = self._engine()._prefetch([self._claim(self._create_job("queued"))])
         self.assertNotIn(KEYS[0], repr(job_context))
+
+    def test_a_user_gets_the_key_by_no_way(self):
+        self.native.sudo().api_key = KEYS[0]
+        self.env.flush_all()
+        providers = self.env["llm.provider"].with_user(self.user)
+        native = providers.browse(self.native.id)
+        self.assertTrue(native.name)
+        own = [("id", "=", native.id)]
+        ways = {
+            "attribute": lambda: native.api_key,
+            "read": lambda: native.read(["api_key"]),
+            "web_read": lambda: native.web_read({"api_key": {}}),
+            "search": lambda: providers.search([("api_key", "=like", "sk-%")]),
+            "search_read": lambda: providers.search_read(own, ["api_key"]),
+            "order": lambda: providers.search(own, order="api_key"),
+            "group": lambda: providers.formatted_read_group(own, ["api_key"]),
+            "aggregate": lambda: providers.formatted_read_group(own, [], ["api_key:array_agg"]),
+            "export": lambda: native.export_data(["api_key"]),
+            "write": lambda: native.write({"api_key": "mine"}),
+        }
+        for way, act in ways.items():
+            with self.subTest(way=way), self.assertRaises((AccessError, UserError)):
+                act()
+        self.assertNotIn("api_key", providers.fields_get())
+        self.assertNotIn("api_key", providers.get_view(view_type="form")["arch"])
+        self.assertNotIn(KEYS[0], repr(native.copy_data()))
+        self.assertEqual(native.with_user(self.admin).api_key, KEYS[0])
+
+    def test_the_key_is_closed_whatever_llm_says_of_it(self):
+        field = vars(llm_provider_key.LlmProvider)["api_key"]
+        self.assertEqual(field._args__["groups"], "llm.group_llm_manager")
+
+    def test_a_service_reads_its_key_for_who_may_use_the_provider(self):
+        """Services that know nothing of us read the field, where every user may."""
+        self.direct.sudo().api_key = KEYS[0]
+        provider = self.direct.with_user(self.user)
+
+        def get_client(service):
+            return service.api_key
+
+        service_class = llm_provider_key.LlmProvider
+        with patch.object(service_class, "fakedirect_get_client", get_client, create=True):
+            with self.assertRaises(AccessError):
+                provider._dispatch("get_client")
+            provider._register_hook()
+            self.assertEqual(provider._dispatch("get_client"), KEYS[0])
+            with self.assertRaises(AccessError):
+                provider.api_key  # noqa: B018 reading is the test
+            portal = new_test_user(self.env, "no_user_of_it", "base.group_portal")
+            self.env.invalidate_all()
+            with self.assertRaises(AccessError):
+                provider.with_user(portal)._dispatch("get_client")
 
     def test_what_the_server_says_of_itself_has_no_key(self):
         self.native.sudo().api_key = KEYS[0]

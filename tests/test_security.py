@@ -3,6 +3,7 @@ from odoo.service.model import call_kw, get_public_method
 from odoo.tests import new_test_user
 
 from .common import LlmGenerationCommon
+from .rights import has_table
 
 #: methods that no RPC may reach, besides those that begin with `_`
 PRIVATE = {
@@ -226,7 +227,7 @@ class TestSecurity(LlmGenerationCommon):
         wizards = [
             name
             for name, model in self.env.registry.items()
-            if model._transient and model._original_module.startswith("llm")
+            if model._transient and has_table(model._original_module)
         ]
         self.assertIn("llm.generation.prioritize", wizards)
         for name in wizards:
@@ -239,6 +240,7 @@ class TestSecurity(LlmGenerationCommon):
             self.assertFalse(own.with_user(other).search([("id", "=", own.id)]))
 
     def test_a_line_is_not_put_into_the_wizard_of_another(self):
+        self._needs("llm.fetch.models" in self.env, "with our wizard to fetch models")
         other = new_test_user(self.env, "other_manager", "llm.group_llm_manager")
         wizard = self.env["llm.fetch.models"].with_user(self.manager)
         wizard = wizard.create({"provider_id": self.native.id})

@@ -52,7 +52,7 @@ class TestUntrustedText(LlmGenerationCommon):
     def _check_shown(self, job):
         mine = job.with_user(self.user)
         shown = [mine.read(), mine.attempt_ids.read(), mine._bus_payload()]
-        messages = mine.thread_id.get_conversation()
+        messages = self._conversation(mine.thread_id)
         json.dumps([shown, messages], default=str).encode()
         self.assertLessEqual(len(job.error_message or ""), ERROR_MESSAGE_LIMIT)
         self.assertLessEqual(len(job.external_job_id or ""), 1000)
