@@ -1,4 +1,5 @@
 import json
+from unittest.mock import patch
 
 from odoo import Command
 from odoo.exceptions import AccessError, UserError
@@ -137,6 +138,32 @@ class TestOwnership(OwnershipCommon):
         thread = self._create_thread(user=self.manager)
         self._assert_refused(self._rpc(self.manager, thread, "write", {"user_id": self.owner.id}))
         self.assertEqual(thread.user_id, self.manager)
+
+    def test_nobody_pushes_a_conversation_whatever_llm_thread_says(self):
+        """The family's rules look at the owner before."""
+        thread = self._create_thread(user=self.manager)
+        base = self._class_of_llm_thread()
+        values = {"user_id": self.owner.id}
+        with patch.object(base, "write", lambda one, vals: super(base, one).write(vals)):
+            refused = self._rpc(self.manager, thread, "write", values)
+        self.assertIsInstance(refused, AccessError)
+        self.assertEqual(thread.user_id, self.manager)
+
+    def test_an_answer_is_posted_as_the_html_that_it_is(self):
+        """The family makes HTML of it and posts a text."""
+        base = self._class_of_llm_thread()
+        with patch.object(
+            base, "_process_llm_body", lambda _one, body: f"<p>{body}</p>", create=True
+        ):
+            message = self.thread.message_post(
+                body=self.thread._process_llm_body("Hello"), message_type="comment"
+            )
+        self.assertEqual(message.body, "<p>Hello</p>")
+
+    def _class_of_llm_thread(self):
+        """Return the class that makes `llm.thread`, of whichever addon."""
+        bases = type(self.thread)._base_classes__
+        return next(cls for cls in bases if cls.__module__.startswith("odoo.addons.llm_thread."))
 
     def test_a_conversation_is_read_in_the_companies_of_its_owner(self):
         # Not each family's conversations have a company: their rule is set aside here.

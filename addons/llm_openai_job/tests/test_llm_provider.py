@@ -1,3 +1,4 @@
+from unittest.mock import patch
 from urllib.parse import quote
 
 from odoo.tests import Form
@@ -5,6 +6,7 @@ from odoo.tools import html2plaintext
 
 from odoo.addons.llm_generate_job.exceptions import BadRequestError
 
+from ..models import llm_provider
 from .common import API_KEY, LlmOpenaiJobCommon, chat_reply, response
 
 ERROR = {"error": {"message": "It broke", "code": "broken"}}
@@ -61,6 +63,38 @@ class TestLlmProvider(LlmOpenaiJobCommon):
         )
         self.assertEqual(self._sent()[0], "/v1/responses/resp_1")
         self.assertEqual(self.server.requests[0].headers["authorization"], f"Bearer {API_KEY}")
+
+    def test_a_key_that_can_be_none_is_refused(self):
+        self.provider.api_key = f"{API_KEY}\n{API_KEY}"
+
+        job = self._submitted_job()
+
+        self.assertEqual((job.state, job.error_type), ("failed", "bad_request"))
+        self.assertIn("Enter it again", job.error_message)
+        self.assertNotIn(API_KEY, repr(self._values(job) + self._values(job.attempt_ids)))
+        self.assertFalse(self.server.requests)
+
+    def test_the_history_of_the_thread_is_sent_up_to_the_question(self):
+        thread = self._create_thread(self.model)
+        thread.message_post(body="One?", llm_role="user")
+        thread.message_post(body="Two.", llm_role="assistant")
+        self.answer(response("queued"))
+        thread.enqueue_generation("Three?")
+        self._process_queue(self.provider)
+
+        told = [(one["role"], one["content"].strip()) for one in self._sent(0)[1]["input"]]
+        known = [("user", "One?"), ("assistant", "Two.")] * hasattr(thread, "get_llm_messages")
+        self.assertEqual(told, [*known, ("user", "Three?")])
+
+    def test_no_base_is_that_of_openai_and_no_key_is_none(self):
+        self.provider.write({"api_base": False, "api_key": False})
+        job = self._create_job("running", model=self.model)
+        job.external_job_id = "resp_1"
+        with patch.object(llm_provider, "request_json", return_value=response("queued")) as call:
+            self.provider.check_generation_job_status(job)
+
+        self.assertEqual(call.call_args.args, ("GET", "https://api.openai.com/v1/responses/resp_1"))
+        self.assertEqual(call.call_args.kwargs["headers"], {})
 
     def test_inputs_are_parameters_and_a_prompt_becomes_the_question(self):
         inputs = {"prompt": "Hi", "max_output_tokens": 5, "background": False}
