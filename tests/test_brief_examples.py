@@ -1,6 +1,6 @@
 from odoo.tests import new_test_user
 
-from .common import LlmGenerationCommon, posted
+from .common import LlmGenerationCommon, posted, user_groups
 
 
 class FarApi:
@@ -210,7 +210,7 @@ class TestBriefExamples(LlmGenerationCommon):
     # === SECURITY === #
 
     def test_users_create_and_view_their_own_jobs(self):
-        other = new_test_user(self.env, "generation_other", "base.group_user")
+        other = new_test_user(self.env, "generation_other", user_groups(self.env))
         thread = self._create_thread()
         job = self.env["llm.generation.job"].with_user(self.user).create({"thread_id": thread.id})
         jobs = self.env["llm.generation.job"]

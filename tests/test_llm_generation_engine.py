@@ -8,14 +8,14 @@ from ..const import RUNNER_CHANNEL
 from ..protocol import ratelimit
 from ..runner import runner as runners
 from ..runner.messages import SlotFree
-from .common import LlmGenerationCommon
+from .common import LlmGenerationCommon, user_groups
 
 
 class TestLlmGenerationEngine(LlmGenerationCommon):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.other_user = new_test_user(cls.env, "generation_other", "base.group_user")
+        cls.other_user = new_test_user(cls.env, "generation_other", user_groups(cls.env))
         cls.threads = {
             user: cls._create_thread(user=user) for user in (cls.user, cls.other_user, cls.manager)
         }

@@ -1,5 +1,6 @@
 from odoo.exceptions import AccessError, UserError
 
+from .rights import has_table
 from .test_companies import CompaniesCommon
 
 #: What a foreign record is called by, or by what belongs to it.
@@ -22,6 +23,7 @@ class TestOnchange(CompaniesCommon):
             **secret,
         })
         model = env["llm.model"].create({"provider_id": provider.id, **secret})
+        cls.model = model
         queue = env["llm.generation.queue"]._get_or_create_queue(provider)
         cls.second_user.write({"company_ids": [(4, company.id)], "company_id": company.id})
         thread = env["llm.thread"].create({
@@ -31,30 +33,24 @@ class TestOnchange(CompaniesCommon):
             **secret,
         })
         job = cls._create_job(thread_id=thread.id, user=cls.second_user)
-        wizard = env["llm.fetch.models"].create({"provider_id": provider.id})
-        cls.foreign = {
-            record._name: record
-            for record in (
-                company,
-                provider,
-                model,
-                queue,
-                thread,
-                job,
-                thread.message_post(body=SECRET, subject=SECRET, llm_role="user"),
-                wizard,
-                env["llm.generation.model.limit"].create({
-                    "queue_id": queue.id,
-                    "model_id": model.id,
-                }),
-                env["llm.fetch.models.line"].create({
-                    "wizard_id": wizard.id,
-                    "model_use": "chat",
-                    "model_id": model.id,
-                    **secret,
-                }),
-            )
-        }
+        records = [
+            company,
+            provider,
+            model,
+            queue,
+            thread,
+            job,
+            thread.message_post(body=SECRET, subject=SECRET, llm_role="user"),
+            env["llm.generation.model.limit"].create({"queue_id": queue.id, "model_id": model.id}),
+        ]
+        if "llm.fetch.models" in env:
+            wizard = env["llm.fetch.models"].create({"provider_id": provider.id})
+            line = {"wizard_id": wizard.id, "model_use": "chat", "model_id": model.id, **secret}
+            records += [wizard, env["llm.fetch.models.line"].create(line)]
+        # Not each family closes its providers and models to other companies.
+        is_open = {one._name: one.with_user(cls.manager).has_access("read") for one in records}
+        cls.open = OPEN | {name for name in is_open if is_open[name]}
+        cls.foreign = {one._name: one for one in records if not is_open[one._name]}
         if "llm.generation.batch" in env:
             batch = env["llm.generation.batch"].create({"user_id": cls.second_user.id, **secret})
             cls.foreign[batch._name] = batch
@@ -65,9 +61,15 @@ class TestOnchange(CompaniesCommon):
             (user, self.env(user=user.id, su=False)[name])
             for user in (self.other, self.manager)
             for name in sorted(self.env.registry)
-            if name.startswith("llm.") and not self.env[name]._abstract
+            if self._is_guarded(self.env[name])
             if self.env[name].with_user(user).has_access("create")
         ]
+
+    def _is_guarded(self, model):
+        """Whether it is of ours, or a model of the family that ours guards."""
+        bounds = type(self.env["llm.generation.bounds"])
+        is_ours = has_table(model._original_module) or issubclass(type(model), bounds)
+        return model._name.startswith("llm.") and not model._abstract and is_ours
 
     def _onchange(self, user, model, values, changed=(), **context):
         """Ask for all that the user may read of a new record with these values."""
@@ -116,22 +118,14 @@ class TestOnchange(CompaniesCommon):
             for name in model.fields_get()
             if model._fields[name].type == "many2one"
         }
-        self.assertFalse(kinds - self.foreign.keys() - OPEN)
+        self.assertFalse(kinds - self.foreign.keys() - self.open)
 
     def test_a_form_without_foreign_records_opens(self):
         models = {model._name for _user, model in self._forms()}
-        self.assertLessEqual(
-            {
-                "llm.thread",
-                "llm.generation.job",
-                "llm.generation.model.limit",
-                "llm.model",
-                "llm.provider",
-                "llm.fetch.models",
-                "llm.fetch.models.line",
-            },
-            models,
-        )
+        self.assertLessEqual({"llm.generation.job", "llm.generation.model.limit"}, models)
+        others = {"llm.model", "llm.provider", "llm.fetch.models", "llm.fetch.models.line"}
+        self.assertTrue(others <= models or not has_table("llm"))
+        self.assertIn("llm.thread", models)
         for user, model in self._forms():
             with self.subTest(user=user.login, model=model._name):
                 self.assertIn("value", self._onchange(user, model, {}))
@@ -184,7 +178,7 @@ class TestOnchange(CompaniesCommon):
         provider, model = self._create_provider("Own", "fakenative")
         queue = self.env["llm.generation.queue"]._get_or_create_queue(provider)
         limits = self.env["llm.generation.model.limit"]
-        foreign = self.foreign["llm.model"].id
+        foreign = self.model.id
         limit = limits.create({"queue_id": queue.id, "model_id": model.id})
         for records, method, values in (
             (limits, "create", {"queue_id": queue.id, "model_id": foreign}),

@@ -4,7 +4,7 @@ from odoo import fields
 from odoo.exceptions import UserError
 from odoo.tests import new_test_user
 
-from odoo.addons.llm_generate_job.tests.common import LlmGenerationCommon
+from odoo.addons.llm_generate_job.tests.common import LlmGenerationCommon, user_groups
 
 #: Of a job whose inputs are `{"prompt": "Hi", "max_tokens": 100}`.
 ESTIMATE = 100 + len('{"prompt": "Hi", "max_tokens": 100}') // 4
@@ -154,7 +154,7 @@ class TestLlmGenerationBudget(LlmGenerationCommon):
 
     def test_an_automatic_retry_waits_for_the_next_day(self):
         self.company.llm_user_daily_jobs = 2
-        other = new_test_user(self.env, "generation_other", "base.group_user")
+        other = new_test_user(self.env, "generation_other", user_groups(self.env))
         due = [self._create_job("failed", user=user) for user in (self.user, self.user, other)]
         jobs = due[0] + due[1] + due[2]
         jobs.retry_at = fields.Datetime.now() - timedelta(seconds=1)

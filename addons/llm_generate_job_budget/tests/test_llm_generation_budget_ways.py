@@ -86,7 +86,7 @@ class TestLlmGenerationBudgetWays(BudgetCase):
     def test_a_refused_answer_leaves_no_question(self):
         self.company.llm_user_daily_tokens = 10
         self.assertIn("more than a whole day", self._refusal(list, self.thread.generate("Hi")))
-        self.assertFalse(self.thread.get_conversation())
+        self.assertFalse(self._conversation(self.thread))
 
     def test_what_a_provider_tells_counts(self):
         list(self.thread.generate("Hi"))

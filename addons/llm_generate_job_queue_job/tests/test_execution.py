@@ -6,7 +6,7 @@ from odoo import fields
 from odoo.tests import new_test_user
 
 from odoo.addons.llm_generate_job import exceptions
-from odoo.addons.llm_generate_job.tests.common import posted
+from odoo.addons.llm_generate_job.tests.common import posted, user_groups
 from odoo.addons.queue_job.exception import FailedJobError
 
 from .common import QueueJobCommon
@@ -133,7 +133,7 @@ class TestExecution(QueueJobCommon):
         self.assertEqual(job.state, "completed")
 
     def test_an_owner_who_was_archived_meanwhile_gets_nothing_run(self):
-        owner = new_test_user(self.env, "leaver", "base.group_user")
+        owner = new_test_user(self.env, "leaver", user_groups(self.env))
         job, record = self._handed_over(user=owner)
         owner.active = False
         self._work(record)
