@@ -120,6 +120,8 @@ class LlmGenerationCommon(TransactionCase):
             "fakenative_check_generation_job_status": lambda _p, job: service.answer("check", job),
             "fakenative_cancel_generation_job": lambda _p, job: service.answer("cancel", job),
             "fakedirect_chat": lambda _p, messages, **_kw: service.chat(messages),
+            # The family's chat asks each service for it.
+            "fakedirect_normalize_prepend_messages": lambda _p, messages: messages or [],
         }
         for name, method in methods.items():
             cls.startClassPatcher(patch.object(provider_class, name, method, create=True))
