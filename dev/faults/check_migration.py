@@ -246,7 +246,7 @@ def check_leftovers(lab, tally):
     left = lab.sql("""
         SELECT (SELECT count(*) FROM ir_cron WHERE cron_name = 'Old: retry')
             + (SELECT count(*) FROM ir_ui_view WHERE name = 'old.queue.list')
-            + (SELECT count(*) FROM pg_class WHERE relname = 'llm_generation_queue_of_18')
+            + (SELECT count(*) FROM pg_class WHERE relname = 'llm_generation_queue_before')
     """)
     same(tally, left, "0", "its scheduled actions, views and tables are gone")
     version = lab.sql("SELECT latest_version FROM ir_module_module WHERE name = 'llm_generate_job'")

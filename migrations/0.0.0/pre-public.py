@@ -1,17 +1,35 @@
-"""From the addon for Odoo 18.0: bring its tables into a form that ours can grow out of."""
+"""From the public addon of this name, for 18.0 or 19.0: have its tables be such as ours grow from.
+
+Its versions have the same numbers as ours. What is in the tables tells whose they are, so that this
+is looked at whenever the version changes; tables of ours are left alone.
+"""
+
+import logging
 
 from odoo.tools import SQL, sql
 
-#: What the queues were, until post-migration.py has made limits of them.
+from odoo.addons.llm_generate_job.const import DEFAULT_MAX_RETRIES, MAX_RETRIES
+
+_logger = logging.getLogger(__name__)
+
+#: Our queues always had a provider. Those that a version of ours took over as they were have none.
+LOST_QUEUES = """
+    SELECT id, enabled, max_concurrent_jobs FROM llm_generation_queue WHERE provider_id IS NULL
+"""
+
+#: What the queues were, until the scripts `post-` have gone by it. Only the first of a model was
+#: ever used.
 KEEP_QUEUES = """
-    CREATE TABLE llm_generation_queue_of_18 AS
+    CREATE TABLE llm_generation_queue_before AS
     SELECT q.id, %(model)s AS model_id, %(provider)s AS provider_id,
         min(q.id) OVER (PARTITION BY %(provider)s) AS queue_id,
+        %(model)s IS NULL OR q.id = min(q.id) OVER (PARTITION BY %(model)s) AS is_used,
         COALESCE(q.enabled, TRUE) AS enabled,
         GREATEST(COALESCE(q.max_concurrent_jobs, 5), 1) AS max_concurrent_jobs,
         COALESCE(q.auto_retry_failed, TRUE) AS auto_retry_failed,
         GREATEST(COALESCE(q.retry_delay_minutes, 5), 0) AS retry_delay_minutes
     FROM llm_generation_queue q %(join)s
+    WHERE %(provider)s IS NOT NULL
 """
 
 #: A provider had as many slots as the queues of its models had together. Where all of them were
@@ -28,7 +46,7 @@ MERGE_QUEUES = """
                 sum(max_concurrent_jobs)) AS max_concurrent_jobs,
             bool_or(auto_retry_failed) AS auto_retry_failed,
             max(retry_delay_minutes) AS retry_delay_minutes
-        FROM llm_generation_queue_of_18 GROUP BY queue_id, provider_id) merged
+        FROM llm_generation_queue_before WHERE is_used GROUP BY queue_id, provider_id) merged
     WHERE q.id = merged.queue_id
 """
 
@@ -40,17 +58,17 @@ ABOUT_QUEUES = (
 )
 FOLLOW_QUEUES = """
     UPDATE %(table)s about SET res_id = old.queue_id
-    FROM llm_generation_queue_of_18 old
+    FROM llm_generation_queue_before old
     WHERE about.%(model)s = 'llm.generation.queue' AND about.res_id = old.id
       AND old.id <> old.queue_id
 """
 FORGET_FOLLOWERS = """
-    DELETE FROM mail_followers f USING llm_generation_queue_of_18 old
+    DELETE FROM mail_followers f USING llm_generation_queue_before old
     WHERE f.res_model = 'llm.generation.queue' AND f.res_id = old.id AND old.id <> old.queue_id
 """
 REMOVE_MERGED = """
     DELETE FROM llm_generation_queue q
-    WHERE NOT EXISTS (SELECT FROM llm_generation_queue_of_18 old WHERE old.queue_id = q.id)
+    WHERE NOT EXISTS (SELECT FROM llm_generation_queue_before old WHERE old.queue_id = q.id)
 """
 
 DROP_COLUMNS = """
@@ -64,9 +82,10 @@ DROP_COLUMNS = """
 #: jobs wait for their owners.
 HOLD_JOBS = """
     UPDATE llm_generation_job j SET state = 'draft'
-    FROM llm_generation_queue_of_18 old
+    FROM llm_generation_queue_before old
     JOIN llm_generation_queue q ON q.id = old.queue_id
-    WHERE j.model_id = old.model_id AND j.state = 'queued' AND NOT old.enabled AND q.enabled
+    WHERE j.model_id = old.model_id AND j.state = 'queued' AND old.is_used
+      AND NOT old.enabled AND q.enabled
       AND COALESCE(j.external_job_id, '') = ''
 """
 
@@ -95,8 +114,9 @@ SETTLE_JOBS = (
     """
     UPDATE llm_generation_job
     SET retry_count = GREATEST(COALESCE(retry_count, 0), 0),
-        max_retries = GREATEST(COALESCE(max_retries, 3), 0)
-    WHERE retry_count IS NULL OR max_retries IS NULL OR retry_count < 0 OR max_retries < 0
+        max_retries = LEAST(GREATEST(COALESCE(max_retries, %(usual)s), 0), %(most)s)
+    WHERE retry_count IS NULL OR retry_count < 0
+       OR max_retries IS NULL OR max_retries NOT BETWEEN 0 AND %(most)s
     """,
 )
 
@@ -109,6 +129,16 @@ KEEP_RESULTS = """
       AND jsonb_typeof(COALESCE(provider_data::jsonb, '{}'::jsonb)) = 'object'
 """
 
+#: Fields of ours that are no columns, or are in no table of ours.
+DROP_JOB_COLUMNS = """
+    ALTER TABLE llm_generation_job
+        DROP COLUMN IF EXISTS display_name CASCADE,
+        DROP COLUMN IF EXISTS create_uid CASCADE,
+        DROP COLUMN IF EXISTS write_uid CASCADE,
+        DROP COLUMN IF EXISTS write_date CASCADE
+"""
+DROP_THREAD_COLUMNS = "ALTER TABLE llm_thread DROP COLUMN IF EXISTS is_generating CASCADE"
+
 #: Odoo removes at the end of an upgrade what no file has any more, but for records that are not
 #: to be updated: the scheduled actions of 18.0 would go on to call methods that are not there.
 FORGET_DATA = "UPDATE ir_model_data SET noupdate = FALSE WHERE module = 'llm_generate_job'"
@@ -116,11 +146,22 @@ FORGET_DATA = "UPDATE ir_model_data SET noupdate = FALSE WHERE module = 'llm_gen
 
 def migrate(cr, version):
     """Merge the queues of models into one of each provider, and make the jobs fit."""
-    if version and sql.table_exists(cr, "llm_generation_queue"):
-        _merge_queues(cr)
-    if version and sql.table_exists(cr, "llm_generation_job"):
-        _settle_jobs(cr)
+    if not version or not _is_public(cr):
+        return
+    _logger.info("The tables are those of the public addon, version %s", version)
+    _merge_queues(cr)
+    _settle_jobs(cr)
+    cr.execute(DROP_THREAD_COLUMNS)
     cr.execute(FORGET_DATA)
+
+
+def _is_public(cr):
+    if len(sql.existing_tables(cr, ("llm_generation_queue", "llm_generation_job"))) < 2:
+        return False
+    if not sql.column_exists(cr, "llm_generation_queue", "provider_id"):
+        return True
+    cr.execute(LOST_QUEUES)
+    return bool(cr.rowcount) or not sql.column_exists(cr, "llm_generation_job", "webhook_token")
 
 
 def _merge_queues(cr):
@@ -130,6 +171,8 @@ def _merge_queues(cr):
         parts = {"model": SQL("q.model_id"), "provider": SQL("m.provider_id")}
         parts["join"] = SQL("JOIN llm_model m ON m.id = q.model_id")
         cr.execute("ALTER TABLE llm_generation_queue ADD COLUMN IF NOT EXISTS provider_id integer")
+    else:
+        _tell_lost(cr)
     cr.execute(SQL(KEEP_QUEUES, **parts))
     cr.execute("ALTER TABLE llm_generation_queue ALTER retry_delay_minutes TYPE double precision")
     cr.execute(MERGE_QUEUES)
@@ -142,9 +185,19 @@ def _merge_queues(cr):
     cr.execute(HOLD_JOBS)
 
 
+def _tell_lost(cr):
+    cr.execute(LOST_QUEUES)
+    for queue, enabled, slots in cr.fetchall():
+        _logger.warning(
+            "Queue %s is of no model or provider any more, and removed; it was %s, with %s jobs at"
+            " once. Look at the queue of its provider.",
+            *(queue, "enabled" if enabled else "disabled", slots),
+        )
+
+
 def _settle_jobs(cr):
     for statement in SETTLE_JOBS:
-        cr.execute(statement)
+        cr.execute(statement, {"usual": DEFAULT_MAX_RETRIES, "most": MAX_RETRIES})
     if sql.column_exists(cr, "llm_generation_job", "result_payload"):
         cr.execute(KEEP_RESULTS)
-    cr.execute("ALTER TABLE llm_generation_job DROP COLUMN IF EXISTS display_name CASCADE")
+    cr.execute(DROP_JOB_COLUMNS)

@@ -1,7 +1,6 @@
-"""From the addon for Odoo 18.0: give the engine what it knows of jobs that it started itself."""
+"""From the public addon: give the engine what it knows of jobs that it started itself."""
 
 import logging
-import secrets
 
 from odoo import SUPERUSER_ID, api, fields
 from odoo.tools import SQL, sql
@@ -13,16 +12,14 @@ from odoo.addons.llm_generate_job.protocol.sanitize import redact
 
 _logger = logging.getLogger(__name__)
 
-#: Only the first queue of a model was ever used.
 MODEL_LIMITS = """
-    SELECT DISTINCT ON (model_id) queue_id, model_id, enabled,
-        CASE WHEN enabled THEN max_concurrent_jobs ELSE 1 END
-    FROM llm_generation_queue_of_18 WHERE model_id IS NOT NULL
-    ORDER BY model_id, id
+    SELECT queue_id, model_id, enabled, CASE WHEN enabled THEN max_concurrent_jobs ELSE 1 END
+    FROM llm_generation_queue_before WHERE model_id IS NOT NULL AND is_used
+    ORDER BY id
 """
 HELD = """
     SELECT DISTINCT j.id FROM llm_generation_job j
-    JOIN llm_generation_queue_of_18 old ON old.model_id = j.model_id
+    JOIN llm_generation_queue_before old ON old.model_id = j.model_id AND old.is_used
     JOIN llm_generation_queue q ON q.id = old.queue_id
     WHERE j.state = 'draft' AND j.queued_at IS NOT NULL AND NOT old.enabled AND q.enabled
 """
@@ -35,7 +32,7 @@ TAKE_PLACES = """
     FROM (
         SELECT id, row_number() OVER (
             PARTITION BY provider_id, priority, user_id ORDER BY queued_at, id) - 1 AS fair_rank
-        FROM llm_generation_job WHERE state = 'queued') placed
+        FROM llm_generation_job WHERE state = 'queued' AND fair_rank IS NULL) placed
     WHERE j.id = placed.id
 """
 
@@ -44,7 +41,7 @@ ADOPT = """
     WITH attempt AS (
         INSERT INTO llm_generation_attempt (job_id, number, outcome, started_at, external_job_id)
         SELECT id, 1, 'running', COALESCE(started_at, now() AT TIME ZONE 'UTC'), external_job_id
-        FROM llm_generation_job WHERE state = 'running' AND external_job_id IS NOT NULL
+        FROM llm_generation_job WHERE state = 'running' AND external_job_id IS NOT NULL AND attempt_token IS NULL
         RETURNING id, job_id)
     UPDATE llm_generation_job j
     SET attempt_token = attempt.id, attempt_count = 1, fair_rank = 0
@@ -53,9 +50,12 @@ ADOPT = """
 """
 
 #: Odoo fills a new column with one value for all rows; a secret is to be of one job.
-TAKE_BACK = "UPDATE llm_generation_job SET webhook_token = NULL"
-OPEN_JOBS = "SELECT id FROM llm_generation_job WHERE state NOT IN ('completed', 'cancelled')"
-HAND_OUT = "UPDATE llm_generation_job SET webhook_token = %s WHERE id = %s"
+HAND_OUT_TOKENS = """
+    UPDATE llm_generation_job
+    SET webhook_token = translate(concat(gen_random_uuid(), gen_random_uuid()), '-', '')
+    WHERE webhook_token IS NULL OR webhook_token IN (
+        SELECT webhook_token FROM llm_generation_job GROUP BY 1 HAVING count(*) > 1)
+"""
 
 #: Nobody looked at what providers said of errors, and how much.
 ERRORS = "SELECT id, error_message FROM llm_generation_job WHERE error_message IS NOT NULL"
@@ -64,18 +64,17 @@ SET_ERROR = "UPDATE llm_generation_job SET error_message = %s WHERE id = %s"
 
 def migrate(cr, version):
     """Make limits of what were queues of models, and adopt or end what was running."""
-    if not version:
+    if not version or not sql.table_exists(cr, "llm_generation_queue_before"):
         return
     env = api.Environment(cr, SUPERUSER_ID, {})
-    if sql.table_exists(cr, "llm_generation_queue_of_18"):
-        limits = _limit_models(env)
-        held = _explain_held(env)
-        cr.execute("DROP TABLE llm_generation_queue_of_18")
-        _logger.info("Kept the limits of %s models; %s jobs are drafts again", limits, held)
+    limits = _limit_models(env)
+    held = _explain_held(env)
+    cr.execute("DROP TABLE llm_generation_queue_before")
+    _logger.info("Kept the limits of %s models; %s jobs are drafts again", limits, held)
     post_init_hook(env)
     estimate = SQL(ESTIMATED_TOKENS, answer_tokens=DEFAULT_ANSWER_TOKENS)
     cr.execute(SQL(TAKE_PLACES, estimate=estimate))
-    _give_tokens(cr)
+    cr.execute(HAND_OUT_TOKENS)
     _clean_errors(cr)
     env.invalidate_all()
     adopted, failed = _adopt(env), _fail(env)
@@ -105,13 +104,6 @@ def _explain_held(env):
     return len(jobs)
 
 
-def _give_tokens(cr):
-    cr.execute(TAKE_BACK)
-    cr.execute(OPEN_JOBS)
-    for (job_id,) in cr.fetchall():
-        cr.execute(HAND_OUT, [secrets.token_urlsafe(), job_id])
-
-
 def _clean_errors(cr):
     cr.execute(ERRORS)
     for job_id, told in cr.fetchall():
@@ -132,10 +124,11 @@ def _adopt(env):
 
 
 def _fail(env):
-    """End the jobs that a process of 18.0 was running itself; return how many."""
+    """End the jobs that a process was running itself; return how many."""
     jobs = env["llm.generation.job"].search([
         ("state", "=", "running"),
         ("external_job_id", "=", False),
+        ("attempt_token", "=", False),
     ])
     for user, mine in jobs.grouped("user_id").items():
         told = _sentence(user, "lost")
