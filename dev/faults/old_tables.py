@@ -1,4 +1,7 @@
-"""A database as the public addon for Odoo 18.0 left it: its tables, and what Odoo knows of them."""
+"""A database as the public addon for 18.0 or 19.0 left it: its tables, and what Odoo knows of them.
+
+Their tables are alike but for `result_payload`, which some of 18.0 had.
+"""
 
 #: Types of columns by model: what the fields of 18.0 that were stored need. `create_uid` and its
 #: like are there, too.
@@ -37,6 +40,28 @@ COLUMNS = {
         "company_id": "integer NOT NULL REFERENCES res_company",
     },
 }
+VERSIONS = ("18.0.1.0.0", "19.0.1.0.0")
+#: Fields without a column that came with mail.thread and mail.activity.mixin.
+MAIL_FIELDS = {"activity_ids": "mail.activity", "message_ids": "mail.message"}
+#: name of a scheduled action: (model, code)
+CRONS = {
+    "cron_process_generation_queues": ("llm.generation.queue", "model._process_all_queues()"),
+    "cron_check_job_statuses": ("llm.generation.queue", "model._check_job_statuses()"),
+    "cron_auto_retry_failed_jobs": ("llm.generation.queue", "model._process_model_queue(1)"),
+    "cron_cleanup_old_jobs": ("llm.generation.job", "model.cleanup_old_jobs(days=7)"),
+}
+#: name of a view: (model, type, source)
+VIEWS = {
+    "view_llm_generation_queue_tree": (
+        "llm.generation.queue", "list", '<list><field name="model_id"/></list>',
+    ),
+    "view_llm_generation_job_form": (
+        "llm.generation.job", "form",
+        '<form><field name="thread_id"/><field name="activity_ids"/><chatter/></form>',
+    ),
+}  # fmt: skip
+#: What a user made of the form.
+INHERITED = '<field name="thread_id" position="after"><field name="message_ids"/></field>'
 _LOG = "create_uid integer, create_date timestamp, write_uid integer, write_date timestamp"
 _TYPES = {"integer": "many2one", "varchar": "char", "jsonb": "json", "timestamp": "datetime"}
 _COMODELS = {
@@ -49,21 +74,41 @@ _COMODELS = {
 MODULE = "llm_generate_job"
 
 
-def statements():
-    """Yield the statements that make a database with the family one that has the old addon."""
-    yield from _module()
+def statements(version):
+    """Yield the statements that make a database with the family one that has the public addon."""
+    yield f"""
+        UPDATE ir_module_module SET state = 'installed', latest_version = '{version}'
+        WHERE name = '{MODULE}'
+    """
     for table, columns in COLUMNS.items():
+        if version.startswith("19.0"):
+            columns = {name: kind for name, kind in columns.items() if name != "result_payload"}
         lines = ", ".join(f"{name} {kind}" for name, kind in columns.items())
         yield f"CREATE TABLE {table} (id serial PRIMARY KEY, {lines}, {_LOG})"
         yield from reflections(table, columns)
-    yield from _records()
+    yield "ALTER TABLE llm_thread ADD COLUMN is_generating boolean"
+    yield from field("llm_thread", "llm.thread", "is_generating", "boolean")
+    yield from _mail()
+    yield from _records("TRUE" if version.startswith("18.0") else "FALSE")
 
 
-def _module():
-    yield f"""
-        UPDATE ir_module_module SET state = 'installed', latest_version = '18.0.1.0.0'
-        WHERE name = '{MODULE}'
-    """
+def _mail():
+    """Yield what makes the jobs of Odoo's knowledge ones with messages and activities."""
+    job = "(SELECT id FROM ir_model WHERE model = 'llm.generation.job')"
+    for name, relation in MAIL_FIELDS.items():
+        yield from field("llm_generation_job", "llm.generation.job", name, "one2many", relation)
+    yield f"UPDATE ir_model SET is_mail_thread = TRUE, is_mail_activity = TRUE WHERE id = {job}"
+    for parent in ("mail.thread", "mail.activity.mixin"):
+        yield f"""
+            INSERT INTO ir_model_inherit (model_id, parent_id)
+            SELECT {job}, id FROM ir_model WHERE model = '{parent}'
+        """
+        yield data(
+            f"model_inherit__llm_generation_job__{parent.replace('.', '_')}",
+            "ir.model.inherit",
+            f"""(SELECT i.id FROM ir_model_inherit i JOIN ir_model p ON p.id = i.parent_id
+                WHERE i.model_id = {job} AND p.model = '{parent}')""",
+        )
 
 
 def reflections(table, columns):
@@ -107,31 +152,65 @@ def field(table, model, name, kind, relation=None):
     )
 
 
-def _records():
-    """Yield a scheduled action that is not to be updated, and a view of fields that are gone."""
-    yield f"""
-        WITH action AS (
-            INSERT INTO ir_act_server (name, model_id, state, code, type, usage,
-                binding_type)
-            SELECT '{{"en_US": "Old: retry"}}', id, 'code', 'model._process_model_queue(1)',
-                'ir.actions.server', 'ir_cron', 'action'
-            FROM ir_model WHERE model = 'llm.generation.queue' RETURNING id),
-        cron AS (
+def _records(noupdate):
+    """Yield scheduled actions, views, a menu with its action, and rights, as the addon has them.
+
+    :param str noupdate: whether its scheduled actions are not to be updated
+    """
+    for name, (model, code) in CRONS.items():
+        yield f"""
+            WITH action AS (
+                INSERT INTO ir_act_server (name, model_id, state, code, type, usage,
+                    binding_type)
+                SELECT '{{"en_US": "{name}"}}', id, 'code', '{code}', 'ir.actions.server',
+                    'ir_cron', 'action'
+                FROM ir_model WHERE model = '{model}' RETURNING id)
             INSERT INTO ir_cron (ir_actions_server_id, user_id, active, interval_number,
                 interval_type, nextcall, priority, cron_name)
-            SELECT id, 1, TRUE, 5, 'minutes', now() + interval '1 day', 5, 'Old: retry'
-            FROM action RETURNING id)
-        INSERT INTO ir_model_data (module, name, model, res_id, noupdate)
-        SELECT '{MODULE}', 'ir_cron_old_retry', 'ir.cron', id, TRUE FROM cron
+            SELECT id, 1, TRUE, 5, 'minutes', now() + interval '1 day', 5, '{name}' FROM action
+        """
+        found = f"(SELECT id FROM ir_cron WHERE cron_name = '{name}')"
+        yield data(name, "ir.cron", found, noupdate)
+    for name, (model, kind, source) in VIEWS.items():
+        yield _view(name, model, kind, source)
+        yield data(name, "ir.ui.view", f"(SELECT id FROM ir_ui_view WHERE name = '{name}')")
+    parent = "(SELECT id FROM ir_ui_view WHERE name = 'view_llm_generation_job_form')"
+    yield _view("made_by_a_user", "llm.generation.job", "form", INHERITED, parent)
+    yield """
+        INSERT INTO ir_act_window (name, type, res_model, view_mode, binding_type, "limit",
+            target, context, domain)
+        VALUES ('{"en_US": "Old queues"}', 'ir.actions.act_window', 'llm.generation.queue',
+            'kanban,list,form', 'action', 80, 'current', '{}', '[]')
     """
+    action = "(SELECT id FROM ir_act_window WHERE name->>'en_US' = 'Old queues')"
+    yield data("action_llm_generation_queue", "ir.actions.act_window", action)
     yield f"""
-        WITH view AS (
-            INSERT INTO ir_ui_view (name, model, type, arch_db, active, mode, priority)
-            VALUES ('old.queue.list', 'llm.generation.queue', 'list',
-                '{{"en_US": "<list><field name=\\"model_id\\"/></list>"}}', TRUE, 'primary', 16)
-            RETURNING id)
-        INSERT INTO ir_model_data (module, name, model, res_id, noupdate)
-        SELECT '{MODULE}', 'view_llm_generation_queue_tree', 'ir.ui.view', id, FALSE FROM view
+        INSERT INTO ir_ui_menu (name, active, sequence, action)
+        VALUES ('{{"en_US": "Old queues"}}', TRUE, 20, 'ir.actions.act_window,' || {action})
+    """
+    menu = "(SELECT id FROM ir_ui_menu WHERE name->>'en_US' = 'Old queues')"
+    yield data("menu_llm_generation_queue", "ir.ui.menu", menu)
+    for model in ("job", "queue"):
+        name = f"access_llm_generation_{model}_user"
+        yield f"""
+            INSERT INTO ir_model_access (name, active, model_id, group_id, perm_read, perm_write,
+                perm_create, perm_unlink)
+            SELECT '{name}', TRUE, id, (
+                    SELECT res_id FROM ir_model_data WHERE module = 'base' AND name = 'group_user'),
+                TRUE, TRUE, TRUE, TRUE
+            FROM ir_model WHERE model = 'llm.generation.{model}'
+        """
+        found = f"(SELECT id FROM ir_model_access WHERE name = '{name}')"
+        yield data(name, "ir.model.access", found)
+
+
+def _view(name, model, kind, source, parent="NULL"):
+    mode = "primary" if parent == "NULL" else "extension"
+    source = source.replace('"', '\\"')
+    return f"""
+        INSERT INTO ir_ui_view (name, model, type, arch_db, active, mode, priority, inherit_id)
+        VALUES ('{name}', '{model}', '{kind}', '{{"en_US": "{source}"}}', TRUE, '{mode}', 16,
+            {parent})
     """
 
 

@@ -92,7 +92,7 @@ def _count(env, statement):
 
 
 def _archive_filters(env):
-    """Archive the filters of users that ask for fields which are no more: each would be an error."""
+    """Archive the filters of users that ask for fields which are no more: each is an error."""
     for model in MODELS:
         env.cr.execute(KNOWN_FIELDS, [model])
         gone = {name for (name,) in env.cr.fetchall()} - env[model]._fields.keys()
@@ -100,7 +100,7 @@ def _archive_filters(env):
             asked = re.findall(r"\w+", f"{saved.domain} {saved.context} {saved.sort}")
             if missing := sorted(gone.intersection(asked)):
                 saved.active = False
-                _logger.warning(
+                _logger.info(
                     "Filter %s of %s is archived, as there is no %s any more",
                     *(saved.id, model, ", ".join(missing)),
                 )

@@ -14,7 +14,10 @@ _logger = logging.getLogger(__name__)
 
 MODEL_LIMITS = """
     SELECT queue_id, model_id, enabled, CASE WHEN enabled THEN max_concurrent_jobs ELSE 1 END
-    FROM llm_generation_queue_before WHERE model_id IS NOT NULL AND is_used
+    FROM llm_generation_queue_before old
+    WHERE model_id IS NOT NULL AND is_used AND NOT EXISTS (
+        SELECT FROM llm_generation_model_limit l
+        WHERE l.queue_id = old.queue_id AND l.model_id = old.model_id)
     ORDER BY id
 """
 HELD = """
@@ -41,7 +44,8 @@ ADOPT = """
     WITH attempt AS (
         INSERT INTO llm_generation_attempt (job_id, number, outcome, started_at, external_job_id)
         SELECT id, 1, 'running', COALESCE(started_at, now() AT TIME ZONE 'UTC'), external_job_id
-        FROM llm_generation_job WHERE state = 'running' AND external_job_id IS NOT NULL AND attempt_token IS NULL
+        FROM llm_generation_job
+        WHERE state = 'running' AND external_job_id IS NOT NULL AND attempt_token IS NULL
         RETURNING id, job_id)
     UPDATE llm_generation_job j
     SET attempt_token = attempt.id, attempt_count = 1, fair_rank = 0

@@ -12,24 +12,37 @@ from odoo.addons.llm_generate_job.const import DEFAULT_MAX_RETRIES, MAX_RETRIES
 
 _logger = logging.getLogger(__name__)
 
-#: Our queues always had a provider. Those that a version of ours took over as they were have none.
+#: What one kind of queue has and the other has not.
+ADD_COLUMNS = """
+    ALTER TABLE llm_generation_queue
+        ADD COLUMN IF NOT EXISTS model_id integer,
+        ADD COLUMN IF NOT EXISTS provider_id integer,
+        ADD COLUMN IF NOT EXISTS display_name varchar
+"""
+#: Ours, where it took the tables over as they were, dropped the model of a queue, and not its name.
+RECALL_MODELS = """
+    UPDATE llm_generation_queue q SET model_id = m.id
+    FROM (
+        SELECT min(id) AS id, name FROM llm_model GROUP BY name HAVING count(*) = 1) m
+    WHERE q.model_id IS NULL AND q.provider_id IS NULL AND q.display_name = m.name || ' Queue'
+"""
 LOST_QUEUES = """
-    SELECT id, enabled, max_concurrent_jobs FROM llm_generation_queue WHERE provider_id IS NULL
+    SELECT id, enabled, max_concurrent_jobs FROM llm_generation_queue
+    WHERE model_id IS NULL AND provider_id IS NULL
 """
 
 #: What the queues were, until the scripts `post-` have gone by it. Only the first of a model was
 #: ever used.
 KEEP_QUEUES = """
     CREATE TABLE llm_generation_queue_before AS
-    SELECT q.id, %(model)s AS model_id, %(provider)s AS provider_id,
-        min(q.id) OVER (PARTITION BY %(provider)s) AS queue_id,
-        %(model)s IS NULL OR q.id = min(q.id) OVER (PARTITION BY %(model)s) AS is_used,
+    SELECT q.id, q.model_id, p.id AS provider_id, min(q.id) OVER (PARTITION BY p.id) AS queue_id,
+        q.model_id IS NULL OR q.id = min(q.id) OVER (PARTITION BY q.model_id) AS is_used,
         COALESCE(q.enabled, TRUE) AS enabled,
         GREATEST(COALESCE(q.max_concurrent_jobs, 5), 1) AS max_concurrent_jobs,
         COALESCE(q.auto_retry_failed, TRUE) AS auto_retry_failed,
         GREATEST(COALESCE(q.retry_delay_minutes, 5), 0) AS retry_delay_minutes
-    FROM llm_generation_queue q %(join)s
-    WHERE %(provider)s IS NOT NULL
+    FROM llm_generation_queue q LEFT JOIN llm_model m ON m.id = q.model_id
+    JOIN llm_provider p ON p.id = COALESCE(m.provider_id, q.provider_id)
 """
 
 #: A provider had as many slots as the queues of its models had together. Where all of them were
@@ -156,36 +169,18 @@ def migrate(cr, version):
 
 
 def _is_public(cr):
+    """Tell tables that are not ours: our queues are of a provider, and our jobs have a secret."""
     if len(sql.existing_tables(cr, ("llm_generation_queue", "llm_generation_job"))) < 2:
         return False
-    if not sql.column_exists(cr, "llm_generation_queue", "provider_id"):
+    if not sql.column_exists(cr, "llm_generation_job", "webhook_token"):
         return True
-    cr.execute(LOST_QUEUES)
-    return bool(cr.rowcount) or not sql.column_exists(cr, "llm_generation_job", "webhook_token")
+    cr.execute("SELECT FROM llm_generation_queue WHERE provider_id IS NULL LIMIT 1")
+    return bool(cr.rowcount)
 
 
 def _merge_queues(cr):
-    of_models = sql.column_exists(cr, "llm_generation_queue", "model_id")
-    parts = {"model": SQL("NULL::integer"), "provider": SQL("q.provider_id"), "join": SQL()}
-    if of_models:
-        parts = {"model": SQL("q.model_id"), "provider": SQL("m.provider_id")}
-        parts["join"] = SQL("JOIN llm_model m ON m.id = q.model_id")
-        cr.execute("ALTER TABLE llm_generation_queue ADD COLUMN IF NOT EXISTS provider_id integer")
-    else:
-        _tell_lost(cr)
-    cr.execute(SQL(KEEP_QUEUES, **parts))
-    cr.execute("ALTER TABLE llm_generation_queue ALTER retry_delay_minutes TYPE double precision")
-    cr.execute(MERGE_QUEUES)
-    for table, model in ABOUT_QUEUES:
-        names = {"table": SQL.identifier(table), "model": SQL.identifier(model)}
-        cr.execute(SQL(FOLLOW_QUEUES, **names))
-    cr.execute(FORGET_FOLLOWERS)
-    cr.execute(REMOVE_MERGED)
-    cr.execute(DROP_COLUMNS)
-    cr.execute(HOLD_JOBS)
-
-
-def _tell_lost(cr):
+    cr.execute(ADD_COLUMNS)
+    cr.execute(RECALL_MODELS)
     cr.execute(LOST_QUEUES)
     for queue, enabled, slots in cr.fetchall():
         _logger.warning(
@@ -193,6 +188,16 @@ def _tell_lost(cr):
             " once. Look at the queue of its provider.",
             *(queue, "enabled" if enabled else "disabled", slots),
         )
+    cr.execute(KEEP_QUEUES)
+    cr.execute("ALTER TABLE llm_generation_queue ALTER retry_delay_minutes TYPE double precision")
+    for table, model in ABOUT_QUEUES:
+        names = {"table": SQL.identifier(table), "model": SQL.identifier(model)}
+        cr.execute(SQL(FOLLOW_QUEUES, **names))
+    cr.execute(FORGET_FOLLOWERS)
+    cr.execute(REMOVE_MERGED)
+    cr.execute(MERGE_QUEUES)
+    cr.execute(DROP_COLUMNS)
+    cr.execute(HOLD_JOBS)
 
 
 def _settle_jobs(cr):
