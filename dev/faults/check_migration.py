@@ -309,7 +309,7 @@ def main():
 
 
 def upgrade(lab, tally, title="the upgrade succeeds"):
-    log = lab.folder / f"{'-'.join(title.split())}.log"
+    log = lab.folder / f"{lab.database}-{'-'.join(title.split())}.log"
     status = lab.upgrade(log)
     text = log.read_text(errors="replace")
     report = odoo_log.read(text, modules.folders())
