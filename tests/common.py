@@ -6,6 +6,7 @@ and transaction, by the same code as in a server.
 
 import gc
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from unittest import SkipTest
 from unittest.mock import patch
 
@@ -14,6 +15,7 @@ from odoo.tests import TransactionCase, new_test_user, tagged
 
 from ..protocol.answer import Answer, Claim
 
+ADDON = "odoo.addons.llm_generate_job"
 #: Its last word must be in no log: see `dev/lib/marks.py`.
 PROMPT = "Hello, says a canary-prompt-test"
 #: Seconds; a minute, which is the default, is little on a machine that has other work.
@@ -241,6 +243,14 @@ class LlmGenerationCommon(TransactionCase):
             return str(refusal)
         self.fail(f"{error.__name__} not raised")
         return ""
+
+    def _commit_each_chunk(self):
+        """Have each chunk of an answer be an event, and each event a commit."""
+        self.startPatcher(self._patched(f"{ADDON}.engine.execute.CHUNK_INTERVAL", 0))
+        if find_spec("odoo.addons.llm_thread.answer_stream"):  # the family has no interval
+            self.startPatcher(
+                self._patched("odoo.addons.llm_thread.answer_stream.WRITE_INTERVAL", 0)
+            )
 
     def _patched(self, target, value):
         return patch(target, value)

@@ -8,16 +8,13 @@ from ..runner import thread_lock
 from ..runner.notifier import private_connection
 from .common import LlmGenerationCommon
 
-INTERVAL = "odoo.addons.llm_thread.answer_stream.WRITE_INTERVAL"
-
 
 class TestDirectGeneration(LlmGenerationCommon):
     """Providers without jobs of their own are served in the background, into the thread."""
 
     def setUp(self):
         super().setUp()
-        # So that each chunk is an event, and each event a commit.
-        self.startPatcher(self._patched(INTERVAL, 0))
+        self._commit_each_chunk()
         self.thread = self._create_thread(self.direct_model)
 
     def _asked(self, **values):

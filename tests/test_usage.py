@@ -39,7 +39,7 @@ class TestUsage(LlmGenerationCommon):
 
     def test_what_was_streamed_is_known_though_the_process_is_killed(self):
         known = []
-        self.startPatcher(self._patched("odoo.addons.llm_thread.answer_stream.WRITE_INTERVAL", 0))
+        self._commit_each_chunk()
         job = self._asked([])
         self.service.chunks = [
             {"content": LONG},
@@ -77,7 +77,7 @@ class TestUsage(LlmGenerationCommon):
         self.assertEqual(job.attempt_ids.completion_tokens, job.completion_tokens)
 
     def test_a_cancelled_stream_that_goes_on_counts_what_was_streamed(self):
-        self.startPatcher(self._patched("odoo.addons.llm_thread.answer_stream.WRITE_INTERVAL", 0))
+        self._commit_each_chunk()
         job = self._asked([])
         self.service.chunks = [
             {"content": "One "},
