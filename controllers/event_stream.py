@@ -5,7 +5,6 @@ import threading
 import time
 
 import psycopg2
-import requests
 
 from odoo import api
 from odoo.exceptions import UserError
@@ -13,7 +12,6 @@ from odoo.modules.registry import Registry
 from odoo.tools import config, json_default
 
 from ..const import JOB_CHANNEL
-from ..exceptions import GenerationError
 from ..protocol.http_errors import classify, redact, traceback_of
 from ..runner import streams
 from ..runner.cursor import LazyCursor
@@ -61,14 +59,14 @@ class EventStream:
     def _run(self, env):
         try:
             yield from self._relay(env)
-        except (UserError, GenerationError, requests.RequestException) as error:
-            _logger.info("Thread %s got no answer: %s", self.thread_id, type(error).__name__)
-            known = error if isinstance(error, UserError) else classify(error)
-            yield self._fail(env, redact(known, self._key(env)))
         except Exception as error:  # noqa: BLE001 it is logged without the key
-            trace = traceback_of(error, self._key(env))
-            _logger.warning("Thread %s got no answer\n%s", self.thread_id, trace)
-            yield self._fail(env)
+            if known := error if isinstance(error, UserError) else classify(error):
+                _logger.info("Thread %s got no answer: %s", self.thread_id, type(error).__name__)
+                yield self._fail(env, redact(known, self._key(env)))
+            else:
+                trace = traceback_of(error, self._key(env))
+                _logger.warning("Thread %s got no answer\n%s", self.thread_id, trace)
+                yield self._fail(env)
         finally:
             # Also when the client is gone: what came of a direct answer is kept.
             env.cr.commit()  # pylint: disable=invalid-commit

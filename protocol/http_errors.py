@@ -1,10 +1,14 @@
-"""From an HTTP answer, or an exception of `requests`, to what it means.
+"""From an HTTP answer, or an exception of a library that made the call, to what it means.
 
-Facts: the public documentation of OpenAI, Azure OpenAI, Anthropic, Replicate and fal.
+Facts: the public documentation of OpenAI, Azure OpenAI, Anthropic, Replicate and fal, and what the
+libraries of vendors raise (`openai`, `anthropic`, `mistralai`, `ollama`, `replicate`, `fal_client`
+and `httpx` below them). None of these has to be installed: what they raise is told by the names of
+its classes and by its attributes.
 """
 
 import email.utils
 import errno
+import json
 import math
 import re
 import socket
@@ -23,7 +27,14 @@ NO_ROOM = (
     "The server's disk is full: the answer is lost. Free some space; the queue waits meanwhile."
 )
 #: Providers' codes that mean "pay first", whatever the status.
-QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+QUOTA_CODES = frozenset({
+    "billing_error",
+    "billing_hard_limit_reached",
+    "billing_not_active",
+    "insufficient_quota",
+})
+#: The same of who has no code for it: Anthropic (status 400) and fal (status 403).
+QUOTA_RE = re.compile(r"credit balance is too low|exhausted balance", re.IGNORECASE)
 #: Providers' codes that no repetition changes.
 CONTENT_CODES = frozenset({
     "content_filter",
@@ -32,6 +43,53 @@ CONTENT_CODES = frozenset({
     "exceed_context_size_error",
     "moderation_blocked",
 })
+#: What the codes mean that come in the middle of a stream, where no status tells it.
+STREAM_CODES = {
+    "authentication_error": exceptions.AuthenticationError,
+    "invalid_request_error": exceptions.BadRequestError,
+    "overloaded_error": exceptions.OverloadedError,
+    "permission_error": exceptions.AuthenticationError,
+    "rate_limit_error": exceptions.RateLimitedError,
+    "rate_limit_exceeded": exceptions.RateLimitedError,
+}
+UNREADABLE = "The provider answered with something that is no answer."
+UNSENDABLE_KEY = "The API key is missing, or has characters that cannot be sent."
+#: Classes of libraries by their names. The first one in an exception's method resolution order
+#: counts, so a class stands for all below it that are not named.
+LIBRARY_ERRORS = {
+    # httpx and httpcore: nothing was sent, or something may have been.
+    "ConnectError": exceptions.TransientError,
+    "ConnectTimeout": exceptions.TransientError,
+    "PoolTimeout": exceptions.TransientError,
+    "ProxyError": exceptions.TransientError,
+    "InvalidURL": exceptions.BadRequestError,
+    "LocalProtocolError": exceptions.BadRequestError,
+    "UnsupportedProtocol": exceptions.BadRequestError,
+    "NetworkError": exceptions.UnknownOutcomeError,
+    "ProtocolError": exceptions.UnknownOutcomeError,
+    "TimeoutException": exceptions.UnknownOutcomeError,
+    "TransportError": exceptions.UnknownOutcomeError,
+    # ollama, where it refuses to send anything
+    "RequestError": exceptions.BadRequestError,
+    # fal_client and anthropic
+    "CredentialsError": exceptions.AuthenticationError,
+    "MissingCredentialsError": exceptions.AuthenticationError,
+    # openai
+    "ContentFilterFinishReasonError": exceptions.ContentRefusedError,
+    # replicate: its model failed
+    "ModelError": exceptions.ProviderFailedError,
+}
+#: An answer came, and its library could make nothing of it.
+UNREADABLE_ERRORS = frozenset({
+    "APIResponseValidationError",  # openai and anthropic
+    "DecodingError",  # httpx
+    "NoResponseError",  # mistralai
+    "ResponseValidationError",  # mistralai
+})
+#: The service told an error in the middle of its stream: openai and anthropic, ollama.
+STREAM_ERRORS = frozenset({"APIError", "ResponseError"})
+#: These say that there was no answer, and only their cause why: openai and anthropic.
+VAGUE_ERRORS = frozenset({"APIConnectionError"})
 #: What PostgreSQL adds to the sentence of an error, up to the next exception of a traceback.
 ROW_RE = re.compile(
     r"\n(?:DETAIL|CONTEXT|QUERY|LINE \d+):.*?"
@@ -115,37 +173,64 @@ def error_details(response):
     except ValueError:
         return "", (getattr(response, "text", "") or "")[:500]
     except (RuntimeError, requests.RequestException):
-        return "", ""  # a stream that was read already, or that broke off
+        return "", ""  # a stream that was read already, or was not, or that broke off
+    return _details_of(body)
+
+
+def _details_of(body):
+    """Return `(code, message)` of the JSON of an error."""
     if not isinstance(body, dict):
-        return "", text_of(body)[:500]
-    error = body.get("error", body)
+        return "", _sentence(body)[:500]
+    error = body.get("error") or body
     if not isinstance(error, dict):
-        return "", text_of(error)[:500]
+        return "", _sentence(error)[:500]
     # Some servers, llama.cpp for one, repeat the status as the code: the type tells more.
     names = [error.get(key) for key in ("code", "type")]
+    if isinstance(error.get("detail"), list):  # fal
+        names += [one.get("type") for one in error["detail"] if isinstance(one, dict)]
     code = next((name for name in names if name and not text_of(name).isdigit()), "")
-    message = error.get("message") or error.get("detail") or body.get("detail") or ""
-    return text_of(code), text_of(message)[:500]
+    return text_of(code), (_sentence(error) or _sentence(body.get("detail")))[:500]
+
+
+def _sentence(told, depth=6):
+    """Return the words of an error, wherever they are in it, and nothing of what it is about.
+
+    Servers that check what they are sent (those of Mistral and fal) tell it, too, as `input`.
+    """
+    if not told or not depth:
+        return ""
+    if isinstance(told, list):
+        return "; ".join(filter(None, (_sentence(one, depth - 1) for one in told[:10])))
+    if not isinstance(told, dict):
+        return text_of(told)
+    names = ("message", "detail", "msg", "error", "title")
+    words = next(filter(None, (_sentence(told.get(name), depth - 1) for name in names)), "")
+    place = told.get("loc") if isinstance(told.get("loc"), list) else []
+    return ": ".join(filter(None, (".".join(text_of(one) for one in place), words)))
 
 
 def from_response(response, message=None):
     """Return the `GenerationError` that an HTTP error answer means.
 
-    :param requests.Response response: status 400 or more
+    :param requests.Response response: status 400 or more; one of `httpx` will do
     :param str message: a sentence to use instead of the provider's own
     """
     code, detail = error_details(response)
+    reason = getattr(response, "reason", "") or getattr(response, "reason_phrase", "") or code
     status = response.status_code
-    wait = retry_after(response.headers)
-    reason = getattr(response, "reason", "") or code
-    text = redact(message or f"HTTP {status}: {detail or reason}")
+    text = message or f"HTTP {status}: {detail or reason}"
+    return _meaning(status, code, detail, response.headers, text)
+
+
+def _meaning(status, code, detail, headers, text):
+    wait = retry_after(headers)
     if wait is None and "resets in" in detail:  # Replicate tells it in the sentence only
         wait = parse_duration(detail.rpartition("resets in")[2].strip(" ~."))
-    return _class_of(status, code)(text, retry_after=wait)
+    return _class_of(status, code, detail)(redact(text), retry_after=wait)
 
 
-def _class_of(status, code):
-    if code in QUOTA_CODES or status == 402:
+def _class_of(status, code, detail=""):
+    if code in QUOTA_CODES or status == 402 or QUOTA_RE.search(detail):
         return exceptions.QuotaExceededError
     if code in CONTENT_CODES:
         return exceptions.ContentRefusedError
@@ -165,34 +250,154 @@ def classify(error):
 
     Libraries of providers wrap what happened in classes of their own: what caused it counts.
     """
+    vague, is_told = None, False
     while error is not None:
         if known := _classify_one(error):
             return known
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return None
+        if not is_told and _is_unread(error):
+            return exceptions.UnknownOutcomeError(UNREADABLE)
+        # Of JSON that people wrote, the family says so itself.
+        is_told = is_told or "UserError" in _names_of(error)
+        is_hidden = error.__suppress_context__
+        if _is_vague(error):
+            vague = vague or exceptions.UnknownOutcomeError(_words_of(error))
+            is_hidden = False  # `ollama` raises its own in the place of what tells more
+        error = error.__cause__ or (None if is_hidden else error.__context__)
+    return vague
+
+
+def _names_of(error):
+    return [known.__name__ for known in type(error).__mro__]
+
+
+def _is_vague(error):
+    """Return whether an exception says that there was no answer, and not why.
+
+    Python itself raises none of the very class `ConnectionError`, but classes below it.
+    """
+    return type(error) is ConnectionError or not VAGUE_ERRORS.isdisjoint(_names_of(error))
+
+
+def _words_of(error):
+    """Return what an exception says, else what it is called: many of `httpx` say nothing."""
+    return redact(text_of(error) or type(error).__name__)
 
 
 def _classify_one(error):
     if isinstance(error, exceptions.GenerationError):
         return error
-    response = getattr(error, "response", None)
-    status = getattr(response, "status_code", None)
-    if isinstance(status, int) and status >= 400:
-        # What `raise_for_status()` says is the address; the provider's own words tell more.
-        text = str(error)
-        return from_response(response, None if " for url: " in text else text)
+    if known := _of_status(error):
+        return known
+    if not UNREADABLE_ERRORS.isdisjoint(_names_of(error)):
+        return exceptions.UnknownOutcomeError(UNREADABLE)
     if isinstance(error, requests.RequestException):
         return _of_requests(error)
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return exceptions.DiskFullError(NO_ROOM)
     if isinstance(error, ConnectionRefusedError | socket.gaierror):
         return exceptions.TransientError(redact(error))
-    if isinstance(error, ConnectionError | TimeoutError):
+    if isinstance(error, ConnectionError | TimeoutError) and not _is_vague(error):
         return exceptions.UnknownOutcomeError(redact(error))
+    return _of_library(error)
+
+
+def _of_status(error):
+    """Return what an exception means that tells the status of an HTTP answer, else None."""
+    response = _response_of(error)
+    stati = (getattr(response, "status_code", None), *_attributes(error, "status_code", "status"))
+    status = next((one for one in stati if type(one) is int and 400 <= one < 600), None)
+    if not status:
+        return None
+    code, detail = error_details(response) if response is not None else ("", "")
+    if not detail:
+        code, detail = _told_by(error)
+    # What `raise_for_status()` says is the address; the provider's own words tell more.
+    words = text_of(error)
+    reason = next(iter(_attributes(response, "reason", "reason_phrase")), "")
+    text = f"HTTP {status}: {detail or reason or code}"
+    if not detail and words and " for url" not in words:
+        text = words
+    return _meaning(status, code, detail, _headers_of(error, response), text)
+
+
+def _attributes(thing, *names):
+    """Return the attributes of a thing that are there and not empty."""
+    return [value for name in names if (value := getattr(thing, name, None))]
+
+
+def _response_of(error):
+    """Return the HTTP answer that an exception is about, None where it keeps none.
+
+    That of `ollama` keeps the status only, and hides the one of `httpx` that has the rest.
+    """
+    owners = [(error, "response"), (error, "raw_response")]
+    if _attributes(error, "status_code"):
+        owners.append((error.__cause__ or error.__context__, "response"))
+    for owner, name in owners:
+        response = getattr(owner, name, None)
+        if type(getattr(response, "status_code", None)) is int:
+            return response
     return None
 
 
+def _headers_of(error, response):
+    for headers in (
+        *_attributes(response, "headers"),
+        *_attributes(error, "headers", "response_headers"),
+    ):
+        if hasattr(headers, "items"):
+            return headers
+    return {}
+
+
+def _told_by(error):
+    """Return `(code, message)` of the answer that an exception has read and keeps."""
+    for told in _attributes(error, "body", "error", "detail", "title"):
+        body = told
+        if isinstance(told, str):
+            try:
+                body = json.loads(told)
+            except (ValueError, RecursionError):
+                return "", told[:500]
+        code, detail = _details_of(body)
+        if detail:
+            return code, detail
+    return "", ""
+
+
+def _is_unread(error):
+    """Return whether an exception is of a library that could not read what it was answered.
+
+    That is of `json`, or of `pydantic`, with which the libraries read. Their texts are no words
+    for people: they have what was read in them.
+    """
+    return isinstance(error, json.JSONDecodeError) or (
+        isinstance(error, ValueError) and callable(getattr(error, "errors", None))
+    )
+
+
+def _of_library(error):
+    """Return what an exception means whose class is known by its name, else None."""
+    names = _names_of(error)
+    if names[0] == "OpenAIError":  # its client could not be made
+        return exceptions.AuthenticationError(_words_of(error))
+    if "LocalProtocolError" in names and "header value" in text_of(error):
+        # The key is all that is not always the same in a header, and stands in the text.
+        return exceptions.AuthenticationError(UNSENDABLE_KEY)
+    if not STREAM_ERRORS.isdisjoint(names) and not _is_vague(error):
+        code, detail = _told_by(error)
+        kind = exceptions.ProviderFailedError
+        if code in QUOTA_CODES or code in CONTENT_CODES or QUOTA_RE.search(detail):
+            kind = _class_of(0, code, detail)
+        kind = STREAM_CODES.get(code, kind)
+        return kind(redact(detail) or _words_of(error))
+    known = next((LIBRARY_ERRORS[name] for name in names if name in LIBRARY_ERRORS), None)
+    return known and known(_words_of(error))
+
+
 def _of_requests(error):
+    if isinstance(error, requests.JSONDecodeError | requests.exceptions.ContentDecodingError):
+        return exceptions.UnknownOutcomeError(UNREADABLE)
     if isinstance(error, requests.ConnectTimeout | requests.exceptions.SSLError):
         return exceptions.TransientError(redact(error))
     if isinstance(error, requests.ReadTimeout | requests.exceptions.ChunkedEncodingError):

@@ -178,6 +178,11 @@ NO_ARGUMENTS = '"[…]"'
 def redact_error(error, key):
     """Take the credentials out of an exception whose text people are shown."""
     error.args = tuple(redact(arg, key) if isinstance(arg, str) else arg for arg in error.args)
+    # Some libraries keep what they say elsewhere: those of Mistral, Ollama, Replicate and fal.
+    for name, value in list(vars(error).items()):
+        if isinstance(value, str):
+            with contextlib.suppress(AttributeError, TypeError):
+                setattr(error, name, redact(value, key))
 
 
 def sanitize_answer(answer, key_of):

@@ -92,6 +92,14 @@ class TestEventStream(LlmGenerationCommon, HttpCase):
         self.assertIn("was slow", events[-1]["error"])
         self.assertNotIn("abcdefgh", json.dumps(events))
 
+    def test_an_error_of_a_library_that_is_not_installed_is_a_sentence_too(self):
+        self.service.chunks = [type("ReadTimeout", (Exception,), {})("It was slow.")]
+        self.service.chunks[0].__cause__ = TimeoutError("It was slow.")
+
+        events = self._events(self._ask(use_queue="0"))
+
+        self.assertEqual(events[-1], {"type": "error", "error": "It was slow."})
+
     def test_an_unexpected_error_is_logged_and_not_shown(self):
         self.service.chunks = [KeyError("secret")]
 
