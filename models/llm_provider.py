@@ -6,6 +6,7 @@ from odoo import api, models
 
 from ..exceptions import NoJobInterfaceError
 from ..protocol import tokens
+from ..protocol.clients import without_retries
 from ..protocol.sanitize import redact_error, sanitize_answer
 from ..protocol.signatures import verify_standard
 from ..runner.executor import CallRecorder, received
@@ -45,6 +46,20 @@ class LlmProvider(models.Model):
         if vals.get("active"):
             self.env["llm.generation.engine"]._wake()
         return result
+
+    @property
+    def client(self):
+        """The client of the service's library; while a job is executed, one without retries.
+
+        The queue tries again, when it may, and its slot is free meanwhile. A direct answer has no
+        slot, and nobody else who tries again. Here and not in `_dispatch()`, which some services
+        override without calling `super()`.
+        """
+        client = super().client
+        recorder = received(self.env, "generation_recorder")
+        if recorder and not recorder.is_direct:
+            return without_retries(client)
+        return client
 
     @api.private
     def chat(self, messages, *args, **kwargs):
@@ -90,7 +105,7 @@ class LlmProvider(models.Model):
         :param int estimate: the tokens that the answer is expected to take
         :return: a context manager that yields a `runner.recorder.CallRecorder`
         """
-        yield CallRecorder()
+        yield CallRecorder(is_direct=True)
 
     def _limit_parameter(self, name):
         """Return the argument by which the service's chat is told the most tokens of an answer.

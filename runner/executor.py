@@ -452,7 +452,9 @@ class CallRecorder:
     provider used over all calls for the answer.
     """
 
-    def __init__(self):
+    def __init__(self, *, is_direct=False):
+        """Take whether nobody but the caller tries again: no job asks."""
+        self.is_direct = is_direct
         self.has_asked = False
         #: What the newest call raised, whatever the code around it made of that.
         self.error = None

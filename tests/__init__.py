@@ -4,6 +4,7 @@ from . import test_answer_limits
 from . import test_backoff
 from . import test_bounded_http
 from . import test_brief_examples
+from . import test_clients
 from . import test_companies
 from . import test_concurrency
 from . import test_contract

@@ -143,6 +143,11 @@ class LlmProvider(models.Model):
             )
         return implementation(*args, **kwargs)
 
+    @property
+    def client(self):
+        """The client of the service's library, as ``<service>_get_client()`` makes it."""
+        return self._dispatch("get_client")
+
     def _read_api_key(self):
         """Return the key for a call of the service, empty where there is none.
 
