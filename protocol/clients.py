@@ -11,7 +11,7 @@ def without_retries(client):
     have tells what they are. What is not known stays as it is, and so does a module, such as
     `fal_client`, whose settings are everybody's.
 
-    :param client: what `<service>_get_client()` returned; it is not changed if others may have it
+    :param client: what `<service>_get_client()` returned; that of `mistralai` is changed itself
     """
     if isinstance(client, ModuleType):
         return client

@@ -16,13 +16,15 @@ FILE_BYTES = 1000 * TOKEN_BYTES
 _FILE = re.compile(r"data:[\w/+.;=-]{0,200},[\w+/=%-]*")
 #: What a model is told of the records that it is given: messages and tools.
 _TOLD_FIELDS = ("body", "body_json", "name", "description", "input_schema")
+#: The arguments of a provider's `chat()` and `generate()` that its model reads.
+GIVEN_NAMES = ("messages", "input_data", "prepend_messages", "tools")
 #: The names that services give to what was used.
 _KINDS = {
     "prompt": ("prompt_tokens", "input_tokens"),
     "completion": ("completion_tokens", "output_tokens"),
 }
-#: Parts of an answer that are about it.
-_NOT_SAID = frozenset({"error", "usage"})
+#: Parts of an answer that are about it, or repeat what was given.
+_NOT_SAID = frozenset({"error", "inputs", "model_name", "provider", "role", "usage"})
 
 
 def is_limit(value):
@@ -82,10 +84,12 @@ def estimate(args, kwargs):
     >>> estimate(["How are you?"], {"max_tokens": 100}), estimate([{"max_tokens": 7}], {})
     (103, 7)
     """
-    inputs = args[0] if args and isinstance(args[0], dict) else {}
+    given = args[0] if args else kwargs.get("input_data")
+    inputs = given if isinstance(given, dict) else {}
     asked = [{**inputs, **kwargs}.get(name) for name in LIMIT_NAMES]
     answer = max(filter(is_limit, asked), default=DEFAULT_ANSWER_TOKENS)
-    return answer + by_length(length_of([args, kwargs.get("prepend_messages")]))
+    told = [kwargs.get(name) for name in GIVEN_NAMES if name != "tools"]
+    return answer + by_length(length_of([args, *told]))
 
 
 class Usage:
@@ -103,6 +107,8 @@ class Usage:
         """Take a chunk of the answer, or all of it."""
         if not isinstance(said, dict):
             return
+        if isinstance(content := said.get("content"), tuple):  # of media: what was made, its files
+            said = content[0] if content and isinstance(content[0], dict) else {}
         usage = said.get("usage")
         for kind, names in _KINDS.items() if isinstance(usage, dict) else ():
             told = next((usage[name] for name in names if usage.get(name)), 0)

@@ -17,7 +17,7 @@ from odoo.modules.registry import Registry
 from ..const import UNKNOWN_OUTCOMES
 from ..protocol.answer import Claim
 from ..protocol.http_errors import classify, retry_after, traceback_of
-from ..protocol.tokens import Usage
+from ..protocol.tokens import GIVEN_NAMES, Usage
 from . import limits
 from .cursor import LazyCursor
 from .messages import Cancelled
@@ -476,7 +476,7 @@ class CallRecorder:
     def ask(self, method, *args, **kwargs):
         """Call a method of a provider; note that it was called, what it says and raises."""
         self.has_asked, self.error = True, None
-        call = Usage(args, kwargs.get("prepend_messages"), kwargs.get("tools"))
+        call = Usage(args, *map(kwargs.get, GIVEN_NAMES))
         self._calls.append(call)
         try:
             with self.away():

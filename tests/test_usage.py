@@ -1,4 +1,6 @@
 from ..exceptions import UnknownOutcomeError
+from ..protocol.tokens import by_length, estimate
+from ..runner.executor import CallRecorder
 from .common import LlmGenerationCommon
 
 USED = {"prompt_tokens": 7, "completion_tokens": 2}
@@ -123,3 +125,95 @@ class TestUsage(LlmGenerationCommon):
         self.assertEqual(self._used(job), ("queued", 7, 2))
         self._apply(self._claim(job), state="failed", error_type="bad_request")
         self.assertEqual(self._used(job), ("failed", 0, 0))
+
+
+class TestUsageOfTheFamily(LlmGenerationCommon):
+    """What calls count that tell no usage, in the shapes that the family's providers give."""
+
+    CALLS = [{"id": "1", "function": {"name": "look", "arguments": "word " * 80}}]
+
+    def _used(self, answer, *args, **kwargs):
+        """Return the usage of a call that is answered so: a stream if that is a list."""
+        recorder = CallRecorder()
+
+        def method(*_args, **_kwargs):
+            return iter(answer) if isinstance(answer, list) else answer
+
+        said = recorder.ask(method, *args, **kwargs)
+        if isinstance(answer, list):
+            self.assertEqual(list(said), answer)
+        self.cost = recorder.cost
+        return recorder.usage
+
+    def test_what_is_said_counts_in_each_shape(self):
+        words = {"content": "word " * 80}
+        for answer in (
+            [{"content": "word "}] * 80,
+            [{"role": "assistant", "content": "word "}] * 80,
+            [words, {"usage": None}],
+            words,
+            {"role": "assistant", **words},
+            ({"raw_response": "word " * 80, "inputs": {"prompt": LONG}, "provider": "x"}, []),
+            [{"content": ({"raw_response": "word " * 80, "inputs": {"prompt": LONG}}, [])}],
+        ):
+            with self.subTest(answer=answer):
+                self.assertEqual(self._used(answer, "Hi")["completion_tokens"], 100)
+
+    def test_calls_of_tools_and_thoughts_are_said_too(self):
+        for answer in (
+            [{"tool_calls": self.CALLS}],
+            {"tool_calls": self.CALLS},
+            [{"thinking": "word " * 80}],
+        ):
+            with self.subTest(answer=answer):
+                self.assertGreaterEqual(self._used(answer, "Hi")["completion_tokens"], 100)
+
+    def test_an_error_is_not_said_and_costs_nothing(self):
+        for answer in ([{"error": "It broke."}], {"error": "It broke."}):
+            with self.subTest(answer=answer):
+                self.assertEqual(self._used(answer, "Hi"), {})
+                self.assertEqual(self.cost, {"prompt_tokens": 0, "completion_tokens": 0})
+        used = self._used([{"content": "word " * 80}, {"error": "It broke."}], "Hi")
+        self.assertEqual(used["completion_tokens"], 100)
+
+    def test_messages_count_whoever_reads_them(self):
+        thread = self._create_thread(self.direct_model)
+        messages = self.env["mail.message"]
+        for _turn in range(3):
+            messages |= thread.message_post(body="word " * 80, llm_role="user")
+        size = sum(len(message.body) for message in messages)
+        for given in (
+            messages,
+            messages.with_user(self.user),
+            messages.with_user(self.user).sudo(),
+        ):
+            with self.subTest(su=given.env.su, user=given.env.uid):
+                given.invalidate_recordset()
+                for used in (
+                    self._used({"content": "Hi"}, given, model=self.direct_model, stream=True),
+                    self._used({"content": "Hi"}, messages=given),
+                ):
+                    self.assertEqual(used["prompt_tokens"], by_length(size))
+                self.assertGreaterEqual(estimate([given], {}), by_length(size))
+                self.assertEqual(estimate([given], {}), estimate([], {"messages": given}))
+
+    def test_all_that_the_model_reads_is_given(self):
+        for how in (
+            {"input_data": {"prompt": LONG, "steps": 4}},
+            {"prepend_messages": [{"role": "system", "content": LONG}]},
+        ):
+            with self.subTest(how=list(how)):
+                used = self._used({"content": "Hi"}, **how)
+                self.assertGreaterEqual(used["prompt_tokens"], LONG_TOKENS)
+                self.assertGreaterEqual(estimate([], how), LONG_TOKENS)
+        self.assertEqual(
+            estimate([], {"input_data": {"max_tokens": 7}}), estimate([{"max_tokens": 7}], {})
+        )
+
+    def test_tools_count_what_they_are_described_by(self):
+        tools = self.env["llm.tool"].search([], limit=3)
+        if not tools:
+            self.fail("The stack brings tools.")
+        used = self._used({"content": "Hi"}, "Hi", tools=tools)
+        size = sum(len(tool.description or "") for tool in tools)
+        self.assertGreater(used["prompt_tokens"], by_length(size))
