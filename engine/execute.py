@@ -173,7 +173,8 @@ class LlmGenerationEngine(models.AbstractModel):
                 began = recorder.has_asked or job.output_message_id
                 if recorder.has_heard or (began and error is not recorder.error):
                     # It broke off, or answered with an error: that is no fault of the request.
-                    raise exceptions.ProviderFailedError(str(error)) from error
+                    failed = classify(error) or exceptions.ProviderFailedError(str(error))
+                    raise failed from error
                 if recorder.has_asked:
                     raise
                 # Some of the family take the lock themselves, and find ours.

@@ -61,6 +61,22 @@ class TestDirectGeneration(LlmGenerationCommon):
                 self.assertTrue(job.output_message_id.is_error)
                 self.assertIn("Half an answer", job.output_message_id.body)
 
+    def test_an_answer_that_breaks_off_has_the_meaning_of_its_cause(self):
+        broken = UserError("The provider failed.")
+        self.service.chunks = [{"content": "Half"}, broken]
+        for cause, error_type in (
+            (type("TimeoutException", (Exception,), {})("Slow."), "unknown_outcome"),
+            (RateLimitedError("Slow down.", retry_after=7), "rate_limited"),
+            (None, "provider_failed"),
+        ):
+            with self.subTest(cause=cause):
+                self.thread = self._create_thread(self.direct_model)
+                broken.__cause__ = cause
+                self.direct_queue.paused_until = False
+                job = self._asked()
+                self._run()
+                self.assertEqual(job.error_type, error_type)
+
     def test_a_retry_replaces_the_half_answer(self):
         self.service.chunks = [{"content": "Half"}, TransientError("The line is dead.")]
         job = self._asked()
