@@ -158,6 +158,8 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _generate(self, job, claim, recorder):
         """Generate in the thread, as the provider's users did before there was a queue."""
+        if claim.is_behind:
+            raise ThreadBusyError
         limit = None if job._is_media() else job._answer_limit()
         recorder.limit = limit and job._told_limit(*limit)
         thread = job.thread_id

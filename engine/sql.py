@@ -98,6 +98,15 @@ SETTLE_BUCKET = """
     WHERE b.queue_id = q.id AND q.provider_id = %(provider)s AND q.tokens_per_minute > 0
 """
 
+#: Whether another question of the thread was asked before that of a job `j`, and waits or is being
+#: answered: it is answered first. Jobs that are claimed by the same statement still wait in it.
+BEHIND_OTHERS = f"""
+        EXISTS (SELECT FROM llm_generation_job e
+                WHERE e.thread_id = j.thread_id AND e.provider_id = j.provider_id
+                  AND e.id < j.id AND e.priority <= j.priority
+                  AND (e.state = 'running' OR ({READY.sql("e")})
+                       OR ({WAITS_FOR_THREAD.sql("e")})))"""
+
 #: queued -> running. Takes the head of the queue, up to the free slots, those of models with a
 #: limit of their own, and the tokens of the bucket; notes what is left of it for others.
 CLAIM = f"""
@@ -164,7 +173,7 @@ CLAIM = f"""
     FROM attempt
     WHERE j.id = attempt.job_id
     RETURNING j.id, attempt.id, (SELECT active FROM res_users u WHERE u.id = j.user_id),
-        j.estimated_tokens
+        {BEHIND_OTHERS}, j.estimated_tokens
 """
 
 #: Jobs and what they refer to.

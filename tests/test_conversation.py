@@ -94,6 +94,27 @@ class TestConversation(LlmGenerationCommon):
         self.assertEqual(asked, [[first], [first, answer, second]])
         self.assertEqual([job.output_message_id.parent_id for job in jobs], [first, second])
 
+    def test_a_later_question_waits_for_the_earlier_one(self):
+        first, second = (self.thread.enqueue_generation(text) for text in ("first", "second"))
+        engine = self._engine()
+        claims, _waits = engine._claim(2, queue_ids=self.direct_queue.ids)
+        contexts = {context.claim.job_id: context for context in engine._prefetch(claims)}
+        engine._run(contexts[second.id])
+        self.assertEqual(
+            (second.state, second.error_type, second.retry_count), ("queued", "busy", 0)
+        )
+        self.assertFalse(self.service.calls["chat"])
+        engine._run(contexts[first.id])
+        self.assertEqual((first.state, second.sudo().is_scheduled), ("completed", False))
+        self._process_queue(self.direct)
+        self.assertEqual(second.state, "completed", second.error_message)
+
+    def test_a_question_for_later_holds_up_nobody(self):
+        self.thread.enqueue_generation("later", scheduled_at="2999-01-01 00:00:00")
+        job = self.thread.enqueue_generation("now")
+        self._process_queue(self.direct)
+        self.assertEqual(job.state, "completed", job.error_message)
+
     def test_a_direct_answer_belongs_to_its_question(self):
         waiting = self.thread.enqueue_generation("waits")
         list(self.thread.generate("answered at once"))

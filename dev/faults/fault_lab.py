@@ -208,7 +208,6 @@ class FaultLab(Lab):
                 "name": f"{group}-model",
                 "provider_id": provider.id,
                 "model_use": "chat",
-                "default": True,
             })
             queue = env["llm.generation.queue"]._get_or_create_queue(provider)
             queue.write({"retry_delay_minutes": 0.03, **queue_values})
