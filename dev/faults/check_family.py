@@ -1,4 +1,4 @@
-"""The service `openai` by whichever addon brings it: its errors, its order, the pace of its answers.
+"""The service `openai` by whichever addon brings it: its errors, its order, and its pace.
 
 On the stand-ins that is our own code; with FAMILY the vendor's library within the family's, whose
 threads turn every error into a message.
@@ -136,8 +136,8 @@ def check_pace(lab, tally):
         ratios.append(queued / direct)
         step(f"{CHUNKS} chunks: {direct:.2f} s directly, {queued:.2f} s through the queue")
     best = min(ratios)
-    tally.check(best <= BAR, f"{CHUNKS} chunks: queued at most {BAR} × direct", f"{best:.2f} ×")
-    step(f"the best of {TRIES} is {best:.2f} ×")
+    tally.check(best <= BAR, f"{CHUNKS} chunks: queued at most {BAR} times direct", f"{best:.2f}")
+    step(f"the best of {TRIES} is {best:.2f}")
 
 
 def direct_seconds(lab, provider, key):
