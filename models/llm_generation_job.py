@@ -280,7 +280,13 @@ class LlmGenerationJob(models.Model):
     def _compute_name(self):
         for job in self:
             parts = (job.thread_id.sudo().name, job.model_id.sudo().name)  # sudo: one name for all
-            job.name = " · ".join(part for part in parts if part)[: BOUNDS["char"]]
+            job.name = " - ".join(part for part in parts if part)[: BOUNDS["char"]]
+
+    @api.depends("name", "state")
+    def _compute_display_name(self):
+        states = dict(self._fields["state"]._description_selection(self.env))
+        for job in self:
+            job.display_name = f"{job.name} ({states[job.state]})" if job.state else job.name
 
     @api.depends("thread_id")
     def _compute_from_thread(self):

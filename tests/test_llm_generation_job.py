@@ -36,8 +36,8 @@ class TestLlmGenerationJob(LlmGenerationCommon):
 
     def test_a_job_is_named_after_its_thread_and_its_model(self):
         job = self._create_job(thread_id=self._create_thread(name="About cats").id)
-        self.assertEqual(job.name, "About cats · Native model")
-        self.assertEqual(job.display_name, job.name)
+        self.assertEqual(job.name, "About cats - Native model")
+        self.assertEqual(job.display_name, "About cats - Native model (Draft)")
 
     def test_a_job_belongs_to_who_makes_it(self):
         thread = self._create_thread()

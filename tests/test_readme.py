@@ -38,7 +38,12 @@ class TestReadmeUse(InheritMixin, LlmGenerationCommon):
 
     @example("ask")
     def test_ask(self, run):
-        run(env=self.env(user=self.user), provider=self.direct, print=self._print)
+        run(
+            env=self.env(user=self.user),
+            provider=self.direct,
+            model=self.direct_model,
+            print=self._print,
+        )
         kinds = [values[0] for values in self.printed]
         self.assertIn("queued", kinds)
         self.assertIn("Hello", str(self.printed))
@@ -49,6 +54,7 @@ class TestReadmeUse(InheritMixin, LlmGenerationCommon):
         names = {
             "env": self.env(user=self.user),
             "provider": self.direct,
+            "model": self.direct_model,
             "partners": self.env["res.partner"].create([{"name": "Ann"}, {"name": "Bo"}]),
         }
         run(**names)

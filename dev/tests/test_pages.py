@@ -81,6 +81,16 @@ class TestPages(unittest.TestCase):
         for tour in re.findall(r"startTour\(\"(\w+)\"", CONTRIBUTING):
             self.assertIn(f'"{tour}"', tours)
 
+    def test_each_feature_is_there_and_has_a_test(self):
+        page = (paths.ROOT / "docs" / "features.md").read_text(encoding="utf-8")
+        written = written_tests() | {path.stem for path in fault_scripts.scripts()}
+        for what, where, tests in cells(page, "asked for"):
+            with self.subTest(what):
+                for name in code(where):
+                    self.assertTrue((paths.ROOT / name).exists(), name)
+                self.assertTrue(code(tests))
+                self.assertEqual(set(code(tests)) - written, set())
+
     def test_each_threat_has_a_guard_and_a_test_that_is_there(self):
         lines = re.findall(r"^\| (.*) \|$", SECURITY.partition("## Threats")[2], re.MULTILINE)
         rows = [line.split(" | ") for line in lines]
