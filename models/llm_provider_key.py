@@ -15,7 +15,10 @@ FOR_CODE = {
         *("cancel_training_job", "validate_datasets"),
     ),
     "llm.model": ("chat", "generate", "embedding"),
-    "llm.thread": ("generate", "generate_messages", "message_post_from_stream"),
+    "llm.thread": (
+        *("generate", "generate_messages", "message_post_from_stream"),
+        *("get_llm_messages", "get_prepend_messages"),
+    ),
     "llm.tool": ("execute",),
     "mail.message": (
         *("to_store_format", "post_tool_call", "execute_tool_call", "process_generation_urls"),

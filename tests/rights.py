@@ -251,7 +251,7 @@ class RightsMatrix(RightsRoles):
                     self.assertEqual(can or "-", cells[role], done)
 
     def test_each_method_has_a_line(self):
-        lines = set(read_table(self.addon, "Methods"))
+        lines = set(table_of(self.addon, "Methods"))
         methods = own_public_methods(self.env, self.addon)
         self.assertEqual((lines - methods, methods - lines), (set(), set()))
 
