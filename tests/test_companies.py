@@ -61,10 +61,9 @@ class CompaniesCommon(OwnershipCommon):
 class TestCompanies(CompaniesCommon):
     """No company is not everybody's company."""
 
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls._needs(not cls.native.company_id, "whose providers all companies can share")
+    def setUp(self):
+        super().setUp()
+        self._needs(not self.native.company_id, "whose providers all companies can share")
 
     # === LIMITS === #
 
