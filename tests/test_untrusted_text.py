@@ -12,6 +12,7 @@ from ..exceptions import BadRequestError
 from ..protocol.sanitize import ANSWER_LIMIT, CALLS_LIMIT, DATA_LIMIT
 from .common import LlmGenerationCommon
 from .nasty import TEXTS, VALUES
+from .rights import has_table
 from .signatures import sign_standard
 from .test_untrusted import ANSWER_KEYS
 
@@ -61,10 +62,14 @@ class TestUntrustedText(LlmGenerationCommon):
             self.assertFalse([mark for mark in UNSEEN if mark in text], text[:200])
         for message in messages:
             self.assertLessEqual(len(unescape(message["body"])), 2 * ANSWER_LIMIT)
-            self.assertFalse(
-                [tag for tag in ACTIVE if tag in message["body"]], message["body"][:300]
-            )
+            active = [tag for tag in ACTIVE if tag in message["body"]]
+            self.assertFalse(set(active) - self._allowed(), message["body"][:300])
             self.assertFalse([mark for mark in "\x00\x07\x1b\ud800" if mark in message["body"]])
+
+    @staticmethod
+    def _allowed():
+        """Return what an answer may be: the family makes HTML of it, which is sanitized."""
+        return set() if has_table("llm_thread") else {"<img"}
 
     def _end(self, job):
         if job.state not in ENDED:
