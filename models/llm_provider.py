@@ -4,13 +4,20 @@ import inspect
 
 from odoo import api, models
 
-from ..exceptions import NoJobInterfaceError
+from ..exceptions import BadRequestError, NoJobInterfaceError
 from ..protocol import tokens
 from ..protocol.clients import without_retries
 from ..protocol.sanitize import redact_error, sanitize_answer
 from ..protocol.signatures import verify_standard
 from ..runner.executor import CallRecorder, received
 
+#: Calls of a service for one answer: a model that calls tools is asked again after each turn, and
+#: not each family counts them.
+MOST_CALLS = 25
+ENDLESS = (
+    f"The model called tools {MOST_CALLS} times in a row without an end. Ask for less at once, or"
+    " give it fewer tools."
+)
 #: Under which the keys that a transaction read are noted on its cursor.
 KEYS = "llm.provider.api_key"
 
@@ -121,7 +128,13 @@ class LlmProvider(models.Model):
         return next((one for one in (name, *tokens.LIMIT_NAMES) if one in known), None)
 
     def _guarded(self, method, *args, **kwargs):
-        """Call a method of a service; what it says, and raises, is made fit to be kept."""
+        """Call a method of a service; what it says, and raises, is made fit to be kept.
+
+        :raise BadRequestError: for one call too many of an answer
+        """
+        recorder = received(self.env, "generation_recorder")
+        if recorder and recorder.asked > MOST_CALLS:
+            raise BadRequestError(ENDLESS)
         try:
             answer = method(*args, **kwargs)
         except Exception as error:

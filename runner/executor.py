@@ -518,6 +518,11 @@ class CallRecorder:
         )
 
     @property
+    def asked(self):
+        """How often a provider was asked for the answer."""
+        return len(self._calls)
+
+    @property
     def usage(self):
         """The tokens that were used so far, empty where nothing is known."""
         known = [call for call in self._calls if call.is_known]

@@ -1,5 +1,8 @@
 from odoo.exceptions import AccessError
 
+from ..exceptions import BadRequestError
+from ..models.llm_provider import MOST_CALLS
+from ..runner.executor import CallRecorder
 from .common import LlmGenerationCommon, posted
 
 
@@ -30,6 +33,15 @@ class TestLlmProvider(LlmGenerationCommon):
             "cancel_generation_job": cancel,
         }
         return self._protocol(**methods), calls
+
+    def test_a_model_that_calls_tools_without_end_is_asked_no_more(self):
+        """Not each family counts the turns of an answer."""
+        provider = self.direct.with_context(generation_recorder=CallRecorder())
+        for _turn in range(MOST_CALLS):
+            self.assertTrue(list(provider.chat([], stream=True)))
+        with self.assertRaisesRegex(BadRequestError, "without an end"):
+            provider.chat([], stream=True)
+        self.assertEqual(len(self.service.calls["chat"]), MOST_CALLS)
 
     def test_methods_named_after_the_service_are_found(self):
         job = self._create_job("queued")
