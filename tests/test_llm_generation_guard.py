@@ -3,6 +3,7 @@ from odoo.service.model import call_kw
 
 from ..models.llm_generation_job import MANAGER_FIELDS
 from .common import LlmGenerationCommon
+from .rights import has_table
 
 #: what an attacker would like to have in a field, by its type
 FORGED = {
@@ -164,6 +165,7 @@ class TestLlmGenerationGuard(LlmGenerationCommon):
             self._rpc(self.user, job, "write", {"thread_id": foreign.id})
 
     def test_nobody_uses_a_provider_of_another_company(self):
+        self._needs(has_table("llm"), "with rules of companies")
         company = self.env["res.company"].create({"name": "Elsewhere"})
         foreign, foreign_model = self._create_provider("Foreign", "fakenative")
         foreign.company_id = company

@@ -4,6 +4,7 @@ from ..exceptions import BadRequestError
 from ..models.llm_provider import MOST_CALLS
 from ..runner.executor import CallRecorder
 from .common import LlmGenerationCommon, posted
+from .rights import has_table
 
 
 class TestLlmProvider(LlmGenerationCommon):
@@ -141,6 +142,7 @@ class TestLlmProvider(LlmGenerationCommon):
         self.assertTrue(info["supports_jobs"])
 
     def test_the_info_is_not_for_other_companies(self):
+        self._needs(has_table("llm"), "with rules of companies")
         company = self.env["res.company"].create({"name": "Elsewhere"})
         self.native.company_id = company
         with self.assertRaises(AccessError):
