@@ -143,7 +143,8 @@ class LlmProvider(models.Model):
         if hasattr(thread, "get_prepend_messages"):
             messages += thread.get_prepend_messages() or ()
         if hasattr(thread, "get_llm_messages"):
-            history = thread.get_llm_messages()
+            # The newest ones: what was asked after the question is none of its context.
+            history = thread.get_llm_messages()._as_asked(history)
         messages += self.format_messages(history, model=job.model_id)
         if prompt and not job.input_message_id:
             messages.append({"role": "user", "content": str(prompt)})

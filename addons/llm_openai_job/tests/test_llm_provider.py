@@ -86,6 +86,16 @@ class TestLlmProvider(LlmOpenaiJobCommon):
         known = [("user", "One?"), ("assistant", "Two.")] * hasattr(thread, "get_llm_messages")
         self.assertEqual(told, [*known, ("user", "Three?")])
 
+    def test_a_later_question_is_none_of_the_context(self):
+        thread = self._create_thread(self.model)
+        self.answer(response("queued"), response("queued"))
+        thread.enqueue_generation("One?")
+        thread.enqueue_generation("Two?")
+        self._process_queue(self.provider)
+
+        told = [one["content"].strip() for one in self._sent(0)[1]["input"]]
+        self.assertEqual(told, ["One?"])
+
     def test_no_base_is_that_of_openai_and_no_key_is_none(self):
         self.provider.write({"api_base": False, "api_key": False})
         job = self._create_job("running", model=self.model)
