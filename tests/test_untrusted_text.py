@@ -10,6 +10,7 @@ from odoo.tools import mute_logger
 from ..const import ERROR_MESSAGE_LIMIT
 from ..exceptions import BadRequestError
 from ..protocol.sanitize import ANSWER_LIMIT, CALLS_LIMIT, DATA_LIMIT
+from ..runner.executor import CallRecorder
 from .common import LlmGenerationCommon
 from .nasty import TEXTS, VALUES
 from .rights import has_table
@@ -170,6 +171,17 @@ class TestUntrustedText(LlmGenerationCommon):
         self.assertIsInstance(json.loads(made["tool_calls"][1]["function"]["arguments"]), str)
         results = messages.filtered(lambda one: one.llm_role == "tool").mapped("body_json")
         self.assertEqual([bool(result.get("error")) for result in results], [True, True])
+
+    def test_what_a_tool_writes_on_a_message_is_kept_short(self):
+        """The family writes a result on the message of its call."""
+        message = self._create_thread(self.direct_model).message_post(
+            body="Tool", llm_role="tool", body_json={"tool_call_id": "c1"}
+        )
+        written = {"tool_call_id": "c1", "result": "x" * 2_000_000}
+        with_recorder = message.with_context(generation_recorder=CallRecorder())
+        with_recorder.write({"body_json": written})
+        self.assertEqual(message.body_json["tool_call_id"], "c1")
+        self.assertLess(len(json.dumps(message.body_json)), CALLS_LIMIT)
 
     def test_what_a_tool_returns_is_kept_short(self):
         tool = self.env["llm.tool"].search([], limit=1)
