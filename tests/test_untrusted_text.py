@@ -120,7 +120,10 @@ class TestUntrustedText(LlmGenerationCommon):
                 continue
             with self.subTest(name):
                 job = self._ask([{"content": value}])
-                self.assertEqual((job.state, job.error_type), ("failed", "internal"))
+                self.assertEqual(job.state, "failed")
+                # The family says that its provider failed, whatever it was.
+                kinds = {"internal"} if has_table("llm_thread") else {"internal", "provider_failed"}
+                self.assertIn(job.error_type, kinds)
 
     def test_tool_calls(self):
         tool = self.env["llm.tool"].search([], limit=1)
