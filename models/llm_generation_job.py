@@ -1,4 +1,5 @@
 import json
+import re
 import secrets
 from datetime import datetime
 
@@ -67,6 +68,8 @@ ANSWER_FIELDS = frozenset({
 })
 #: Characters of a file that comes with an answer and not as an address, in base 64.
 FILE_LIMIT = 40_000_000
+#: Of such a file, what a browser may show and not only save.
+SHOWN_TYPES = re.compile(r"(?:image/(?!svg)|audio/|video/)[\w.+-]+\Z")
 #: Jobs that a web client selects at most; of a whole filter it sends the first ones only.
 SELECTION_LIMIT = 20_000
 
@@ -877,10 +880,12 @@ class LlmGenerationJob(models.Model):
         known, _comma, data = url.partition(";base64,") if url.startswith("data:") else ("", "", "")
         if not (url.startswith(("http://", "https://")) or 0 < len(data) <= FILE_LIMIT):
             return None
-        kind = file.get("content_type") or known.removeprefix("data:")
+        kind = str(file.get("content_type") or known.removeprefix("data:"))
+        if data and not SHOWN_TYPES.match(kind):  # a browser would run it, from our address
+            kind = ""
+        name = self.env._("Answer") if data else url.rpartition("/")[2]
         return {
-            "name": file.get("filename")
-            or (self.env._("Answer") if data else url.rpartition("/")[2]),
+            "name": str(file.get("filename") or name)[: BOUNDS["char"]],
             "mimetype": kind or "application/octet-stream",
             "res_model": self.thread_id._name,
             "res_id": self.thread_id.id,

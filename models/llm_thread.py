@@ -1,5 +1,7 @@
 import contextlib
 
+from markupsafe import Markup
+
 from odoo import api, fields, models
 from odoo.exceptions import UserError
 from odoo.fields import Domain
@@ -72,7 +74,24 @@ class LlmThread(models.Model):
         generating = Domain("generation_job_ids", "in", jobs)
         return generating if True in value else ~generating
 
+    # === CRUD METHODS === #
+
+    def write(self, vals):
+        result = super().write(vals)
+        if "user_id" in vals:
+            # Record rules look at the owner before: nobody may push a thread onto another.
+            self.check_access("write")
+        return result
+
     # === MESSAGES === #
+
+    def _process_llm_body(self, body):
+        """Return an answer as HTML that is known as such.
+
+        The family makes HTML of it and posts that as a text, which shows its tags.
+        """
+        inherited = getattr(super(), "_process_llm_body", None)
+        return Markup(inherited(body)) if inherited and body else body
 
     def message_post(self, *, llm_role=None, body_json=None, **kwargs):
         """Post a message; what a provider says in it is made fit to be kept and shown.

@@ -5,7 +5,7 @@ from odoo import api, models
 from odoo.exceptions import UserError
 from odoo.fields import Domain
 
-from ..protocol.sanitize import ANSWER_LIMIT, can_be_stored
+from ..protocol.sanitize import ANSWER_LIMIT, can_be_stored, sanitize_body_json
 from ..runner.executor import received
 from .llm_generation_bounds import BOUNDS
 
@@ -27,10 +27,22 @@ class MailMessage(models.Model):
         return messages
 
     def write(self, vals):
+        if vals.get("body_json") and received(self.env, "generation_recorder"):
+            vals = {**vals, "body_json": self._fit_to_be_kept(vals["body_json"])}
         result = super().write(vals)
         if vals.keys() & {"body", "body_json", "model", "subtype_id"}:
             self._refuse_long_messages()
         return result
+
+    def _fit_to_be_kept(self, data):
+        """Return what a tool or a model says; the family writes it on the message of the call."""
+        said = self.filtered(
+            lambda one: one.model == "llm.thread" and one.llm_role not in ASKING_ROLES
+        )
+        if not said:
+            return data
+        key = self.env["llm.thread"].browse(said[0].res_id).provider_id._told_key()
+        return sanitize_body_json(data, key, shortened=said[0].llm_role != "assistant")
 
     def _refuse_long_messages(self):
         # What a provider says was cut to its bounds while it came, and its markup may be longer.

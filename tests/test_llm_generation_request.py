@@ -112,7 +112,11 @@ class TestLlmGenerationRequest(LlmGenerationCommon):
         def generate(_provider, inputs, **_kwargs):
             asked.append(inputs)
             return {"seed": 7}, [
-                {"url": "https://example.com/cat.png", "filename": "cat.png"},
+                {
+                    "url": "https://example.com/cat.png",
+                    "filename": "cat.png",
+                    "content_type": "image/png",
+                },
                 {"url": "javascript:alert(1)", "filename": "evil"},
             ]
 
@@ -121,10 +125,55 @@ class TestLlmGenerationRequest(LlmGenerationCommon):
             self._process_queue(self.direct)
         self.assertEqual(job.state, "completed", job.error_message)
         self.assertEqual(asked, [{"prompt": "Cat"}])
-        self.assertIn('href="https://example.com/cat.png"', job.output_message_id.body)
+        self.assertIn('src="https://example.com/cat.png"', job.output_message_id.body)
+        self.assertEqual(job.output_message_id.attachment_ids.url, "https://example.com/cat.png")
         self.assertNotIn("javascript", job.output_message_id.body)
         self.assertNotIn("evil", job.output_message_id.body)  # not left to the sanitizer alone
         self.assertEqual(job.output_message_id.body_json, {"seed": 7})
+
+    def test_a_file_that_comes_with_the_answer_is_shown_or_saved(self):
+        self.direct_model.model_use = "image_generation"
+        data = "SGVsbG8="
+
+        def generate(_provider, _inputs, **_kwargs):
+            return {}, [
+                {"url": f"data:image/png;base64,{data}", "filename": "cat.png"},
+                {"url": f"data:text/html;base64,{data}", "filename": "page.html"},
+                {"url": f"data:image/svg+xml;base64,{data}", "filename": "cat.svg"},
+            ]
+
+        with self._offered(fakedirect_generate=generate):
+            job = self._create_job("queued", self.direct_model, generation_inputs={"prompt": "Cat"})
+            self._process_queue(self.direct)
+        self.assertEqual(job.state, "completed", job.error_message)
+        files = job.output_message_id.attachment_ids.sorted("id")
+        self.assertEqual(files.mapped("raw"), [b"Hello"] * 3)
+        self.assertEqual(files[0].mimetype, "image/png")
+        for file in files[1:]:  # as what its contents are
+            self.assertNotRegex(file.mimetype, "html|svg|xml")
+        self.assertIn(f'<img src="/web/content/{files[0].id}"', job.output_message_id.body)
+
+    def test_the_inputs_of_a_job_are_those_of_its_question(self):
+        """The family's generation reads them of the message, when it is executed."""
+        self.direct_model.model_use = "image_generation"
+        seen = []
+
+        def generate_response(thread, question):
+            seen.append((question.body_json, question.llm_role))
+            message = thread.message_post(body="Drawn", llm_role="assistant")
+            yield {"type": "message_create", "message": message.to_store_format()}
+
+        thread = self._create_thread(self.direct_model)
+        with self._offered("llm.thread", _generate_response=generate_response):
+            thread.enqueue_generation("A gray cat")
+            thread.enqueue_generation("A cat", inputs={"size": 7})
+            thread.enqueue_generation(inputs={"prompt": "A dog"})
+            self._process_queue(self.direct)
+        self.assertEqual(seen, [
+            ({"prompt": "A gray cat"}, "user"),
+            ({"prompt": "A cat", "size": 7}, "user"),
+            ({"prompt": "A dog"}, "user"),
+        ])  # fmt: skip
 
     def test_a_question_in_words_is_the_prompt_of_a_model_of_media(self):
         self.direct_model.model_use = "generation"
