@@ -1,2 +1,3 @@
+from . import chat_route
 from . import main
 from . import webhook

@@ -8,6 +8,7 @@ import psycopg2
 
 from odoo import api
 from odoo.exceptions import UserError
+from odoo.http import request
 from odoo.modules.registry import Registry
 from odoo.tools import config, json_default
 
@@ -25,15 +26,29 @@ TIME_MARGIN = 15
 #: Sent while there is nothing to say, which is how one hears that the client is gone.
 HEARTBEAT = b": \n\n"
 LAST_EVENTS = ("done", "error", "cancelled")
+#: Of an answer whose body is a stream of events; proxies are not to gather them.
+HEADERS = (
+    ("Content-Type", "text/event-stream"),
+    ("Cache-Control", "no-cache"),
+    ("X-Accel-Buffering", "no"),
+)
+
+
+def respond(stream):
+    """Return the response whose body is an `EventStream`."""
+    return request.make_response(stream.run(), headers=list(HEADERS))
 
 
 class EventStream:
-    """The body of an answer; it is written when the request and its cursor are gone."""
+    """The body of an answer; it is written when the request and its cursor are gone.
 
-    def __init__(self, env, *, thread_id=None, message=None, use_queue=None, job_id=None):
+    :param asked: further arguments of `generate_response()`
+    """
+
+    def __init__(self, env, *, thread_id=None, message=None, use_queue=None, job_id=None, **asked):
         self.dbname, self.uid, self.context = env.cr.dbname, env.uid, dict(env.context)
         self.thread_id, self.message, self.use_queue = thread_id, message, use_queue
-        self.job_id = job_id
+        self.job_id, self.asked = job_id, asked
         self.open_response = None
         self.seconds = max(config["limit_time_real"] - TIME_MARGIN, 0)
         self.deadline = time.monotonic() + self.seconds if self.seconds else float("inf")
@@ -103,7 +118,7 @@ class EventStream:
                         " moment, or ask through the queue."
                     )
                 )
-            events = thread.generate_response(self.message, use_queue=use_queue)
+            events = thread.generate_response(self.message, use_queue=use_queue, **self.asked)
             for event in stack.enter_context(contextlib.closing(events)):
                 yield event
                 self.job_id = event.get("job_id")

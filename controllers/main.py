@@ -4,7 +4,7 @@ from odoo import http
 from odoo.http import request
 
 from ..const import LAST_ID
-from .event_stream import EventStream
+from .event_stream import EventStream, respond
 
 
 class LlmGenerationController(http.Controller):
@@ -46,11 +46,4 @@ class LlmGenerationController(http.Controller):
         return record
 
     def _stream(self, **about):
-        return request.make_response(
-            EventStream(request.env, **about).run(),
-            headers=[
-                ("Content-Type", "text/event-stream"),
-                ("Cache-Control", "no-cache"),
-                ("X-Accel-Buffering", "no"),
-            ],
-        )
+        return respond(EventStream(request.env, **about))

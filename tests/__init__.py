@@ -5,6 +5,8 @@ from . import test_backoff
 from . import test_bounded_http
 from . import test_brief_examples
 from . import test_clients
+from . import test_chat_page
+from . import test_chat_route
 from . import test_companies
 from . import test_concurrency
 from . import test_contract
@@ -50,6 +52,7 @@ from . import test_llm_generation_upkeep
 from . import test_llm_generation_verdict
 from . import test_llm_provider
 from . import test_llm_thread
+from . import test_llm_thread_chat
 from . import test_llm_thread_hook
 from . import test_mail
 from . import test_onchange

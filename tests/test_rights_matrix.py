@@ -131,7 +131,11 @@ class TestRightsMatrix(RightsMatrix, LlmGenerationCommon):
             return self.env[model].create({}), ()
         if model == "ir.http":
             return self.env[model], ()
-        arguments = {"apply_bulk": ("cancel",), "press_dashboard_button": ("pause",)}
+        arguments = {
+            "apply_bulk": ("cancel",),
+            "ask_in_queue": ("Hi",),
+            "press_dashboard_button": ("pause",),
+        }
         return records[model], arguments.get(name, ())
 
     def test_no_method_of_a_service_is_called_from_outside(self):

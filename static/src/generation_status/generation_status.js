@@ -14,39 +14,46 @@ const FIELDS = ["state", "queue_position", "progress", "error_message", "retry_a
 /** A place in the queue changes without a message about it. */
 const POLL_MILLISECONDS = 5000;
 
-/** Says in a thread's form that a generation waits or runs, or that the last one failed. */
+/** Says of a thread that a generation waits or runs, or that the last one failed. */
 export class GenerationStatus extends Component {
     static template = "llm_generate_job.GenerationStatus";
-    static props = { ...standardWidgetProps };
+    static props = ["*"];
 
     setup() {
         this.orm = useService("orm");
         this.state = useState({ job: null });
-        useRecordObserver((record) => this.load(record.resId));
         useJobUpdates((jobs) => {
             if (jobs.some((job) => job.thread_id === this.resId)) {
-                this.load(this.resId);
-                reloadRecord(this.props.record);
+                this.onJobUpdate();
             }
         });
         const stopWatching = useService("llm_job_notification").watch(() => this.resId);
         onWillDestroy(() => {
             stopWatching();
+            this.isDestroyed = true;
             browser.clearTimeout(this.timeout);
         });
+    }
+
+    onJobUpdate() {
+        this.load(this.resId);
     }
 
     async load(resId) {
         this.resId = resId;
         browser.clearTimeout(this.timeout);
         const [job] = resId ? await this.readJob(resId) : [];
-        if (resId === this.resId) {
+        if (resId === this.resId && !this.isDestroyed) {
             this.state.job = job || null;
             browser.clearTimeout(this.timeout);
             if (this.isActive) {
-                this.timeout = browser.setTimeout(() => this.load(resId), POLL_MILLISECONDS);
+                this.timeout = browser.setTimeout(() => this.load(resId), this.pollMilliseconds);
             }
         }
+    }
+
+    get pollMilliseconds() {
+        return POLL_MILLISECONDS;
     }
 
     /** What has no end yet comes first, and then what ended last. */
@@ -86,4 +93,20 @@ export class GenerationStatus extends Component {
     }
 }
 
-registry.category("view_widgets").add("llm_generation_status", { component: GenerationStatus });
+/** Says it in a thread's form. */
+class RecordGenerationStatus extends GenerationStatus {
+    static props = { ...standardWidgetProps };
+
+    setup() {
+        super.setup();
+        useRecordObserver((record) => this.load(record.resId));
+    }
+
+    onJobUpdate() {
+        super.onJobUpdate();
+        reloadRecord(this.props.record);
+    }
+}
+
+const widget = { component: RecordGenerationStatus };
+registry.category("view_widgets").add("llm_generation_status", widget);

@@ -1,0 +1,100 @@
+from odoo.exceptions import AccessError, UserError
+
+from .common import LlmGenerationCommon
+
+
+class TestLlmThreadChat(LlmGenerationCommon):
+    """What a chat page asks, and is told, without an event stream."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.thread = cls._create_thread(cls.direct_model)
+
+    def setUp(self):
+        super().setUp()
+        self.direct_queue.always_queue = True
+
+    def _wait(self, message="Hi"):
+        self.direct_queue.enabled = False
+        return self.thread.ask_in_queue(message)
+
+    def _roles(self, news):
+        messages = self.env["mail.message"].browse(news["message_ids"])
+        return messages.mapped("llm_role")
+
+    def test_a_question_waits_and_is_told_with_its_place(self):
+        news = self._wait()
+
+        job = self.thread.generation_job_ids
+        self.assertEqual((news["job"]["id"], news["job"]["state"]), (job.id, "queued"))
+        self.assertEqual(news["job"]["queue_position"], 1)
+        self.assertEqual(news["message_ids"], job.input_message_id.ids)
+        self.assertEqual(news["since"], job.input_message_id.id)
+        [told] = news["data"]["mail.message"]
+        self.assertEqual(told["id"], job.input_message_id.id)
+        self.assertIn("Hi", str(told["body"]))
+
+    def test_the_answer_comes_with_the_question(self):
+        self.thread.ask_in_queue("Hi")
+        news = self.thread.get_generation_news()
+
+        self.assertEqual(news["job"]["state"], "completed")
+        self.assertEqual(self._roles(news), ["user", "assistant"])
+        self.assertIn("Hello", str(news["data"]["mail.message"]))
+
+    def test_all_questions_that_wait_are_told(self):
+        self._wait("First")
+        news = self.thread.ask_in_queue("Second")
+
+        jobs = self.thread.generation_job_ids.sorted("id")
+        self.assertEqual(news["job"]["id"], jobs[-1].id)
+        self.assertEqual(news["message_ids"], jobs.input_message_id.sorted("id").ids)
+
+    def test_what_is_answered_directly_is_left_alone(self):
+        self.direct_queue.always_queue = False
+
+        self.assertIs(self.thread.ask_in_queue("Hi"), False)
+        self.assertFalse(self.thread.generation_job_ids)
+        self.assertFalse(self.thread.message_ids.filtered("llm_role"))
+
+    def test_nothing_to_answer_is_refused(self):
+        with self.assertRaisesRegex(UserError, "write a message first"):
+            self.thread.ask_in_queue()
+
+    def test_the_last_question_is_answered_without_a_new_one(self):
+        question = self.thread.message_post(body="Hi", llm_role="user")
+        news = self.thread.ask_in_queue()
+
+        self.assertEqual(self.thread.generation_job_ids.input_message_id, question)
+        self.assertEqual(news["since"], question.id)
+
+    def test_files_go_with_the_question(self):
+        file = self.env["ir.attachment"].with_user(self.user).create({"name": "a", "raw": b"text"})
+        self.thread.ask_in_queue("Hi", file.ids)
+
+        self.assertEqual(self.thread.generation_job_ids.input_message_id.attachment_ids, file)
+
+    def test_an_end_is_told_until_the_next_question(self):
+        for end in ("failed", "cancelled"):
+            with self.subTest(end=end):
+                self._wait()
+                job = self.thread.generation_job_ids.filtered("is_active")
+                job.action_cancel() if end == "cancelled" else job.action_fail("It broke.")
+                self.assertEqual(self.thread.get_generation_news()["job"]["state"], end)
+
+                self.thread.message_post(body="And now?", llm_role="user")
+                news = self.thread.get_generation_news()
+                self.assertEqual((news["job"], news["message_ids"]), (False, []))
+
+    def test_a_thread_without_jobs_has_no_news(self):
+        self.thread.message_post(body="Hi", llm_role="user")
+        news = self.thread.get_generation_news()
+
+        self.assertEqual(news, {"job": False, "since": False, "message_ids": [], "data": {}})
+
+    def test_nobody_else_asks_or_is_told(self):
+        other = self._create_thread(self.direct_model, user=self.manager).with_user(self.user)
+        for method in (other.ask_in_queue, other.get_generation_news):
+            with self.assertRaises(AccessError):
+                method()
