@@ -76,7 +76,7 @@ def _queued_answer():
         return None
     try:
         thread.check_access("write")
-        if not thread._should_queue_generation():
+        if not thread._queues_question():
             return None
     except (AccessError, MissingError):  # told as it has always been
         return None

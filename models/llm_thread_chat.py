@@ -1,8 +1,9 @@
 from hashlib import sha256
 
 from odoo import models
-from odoo.addons.mail.tools.discuss import Store
 from odoo.fields import Domain
+
+from odoo.addons.mail.tools.discuss import Store
 
 from ..const import ACTIVE_STATES
 
@@ -20,7 +21,7 @@ class LlmThread(models.Model):
     _inherit = "llm.thread"
 
     def ask_in_queue(self, message=None, attachment_ids=None):
-        """Queue what is asked, where `_should_queue_generation()` says so, and return at once.
+        """Queue what is asked, where questions of this thread are queued, and return at once.
 
         :param str message: posted as the question; without one the last question is meant
         :param list attachment_ids: go with the question
@@ -30,7 +31,7 @@ class LlmThread(models.Model):
         """
         self.ensure_one()
         self.check_access("write")
-        if not self._should_queue_generation():
+        if not self._queues_question():
             return False
         self.enqueue_generation(message or None, attachment_ids=attachment_ids or None)
         return self.get_generation_news()
@@ -58,6 +59,13 @@ class LlmThread(models.Model):
             "message_ids": messages.ids,
             "data": Store().add(messages).get_result(),
         }
+
+    def _queues_question(self):
+        """Return whether a question that a page brings now is queued.
+
+        Behind one that waits it is always: the answers come in the order of the questions.
+        """
+        return self.is_generating or self._should_queue_generation()
 
     def _newest_generation(self):
         """Return the newest job that waits or runs, else the last that ended; not a stale one."""

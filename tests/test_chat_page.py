@@ -47,9 +47,11 @@ class TestChatPage(LlmGenerationCommon, HttpCase):
         self.assertEqual(job.state, "cancelled")
 
     def test_an_error_has_its_reason_and_a_retry(self):
+        reason = BadRequestError("At least one message is required.")
+
         def fail_once():
             del self.service.chunks[0]
-            raise BadRequestError("At least one message is required.")
+            raise reason
 
         self.service.chunks.insert(0, fail_once)
 

@@ -58,6 +58,13 @@ class TestLlmThreadChat(LlmGenerationCommon):
         self.assertFalse(self.thread.generation_job_ids)
         self.assertFalse(self.thread.message_ids.filtered("llm_role"))
 
+    def test_who_asks_while_a_question_waits_is_answered_after_it(self):
+        self._wait("First")
+        self.direct_queue.always_queue = False
+
+        self.assertTrue(self.thread.ask_in_queue("Second"))
+        self.assertEqual(len(self.thread.generation_job_ids), 2)
+
     def test_nothing_to_answer_is_refused(self):
         with self.assertRaisesRegex(UserError, "write a message first"):
             self.thread.ask_in_queue()

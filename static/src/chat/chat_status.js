@@ -39,6 +39,10 @@ export class ChatStatus extends GenerationStatus {
         return super.isShown || this.isCancelled;
     }
 
+    get alertClass() {
+        return this.isCancelled ? "alert-secondary" : super.alertClass;
+    }
+
     get sentence() {
         return this.isCancelled ? _t("The answer was cancelled.") : super.sentence;
     }

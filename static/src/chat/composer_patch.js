@@ -36,7 +36,9 @@ if (registry.category("services").contains("llm.store")) {
         "/llm_generate_job/static/src/chat/composer_patch.js",
         `<t t-inherit="mail.Composer" t-inherit-mode="extension">
             <xpath expr="//div[hasclass('o-mail-Composer')]" position="before">
-                <ChatStatus t-if="chatThreadId" threadId="chatThreadId"/>
+                <div t-if="chatThreadId" class="o_llm_chat_status">
+                    <ChatStatus threadId="chatThreadId"/>
+                </div>
             </xpath>
         </t>`,
     );

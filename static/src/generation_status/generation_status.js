@@ -79,6 +79,10 @@ export class GenerationStatus extends Component {
         return this.isActive || this.state.job?.state === "failed";
     }
 
+    get alertClass() {
+        return this.isActive ? "alert-info" : "alert-danger";
+    }
+
     get sentence() {
         const { job } = this.state;
         if (job.state === "queued") {
