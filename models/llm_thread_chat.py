@@ -93,7 +93,9 @@ class LlmThread(models.Model):
 
     def _search_messages(self, domain, limit):
         here = Domain("model", "=", self._name) & Domain("res_id", "=", self.id)
-        return self.env["mail.message"].search(here & domain, order="id DESC", limit=limit)
+        messages = self.env["mail.message"]
+        messages.flush_model(["llm_role"])  # the search of mail flushes its own fields only
+        return messages.search(here & domain, order="id DESC", limit=limit)
 
     def _identity_of_question(self, message, attachment_ids):
         """Return the `identity_key` by which a question that comes twice is one job."""

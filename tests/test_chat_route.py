@@ -1,6 +1,7 @@
 import itertools
 import json
 from unittest.mock import patch
+from urllib.parse import urlencode
 
 from odoo.http import Request
 from odoo.tests import HttpCase, tagged
@@ -11,6 +12,10 @@ from ..exceptions import BadRequestError
 from .common import LlmGenerationCommon
 
 ROUTE = chat_route.CHAT_ROUTE
+#: A route of ours that takes a GET and a POST, for what the route of `llm_thread` does not take.
+OTHER_ROUTE = "/llm_generate_job/follow"
+#: How one asks the route itself.
+DIRECT_WAY = {ROUTE: "GET", OTHER_ROUTE: "POST"}
 #: Of the family, which logs what it tells the user as well.
 LOGGERS = ("odoo.addons.llm_assistant.models.llm_thread", "odoo.addons.llm_thread.controllers.main")
 
@@ -25,19 +30,26 @@ class TestChatRoute(LlmGenerationCommon, HttpCase):
         self.direct_queue.always_queue = True
         self.authenticate(self.user.login, self.user.login)
 
-    def _methods(self):
-        """Return what the route of this `llm_thread` lets one ask with."""
+    def _route(self, way):
+        """Return a route of that method that is taken for the chat's, as not each has both."""
         rules = self.env["ir.http"].routing_map().iter_rules()
         [rule] = [rule for rule in rules if rule.rule == ROUTE]
-        return [way for way in ("GET", "POST") if not rule.methods or way in rule.methods]
+        return ROUTE if not rule.methods or way in rule.methods else OTHER_ROUTE
 
-    def _ask(self, way=None, headers=None, **params):
-        way = way or self._methods()[0]
+    def _ask(self, way="GET", headers=None, **params):
         params = {"thread_id": self.thread.id, "message": "Hi", **params}
-        if way == "GET":
-            return self.url_open(f"{ROUTE}?{_query(params)}", headers=headers)
-        params["csrf_token"] = Request.csrf_token(self)
-        return self.url_open(ROUTE, data=params, headers=headers)
+        route = self._route(way)
+        with patch.object(chat_route, "CHAT_ROUTE", route):
+            if way == "GET":
+                return self.url_open(f"{route}?{urlencode(params)}", headers=headers)
+            params["csrf_token"] = Request.csrf_token(self)
+            return self.url_open(route, data=params, headers=headers)
+
+    def _broken_off(self, **params):
+        """Ask, and have the stream end with the job still waiting."""
+        is_late = property(lambda stream: bool(stream.job_id))
+        with patch.object(event_stream.EventStream, "_is_late", is_late):
+            return self._blocks(self._ask(**params))
 
     def _blocks(self, response):
         self.assertEqual(response.status_code, 200, response.text[:200])
@@ -61,7 +73,7 @@ class TestChatRoute(LlmGenerationCommon, HttpCase):
     # === THE WAY === #
 
     def test_what_the_thread_queues_becomes_a_job(self):
-        for way in self._methods():
+        for way in ("GET", "POST"):
             with self.subTest(way=way):
                 events = self._events(self._ask(way))
 
@@ -77,7 +89,7 @@ class TestChatRoute(LlmGenerationCommon, HttpCase):
 
     def test_what_it_does_not_queue_is_answered_as_ever(self):
         self.direct_queue.always_queue = False
-        kinds = self._types(self._ask())
+        kinds = self._types(self._ask(DIRECT_WAY[self._route("GET")]))
 
         self.assertFalse(self.thread.generation_job_ids)
         self.assertNotIn("job_status", kinds)
@@ -130,18 +142,17 @@ class TestChatRoute(LlmGenerationCommon, HttpCase):
 
     def test_a_stream_that_has_to_end_early_lets_the_browser_come_again(self):
         self.direct_queue.enabled = False
-        is_late = property(lambda stream: bool(stream.job_id))
-        with patch.object(event_stream.EventStream, "_is_late", is_late):
-            kinds = self._types(self._ask())
+        last = json.loads(self._broken_off()[-1]["data"])
 
-        self.assertEqual(kinds[-1], "follow")
+        self.assertEqual(last["type"], "follow")
         self.assertEqual(self.thread.generation_job_ids.state, "queued")
 
     def test_others_threads_are_left_to_the_route_itself(self):
         other = self._create_thread(self.direct_model, user=self.manager)
+        way = DIRECT_WAY[self._route("GET")]
         for number in (other.id, other.id + 1000):
             with self.subTest(number=number), mute_logger("odoo.http", *LOGGERS):
-                self._ask(thread_id=number)
+                self._ask(way, thread_id=number)
         self.assertFalse(self.env["llm.generation.job"].search([("thread_id", "=", other.id)]))
         self.assertFalse(other.message_ids.filtered("llm_role"))
 
@@ -149,9 +160,7 @@ class TestChatRoute(LlmGenerationCommon, HttpCase):
 
     def test_a_browser_that_comes_again_follows_the_job(self):
         self.direct_queue.enabled = False
-        is_late = property(lambda stream: bool(stream.job_id))
-        with patch.object(event_stream.EventStream, "_is_late", is_late):
-            last = self._blocks(self._ask())[-1]["id"]
+        last = self._broken_off()[-1]["id"]
         job = self.thread.generation_job_ids
         self.assertEqual(last, str(job.id))
         self.direct_queue.enabled = True
@@ -173,18 +182,14 @@ class TestChatRoute(LlmGenerationCommon, HttpCase):
     def test_a_question_that_is_sent_twice_is_asked_once(self):
         """Browsers and proxies repeat a GET of which they heard nothing."""
         self.direct_queue.enabled = False
-        asked = {
-            "thread_id": self.thread.id,
-            "message": "Hi",
-            "use_queue": True,
-            "identity_key": self.thread._identity_of_question("Hi", []),
-        }
         for _time in range(2):
-            body = chat_route.ChatStream(self.thread.env, **asked).run()
-            self.assertIn(b"message_create", next(body))
-            body.close()
+            self.assertIn("message_create", self._broken_off()[0]["data"])
         self.assertEqual(len(self._questions()), 1)
         self.assertEqual(len(self.thread.generation_job_ids), 1)
+
+        self._broken_off(message="Ho")
+        self._broken_off(way="POST")
+        self.assertEqual(len(self._questions()), 3)
 
     def test_questions_have_a_key_of_their_own(self):
         key = self.thread._identity_of_question
@@ -212,9 +217,6 @@ class TestChatRoute(LlmGenerationCommon, HttpCase):
                 with self.subTest(headers=headers), mute_logger("odoo.http"):
                     self.assertEqual(self._ask(headers=headers).status_code, 403)
         self.assertFalse(self._questions())
+        self.direct_queue.always_queue = True
         own = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Dest": "empty"}
         self.assertEqual(self._types(self._ask(headers=own))[-1], "done")
-
-
-def _query(params):
-    return "&".join(f"{name}={value}" for name, value in params.items())
