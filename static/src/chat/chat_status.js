@@ -18,7 +18,12 @@ export class ChatStatus extends GenerationStatus {
         const reload = () => this.load(this.props.threadId);
         useBus(useService("bus_service"), "BUS:RECONNECT", reload);
         useBus(this.chat.bus, "ASKED", ({ detail }) => detail === this.resId && reload());
-        useEffect(reload, () => [this.props.threadId]);
+        useEffect(
+            () => {
+                reload();
+            },
+            () => [this.props.threadId],
+        );
     }
 
     async readJob(resId) {
