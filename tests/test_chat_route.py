@@ -17,7 +17,11 @@ OTHER_ROUTE = "/llm_generate_job/follow"
 #: How one asks the route itself.
 DIRECT_WAY = {ROUTE: "GET", OTHER_ROUTE: "POST"}
 #: Of the family, which logs what it tells the user as well.
-LOGGERS = ("odoo.addons.llm_assistant.models.llm_thread", "odoo.addons.llm_thread.controllers.main")
+LOGGERS = (
+    "odoo.addons.llm_assistant.models.llm_thread",
+    "odoo.addons.llm_thread.controllers.main",
+    "py.warnings",
+)
 
 
 @tagged("post_install", "-at_install")
@@ -89,7 +93,8 @@ class TestChatRoute(LlmGenerationCommon, HttpCase):
 
     def test_what_it_does_not_queue_is_answered_as_ever(self):
         self.direct_queue.always_queue = False
-        kinds = self._types(self._ask(DIRECT_WAY[self._route("GET")]))
+        with mute_logger(*LOGGERS):
+            kinds = self._types(self._ask(DIRECT_WAY[self._route("GET")]))
 
         self.assertFalse(self.thread.generation_job_ids)
         self.assertNotIn("job_status", kinds)

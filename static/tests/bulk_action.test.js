@@ -1,8 +1,9 @@
 import { describe, expect, test } from "@odoo/hoot";
-import { defineMailModels } from "@mail/../tests/mail_test_helpers";
 import { getService, makeMockEnv, mockService, onRpc } from "@web/../tests/web_test_helpers";
 
 import { CHUNK, resultText } from "@llm_generate_job/bulk_action/bulk_action";
+
+import { defineMailModels } from "./family_page";
 
 describe.current.tags("headless");
 defineMailModels();

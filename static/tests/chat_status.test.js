@@ -1,11 +1,12 @@
 import { beforeEach, describe, expect, test } from "@odoo/hoot";
 import { advanceTime, animationFrame } from "@odoo/hoot-mock";
-import { defineMailModels } from "@mail/../tests/mail_test_helpers";
 import { contains, mockService, mountWithCleanup, onRpc } from "@web/../tests/web_test_helpers";
 
 import { EventBus } from "@odoo/owl";
 
 import { ChatStatus } from "@llm_generate_job/chat/chat_status";
+
+import { defineMailModels } from "./family_page";
 
 describe.current.tags("desktop");
 defineMailModels();

@@ -1,13 +1,14 @@
 import { describe, expect, test } from "@odoo/hoot";
 import { queryAll, queryAllTexts, queryOne } from "@odoo/hoot-dom";
 import { advanceTime, animationFrame } from "@odoo/hoot-mock";
-import { defineMailModels } from "@mail/../tests/mail_test_helpers";
 import { mountWithCleanup } from "@web/../tests/web_test_helpers";
 
 import { CapacityBar } from "@llm_generate_job/dashboard/capacity_bar/capacity_bar";
 import { HealthBadge } from "@llm_generate_job/dashboard/health_badge/health_badge";
 import { HEIGHT, HourBars } from "@llm_generate_job/dashboard/hour_bars/hour_bars";
 import { TickingTime } from "@llm_generate_job/dashboard/ticking_time/ticking_time";
+
+import { defineMailModels } from "./family_page";
 
 describe.current.tags("headless");
 defineMailModels();

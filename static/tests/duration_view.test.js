@@ -1,6 +1,7 @@
 import { describe, expect, test } from "@odoo/hoot";
-import { defineMailModels } from "@mail/../tests/mail_test_helpers";
 import { defineModels, fields, models, mountView } from "@web/../tests/web_test_helpers";
+
+import { defineMailModels } from "./family_page";
 
 describe.current.tags("desktop");
 

@@ -1,7 +1,6 @@
 import { describe, expect, test } from "@odoo/hoot";
 import { click, queryAllTexts, waitFor } from "@odoo/hoot-dom";
 import { advanceTime, animationFrame } from "@odoo/hoot-mock";
-import { defineMailModels } from "@mail/../tests/mail_test_helpers";
 import {
     contains,
     getService,
@@ -15,6 +14,7 @@ import { WebClient } from "@web/webclient/webclient";
 import { CHUNK } from "@llm_generate_job/bulk_action/bulk_action";
 
 import { makeCard, makeDashboard } from "./dashboard_helpers";
+import { defineMailModels } from "./family_page";
 
 describe.current.tags("desktop");
 defineMailModels();

@@ -1,6 +1,5 @@
 import { describe, expect, test } from "@odoo/hoot";
 import { advanceTime, animationFrame } from "@odoo/hoot-mock";
-import { defineMailModels } from "@mail/../tests/mail_test_helpers";
 import {
     contains,
     getService,
@@ -16,6 +15,8 @@ import {
     COLLECT_MILLISECONDS,
     jobNotificationService,
 } from "@llm_generate_job/job_notification/job_notification_service";
+
+import { defineMailModels } from "./family_page";
 
 describe.current.tags("desktop");
 defineMailModels();

@@ -3,7 +3,6 @@ import { expect, test } from "@odoo/hoot";
 import { queryOne } from "@odoo/hoot-dom";
 import { animationFrame } from "@odoo/hoot-mock";
 import { Component, xml } from "@odoo/owl";
-import { defineMailModels } from "@mail/../tests/mail_test_helpers";
 import {
     clickSave,
     contains,
@@ -17,6 +16,8 @@ import {
     preventResizeObserverError,
 } from "@web/../tests/web_test_helpers";
 import { registry } from "@web/core/registry";
+
+import { defineMailModels } from "./family_page";
 
 class Call extends models.Model {
     _name = "llm.call";

@@ -1,6 +1,5 @@
 import { beforeEach, describe, expect, test } from "@odoo/hoot";
 import { advanceTime, animationFrame } from "@odoo/hoot-mock";
-import { defineMailModels } from "@mail/../tests/mail_test_helpers";
 import {
     MockServer,
     contains,
@@ -11,6 +10,8 @@ import {
     mountView,
     onRpc,
 } from "@web/../tests/web_test_helpers";
+
+import { defineMailModels } from "./family_page";
 
 describe.current.tags("desktop");
 

@@ -2,7 +2,6 @@ import { describe, expect, test } from "@odoo/hoot";
 import { manuallyDispatchProgrammaticEvent } from "@odoo/hoot-dom";
 import { advanceTime, animationFrame, Deferred } from "@odoo/hoot-mock";
 import { Component, onWillStart, useState, xml } from "@odoo/owl";
-import { defineMailModels } from "@mail/../tests/mail_test_helpers";
 import {
     getService,
     MockServer,
@@ -15,6 +14,7 @@ import { useJobUpdates } from "@llm_generate_job/job_updates/job_updates";
 import { useQueueUpdates } from "@llm_generate_job/queue_updates/queue_updates";
 
 import { sendNews } from "./dashboard_helpers";
+import { defineMailModels } from "./family_page";
 
 describe.current.tags("headless");
 defineMailModels();
