@@ -20,18 +20,19 @@ class LlmThread(models.Model):
 
     _inherit = "llm.thread"
 
-    def ask_in_queue(self, message=None, attachment_ids=None):
+    def ask_in_queue(self, message=None, attachment_ids=None, use_queue=None):
         """Queue what is asked, where questions of this thread are queued, and return at once.
 
         :param str message: posted as the question; without one the last question is meant
         :param list attachment_ids: go with the question
+        :param bool use_queue: True queues it in any case
         :return: False where the answer is to be given directly, and nothing was done; else what
             `get_generation_news()` returns
         :raise UserError: when there is nothing to answer, or a limit is reached
         """
         self.ensure_one()
         self.check_access("write")
-        if not self._queues_question():
+        if not use_queue and not self._queues_question():
             return False
         self.enqueue_generation(message or None, attachment_ids=attachment_ids or None)
         return self.get_generation_news()
@@ -41,9 +42,10 @@ class LlmThread(models.Model):
 
         In tests, who asks runs the jobs that wait.
 
-        :return: a dict of `job` (its values by the names of `JOB_FIELDS`; False where none waits,
-            runs, or ended after the last question), `since` (the id of the first message told),
-            `message_ids`, and `data` for the web client's `mail.store`
+        :return: a dict of `job` (its values by the names of `JOB_FIELDS`, and a sentence as
+            `message`; False where none waits, runs, or ended after the last question), `since`
+            (the id of the first message told), `message_ids`, and `data` for the web client's
+            `mail.store`
         """
         self.ensure_one()
         self.check_access("read")
@@ -54,7 +56,7 @@ class LlmThread(models.Model):
         messages = self._messages_since(job)
         [values] = job.read(JOB_FIELDS) if job else [False]
         return {
-            "job": values,
+            "job": values and {**values, "message": job._status_sentence()},
             "since": messages[:1].id,
             "message_ids": messages.ids,
             "data": Store().add(messages).get_result(),

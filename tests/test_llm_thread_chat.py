@@ -29,6 +29,7 @@ class TestLlmThreadChat(LlmGenerationCommon):
         job = self.thread.generation_job_ids
         self.assertEqual((news["job"]["id"], news["job"]["state"]), (job.id, "queued"))
         self.assertEqual(news["job"]["queue_position"], 1)
+        self.assertIn("position 1", news["job"]["message"])
         self.assertEqual(news["message_ids"], job.input_message_id.ids)
         self.assertEqual(news["since"], job.input_message_id.id)
         [told] = news["data"]["mail.message"]
@@ -64,6 +65,12 @@ class TestLlmThreadChat(LlmGenerationCommon):
 
         self.assertTrue(self.thread.ask_in_queue("Second"))
         self.assertEqual(len(self.thread.generation_job_ids), 2)
+
+    def test_a_page_that_queues_always_says_so(self):
+        self.direct_queue.always_queue = False
+
+        self.assertTrue(self.thread.ask_in_queue("Hi", use_queue=True))
+        self.assertEqual(self.thread.generation_job_ids.state, "completed")
 
     def test_nothing_to_answer_is_refused(self):
         with self.assertRaisesRegex(UserError, "write a message first"):

@@ -1,5 +1,8 @@
+from unittest.mock import patch
+
 from odoo.tests import HttpCase, tagged
 
+from ..controllers import event_stream
 from ..exceptions import BadRequestError
 from .common import TOUR_TIMEOUT, LlmGenerationCommon
 
@@ -80,8 +83,10 @@ class TestTours(LlmGenerationCommon, HttpCase):
             self._create_thread(self.direct_model, name=name) for name in ("Second", "First")
         )
 
-        self._tour("/odoo/llm-threads", "llm_generation_conversation_leave_tour")
+        with patch.object(event_stream.EventStream, "run") as stream:
+            self._tour("/odoo/llm-threads", "llm_generation_conversation_leave_tour")
 
+        stream.assert_not_called()  # a page that waits keeps no worker busy
         self.assertEqual((first + second).generation_job_ids.mapped("state"), ["queued"] * 2)
 
     def test_a_failed_answer_tells_its_reason_and_is_tried_again(self):

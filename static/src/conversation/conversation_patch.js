@@ -1,5 +1,6 @@
 import { browser } from "@web/core/browser/browser";
 import { _t } from "@web/core/l10n/translation";
+import { RPCError } from "@web/core/network/rpc";
 import { registry } from "@web/core/registry";
 import { registerTemplateExtension } from "@web/core/templates";
 import { patch } from "@web/core/utils/patch";
@@ -10,6 +11,8 @@ import { useJobUpdates } from "../job_updates/job_updates";
 
 /** Between two streams about one job. */
 const RESUME_MILLISECONDS = 1000;
+/** A place in the queue changes without a message about it. */
+const POLL_MILLISECONDS = 5000;
 
 /**
  * Lets a conversation ask through the queue. `state.job` is the newest `job_status` event of the
@@ -57,6 +60,9 @@ const queuedConversation = {
     /** What is asked elsewhere, or tried again, is shown; what is late about our own job is not. */
     async onJobUpdates(jobs) {
         const news = jobs.filter((job) => job.thread_id === this.resId);
+        if (news.length) {
+            this.wake?.();
+        }
         if (!news.length || !this.isIdle) {
             return;
         }
@@ -87,7 +93,14 @@ const queuedConversation = {
     /** A stream ends before the server's time limit, or with the connection; the job goes on. */
     async readStream(text) {
         const { signal } = this.abortController;
+        if (!this.followedJob && !(await this.ask(text))) {
+            return;
+        }
         for (;;) {
+            await this.waitForTurn(signal);
+            if (!this.followedJob || signal.aborted) {
+                return;
+            }
             this.isHeard = false;
             await super.readStream(text);
             if (!this.followedJob || !this.isHeard || signal.aborted) {
@@ -96,6 +109,54 @@ const queuedConversation = {
             this.state.error = "";
             await new Promise((resolve) => browser.setTimeout(resolve, RESUME_MILLISECONDS));
         }
+    },
+
+    /** Queue the question; return whether it was taken. */
+    async ask(text) {
+        const kwargs = { message: text || false, use_queue: true };
+        try {
+            const ids = [[this.resId]];
+            this.take(await this.orm.silent.call("llm.thread", "ask_in_queue", ids, kwargs));
+        } catch (error) {
+            if (!(error instanceof RPCError)) {
+                throw error;
+            }
+            this.state.error = error.data?.message || error.message;
+            return false;
+        }
+        await this.loadMessages();
+        return true;
+    },
+
+    /** Nothing of the server is held while the job waits: a stream keeps a worker busy. */
+    async waitForTurn(signal) {
+        while (this.followedJob?.state === "queued" && !signal.aborted) {
+            const ids = [[this.resId]];
+            const { job_id: jobId } = this.followedJob;
+            this.take(await this.orm.silent.call("llm.thread", "get_generation_news", ids));
+            if (this.followedJob && this.followedJob.job_id !== jobId) {
+                await this.loadMessages(); // somebody asked more, and is answered after it
+            }
+            if (this.followedJob?.state === "queued" && !signal.aborted) {
+                await new Promise((resolve) => {
+                    this.wake = resolve;
+                    signal.addEventListener("abort", resolve);
+                    browser.setTimeout(resolve, POLL_MILLISECONDS);
+                });
+            }
+        }
+    },
+
+    take({ job }) {
+        this.state.job = job
+            ? { job_id: job.id, state: job.state, message: job.message }
+            : null;
+        this.jobId = job ? job.id : this.jobId;
+    },
+
+    async loadMessages() {
+        const messages = await this.orm.call("llm.thread", "get_conversation", [[this.resId]]);
+        this.state.messages = messages;
     },
 
     onEvent(event) {
@@ -113,11 +174,12 @@ const queuedConversation = {
     },
 
     /** Who leaves the page only stops listening; who presses the button cancels the job. */
-    stop() {
+    async stop() {
         if (this.isLeaving || !this.canCancel) {
             return super.stop();
         }
-        return this.orm.call("llm.generation.job", "action_cancel", [[this.state.job.job_id]]);
+        await this.orm.call("llm.generation.job", "action_cancel", [[this.state.job.job_id]]);
+        this.wake?.();
     },
 
     /** A job that failed and waits for its automatic retry can only be left alone. */
@@ -130,13 +192,11 @@ const queuedConversation = {
     },
 
     get streamUrl() {
-        return this.followedJob ? "/llm_generate_job/follow" : "/llm_generate_job/generate";
+        return "/llm_generate_job/follow";
     },
 
     get streamParams() {
-        return this.followedJob
-            ? { job_id: this.followedJob.job_id }
-            : { ...super.streamParams, use_queue: 1 };
+        return { job_id: this.followedJob.job_id };
     },
 
     get isWaiting() {
