@@ -70,13 +70,16 @@ class LlmThread(models.Model):
         return self.is_generating or self._should_queue_generation()
 
     def _newest_generation(self):
-        """Return the newest job that waits or runs, else the last that ended; not a stale one."""
-        job = self.env["llm.generation.job"].search(
-            [("thread_id", "=", self.id), ("state", "!=", "draft")],
-            order="completed_at DESC, id DESC",
-            limit=1,
-        )
-        if job.state in ACTIVE_STATES or not job.input_message_id:
+        """Return the job that runs, else the newest that waits, else the last that ended.
+
+        None where that one is stale: something was asked after it.
+        """
+        Job = self.env["llm.generation.job"]
+        mine = Domain("thread_id", "=", self.id) & Domain("state", "!=", "draft")
+        job = Job.search(mine, order="completed_at DESC, id DESC", limit=1)
+        if job.state in ACTIVE_STATES:
+            return Job.search(mine & Domain("state", "=", "running"), limit=1) or job
+        if not job.input_message_id:
             return job
         newer = Domain("llm_role", "=", "user") & Domain("id", ">", job.input_message_id.id)
         return job.browse() if self._search_messages(newer, 1) else job

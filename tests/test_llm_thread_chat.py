@@ -52,6 +52,16 @@ class TestLlmThreadChat(LlmGenerationCommon):
         self.assertEqual(news["job"]["id"], jobs[-1].id)
         self.assertEqual(news["message_ids"], jobs.input_message_id.sorted("id").ids)
 
+    def test_the_answer_that_is_written_is_told_before_what_waits(self):
+        self._wait("First")
+        first = self.thread.generation_job_ids
+        self.direct_queue.enabled = True
+        self._claim(first)
+        self.direct_queue.enabled = False
+        self.thread.enqueue_generation("Second")
+
+        self.assertEqual(self.thread.get_generation_news()["job"]["id"], first.id)
+
     def test_what_is_answered_directly_is_left_alone(self):
         self.direct_queue.always_queue = False
 
