@@ -105,8 +105,7 @@ export const chatService = {
             llmStore.startGenerationStreaming = (threadId) => startLLMStreaming(threadId);
         }
 
-        const cancel = (threadId) =>
-            orm.call(THREAD, "action_cancel_generation", [[threadId]]);
+        const cancel = (threadId) => orm.call(THREAD, "action_cancel_generation", [[threadId]]);
 
         return { bus, cancel, isQueued, show };
     },

@@ -148,9 +148,7 @@ const queuedConversation = {
     },
 
     take({ job }) {
-        this.state.job = job
-            ? { job_id: job.id, state: job.state, message: job.message }
-            : null;
+        this.state.job = job ? { job_id: job.id, state: job.state, message: job.message } : null;
         this.jobId = job ? job.id : this.jobId;
     },
 
