@@ -7,7 +7,6 @@ from . import llm_generation_dashboard
 from . import llm_provider
 from . import llm_provider_key
 from . import llm_thread
-from . import llm_thread_chat
 from . import mail_message
 from . import mail_thread
 from . import res_config_settings

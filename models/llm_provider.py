@@ -1,12 +1,12 @@
 import contextlib
 import functools
 import inspect
+from types import ModuleType
 
 from odoo import api, models
 
 from ..exceptions import BadRequestError, NoJobInterfaceError
 from ..protocol import tokens
-from ..protocol.clients import without_retries
 from ..protocol.sanitize import redact_error, sanitize_answer
 from ..protocol.signatures import verify_standard
 from ..runner.executor import CallRecorder, received
@@ -266,3 +266,23 @@ def read_secret(record, name):
     records = record.sudo().with_context(active_test=False)
     rows = records._read_group([("id", "=", record.id)], [name])
     return (rows and rows[0][0]) or ""
+
+
+def without_retries(client):
+    """Return a client that tells a failure at once, where it would try again by itself.
+
+    Those of `openai` and `anthropic` try twice more, and sleep as long as `Retry-After` says;
+    that of `mistralai` does so where it was told to. No library is imported: what its clients
+    have tells what they are. What is not known stays as it is, and so does a module, such as
+    `fal_client`, whose settings are everybody's.
+
+    :param client: what `<service>_get_client()` returned; that of `mistralai` is changed itself
+    """
+    if isinstance(client, ModuleType):
+        return client
+    if getattr(client, "max_retries", None) and callable(getattr(client, "with_options", None)):
+        return client.with_options(max_retries=0)
+    configuration = getattr(client, "sdk_configuration", None)
+    if getattr(configuration, "retry_config", None):
+        configuration.retry_config = None
+    return client

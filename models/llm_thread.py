@@ -1,10 +1,13 @@
 import contextlib
+from hashlib import sha256
 
 from markupsafe import Markup
 
 from odoo import api, fields, models
 from odoo.exceptions import UserError
 from odoo.fields import Domain
+
+from odoo.addons.mail.tools.discuss import Store
 
 from ..const import ACTIVE_STATES, STATES
 from ..protocol.sanitize import sanitize_body, sanitize_body_json
@@ -16,6 +19,12 @@ from ..runner.executor import received
 #: `generate_response()` queues by itself when this many jobs of the provider wait or run.
 BUSY_SLOTS = 3
 HISTORY_LIMIT = 50
+#: What a chat page shows of a job.
+JOB_FIELDS = (
+    "state", "queue_position", "progress", "error_message", "retry_at", "can_retry",
+)  # fmt: skip
+#: Newest messages that one answer tells of: those of a question, and of tools that were called.
+NEWS_LIMIT = 100
 
 
 class LlmThread(models.Model):
@@ -342,3 +351,93 @@ class LlmThread(models.Model):
             "last_job_state": self.last_job_state,
             "job_counts": {state: counts.get(state, 0) for state, _label in STATES},
         }
+
+    # === CHAT PAGES === #
+    # They ask through the queue, and hold no worker while they wait.
+
+    def ask_in_queue(self, message=None, attachment_ids=None, use_queue=None):
+        """Queue what is asked, where questions of this thread are queued, and return at once.
+
+        :param str message: posted as the question; without one the last question is meant
+        :param list attachment_ids: go with the question
+        :param bool use_queue: True queues it in any case
+        :return: False where the answer is to be given directly, and nothing was done; else what
+            `get_generation_news()` returns
+        :raise UserError: when there is nothing to answer, or a limit is reached
+        """
+        self.ensure_one()
+        self.check_access("write")
+        if not use_queue and not self._queues_question():
+            return False
+        self.enqueue_generation(message or None, attachment_ids=attachment_ids or None)
+        return self.get_generation_news()
+
+    def get_generation_news(self):
+        """Return where the generation of this thread stands, and what was said since its question.
+
+        In tests, who asks runs the jobs that wait.
+
+        :return: a dict of `job` (its values by the names of `JOB_FIELDS`, and a sentence as
+            `message`; False where none waits, runs, or ended after the last question), `since`
+            (the id of the first message told), `message_ids`, and `data` for the web client's
+            `mail.store`
+        """
+        self.ensure_one()
+        self.check_access("read")
+        job = self._newest_generation()
+        engine = self.env["llm.generation.engine"]
+        if job.state == "queued" and engine._is_inline():
+            engine._process(self.env["llm.generation.queue"]._get_or_create_queue(job.provider_id))
+        messages = self._messages_since(job)
+        [values] = job.read(JOB_FIELDS) if job else [False]
+        return {
+            "job": values and {**values, "message": job._status_sentence()},
+            "since": messages[:1].id,
+            "message_ids": messages.ids,
+            "data": Store().add(messages).get_result(),
+        }
+
+    def _queues_question(self):
+        """Return whether a question that a page brings now is queued.
+
+        Behind one that waits it is always: the answers come in the order of the questions.
+        """
+        return self.is_generating or self._should_queue_generation()
+
+    def _newest_generation(self):
+        """Return the job that runs, else the newest that waits, else the last that ended.
+
+        None where that one is stale: something was asked after it.
+        """
+        Job = self.env["llm.generation.job"]
+        mine = Domain("thread_id", "=", self.id) & Domain("state", "!=", "draft")
+        job = Job.search(mine, order="completed_at DESC, id DESC", limit=1)
+        if job.state in ACTIVE_STATES:
+            return Job.search(mine & Domain("state", "=", "running"), limit=1) or job
+        if not job.input_message_id:
+            return job
+        newer = Domain("llm_role", "=", "user") & Domain("id", ">", job.input_message_id.id)
+        return job.browse() if self._search_messages(newer, 1) else job
+
+    def _messages_since(self, job):
+        """Return the messages since the oldest question that is not answered, oldest first."""
+        if not job:
+            return self.env["mail.message"]
+        waiting = Domain("thread_id", "=", self.id) & Domain("state", "in", ACTIVE_STATES)
+        jobs = self.env["llm.generation.job"].search(waiting) | job
+        first = min(jobs.input_message_id.ids, default=job.output_message_id.id)
+        if not first:
+            return self.env["mail.message"]
+        said = Domain("llm_role", "!=", False) & Domain("id", ">=", first)
+        return self._search_messages(said, NEWS_LIMIT).sorted("id")
+
+    def _search_messages(self, domain, limit):
+        here = Domain("model", "=", self._name) & Domain("res_id", "=", self.id)
+        messages = self.env["mail.message"]
+        messages.flush_model(["llm_role"])  # the search of mail flushes its own fields only
+        return messages.search(here & domain, order="id DESC", limit=limit)
+
+    def _identity_of_question(self, message, attachment_ids):
+        """Return the `identity_key` by which a question that comes twice is one job."""
+        asked = repr((self.env.uid, message or "", sorted(attachment_ids or ())))
+        return f"chat:{self.id}:{sha256(asked.encode()).hexdigest()}"

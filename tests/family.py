@@ -29,7 +29,7 @@ def generate_messages(self, last_message=None):
             continue
         for call in calls_of(last):
             last = yield from self._call_tool(call)
-            self.env.cr.commit()
+            self.env.cr.commit()  # pylint: disable=invalid-commit
     return last  # noqa: B901 - to "yield from"
 
 
@@ -64,7 +64,7 @@ def _grow(self, chunks):
         message = self.message_post(body="", llm_role="assistant", author_id=False)
     if calls:
         message.body_json = {"tool_calls": calls}
-        self.env.cr.commit()
+        self.env.cr.commit()  # pylint: disable=invalid-commit
     if message:
         yield {"type": "message_update", "message": message.to_store_format()}
     return message  # noqa: B901 - to "yield from"

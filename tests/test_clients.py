@@ -2,7 +2,7 @@ import copy
 from types import ModuleType, SimpleNamespace
 from unittest.mock import patch
 
-from ..protocol.clients import without_retries
+from ..models.llm_provider import without_retries
 from ..runner.executor import CallRecorder
 from .common import LlmGenerationCommon
 

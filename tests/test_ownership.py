@@ -139,6 +139,7 @@ class TestOwnership(OwnershipCommon):
         self._assert_refused(self._rpc(self.manager, thread, "write", {"user_id": self.owner.id}))
         self.assertEqual(thread.user_id, self.manager)
 
+    # pylint: disable-next=missing-return
     def test_nobody_pushes_a_conversation_whatever_llm_thread_says(self):
         """The family's rules look at the owner before."""
         thread = self._create_thread(user=self.manager)

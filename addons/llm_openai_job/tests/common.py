@@ -67,7 +67,7 @@ def chat_reply(text, usage=None):
 class ScriptedServer(FakeHttpService):
     """Gives the replies that a test put into `replies`, in turn."""
 
-    def reset(self):
+    def reset(self):  # pylint: disable=missing-return
         super().reset()
         self.replies = []
 
