@@ -4,7 +4,7 @@ from hashlib import sha256
 from markupsafe import Markup
 
 from odoo import api, fields, models
-from odoo.exceptions import UserError
+from odoo.exceptions import AccessError, UserError
 from odoo.fields import Domain
 
 from odoo.addons.mail.tools.discuss import Store
@@ -15,6 +15,7 @@ from ..protocol.tokens import estimate
 from ..runner import streams
 from ..runner.cursor import LazyCursor
 from ..runner.executor import received
+from .mail_message import ASKING_ROLES
 
 #: `generate_response()` queues by itself when this many jobs of the provider wait or run.
 BUSY_SLOTS = 3
@@ -108,8 +109,12 @@ class LlmThread(models.Model):
         What is said while a question is answered has that question as parent.
 
         :raise UserError: for a question that is too long
+        :raise AccessError: for an answer of whoever is not logged in, also as superuser: some of the
+            family have webhooks that believe what they are told
         """
         recorder = received(self.env, "generation_recorder")
+        if llm_role not in ASKING_ROLES and not recorder and self.env.user._is_public():
+            raise AccessError(self.env._("Only a model answers in a conversation."))
         if llm_role and llm_role != "user":
             key = self.provider_id._told_key()
             kwargs["body"] = sanitize_body(kwargs.get("body"), key)

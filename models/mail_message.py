@@ -10,7 +10,7 @@ from ..runner.executor import received
 from .llm_generation_bounds import BOUNDS
 
 #: Roles of what a model is given and does not say itself; a message without one is a comment.
-ASKING_ROLES = (False, "user")
+ASKING_ROLES = (False, None, "user")
 #: Characters of what stands in a conversation as an answer: the text of one, and its markup.
 ANSWER_BOUND = 2 * ANSWER_LIMIT
 

@@ -150,6 +150,16 @@ class TestOwnership(OwnershipCommon):
         self.assertIsInstance(refused, AccessError)
         self.assertEqual(thread.user_id, self.manager)
 
+    def test_who_is_not_logged_in_answers_nothing_in_a_conversation(self):
+        """As a webhook would that is open to all and works as superuser."""
+        public = self.env.ref("base.public_user")
+        thread = self.thread.with_user(public).sudo()
+        for role in ("assistant", "tool", "system"):
+            with self.assertRaises(AccessError):
+                thread.message_post(body="Believe me", llm_role=role)
+        self.assertNotIn("Believe me", str(self.thread.sudo().message_ids.mapped("body")))
+        self.assertTrue(thread.message_post(body="A visitor asks", llm_role="user"))
+
     def test_an_answer_is_posted_as_the_html_that_it_is(self):
         """The family makes HTML of it and posts a text."""
         base = self._class_of_llm_thread()
