@@ -109,8 +109,8 @@ class LlmThread(models.Model):
         What is said while a question is answered has that question as parent.
 
         :raise UserError: for a question that is too long
-        :raise AccessError: for an answer of whoever is not logged in, also as superuser: some of the
-            family have webhooks that believe what they are told
+        :raise AccessError: for an answer of whoever is not logged in, also as superuser: some of
+            the family have webhooks that believe what they are told
         """
         recorder = received(self.env, "generation_recorder")
         if llm_role not in ASKING_ROLES and not recorder and self.env.user._is_public():

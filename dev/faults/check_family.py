@@ -21,6 +21,8 @@ from weather_table import report
 ALONE = True
 RETRY_AFTER = 4
 CHUNKS, TRIES, BAR = 800, 3, 1.3
+#: Seconds that a job costs whatever its answer: short answers are judged without them.
+ONCE = 0.3
 
 
 def main():
@@ -133,7 +135,7 @@ def check_pace(lab, tally):
         if not tally.check(lab.wait_ended(120, provider), f"answer {number} of {CHUNKS} chunks"):
             return
         queued = lab.jobs(provider)[-1]["duration"]
-        ratios.append(queued / direct)
+        ratios.append(max(0, queued - ONCE) / direct)
         step(f"{CHUNKS} chunks: {direct:.2f} s directly, {queued:.2f} s through the queue")
     best = min(ratios)
     tally.check(best <= BAR, f"{CHUNKS} chunks: queued at most {BAR} times direct", f"{best:.2f}")
