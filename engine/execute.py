@@ -197,7 +197,7 @@ class LlmGenerationEngine(models.AbstractModel):
 
         Of an answer that grows some times a second: whoever reads it sees no difference.
         """
-        usages, output, due = {}, job.output_message_id.id, 0.0
+        usages, output, before, due = {}, job.output_message_id.id, None, 0.0
         with contextlib.closing(job._direct_events()) as events:
             for event in events:
                 if event.get("type") == "error":
@@ -205,8 +205,11 @@ class LlmGenerationEngine(models.AbstractModel):
                 message = event.get("message") or {}
                 if event.get("usage"):
                     usages[message.get("id")] = event["usage"]
-                if message.get("id") and message.get("llm_role") == "assistant":
-                    output = message["id"]
+                if message.get("llm_role") == "assistant" and message.get("id") not in {
+                    None,
+                    output,
+                }:
+                    before, output = output, message["id"]
                 if self.env.cr.in_savepoint:
                     continue  # of a tool, which would not find it again after a commit
                 is_early = event.get("type") == "message_chunk" and time.monotonic() < due
@@ -216,24 +219,39 @@ class LlmGenerationEngine(models.AbstractModel):
                 self._checkpoint(job, claim, output)
                 self._note_usage(claim, recorder)
                 self.env.cr.commit()  # pylint: disable=invalid-commit
-        self._raise_what_was_swallowed(output, recorder)
+        self._raise_what_was_swallowed(claim, output, before, recorder)
         told = {} if recorder.has_asked else total(usages.values())
         return Answer("completed", output_message_id=output or None, usage=told)
 
     @api.model
-    def _raise_what_was_swallowed(self, output, recorder):
+    def _raise_what_was_swallowed(self, claim, output, before, recorder):
         """Raise what the code of a thread has turned into a message, and went on.
 
+        The message goes: the job tells the error, and whether it will be tried again.
+
+        :param before: the message before it, which may be half of an answer
         :raise Exception: what the newest call of the provider raised
         :raise ProviderFailedError: where the answer itself says that it is an error, or is none
         """
-        if recorder.error:
-            raise recorder.error
         answer = self.env["mail.message"].browse(output or ())
+        error = recorder.error
         if answer.is_error:
-            raise exceptions.ProviderFailedError(html2plaintext(answer.body or ""))
+            error = error or exceptions.ProviderFailedError(html2plaintext(answer.body or ""))
+            self._take_back(claim, answer, before)
         if not answer and recorder.has_asked:
-            raise exceptions.ProviderFailedError(NO_ANSWER)
+            error = error or exceptions.ProviderFailedError(NO_ANSWER)
+        if error:
+            raise error
+
+    @api.model
+    def _take_back(self, claim, message, before):
+        locked = self._fence([claim])
+        if not locked:
+            raise OvertakenError
+        locked.output_message_id = before
+        message.sudo().unlink()  # sudo: its author is nobody
+        self._notify(locked)
+        self.env.cr.commit()  # pylint: disable=invalid-commit
 
     @api.model
     def _checkpoint(self, job, claim, output):

@@ -111,16 +111,29 @@ class TestFamily(LlmGenerationCommon):
         job = self._asked(max_retries=0)
         self.assertEqual((job.state, job.error_type), ("failed", "provider_failed"))
 
-    def test_an_error_is_gone_from_the_thread_once_a_retry_answers(self):
+    def test_an_error_is_told_by_the_job_and_not_in_the_thread(self):
         self.service.chunks = [http_error(500)]
         job = self._asked()
         self.assertEqual(job.state, "failed")
-        self.assertTrue(self._messages("assistant").is_error)
+        self.assertFalse(self._messages("assistant") or job.output_message_id)
         self.service.chunks = [{"content": "Fine"}]
         job.action_retry()
         self._process_queue(self.direct)
         self.assertEqual(job.state, "completed", job.error_message)
         self.assertEqual(self._messages("assistant").mapped("is_error"), [False])
+
+    def test_half_an_answer_stays_until_a_retry(self):
+        self.service.chunks = [{"content": "Half"}, http_error(500)]
+        job = self._asked()
+        self.assertEqual(job.state, "failed")
+        self.assertEqual(self._messages("assistant"), job.output_message_id)
+        self.assertIn("Half", job.output_message_id.body)
+        self.service.chunks = [{"content": "All of it"}]
+        job.action_retry()
+        self._process_queue(self.direct)
+        self.assertEqual(job.state, "completed", job.error_message)
+        self.assertEqual(self._messages("assistant"), job.output_message_id)
+        self.assertIn("All of it", job.output_message_id.body)
 
     def test_without_what_generates_the_job_says_what_is_missing(self):
         refusal = UserError("Install llm_assistant.")
