@@ -18,6 +18,8 @@ from ..protocol.answer import Answer, Claim
 ADDON = "odoo.addons.llm_generate_job"
 #: Its last word must be in no log: see `dev/lib/marks.py`.
 PROMPT = "Hello, says a canary-prompt-test"
+#: The services of the tests.
+FAKES = ("fakenative", "fakedirect")
 #: Seconds; a minute, which is the default, is little on a machine that has other work.
 TOUR_TIMEOUT = 180
 
@@ -124,6 +126,7 @@ class LlmGenerationCommon(TransactionCase):
             "fakedirect_chat": lambda _p, messages, **_kw: service.chat(messages),
             # The family's chat asks each service for it.
             "fakedirect_normalize_prepend_messages": lambda _p, messages: messages or [],
+            **{f"{fake}_should_generate_io_schema": lambda _p, _model: False for fake in FAKES},
         }
         for name, method in methods.items():
             cls.startClassPatcher(patch.object(provider_class, name, method, create=True))
@@ -198,6 +201,19 @@ class LlmGenerationCommon(TransactionCase):
         """
         if not is_there:
             raise SkipTest(OF_ANOTHER_LLM + what)
+
+    def _needs_errors_raised(self):
+        raises = not hasattr(self.env["llm.thread"], "_generate_assistant_response")
+        self._needs(raises, "whose threads raise what goes wrong")
+
+    def _needs_our_page(self):
+        is_there = hasattr(self.env["llm.thread"], "get_conversation")
+        self._needs(is_there, "with our conversation page")
+
+    def _page_of_threads(self):
+        """Return the address of the list of threads."""
+        domain = [("res_model", "=", "llm.thread"), ("view_mode", "like", "list")]
+        return f"/odoo/action-{self.env['ir.actions.act_window'].search(domain, limit=1).id}"
 
     @staticmethod
     def _conversation(thread):

@@ -10,7 +10,7 @@ class TestAnalysisTours(LlmGenerationCommon, HttpCase):
         self._create_job("failed").sudo().error_type = "timeout"
 
         self.start_tour(
-            "/odoo/llm-threads",
+            "/odoo/llm-generation-jobs",
             "llm_generation_analysis_tour",
             login=self.manager.login,
             timeout=TOUR_TIMEOUT,

@@ -56,6 +56,7 @@ class TestClients(LlmGenerationCommon):
         self.assertEqual(self.client.max_retries, 2)  # what others may have stays as it is
 
     def test_a_direct_answer_is_tried_again_by_the_library(self):
+        self._needs_errors_raised()
         with self.assertRaises(RateLimitError):
             list(self.thread.generate("How are you?"))
         self.assertEqual(self.client.asked, [0, 1, 2])

@@ -11,11 +11,12 @@ class TestDashboardTours(LlmGenerationCommon, HttpCase):
         self.start_tour(path, name, login=user.login, timeout=TOUR_TIMEOUT)
 
     def test_a_new_administrator_gets_to_the_first_job(self):
+        self._needs_our_page()
         self.env["llm.generation.job"].search([]).unlink()
         self.env["llm.model"].search([]).active = False
         self.env["llm.provider"].search([]).active = False
 
-        self._tour("llm_generation_first_run_tour", self.manager, "/odoo/llm-threads")
+        self._tour("llm_generation_first_run_tour", self.manager, "/odoo/llm-generation-jobs")
 
         job = self.env["llm.generation.job"].search([])
         self.assertRecordValues(job, [{"state": "completed", "user_id": self.manager.id}])
@@ -33,7 +34,9 @@ class TestDashboardTours(LlmGenerationCommon, HttpCase):
         waiting = self._create_job("queued")
         failed = self._create_job("failed")
 
-        self._tour("llm_generation_dashboard_manager_tour", self.manager, "/odoo/llm-threads")
+        self._tour(
+            "llm_generation_dashboard_manager_tour", self.manager, "/odoo/llm-generation-jobs"
+        )
 
         self.assertTrue(self.queue.enabled)
         self.assertEqual(waiting.state, "cancelled")

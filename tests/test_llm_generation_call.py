@@ -8,6 +8,7 @@ from ..protocol.answer import Answer
 from ..runner.cursor import InlineCursor
 from ..runner.executor import Execution
 from .common import LlmGenerationCommon, posted
+from .rights import has_table
 
 LOGGER = "odoo.addons.llm_generate_job.engine.execute"
 
@@ -203,6 +204,7 @@ class TestLlmGenerationCall(LlmGenerationCommon):
         self.assertFalse(self.service.calls["create"])
 
     def test_nothing_runs_for_who_lost_the_provider(self):
+        self._needs(has_table("llm"), "with rules of companies")
         company = self.env["res.company"].create({"name": "Elsewhere"})
         job = self._create_job("queued")
         self.native.company_id = company

@@ -54,6 +54,8 @@ class TestPeopleTours(LlmGenerationCommon, HttpCase):
         self._tour("/odoo/llm-generation-jobs", "llm_generation_live_list_tour")
 
     def test_who_looks_elsewhere_is_told_that_the_answer_is_ready(self):
+        self._needs_our_page()
+
         def answer_now(jobs):
             thread = jobs.sudo().thread_id
             message = thread.message_post(body="Here it is.", llm_role="assistant", author_id=False)
@@ -69,7 +71,7 @@ class TestPeopleTours(LlmGenerationCommon, HttpCase):
     def test_a_running_answer_is_cancelled_from_its_thread(self):
         job = self._job("running", "Long story")
 
-        self._tour("/odoo/llm-threads", "llm_generation_thread_cancel_running_tour")
+        self._tour(self._page_of_threads(), "llm_generation_thread_cancel_running_tour")
 
         self.assertEqual(job.state, "cancelled")
 

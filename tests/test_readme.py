@@ -69,8 +69,8 @@ class TestReadmeUse(InheritMixin, LlmGenerationCommon):
     @example("hook")
     def test_hook(self, run):
         self._inherit(run()["LlmThread"])
-        groups = "base.group_user,base.group_partner_manager"
-        user = new_test_user(self.env, "readme_user", groups)
+        user = new_test_user(self.env, "readme_user", "base.group_partner_manager")
+        user.group_ids += self.user.group_ids
         partner = self.env["res.partner"].create({"name": "Ann"})
         thread = self._create_thread(self.direct_model, user)
         thread.write({"model": "res.partner", "res_id": partner.id})

@@ -15,6 +15,7 @@ class TestTours(LlmGenerationCommon, HttpCase):
         self.start_tour(path, name, login=(user or self.user).login, timeout=TOUR_TIMEOUT)
 
     def _open_thread(self, tour, **values):
+        self._needs_our_page()
         thread = self._create_thread(self.direct_model, **values)
         self._tour(f"/odoo/llm-threads/{thread.id}", tour)
         return thread
@@ -52,6 +53,8 @@ class TestTours(LlmGenerationCommon, HttpCase):
         self._tour("/odoo/llm-analysis", "llm_generation_manager_views_tour", self.manager)
 
     def test_json_is_checked_saved_and_shown(self):
+        editor = self.env["ir.module.module"]._get("web_json_editor")
+        self._needs(editor.state != "installed", "without web_json_editor, which edits JSON")
         job = self._create_job()
 
         self._tour(f"/odoo/llm-generation-jobs/{job.id}", "llm_generation_json_tour")
@@ -78,6 +81,7 @@ class TestTours(LlmGenerationCommon, HttpCase):
         self.assertFalse(self.service.calls["chat"])
 
     def test_who_turns_to_another_thread_cancels_nothing(self):
+        self._needs_our_page()
         self.direct_queue.enabled = False
         second, first = (
             self._create_thread(self.direct_model, name=name) for name in ("Second", "First")
@@ -109,6 +113,6 @@ class TestTours(LlmGenerationCommon, HttpCase):
         question = thread.message_post(body="How are you?", llm_role="user")
         job = self._create_job("failed", thread_id=thread.id, input_message_id=question.id)
 
-        self._tour(f"/odoo/llm-threads/{thread.id}", "llm_generation_thread_retry_tour")
+        self._tour(f"{self._page_of_threads()}/{thread.id}", "llm_generation_thread_retry_tour")
 
         self.assertRecordValues(job, [{"state": "completed", "retry_count": 1}])
