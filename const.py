@@ -80,6 +80,9 @@ AT_PROVIDER = SubState(
 )
 SUB_STATES = (READY, SCHEDULED, WAITS_FOR_THREAD, RETRYING, AT_PROVIDER)
 
+#: Uses of a model that answer with files.
+MEDIA_USES = ("generation", "image_generation")
+
 #: Why an attempt failed: what `exceptions.py` can say, and what the engine itself finds out.
 ERROR_TYPES = [
     ("rate_limited", "Rate limited"),

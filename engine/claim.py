@@ -98,11 +98,11 @@ class LlmGenerationEngine(models.AbstractModel):
                 "token_level": levels["tokens"],
             }
             rows = self._change(sql.CLAIM, params, touches=())  # nothing of them was read here
-            spent = sum(row[4] or 0 for row in rows)
+            spent = sum(row[3] or 0 for row in rows)
             levels["requests"] -= len(rows)
             levels["tokens"] -= spent
             tokens = None if tokens is None else tokens - spent
-            claims += [Claim(*row[:4]) for row in rows]
+            claims += [Claim(*row[:3]) for row in rows]
         return claims, self._bucket_wait(levels, *per_minute)
 
     @api.model
@@ -290,7 +290,7 @@ class LlmGenerationEngine(models.AbstractModel):
         }
         env = self.env(user=job_context.user_id, context=context, su=False)
         job = env["llm.generation.job"].browse(job_context.claim.job_id)
-        recorder.job, recorder.questions[job.thread_id.id] = job, job.input_message_id
+        recorder.questions[job.thread_id.id] = job.input_message_id
         return job
 
     # === STATEMENTS OF THE PREFETCH === #

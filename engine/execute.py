@@ -27,8 +27,8 @@ TOOL_LOST = (
 NO_ANSWER = "The model answered nothing. Ask in other words, or try again."
 #: Tokens after which it is noted how many there were, as nobody tells if the process is killed.
 NOTED_TOKENS = 500
-#: Seconds between two commits of a growing answer.
-CHUNK_INTERVAL = 0.2
+#: Seconds between two commits of an answer that grows fast: whose chunks come within CHUNK_GAP.
+CHUNK_INTERVAL, CHUNK_GAP = 0.2, 0.05
 #: Seconds until a job is tried again whose thread is busy with an answer that no job writes;
 #: the end of one that a job writes is noticed at once.
 BUSY_DELAY = 5.0
@@ -122,7 +122,8 @@ class LlmGenerationEngine(models.AbstractModel):
         if job_context.earlier_job:
             self._end_earlier_try(job, job_context.earlier_job)
         try:
-            result = job.provider_id.create_generation_job(job)
+            with recorder.answering(job):
+                result = job.provider_id.create_generation_job(job)
         except exceptions.NoJobInterfaceError:
             return self._generate(job, job_context.claim, recorder), False
         if isinstance(result, dict):
@@ -151,15 +152,14 @@ class LlmGenerationEngine(models.AbstractModel):
         field._update_cache(job, None)
 
     @api.model
-    def _ask(self, job, _job_context, _recorder):
-        result = job.provider_id.check_generation_job_status(job)
+    def _ask(self, job, _job_context, recorder):
+        with recorder.answering(job):
+            result = job.provider_id.check_generation_job_status(job)
         return Answer.from_dict(result), result
 
     @api.model
     def _generate(self, job, claim, recorder):
         """Generate in the thread, as the provider's users did before there was a queue."""
-        if claim.is_behind:
-            raise ThreadBusyError
         limit = None if job._is_media() else job._answer_limit()
         recorder.limit = limit and job._told_limit(*limit)
         thread = job.thread_id
@@ -195,9 +195,10 @@ class LlmGenerationEngine(models.AbstractModel):
     def _relay(self, job, claim, recorder):
         """Run the thread's own generator, committing after each event it yields.
 
-        Of an answer that grows some times a second: whoever reads it sees no difference.
+        Of an answer that grows fast some times a second: each commit takes longer than a word. What
+        came last before it pauses is seen with what follows.
         """
-        usages, output, before, due = {}, job.output_message_id.id, None, 0.0
+        usages, output, due, last = {}, job.output_message_id.id, 0.0, 0.0
         with contextlib.closing(job._direct_events()) as events:
             for event in events:
                 if event.get("type") == "error":
@@ -205,53 +206,44 @@ class LlmGenerationEngine(models.AbstractModel):
                 message = event.get("message") or {}
                 if event.get("usage"):
                     usages[message.get("id")] = event["usage"]
-                if message.get("llm_role") == "assistant" and message.get("id") not in {
-                    None,
-                    output,
-                }:
-                    before, output = output, message["id"]
-                if self.env.cr.in_savepoint:
-                    continue  # of a tool, which would not find it again after a commit
-                is_early = event.get("type") == "message_chunk" and time.monotonic() < due
-                if is_early and not self.env.cr.in_transaction:
+                if message.get("id") and message.get("llm_role") == "assistant":
+                    output = message["id"]
+                before, last = last, time.monotonic()
+                is_chunk = event.get("type") == "message_chunk" and not self.env.cr.in_transaction
+                is_early = is_chunk and last < due and last - before < CHUNK_GAP
+                if is_early or self._waits_for_more(event, output):
                     continue
-                due = time.monotonic() + CHUNK_INTERVAL
+                due = last + CHUNK_INTERVAL
                 self._checkpoint(job, claim, output)
                 self._note_usage(claim, recorder)
                 self.env.cr.commit()  # pylint: disable=invalid-commit
-        self._raise_what_was_swallowed(claim, output, before, recorder)
+        self._raise_what_was_swallowed(output, recorder)
         told = {} if recorder.has_asked else total(usages.values())
         return Answer("completed", output_message_id=output or None, usage=told)
 
     @api.model
-    def _raise_what_was_swallowed(self, claim, output, before, recorder):
+    def _waits_for_more(self, event, output):
+        """Return whether an event is not to be committed by itself."""
+        if self.env.cr.in_savepoint:
+            return True  # a tool's, which would not find it again after a commit
+        # What tells an error goes with it, unless the thread goes on: the job tells it, too.
+        is_new = event.get("type") == "message_create"
+        return is_new and self.env["mail.message"].browse(output or ()).is_error
+
+    @api.model
+    def _raise_what_was_swallowed(self, output, recorder):
         """Raise what the code of a thread has turned into a message, and went on.
 
-        The message goes: the job tells the error, and whether it will be tried again.
-
-        :param before: the message before it, which may be half of an answer
         :raise Exception: what the newest call of the provider raised
         :raise ProviderFailedError: where the answer itself says that it is an error, or is none
         """
         answer = self.env["mail.message"].browse(output or ())
-        error = recorder.error
+        text = html2plaintext(answer.body or "").strip()
         if answer.is_error:
-            error = error or exceptions.ProviderFailedError(html2plaintext(answer.body or ""))
-            self._take_back(claim, answer, before)
-        if not answer and recorder.has_asked:
-            error = error or exceptions.ProviderFailedError(NO_ANSWER)
-        if error:
-            raise error
-
-    @api.model
-    def _take_back(self, claim, message, before):
-        locked = self._fence([claim])
-        if not locked:
-            raise OvertakenError
-        locked.output_message_id = before
-        message.sudo().unlink()  # sudo: its author is nobody
-        self._notify(locked)
-        self.env.cr.commit()  # pylint: disable=invalid-commit
+            raise recorder.error or exceptions.ProviderFailedError(text)
+        says_nothing = not answer or (answer._tool_calls() and not text)
+        if recorder.has_asked and says_nothing:
+            raise recorder.error or exceptions.ProviderFailedError(NO_ANSWER)
 
     @api.model
     def _checkpoint(self, job, claim, output):
@@ -300,7 +292,7 @@ class LlmGenerationEngine(models.AbstractModel):
             *(("model", "=", turn.model), ("res_id", "=", turn.res_id), ("id", ">", turn.id)),
             ("llm_role", "=", "tool"),
         ])
-        results = {message._tool_call_id(): message for message in said}
+        results = {call_id: one for one in said if (call_id := one._tool_call_id())}
         for call in turn._tool_calls():
             message = results.get(call.get("id"))
             lost = not message or message.body_json.get("status") in {"requested", "executing"}

@@ -1,6 +1,6 @@
 """Every statement of the engine, in the order of a job's life."""
 
-from ..const import AT_PROVIDER, READY, RETRYING, SCHEDULED, WAITS_FOR_THREAD
+from ..const import AT_PROVIDER, MEDIA_USES, READY, RETRYING, SCHEDULED, WAITS_FOR_THREAD
 from ..protocol.tokens import LIMIT_NAMES, MOST_TOKENS
 
 # === CLOCK: The time, in SQL.
@@ -98,14 +98,18 @@ SETTLE_BUCKET = """
     WHERE b.queue_id = q.id AND q.provider_id = %(provider)s AND q.tokens_per_minute > 0
 """
 
-#: Whether another question of the thread was asked before that of a job `j`, and waits or is being
-#: answered: it is answered first. Jobs that are claimed by the same statement still wait in it.
-BEHIND_OTHERS = f"""
-        EXISTS (SELECT FROM llm_generation_job e
+#: Whether another question of the thread was asked of the same provider before that of a job `j`,
+#: with no worse priority, and waits or is being answered: it is answered first. What only its
+#: inputs ask, and pictures and the like, are made side by side: they are no conversation.
+BEHIND_OTHERS = f"""(
+        j.input_message_id IS NOT NULL AND EXISTS (SELECT FROM llm_generation_job e
                 WHERE e.thread_id = j.thread_id AND e.provider_id = j.provider_id
                   AND e.id < j.id AND e.priority <= j.priority
+                  AND e.input_message_id IS NOT NULL
                   AND (e.state = 'running' OR ({READY.sql("e")})
-                       OR ({WAITS_FOR_THREAD.sql("e")})))"""
+                       OR ({WAITS_FOR_THREAD.sql("e")})))
+        AND NOT EXISTS (SELECT FROM llm_model m
+                        WHERE m.id = j.model_id AND m.model_use = ANY(ARRAY{list(MEDIA_USES)})))"""
 
 #: queued -> running. Takes the head of the queue, up to the free slots, those of models with a
 #: limit of their own, and the tokens of the bucket; notes what is left of it for others.
@@ -123,9 +127,10 @@ CLAIM = f"""
         WHERE l.queue_id = %(queue)s
     ), head AS MATERIALIZED (
         SELECT id, priority, fair_rank, queued_at, estimated_tokens, attempt_count, model_id
-        FROM llm_generation_job
+        FROM llm_generation_job j
         WHERE provider_id = %(provider)s AND {READY.sql()}
           AND model_id <> ALL (ARRAY(SELECT model_id FROM limited WHERE slots <= 0))
+          AND NOT {BEHIND_OTHERS}
         ORDER BY priority, fair_rank, queued_at, id
         LIMIT (SELECT GREATEST(slots, 0) FROM free)
         FOR NO KEY UPDATE SKIP LOCKED
@@ -173,7 +178,7 @@ CLAIM = f"""
     FROM attempt
     WHERE j.id = attempt.job_id
     RETURNING j.id, attempt.id, (SELECT active FROM res_users u WHERE u.id = j.user_id),
-        {BEHIND_OTHERS}, j.estimated_tokens
+        j.estimated_tokens
 """
 
 #: Jobs and what they refer to.
@@ -297,7 +302,7 @@ SCHEDULE_BUSY = f"""
         SELECT DISTINCT ON (thread_id) id FROM llm_generation_job
         WHERE thread_id IN (SELECT thread_id FROM llm_generation_job WHERE id = ANY(%s))
           AND {WAITS_FOR_THREAD.sql()}
-        ORDER BY thread_id, priority, fair_rank, queued_at, id)
+        ORDER BY thread_id, priority, id)
       AND state = 'queued'
     RETURNING (SELECT q.id FROM llm_generation_queue q
                WHERE q.provider_id = llm_generation_job.provider_id)

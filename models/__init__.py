@@ -5,7 +5,6 @@ from . import llm_generation_attempt
 from . import llm_generation_queue
 from . import llm_generation_dashboard
 from . import llm_provider
-from . import llm_provider_key
 from . import llm_thread
 from . import mail_message
 from . import mail_thread

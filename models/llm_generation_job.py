@@ -1,3 +1,4 @@
+import contextlib
 import json
 import re
 import secrets
@@ -19,6 +20,7 @@ from ..const import (
     FINAL_STATES,
     LAST_ID,
     MAX_RETRIES,
+    MEDIA_USES,
     RETRYING,
     STATES,
     TRANSITIONS,
@@ -53,8 +55,6 @@ NUMBER_RANGES = {"max_retries": (0, MAX_RETRIES), "priority": (-LAST_ID, LAST_ID
 GIVEN = ("thread_id", "provider_id", "model_id", "user_id")
 #: Characters of JSON that a job asks, wherever they come from; files belong into attachments.
 INPUT_LIMIT = BOUNDS["json"]
-#: Uses of a model that answer with files.
-MEDIA_USES = ("generation", "image_generation")
 #: What a provider's code may write on the job that it works for, instead of returning it.
 ANSWER_FIELDS = frozenset({
     "completed_at",
@@ -805,10 +805,15 @@ class LlmGenerationJob(models.Model):
         thread, question = self.thread_id, self.input_message_id
         if not self._is_media():
             yield from thread.generate_messages(question)
-        elif hasattr(thread, "_generate_response"):
-            yield from thread._generate_response(question)
         else:
+            with contextlib.suppress(NotImplementedError):  # it is there, and another addon's work
+                yield from getattr(thread, "_generate_response", self._not_there)(question)
+                return
             yield from self._media_events()
+
+    @staticmethod
+    def _not_there(_question):
+        raise NotImplementedError
 
     def _put_question(self):
         """Write down as a message what only the inputs ask; return whether anything was written."""

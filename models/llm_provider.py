@@ -1,9 +1,10 @@
 import contextlib
 import functools
 import inspect
+from contextvars import ContextVar
 from types import ModuleType
 
-from odoo import api, models
+from odoo import api, fields, models
 
 from ..exceptions import BadRequestError, NoJobInterfaceError
 from ..protocol import tokens
@@ -13,11 +14,33 @@ from ..runner.executor import CallRecorder, received
 
 #: Calls of a service for one answer: a model that calls tools is asked again after each turn, and
 #: not each family counts them.
-MOST_CALLS = 25
+MOST_CALLS = 100
 ENDLESS = (
     f"The model called tools {MOST_CALLS} times in a row without an end. Ask for less at once, or"
     " give it fewer tools."
 )
+#: Whether the code of a service runs that reads the key of its provider by itself.
+READING = ContextVar("llm.provider.reading", default=False)
+#: What the addons of the family bring within the reach of a remote call and is for code: it spends
+#: a provider's key past the queue, runs a tool, or reads as superuser.
+FOR_CODE = {
+    "llm.provider": (
+        *("chat", "generate", "embedding", "list_models", "process_ocr", "upload_file"),
+        *("start_training_job", "check_training_job_status", "retrieve_training_job"),
+        *("cancel_training_job", "validate_datasets"),
+    ),
+    "llm.model": ("chat", "generate", "embedding"),
+    "llm.thread": (
+        *("generate", "generate_messages", "message_post_from_stream"),
+        *("get_llm_messages", "get_prepend_messages"),
+    ),
+    "llm.tool": ("execute",),
+    "mail.message": (
+        *("to_store_format", "post_tool_call", "execute_tool_call", "process_generation_urls"),
+    ),
+}
+#: How the methods end by which tools do their work.
+TOOL_SUFFIX = "_execute"
 #: Under which the keys that a transaction read are noted on its cursor.
 KEYS = "llm.provider.api_key"
 
@@ -40,6 +63,8 @@ class LlmProvider(models.Model):
 
     _inherit = "llm.provider"
 
+    api_key = fields.Char(copy=False, prefetch=False, groups="llm.group_llm_manager")
+
     @api.model_create_multi
     def create(self, vals_list):
         providers = super().create(vals_list)
@@ -53,6 +78,41 @@ class LlmProvider(models.Model):
         if vals.get("active"):
             self.env["llm.generation.engine"]._wake()
         return result
+
+    def _register_hook(self):
+        super()._register_hook()
+        self._let_services_read()
+        self._close_to_remote_calls()
+
+    def _has_field_access(self, field, operation):
+        """Let the code of a service read the key; the user has to be able to read the provider."""
+        if field.name == "api_key" and operation == "read" and READING.get():
+            return True
+        return super()._has_field_access(field, operation)
+
+    def _let_services_read(self):
+        """Have the methods that read `self.api_key` read it for whoever uses the provider.
+
+        Services that know nothing of `_read_api_key()` do so, where every user may.
+        """
+        for cls in type(self)._base_classes__:
+            for name, method in list(vars(cls).items()):
+                if inspect.isfunction(method) and "api_key" in method.__code__.co_names:
+                    setattr(cls, name, _reading(method))
+
+    def _close_to_remote_calls(self):
+        """Keep what is for code from remote calls, and the methods of each service and tool.
+
+        A service's `<service>_chat()` spends the provider's key past the queue and its limits.
+        """
+        for model_name, names in FOR_CODE.items():
+            model_class = type(self.env[model_name])
+            for name in names:
+                if method := getattr(model_class, name, None):
+                    api.private(method)
+        beginnings = tuple(f"{code}_" for code, _label in self._get_available_services())
+        _close(type(self), lambda name: name.startswith(beginnings))
+        _close(type(self.env["llm.tool"]), lambda name: name.endswith(TOOL_SUFFIX))
 
     @property
     def client(self):
@@ -110,7 +170,7 @@ class LlmProvider(models.Model):
 
         :param thread: the thread that answers, where there is one
         :param int estimate: the tokens that the answer is expected to take
-        :return: a context manager that yields a `runner.recorder.CallRecorder`
+        :return: a context manager that yields a `runner.executor.CallRecorder`
         """
         yield CallRecorder(is_direct=True)
 
@@ -118,7 +178,7 @@ class LlmProvider(models.Model):
         """Return the argument by which the service's chat is told the most tokens of an answer.
 
         A service says that it can be told by a parameter of its `<service>_chat()` that is named
-        like one of `runner.tokens.LIMIT_NAMES`.
+        like one of `protocol.tokens.LIMIT_NAMES`.
 
         :param str name: the one to take where there are several
         :return: None for a service that cannot be told
@@ -204,7 +264,7 @@ class LlmProvider(models.Model):
 
         By default it has to follow the Standard Webhooks specification, signed with the queue's
         Webhook Secret. A service with another way defines `<service>_verify_generation_webhook`;
-        `runner/webhook_signatures.py` helps.
+        `protocol/signatures.py` helps.
 
         :param dict headers: by lower-case name
         :param bytes body: as it was received
@@ -286,3 +346,23 @@ def without_retries(client):
     if getattr(configuration, "retry_config", None):
         configuration.retry_config = None
     return client
+
+
+def _close(model_class, is_closed):
+    for name, method in inspect.getmembers(model_class, inspect.isfunction):
+        if is_closed(name):
+            api.private(method)
+
+
+def _reading(method):
+    """Return a method during which the key may be read."""
+
+    @functools.wraps(method)
+    def read(*args, **kwargs):
+        token = READING.set(True)
+        try:
+            return method(*args, **kwargs)
+        finally:
+            READING.reset(token)
+
+    return read

@@ -9,7 +9,7 @@ from odoo.fields import Domain
 
 from odoo.addons.mail.tools.discuss import Store
 
-from ..const import ACTIVE_STATES, STATES
+from ..const import ACTIVE_STATES, FINAL_STATES, STATES
 from ..protocol.sanitize import sanitize_body, sanitize_body_json
 from ..protocol.tokens import estimate
 from ..runner import streams
@@ -425,11 +425,16 @@ class LlmThread(models.Model):
         return job.browse() if self._search_messages(newer, 1) else job
 
     def _messages_since(self, job):
-        """Return the messages since the oldest question that is not answered, oldest first."""
-        if not job:
-            return self.env["mail.message"]
-        waiting = Domain("thread_id", "=", self.id) & Domain("state", "in", ACTIVE_STATES)
-        jobs = self.env["llm.generation.job"].search(waiting) | job
+        """Return the messages since the oldest question that is not answered, oldest first.
+
+        With the question of the job that ended last: a page may have shown half of its answer.
+        """
+        Job = self.env["llm.generation.job"]
+        mine = Domain("thread_id", "=", self.id)
+        jobs = Job.search(mine & Domain("state", "in", ACTIVE_STATES)) | job
+        jobs |= Job.search(
+            mine & Domain("state", "in", FINAL_STATES), order="completed_at DESC", limit=1
+        )
         first = min(jobs.input_message_id.ids, default=job.output_message_id.id)
         if not first:
             return self.env["mail.message"]

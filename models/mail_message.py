@@ -135,7 +135,7 @@ class MailMessage(models.Model):
     def _place(self):
         """Return by what a message is sorted: the id of its question, and its own."""
         parent = self.parent_id
-        answers = self.llm_role != "user" and parent.llm_role == "user"
+        answers = self.llm_role != "user" and parent.llm_role in {"user", "tool"}
         return (parent.id if answers else self.id, self.id)
 
     def _tool_calls(self):

@@ -27,8 +27,6 @@ class Claim:
     token: int
     #: Whether the job's owner was not archived at the claim; None where nobody looked.
     owner_is_active: bool | None = field(default=None, compare=False)
-    #: Whether an earlier question of its thread is to be answered first.
-    is_behind: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -293,7 +293,7 @@ class Chunks:
         if not hasattr(self.chunks, "throw"):
             return
         probe, outer = GeneratorExit(), sys.exc_info()[1]
-        with contextlib.suppress(GeneratorExit, StopIteration):
+        with contextlib.suppress(GeneratorExit, Exception):  # which its clean-up may raise
             self.chunks.throw(probe)
         caught = probe.__context__
         if isinstance(caught, Exception) and caught is not outer:

@@ -458,7 +458,7 @@ class CallRecorder:
         self.has_asked = False
         #: What the newest call raised, whatever the code around it made of that.
         self.error = None
-        #: The job that is executed, where there is one.
+        #: The job that a provider's code is asked about, while it is.
         self.job = None
         #: The messages that are answered, by thread: what is said meanwhile belongs to them.
         self.questions = {}
@@ -472,6 +472,15 @@ class CallRecorder:
         self.noted = 0
         self._calls = []
         self._has_refused = False
+
+    @contextlib.contextmanager
+    def answering(self, job):
+        """Take as its answer what a provider's code writes on a job: no tool is called by it."""
+        self.job = job
+        try:
+            yield
+        finally:
+            self.job = None
 
     def ask(self, method, *args, **kwargs):
         """Call a method of a provider; note that it was called, what it says and raises."""

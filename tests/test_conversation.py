@@ -95,19 +95,27 @@ class TestConversation(LlmGenerationCommon):
         self.assertEqual([job.output_message_id.parent_id for job in jobs], [first, second])
 
     def test_a_later_question_waits_for_the_earlier_one(self):
-        first, second = (self.thread.enqueue_generation(text) for text in ("first", "second"))
-        engine = self._engine()
-        claims, _waits = engine._claim(2, queue_ids=self.direct_queue.ids)
-        contexts = {context.claim.job_id: context for context in engine._prefetch(claims)}
-        engine._run(contexts[second.id])
-        self.assertEqual(
-            (second.state, second.error_type, second.retry_count), ("queued", "busy", 0)
-        )
-        self.assertFalse(self.service.calls["chat"])
-        engine._run(contexts[first.id])
-        self.assertEqual((first.state, second.sudo().is_scheduled), ("completed", False))
-        self._process_queue(self.direct)
-        self.assertEqual(second.state, "completed", second.error_message)
+        jobs = [self.thread.enqueue_generation(text) for text in ("first", "second", "third")]
+        for place, job in enumerate(jobs):
+            claims, _waits = self._engine()._claim(9, queue_ids=self.direct_queue.ids)
+            self.assertEqual([claim.job_id for claim in claims], [job.id])
+            self.assertEqual([one.state for one in jobs[place + 1 :]], ["queued"] * (2 - place))
+            self.assertFalse(any(one.sudo().attempt_count for one in jobs[place + 1 :]))
+            job.sudo().action_complete()
+
+    def test_pictures_are_made_side_by_side(self):
+        self.direct_model.model_use = "image_generation"
+        for text in ("first", "second"):
+            self.thread.enqueue_generation(text)
+        claims, _waits = self._engine()._claim(9, queue_ids=self.direct_queue.ids)
+        self.assertEqual(len(claims), 2)
+
+    def test_a_question_that_a_tool_asks_knows_what_is_said_for_it(self):
+        """A generation that goes on after a tool, without another question."""
+        question = self._post("user")
+        call, result = self._post_call(question)
+        more = self._post_call(result, "call_2")
+        self.assertEqual(self._given(result), [question, call, result, *more])
 
     def test_a_question_for_later_holds_up_nobody(self):
         self.thread.enqueue_generation("later", scheduled_at="2999-01-01 00:00:00")

@@ -1,8 +1,9 @@
+from contextlib import suppress
 from unittest.mock import patch
 
 import requests
 
-from odoo.exceptions import UserError
+from odoo.exceptions import AccessError, UserError
 from odoo.tests import tagged
 from odoo.tools import mute_logger
 
@@ -179,6 +180,45 @@ class TestFamily(LlmGenerationCommon):
         self.assertEqual(self._messages("tool").body_json["status"], "completed")
         self.assertIn("Seen.", job.output_message_id.body)
         self.assertIn("1 times", self.user.partner_id.comment)
+
+    def test_a_tool_writes_no_answer_of_its_job(self):
+        refusals = []
+
+        def execute(tool, _parameters):
+            job = tool.env["llm.generation.job"].search([("thread_id", "=", self.thread.id)])
+            values = {"state": "cancelled", "external_job_id": "of-another"}
+            try:
+                job.write(values)
+            except AccessError as refusal:
+                refusals.append(refusal)
+            return {"seen": True}
+
+        self._with_tool([{"tool_calls": [CALL]}], [{"content": "Seen."}])
+        with self._offered("llm.tool", execute=execute):
+            job = self._asked()
+        self.assertEqual(len(refusals), 1)
+        self.assertEqual((job.state, job.external_job_id), ("completed", False))
+
+    def test_a_tool_and_then_nothing_is_no_answer(self):
+        self._with_tool([{"tool_calls": [CALL]}], [])
+        job = self._asked(max_retries=0)
+        self.assertEqual((job.state, job.error_type), ("failed", "provider_failed"))
+
+    def test_what_fails_after_the_answer_leaves_it_whole(self):
+        """An addon that asks once more, for a title, and goes on without one."""
+        inherited = type(self.env["llm.thread"]).generate_messages
+
+        def generate_messages(thread, last_message=None):
+            last = yield from inherited(thread, last_message)
+            self.service.chunks = [http_error(500)]
+            with suppress(requests.HTTPError):
+                list(thread.provider_id.chat([], model=thread.model_id, stream=True))
+            return last  # noqa: B901 - to "yield from"
+
+        with self._offered("llm.thread", generate_messages=generate_messages):
+            job = self._asked()
+        self.assertEqual(job.state, "completed", job.error_message)
+        self.assertIn("Hello", job.output_message_id.body)
 
     def test_a_tool_is_not_called_again_when_the_answer_after_it_fails(self):
         done = self._with_tool([{"tool_calls": [CALL]}], [http_error(500)], [{"content": "Seen."}])

@@ -62,6 +62,18 @@ class TestLlmThreadChat(LlmGenerationCommon):
 
         self.assertEqual(self.thread.get_generation_news()["job"]["id"], first.id)
 
+    def test_the_end_of_an_answer_is_told_while_another_question_waits(self):
+        self.direct_queue.enabled = False
+        first, second = (self.thread.enqueue_generation(text) for text in ("first", "second"))
+        answer = self.thread.message_post(
+            body="Done", llm_role="assistant", parent_id=first.input_message_id.id
+        )
+        first.sudo().write({"state": "running"})
+        first.action_complete(answer)
+        told = self.thread.get_generation_news()["message_ids"]
+        asked = [first.input_message_id.id, second.input_message_id.id]
+        self.assertEqual(sorted(told), sorted([*asked, answer.id]))
+
     def test_what_is_answered_directly_is_left_alone(self):
         self.direct_queue.always_queue = False
 
@@ -109,7 +121,9 @@ class TestLlmThreadChat(LlmGenerationCommon):
 
                 self.thread.message_post(body="And now?", llm_role="user")
                 news = self.thread.get_generation_news()
-                self.assertEqual((news["job"], news["message_ids"]), (False, []))
+                self.assertFalse(news["job"])
+                # Its messages are told again: a page may have shown half of an answer.
+                self.assertEqual(news["since"], job.input_message_id.id)
 
     def test_a_thread_without_jobs_has_no_news(self):
         self.thread.message_post(body="Hi", llm_role="user")

@@ -4,7 +4,7 @@ from odoo import SUPERUSER_ID
 from odoo.http import _request_stack
 from odoo.tests import HttpCase, tagged
 
-from ..models.llm_provider_key import FOR_CODE
+from ..models.llm_provider import FOR_CODE
 from .common import LlmGenerationCommon
 from .rights import RightsMatrix, RightsRoutes, is_reachable
 

@@ -9,7 +9,7 @@ from odoo.tests import new_test_user
 from odoo.tools import mute_logger
 
 from .. import exceptions
-from ..models import llm_provider_key
+from ..models import llm_provider
 from ..models.llm_provider import read_secret
 from .common import LlmGenerationCommon
 
@@ -343,7 +343,7 @@ class TestSecrets(LlmGenerationCommon):
         self.assertEqual(native.with_user(self.admin).api_key, KEYS[0])
 
     def test_the_key_is_closed_whatever_llm_says_of_it(self):
-        field = vars(llm_provider_key.LlmProvider)["api_key"]
+        field = vars(llm_provider.LlmProvider)["api_key"]
         self.assertEqual(field._args__["groups"], "llm.group_llm_manager")
 
     def test_a_service_reads_its_key_for_who_may_use_the_provider(self):
@@ -354,7 +354,7 @@ class TestSecrets(LlmGenerationCommon):
         def get_client(service):
             return service.api_key
 
-        service_class = llm_provider_key.LlmProvider
+        service_class = llm_provider.LlmProvider
         with patch.object(service_class, "fakedirect_get_client", get_client, create=True):
             with self.assertRaises(AccessError):
                 provider._dispatch("get_client")

@@ -163,5 +163,5 @@ test("cancel is asked of the thread", () => {
 });
 
 function told(...ids) {
-    return { "mail.message": ids.map((id) => ({ id })) };
+    return { "mail.message": ids.map((id) => ({ id, llm_role: "assistant" })) };
 }

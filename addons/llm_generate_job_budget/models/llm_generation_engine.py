@@ -291,7 +291,7 @@ class LlmGenerationEngine(models.AbstractModel):
     def _settle_direct(self, spending_id, cost):
         """Put what an answer cost in the place of what was reserved for it.
 
-        :param cost: see `runner.recorder.CallRecorder`
+        :param cost: see `runner.executor.CallRecorder`
         """
         if not spending_id:
             return

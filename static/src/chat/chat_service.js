@@ -39,7 +39,13 @@ export const chatService = {
                 return; // what it loads later has them
             }
             const told = news.message_ids.map((id) => mailStore["mail.message"].get(id));
-            const isGone = ({ id }) => id >= news.since && !news.message_ids.includes(id);
+            const newest = Math.max(...news.message_ids);
+            // Notes of others stay, and a question that was asked after this was told.
+            const isGone = ({ id, llm_role: role }) =>
+                role &&
+                id >= news.since &&
+                !news.message_ids.includes(id) &&
+                (role === "assistant" || id < newest);
             const isNew = ({ id }) => !thread.messages.some((message) => message.id === id);
             thread.messages.filter(isGone).forEach((message) => message.delete());
             thread.messages.push(...told.filter((message) => message && isNew(message)));

@@ -42,7 +42,8 @@ export class GenerationStatus extends Component {
     async load(resId) {
         this.resId = resId;
         browser.clearTimeout(this.timeout);
-        const [job] = resId ? await this.readJob(resId) : [];
+        // A question that fails is asked again: a worker may have been replaced.
+        const [job] = resId ? await this.readJob(resId).catch(() => [this.state.job]) : [];
         if (resId === this.resId && !this.isDestroyed) {
             this.state.job = job || null;
             browser.clearTimeout(this.timeout);
