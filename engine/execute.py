@@ -92,7 +92,8 @@ class LlmGenerationEngine(models.AbstractModel):
                     _logger.info("Job %s is gone: its module was uninstalled", claim.job_id)
                     return False
                 key = call._key_of(job_context)
-                answer = call._answer_of(error, claim, polling=talk == "_ask", key=key)
+                told_by = {"polling": talk == "_ask", "heard": recorder.error, "key": key}
+                answer = call._answer_of(error, claim, **told_by)
                 answer = answer.redacted(key)
             answer = replace(
                 answer,
@@ -125,6 +126,7 @@ class LlmGenerationEngine(models.AbstractModel):
             with recorder.answering(job):
                 result = job.provider_id.create_generation_job(job)
         except exceptions.NoJobInterfaceError:
+            recorder.error = None
             return self._generate(job, job_context.claim, recorder), False
         if isinstance(result, dict):
             answer = Answer.from_dict(result)
@@ -331,11 +333,14 @@ class LlmGenerationEngine(models.AbstractModel):
         return ""
 
     @api.model
-    def _answer_of(self, error, claim, *, polling, key=""):
-        """Translate an exception of the conversation into an answer."""
+    def _answer_of(self, error, claim, *, polling, heard=None, key=""):
+        """Translate an exception of the conversation into an answer.
+
+        :param Exception heard: what the newest call of the provider raised, None for nothing
+        """
         if isinstance(error, ThreadBusyError):
             return Answer("failed", error_type="busy", retry_after=BUSY_DELAY)
-        known = classify(error)
+        known = classify(error, heard)
         if known is None and is_away(error):
             known = exceptions.UnknownOutcomeError("The database was away during the call.")
         if known is None and isinstance(error, AccessError | MissingError):

@@ -245,16 +245,21 @@ def _class_of(status, code, detail=""):
     return exceptions.BadRequestError
 
 
-def classify(error):
+def classify(error, heard=None):
     """Return the `GenerationError` that an exception of a provider's code means, else None.
 
     Libraries of providers wrap what happened in classes of their own: what caused it counts.
+
+    :param Exception heard: what came out of the provider's call, where that is known: bytes that
+        are no text are an answer that nobody can read there, and anywhere else a mistake
     """
-    vague, is_told = None, False
+    vague, is_told, is_heard = None, False, False
     while error is not None:
+        is_heard = is_heard or error is heard
         if known := _classify_one(error):
             return known
-        if not is_told and _is_unread(error):
+        is_unread = _is_unread(error) or (is_heard and isinstance(error, UnicodeDecodeError))
+        if is_unread and not is_told:
             return exceptions.UnknownOutcomeError(UNREADABLE)
         # Of JSON that people wrote, the family says so itself.
         is_told = is_told or "UserError" in _names_of(error)

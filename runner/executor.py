@@ -475,10 +475,16 @@ class CallRecorder:
 
     @contextlib.contextmanager
     def answering(self, job):
-        """Take as its answer what a provider's code writes on a job: no tool is called by it."""
+        """Note what a provider's code raises, and take what it writes on the job as its answer.
+
+        No tool is called by it.
+        """
         self.job = job
         try:
             yield
+        except Exception as error:
+            self.error = error
+            raise
         finally:
             self.job = None
 
@@ -487,12 +493,8 @@ class CallRecorder:
         self.has_asked, self.error = True, None
         call = Usage(args, *map(kwargs.get, GIVEN_NAMES))
         self._calls.append(call)
-        try:
-            with self.away():
-                answer = method(*args, **kwargs)
-        except Exception as error:
-            self.error = error
-            raise
+        with self.listening(), self.away():
+            answer = method(*args, **kwargs)
         if hasattr(answer, "__next__"):
             return self._chunks(answer, call)
         call.is_whole = True
@@ -503,12 +505,8 @@ class CallRecorder:
         with contextlib.closing(chunks) if hasattr(chunks, "close") else contextlib.nullcontext():
             chunks, end = iter(chunks), object()
             while True:
-                try:
-                    with self.away():
-                        chunk = next(chunks, end)
-                except Exception as error:
-                    self.error = error
-                    raise
+                with self.listening(), self.away():
+                    chunk = next(chunks, end)
                 if chunk is end:
                     break
                 self._hear(call, chunk)

@@ -38,6 +38,18 @@ class TestDirectGeneration(LlmGenerationCommon):
 
     def test_the_tokens_are_counted(self):
         job = self._asked()
+    def test_that_a_provider_runs_no_jobs_is_no_error_of_it(self):
+        def generate_messages(thread, _last_message=None):
+            message = thread.message_post(body="Mine", llm_role="assistant", author_id=False)
+            yield {"type": "message_create", "message": message.to_store_format()}
+            return message  # noqa: B901 - to "yield from"
+
+        with self._offered("llm.thread", generate_messages=generate_messages):
+            job = self._asked()
+            self._run()
+        self.assertEqual(job.state, "completed", job.error_message)
+        self.assertFalse(self.service.calls["chat"])
+
         self._run()
         self.assertRecordValues(job, [{"prompt_tokens": 7, "completion_tokens": 2}])
 

@@ -344,6 +344,18 @@ class TestLibraryErrors(BaseCase):
         self.assertIsNone(classify(error))
         self.assertIsNone(classify(ValidationError("Not so.")))
 
+    def test_bytes_that_are_no_text_are_an_answer_only_out_of_the_providers_call(self):
+        unread, mine = (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "odd") for _one in range(2))
+        for heard in (unread, library("DecodeError")("It failed.")):
+            with self.subTest(heard=heard):
+                raised(heard, *[unread] if heard is not unread else [])
+                known = classify(raised(RuntimeError("The thread's."), heard), heard)
+                self.assertIs(type(known), exceptions.UnknownOutcomeError)
+                self.assertEqual(str(known), UNREADABLE)
+        self.assertIsNone(classify(mine))
+        self.assertIsNone(classify(raised(mine, ValueError("Caught.")), mine.__cause__))
+        self.assertIsNone(classify(mine, unread))
+
     def test_other_refusals_of_libraries_are_known(self):
         table = [
             ("RequestError", exceptions.BadRequestError),

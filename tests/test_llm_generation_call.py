@@ -24,6 +24,17 @@ class TestLlmGenerationCall(LlmGenerationCommon):
     def _check(self):
         return self.env["llm.generation.queue"]._check_job_statuses()
 
+    def test_bytes_that_are_no_text_are_an_unknown_outcome(self):
+        odd = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+        self.service.answers["create"] = [odd]
+        job = self._submitted()
+        self.assertEqual((job.state, job.error_type), ("failed", "unknown_outcome"))
+        self.assertTrue(job.retry_at)
+        self.service.answers = {"create": ["ext-1"], "check": [odd]}
+        job = self._submitted()
+        self._check()
+        self.assertEqual((job.state, job.error_type), ("running", False))
+
     def test_a_job_is_submitted_once_an_attempt(self):
         job = self._submitted()
         self.assertRecordValues(job, [{"state": "running", "external_job_id": "ext-1"}])
