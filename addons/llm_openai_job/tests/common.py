@@ -29,7 +29,10 @@ def chat_patience(seconds=0.4):
 
 
 def is_bounded():
-    """Return whether what chats reads with bounds: libraries of vendors do not."""
+    """Return whether what chats reads with bounds, and to the end: libraries of vendors do not.
+
+    They take a stream for whole that ends before the model has said so.
+    """
     return _chat_client()[1] == PATIENCE[0][1]
 
 

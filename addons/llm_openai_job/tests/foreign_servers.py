@@ -8,6 +8,8 @@ import urllib.request
 
 from odoo.addons.llm_generate_job.tests.fake_http import STATUS_OF, FakeHttpService, Reply, half
 
+from .common import is_bounded
+
 #: Where `make test` serves them: llmock, and llama.cpp with a model and that model's name.
 MOCK_BASE = os.environ.get("LLM_TEST_MOCK_BASE")
 MODEL_BASE = os.environ.get("LLM_TEST_API_BASE")
@@ -76,8 +78,9 @@ class MockRemote:
         self.order("stream_fault", kind="disconnect", after_chunks=2)
 
     def break_off(self):
-        """Have the next answer end early, but as if it were whole."""
-        self.order("stream_fault", kind="truncate", after_chunks=2)
+        """Have the next answer end early; as if it were whole, where who chats can tell."""
+        kind = "truncate" if is_bounded() else "disconnect"
+        self.order("stream_fault", kind=kind, after_chunks=2)
 
     @property
     def calls(self):

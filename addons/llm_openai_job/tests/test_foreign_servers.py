@@ -38,7 +38,8 @@ class TestMockContract(HttpContract, DirectContract, ForeignCommon):
             lambda: remote.order("fail", status=529),
             lambda: remote.order("fail", status=409),
             lambda: remote.order("stream_fault", kind="disconnect", after_chunks=0),
-            lambda: remote.order("stream_fault", kind="truncate", after_chunks=3),
+            lambda: remote.order("stream_fault", kind="disconnect", after_chunks=3),
+            remote.break_off,
             lambda: remote.order("slow_first_token", seconds=0.2),
         ]
         for number, order in enumerate(orders):
