@@ -200,51 +200,58 @@ class LlmGenerationEngine(models.AbstractModel):
         Of an answer that grows fast some times a second: each commit takes longer than a word. What
         came last before it pauses is seen with what follows.
         """
-        usages, output, due, last = {}, job.output_message_id.id, 0.0, 0.0
+        usages, due, last = {}, 0.0, 0.0
+        output = newest = job.output_message_id.id
         with contextlib.closing(job._direct_events()) as events:
             for event in events:
-                if event.get("type") == "error":
-                    raise exceptions.ProviderFailedError(str(event.get("error") or ""))
                 message = event.get("message") or {}
                 if event.get("usage"):
                     usages[message.get("id")] = event["usage"]
                 if message.get("id") and message.get("llm_role") == "assistant":
-                    output = message["id"]
+                    newest = message["id"]
+                    output = output if self._tells_why_not(output, newest) else newest
                 before, last = last, time.monotonic()
                 is_chunk = event.get("type") == "message_chunk" and not self.env.cr.in_transaction
                 is_early = is_chunk and last < due and last - before < CHUNK_GAP
-                if is_early or self._waits_for_more(event, output):
-                    continue
-                due = last + CHUNK_INTERVAL
-                self._checkpoint(job, claim, output)
-                self._note_usage(claim, recorder)
-                self.env.cr.commit()  # pylint: disable=invalid-commit
-        self._raise_what_was_swallowed(output, recorder)
+                # A tool that speaks within its savepoint would not find it after a commit. What
+                # tells an error goes at the end, unless the thread goes on: the job tells it, too.
+                if not (is_early or self.env.cr.in_savepoint or newest != output):
+                    due = last + CHUNK_INTERVAL
+                    self._keep(job, claim, output, recorder)
+                if event.get("type") == "error":
+                    raise exceptions.ProviderFailedError(str(event.get("error") or ""))
+        self._raise_what_was_swallowed(job, claim, (output, newest), recorder)
         told = {} if recorder.has_asked else total(usages.values())
         return Answer("completed", output_message_id=output or None, usage=told)
 
     @api.model
-    def _waits_for_more(self, event, output):
-        """Return whether an event is not to be committed by itself."""
-        if self.env.cr.in_savepoint:
-            return True  # a tool's, which would not find it again after a commit
-        # What tells an error goes with it, unless the thread goes on: the job tells it, too.
-        is_new = event.get("type") == "message_create"
-        return is_new and self.env["mail.message"].browse(output or ()).is_error
+    def _tells_why_not(self, output, newest):
+        """Return whether a message only tells why there is no answer, or no more of it."""
+        return newest != output and self.env["mail.message"].browse(newest).is_error
 
     @api.model
-    def _raise_what_was_swallowed(self, output, recorder):
+    def _keep(self, job, claim, output, recorder):
+        self._checkpoint(job, claim, output)
+        self._note_usage(claim, recorder)
+        self.env.cr.commit()  # pylint: disable=invalid-commit
+
+    @api.model
+    def _raise_what_was_swallowed(self, job, claim, messages, recorder):
         """Raise what the code of a thread has turned into a message, and went on.
 
+        :param messages: the ids of the answer so far, and of the newest message of the model
         :raise Exception: what the newest call of the provider raised
         :raise ProviderFailedError: where the answer itself says that it is an error, or is none
         """
-        answer = self.env["mail.message"].browse(output or ())
-        text = html2plaintext(answer.body or "").strip()
-        if answer.is_error:
-            raise recorder.error or exceptions.ProviderFailedError(text)
-        says_nothing = not answer or (answer._tool_calls() and not text)
-        if recorder.has_asked and says_nothing:
+        answer, newest = (self.env["mail.message"].browse(one or ()) for one in messages)
+        if newest.is_error:
+            error = exceptions.ProviderFailedError(html2plaintext(newest.body or ""))
+            if newest != answer:
+                newest.sudo().unlink()  # sudo: its author is nobody
+                self._keep(job, claim, answer.id, recorder)
+            raise recorder.error or error
+        says_nothing = answer._tool_calls() and not html2plaintext(answer.body or "").strip()
+        if recorder.has_asked and (not answer or says_nothing):
             raise recorder.error or exceptions.ProviderFailedError(NO_ANSWER)
 
     @api.model

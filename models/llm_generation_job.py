@@ -652,6 +652,8 @@ class LlmGenerationJob(models.Model):
             values["error_message"] = redact(told)[:ERROR_MESSAGE_LIMIT]
         moved = self.filtered(lambda job: job.state in TRANSITIONS[target])
         was_running = moved.filtered(lambda job: job.state == "running")
+        if target in {"failed", "queued"}:
+            was_running._mark_half_answers()
         now = datetime.now()  # not that of `fields`: the durations want more than whole seconds
         if target in FINAL_STATES:
             moved._note_durations(now)
@@ -663,6 +665,18 @@ class LlmGenerationJob(models.Model):
         if moved:
             self.env["llm.generation.engine"]._moved(moved, target, was_running)
         return moved
+
+    def _mark_half_answers(self):
+        """Mark what an attempt leaves of an answer that did not come to its end.
+
+        Not each thread does, nor does who is killed. It is no answer, and no model is given it. A
+        turn that called tools stays: the next attempt goes on from there.
+        """
+        for job in self.sudo():  # sudo: the answer's author is nobody
+            half = job.output_message_id
+            is_its_own = (half.model, half.res_id) == ("llm.thread", job.thread_id.id)
+            if is_its_own and half.llm_role == "assistant" and not half._tool_calls():
+                half.is_error = True
 
     def _note_durations(self, now):
         """Note how long the jobs ran, of which each has its own, without a write for each."""

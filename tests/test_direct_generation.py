@@ -1,5 +1,7 @@
 import contextlib
+from datetime import timedelta
 
+from odoo import fields
 from odoo.exceptions import UserError
 from odoo.tools import mute_logger
 
@@ -36,8 +38,6 @@ class TestDirectGeneration(LlmGenerationCommon):
         self.assertFalse(job.external_job_id)
         self.assertEqual(len(self.service.calls["chat"]), 1)
 
-    def test_the_tokens_are_counted(self):
-        job = self._asked()
     def test_that_a_provider_runs_no_jobs_is_no_error_of_it(self):
         def generate_messages(thread, _last_message=None):
             message = thread.message_post(body="Mine", llm_role="assistant", author_id=False)
@@ -50,6 +50,8 @@ class TestDirectGeneration(LlmGenerationCommon):
         self.assertEqual(job.state, "completed", job.error_message)
         self.assertFalse(self.service.calls["chat"])
 
+    def test_the_tokens_are_counted(self):
+        job = self._asked()
         self._run()
         self.assertRecordValues(job, [{"prompt_tokens": 7, "completion_tokens": 2}])
 
@@ -71,6 +73,45 @@ class TestDirectGeneration(LlmGenerationCommon):
                 self.assertTrue(job.retry_at)
                 self.assertTrue(job.output_message_id.is_error)
                 self.assertIn("Half an answer", job.output_message_id.body)
+
+    @mute_logger("odoo.addons.llm_generate_job.engine.liveness")
+    def test_however_an_attempt_ends_its_half_answer_is_none(self):
+        engine = self._engine()
+        self.direct_queue.job_timeout = 60
+        an_hour_ago = fields.Datetime.now() - timedelta(hours=1)
+        call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+        ends = {
+            "timeout": (lambda _job, _claim: engine._fail_overdue(), "failed"),
+            "shutdown": (lambda _job, claim: engine._snooze_claims([claim]), "queued"),
+            "death": (lambda job, _claim: engine._rescue_job(job, external=False), "queued"),
+            "by hand": (lambda job, _claim: job.action_fail("No."), "failed"),
+            "success": (lambda job, _claim: job.action_complete(), "completed"),
+            "cancel": (lambda job, _claim: job.action_cancel(), "cancelled"),
+        }
+        for name, (end, state) in ends.items():
+            for data, is_answer in ((None, state in {"completed", "cancelled"}), ([call], True)):
+                with self.subTest(name, data=data):
+                    self.thread = self._create_thread(self.direct_model)
+                    job = self._asked()
+                    claim = self._claim(job)
+                    said = self.thread.sudo().message_post(
+                        body="Half", llm_role="assistant", author_id=False,
+                        body_json=data and {"tool_calls": data},
+                    )  # fmt: skip
+                    values = {"output_message_id": said.id, "started_at": an_hour_ago}
+                    job.sudo().write(values)
+                    end(job.sudo(), claim)
+                    self.assertEqual((job.state, said.is_error), (state, not is_answer))
+                    if job.can_cancel:
+                        job.action_cancel()
+
+    def test_a_message_of_another_conversation_is_left_alone(self):
+        job = self._asked()
+        self._claim(job)
+        other = self._create_thread(self.direct_model).message_post(body="Hi", llm_role="assistant")
+        job.sudo().output_message_id = other
+        job.sudo().action_fail("No.")
+        self.assertFalse(other.is_error)
 
     def test_an_answer_that_breaks_off_has_the_meaning_of_its_cause(self):
         broken = UserError("The provider failed.")

@@ -7,10 +7,14 @@ from odoo.exceptions import AccessError, UserError
 from odoo.tests import tagged
 from odoo.tools import mute_logger
 
+from ..exceptions import TransientError
 from .common import LlmGenerationCommon
 from .family import play_family
 
 CALL = {"id": "call-1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+
+
+BYTES = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
 
 
 def http_error(status, text="No", **headers):
@@ -123,18 +127,74 @@ class TestFamily(LlmGenerationCommon):
         self.assertEqual(job.state, "completed", job.error_message)
         self.assertEqual(self._messages("assistant").mapped("is_error"), [False])
 
-    def test_half_an_answer_stays_until_a_retry(self):
-        self.service.chunks = [{"content": "Half"}, http_error(500)]
+    def _break_off(self, broken):
+        """Return a job of a new thread whose answer breaks off after two chunks."""
+        self.thread = self._create_thread(self.direct_model)
+        self.service.chunks = [{"content": "Half"}, {"content": " an answer"}, broken]
+        return self._asked()
+
+    def test_half_an_answer_is_kept_and_is_none(self):
+        for broken in ({"error": "The line is dead."}, TransientError("Dead."), BYTES):
+            with self.subTest(broken=broken):
+                job = self._break_off(broken)
+                self.assertEqual(job.state, "failed")
+                self.assertTrue(job.retry_at)
+                self.assertIn("Half an answer", job.output_message_id.body)
+                self.assertEqual(self._messages("assistant"), job.output_message_id)
+                self.assertTrue(job.output_message_id.is_error)
+                self.service.chunks = [{"content": "Fine"}]
+                other = self._asked("And now?")
+                self.assertEqual(other.state, "completed", other.error_message)
+                asked = self.service.calls["chat"][-1]
+                self.assertEqual([message.llm_role for message in asked], ["user", "user"])
+
+    def test_nothing_is_left_of_half_an_answer_once_a_retry_answers(self):
+        for broken in ({"error": "The line is dead."}, TransientError("Dead.")):
+            with self.subTest(broken=broken):
+                job = self._break_off(broken)
+                self.service.chunks = [{"content": "Fine"}]
+                job.action_retry()
+                self._process_queue(self.direct)
+                self.assertEqual(job.state, "completed", job.error_message)
+                self.assertEqual(self._messages("assistant"), job.output_message_id)
+                self.assertFalse(job.output_message_id.is_error)
+
+    def test_an_error_after_a_tool_is_gone_once_a_retry_answers(self):
+        done = self._with_tool([{"tool_calls": [CALL]}], [http_error(500)], [{"content": "Seen."}])
         job = self._asked()
-        self.assertEqual(job.state, "failed")
-        self.assertEqual(self._messages("assistant"), job.output_message_id)
-        self.assertIn("Half", job.output_message_id.body)
-        self.service.chunks = [{"content": "All of it"}]
+        turn = self._messages("assistant")[0]
         job.action_retry()
         self._process_queue(self.direct)
         self.assertEqual(job.state, "completed", job.error_message)
-        self.assertEqual(self._messages("assistant"), job.output_message_id)
-        self.assertIn("All of it", job.output_message_id.body)
+        self.assertEqual(len(done), 1)
+        self.assertEqual(self._messages("assistant"), turn | job.output_message_id)
+
+    def test_the_half_of_another_question_is_not_removed_with_that_of_a_retry(self):
+        job = self._break_off(TransientError("Dead."))
+        other = self._asked("And now?")
+        left = self._messages("assistant").filtered(
+            lambda one: one.parent_id == other.input_message_id
+        )
+        self.service.chunks = [{"content": "Fine"}]
+        job.action_retry()
+        self._process_queue(self.direct)
+        self.assertTrue(left)
+        self.assertEqual(self._messages("assistant"), left | job.output_message_id)
+
+    def test_bytes_that_are_no_text_are_an_unknown_outcome_in_the_providers_call_only(self):
+        self.service.chunks = [BYTES]
+        job = self._asked()
+        self.assertEqual((job.state, job.error_type), ("failed", "unknown_outcome"))
+        self.assertTrue(job.retry_at)
+        thread_class = type(self.env["llm.thread"])
+        with (
+            patch.object(thread_class, "message_post", side_effect=BYTES),
+            mute_logger("odoo.addons.llm_generate_job.engine.execute"),
+        ):
+            self.service.chunks = [{"content": "Hello"}]
+            job.action_retry()
+            self._process_queue(self.direct)
+        self.assertEqual((job.state, job.error_type), ("failed", "internal"))
 
     def test_without_what_generates_the_job_says_what_is_missing(self):
         refusal = UserError("Install llm_assistant.")
@@ -221,15 +281,19 @@ class TestFamily(LlmGenerationCommon):
         self.assertIn("Hello", job.output_message_id.body)
 
     def test_a_tool_is_not_called_again_when_the_answer_after_it_fails(self):
-        done = self._with_tool([{"tool_calls": [CALL]}], [http_error(500)], [{"content": "Seen."}])
+        half = [{"content": "Half"}, http_error(500)]
+        done = self._with_tool([{"tool_calls": [CALL]}], half, [{"content": "Seen."}])
         job = self._asked()
         self.assertEqual((job.state, job.error_type), ("failed", "transient"))
+        turn, *rest = self._messages("assistant")
+        self.assertEqual((turn.is_error, {one.is_error for one in rest}), (False, {True}))
         job.action_retry()
         self._process_queue(self.direct)
         self.assertEqual(job.state, "completed", job.error_message)
         self.assertEqual(len(done), 1)
         roles = [message.llm_role for message in self.service.calls["chat"][-1]]
         self.assertEqual(roles, ["user", "assistant", "tool"])
+        self.assertEqual(self._messages("assistant"), turn | job.output_message_id)
 
     def test_a_tool_that_was_interrupted_is_told_to_the_model(self):
         done = self._with_tool([{"content": "I shall look."}])
