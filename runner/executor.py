@@ -474,17 +474,21 @@ class CallRecorder:
         self._has_refused = False
 
     @contextlib.contextmanager
-    def answering(self, job):
-        """Note what a provider's code raises, and take what it writes on the job as its answer.
-
-        No tool is called by it.
-        """
-        self.job = job
+    def listening(self):
+        """Note what a provider's code raises."""
         try:
             yield
         except Exception as error:
             self.error = error
             raise
+
+    @contextlib.contextmanager
+    def answering(self, job):
+        """Take as its answer what a provider's code writes on a job: no tool is called by it."""
+        self.job = job
+        try:
+            with self.listening():
+                yield
         finally:
             self.job = None
 
