@@ -652,8 +652,6 @@ class LlmGenerationJob(models.Model):
             values["error_message"] = redact(told)[:ERROR_MESSAGE_LIMIT]
         moved = self.filtered(lambda job: job.state in TRANSITIONS[target])
         was_running = moved.filtered(lambda job: job.state == "running")
-        if target in {"failed", "queued"}:
-            was_running._mark_half_answers()
         now = datetime.now()  # not that of `fields`: the durations want more than whole seconds
         if target in FINAL_STATES:
             moved._note_durations(now)
@@ -662,6 +660,8 @@ class LlmGenerationJob(models.Model):
             # sudo: the state is the engine's; who may move a job was asked before.
             own = jobs.sudo().with_context(generation_recorder=None)
             own.write({"state": target, **dict(dates), **values})
+        if target in {"failed", "queued"}:
+            was_running._mark_half_answers()
         if moved:
             self.env["llm.generation.engine"]._moved(moved, target, was_running)
         return moved

@@ -105,6 +105,13 @@ class TestDirectGeneration(LlmGenerationCommon):
                     if job.can_cancel:
                         job.action_cancel()
 
+    def test_what_a_failed_job_calls_its_answer_is_none(self):
+        job = self._asked()
+        claim = self._claim(job)
+        said = self.thread.message_post(body="Half", llm_role="assistant")
+        self.assertTrue(self._apply(claim, state="failed", output_message_id=said.id))
+        self.assertTrue(said.is_error)
+
     def test_a_message_of_another_conversation_is_left_alone(self):
         job = self._asked()
         self._claim(job)
