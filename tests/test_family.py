@@ -8,6 +8,7 @@ from odoo.tests import tagged
 from odoo.tools import mute_logger
 
 from ..exceptions import TransientError
+from ..runner.cursor import InlineCursor
 from .common import LlmGenerationCommon
 from .family import play_family
 
@@ -147,6 +148,12 @@ class TestFamily(LlmGenerationCommon):
                 self.assertEqual(other.state, "completed", other.error_message)
                 asked = self.service.calls["chat"][-1]
                 self.assertEqual([message.llm_role for message in asked], ["user", "user"])
+
+    def test_the_last_words_before_an_error_are_kept(self):
+        # A read is a transaction to the cursor of tests, and none to the engine's.
+        with patch.object(InlineCursor, "in_transaction", False, create=True):
+            job = self._break_off({"error": "The line is dead."})
+        self.assertIn("Half an answer", job.output_message_id.body)
 
     def test_nothing_is_left_of_half_an_answer_once_a_retry_answers(self):
         for broken in ({"error": "The line is dead."}, TransientError("Dead.")):
