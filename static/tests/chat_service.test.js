@@ -136,10 +136,12 @@ test("a direct answer that is being read is not ended by old news", () => {
 
 test("what a retry took away is no longer shown, and what was said before is", async () => {
     chat.show(THREAD, { ...NEWS, since: 10, message_ids: [10, 11], data: told(10, 11) });
+    mailStore.insert(told(13));
+    thread.messages.push(mailStore["mail.message"].get(13)); // a note, of which nothing is told
     chat.show(THREAD, { ...NEWS, since: 10, message_ids: [10, 12], data: told(10, 12) });
     await animationFrame();
 
-    expect(thread.messages.map(({ id }) => id)).toEqual([10, 12]);
+    expect(thread.messages.map(({ id }) => id).sort()).toEqual([10, 12, 13]);
 });
 
 test("an answer that is queued after all makes no noise", () => {
@@ -163,5 +165,5 @@ test("cancel is asked of the thread", () => {
 });
 
 function told(...ids) {
-    return { "mail.message": ids.map((id) => ({ id, llm_role: "assistant" })) };
+    return { "mail.message": ids.map((id) => ({ id })) };
 }

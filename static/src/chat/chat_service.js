@@ -23,6 +23,8 @@ export const chatService = {
         const answerDirectly = llmStore.startLLMStreaming.bind(llmStore);
         const handleStreamMessage = llmStore.handleStreamMessage?.bind(llmStore);
 
+        const toldBefore = new Set();
+
         const isQueued = (threadId) =>
             llmStore.streamingThreads.has(threadId) && !llmStore.eventSources.has(threadId);
 
@@ -39,16 +41,13 @@ export const chatService = {
                 return; // what it loads later has them
             }
             const told = news.message_ids.map((id) => mailStore["mail.message"].get(id));
-            const newest = Math.max(...news.message_ids);
-            // Notes of others stay, and a question that was asked after this was told.
-            const isGone = ({ id, llm_role: role }) =>
-                role &&
-                id >= news.since &&
-                !news.message_ids.includes(id) &&
-                (role === "assistant" || id < newest);
+            // What was told before and is no longer: notes of others were never told.
+            const isGone = ({ id }) =>
+                id >= news.since && toldBefore.has(id) && !news.message_ids.includes(id);
             const isNew = ({ id }) => !thread.messages.some((message) => message.id === id);
             thread.messages.filter(isGone).forEach((message) => message.delete());
             thread.messages.push(...told.filter((message) => message && isNew(message)));
+            news.message_ids.forEach((id) => toldBefore.add(id));
         }
 
         /** Say why a question was refused, and give it back to who wrote it. */
