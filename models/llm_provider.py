@@ -63,7 +63,7 @@ class LlmProvider(models.Model):
 
     _inherit = "llm.provider"
 
-    api_key = fields.Char(copy=False, prefetch=False, groups="llm.group_llm_manager")
+    api_key = fields.Char("API Key", copy=False, prefetch=False, groups="llm.group_llm_manager")
 
     @api.model_create_multi
     def create(self, vals_list):

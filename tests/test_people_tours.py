@@ -69,6 +69,7 @@ class TestPeopleTours(LlmGenerationCommon, HttpCase):
         self.assertEqual(job.state, "completed")
 
     def test_a_running_answer_is_cancelled_from_its_thread(self):
+        self._needs_our_page()
         job = self._job("running", "Long story")
 
         self._tour(self._page_of_threads(), "llm_generation_thread_cancel_running_tour")

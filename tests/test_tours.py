@@ -109,6 +109,7 @@ class TestTours(LlmGenerationCommon, HttpCase):
         self.assertEqual(self._bodies(thread)[-1], ("assistant", "<p>Hello</p>"))
 
     def test_a_thread_retries_what_failed_before(self):
+        self._needs_our_page()
         thread = self._create_thread(self.direct_model)
         question = thread.message_post(body="How are you?", llm_role="user")
         job = self._create_job("failed", thread_id=thread.id, input_message_id=question.id)

@@ -5,12 +5,16 @@ An addon that has them translated has a folder `i18n/`, and a test class on `Tra
 
 import io
 import re
+from unittest import SkipTest
 
 import polib
 
 from odoo.tests import TransactionCase, tagged
 from odoo.tools.misc import file_path
 from odoo.tools.translate import trans_export
+
+from .common import OF_ANOTHER_LLM
+from .rights import has_table
 
 LANGUAGES = ("de", "fr")
 PLACEHOLDER = re.compile(r"%(?:\(\w+\))?[sd%]|<[^>]+>|\{\{.+?\}\}")
@@ -49,6 +53,8 @@ class TranslationsCase(TransactionCase):
         return self.env[model].with_context(lang="de_DE")
 
     def test_the_template_has_every_text(self):
+        if not has_table("llm"):  # the names of models that we extend are in it
+            raise SkipTest(OF_ANOTHER_LLM + "that names its models as ours does")
         exported = {entry.msgid for entry in export_template(self.env, self.addon)}
         written = {entry.msgid for entry in self._read(f"{self.addon}.pot")}
         self.assertEqual(sorted(exported - written), [], "Run make translate.")

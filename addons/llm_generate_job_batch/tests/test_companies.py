@@ -7,6 +7,7 @@ class TestCompanies(test_companies.CompaniesCommon):
     """Batches of users of two companies, in one shared queue."""
 
     def test_a_batch_belongs_to_the_company_of_its_user(self):
+        self._needs("company_id" in self.env["llm.thread"], "whose conversations have a company")
         batch = (
             self
             .env["llm.generation.job"]

@@ -21,6 +21,7 @@ class TestEventStream(LlmGenerationCommon, HttpCase):
         return [json.loads(block.removeprefix("data: ")) for block in blocks]
 
     def test_a_direct_answer_keeps_the_budget(self):
+        self._needs_errors_raised()
         self.addCleanup(self.env.registry.clear_cache)
         self.user.company_id.llm_user_daily_jobs = 2
         paths = ("/llm_generate_job/generate", "/llm/thread/generate")
