@@ -202,6 +202,12 @@ class LlmGenerationCommon(TransactionCase):
         if not is_there:
             raise SkipTest(OF_ANOTHER_LLM + what)
 
+    @classmethod
+    def _tool_implementation(cls):
+        """Return the code of an implementation of tools, whichever there is."""
+        selection = cls.env["llm.tool"]._fields["implementation"]
+        return selection._description_selection(cls.env)[0][0]
+
     def _needs_errors_raised(self):
         raises = not hasattr(self.env["llm.thread"], "_generate_assistant_response")
         self._needs(raises, "whose threads raise what goes wrong")

@@ -52,11 +52,11 @@ class TestFamily(LlmGenerationCommon):
         return self.env["mail.message"].search([*domain, ("llm_role", "in", roles)], order="id")
 
     def _tool(self):
-        selection = self.env["llm.tool"]._fields["implementation"]
-        code = selection._description_selection(self.env)[0][0]
         return self.env["llm.tool"].create({
-            "name": "look", "description": "Looks", "implementation": code,
-        })  # fmt: skip
+            "name": "look",
+            "description": "Looks",
+            "implementation": self._tool_implementation(),
+        })
 
     def _turns(self, *turns):
         """Have each call of the provider answer with the chunks of its turn."""

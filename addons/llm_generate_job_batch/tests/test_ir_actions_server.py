@@ -74,7 +74,8 @@ class TestIrActionsServer(LlmGenerationCommon):
                 self._into(name)
                 self._run()
                 self._answer_all()
-                self.assertEqual(self.partners.mapped(name), [expected] * 2)
+                written = [str(value).strip() for value in self.partners.mapped(name)]
+                self.assertEqual(written, [expected] * 2)
 
     def test_it_runs_by_a_scheduled_action_and_from_the_menu(self):
         self.action.create_action()

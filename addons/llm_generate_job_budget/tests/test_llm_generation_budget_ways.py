@@ -74,6 +74,7 @@ class TestLlmGenerationBudgetWays(BudgetCase):
                 self.assertGreaterEqual(settled[1] - before[1], LONG_TOKENS)
 
     def test_each_way_is_refused_where_nothing_is_left(self):
+        self._needs_errors_raised()
         ways = self._ways()
         self.company.llm_user_daily_jobs = 1
         self._create_job("queued")
@@ -93,19 +94,22 @@ class TestLlmGenerationBudgetWays(BudgetCase):
         self.assertEqual(self._spent(), (1, 9))
 
     def test_an_answer_with_several_calls_counts_once(self):
-        call = {"id": "1", "type": "function", "function": {"name": "no", "arguments": "{}"}}
+        call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
         turns = iter([[{"tool_calls": [call]}], [{"content": "Seen."}]])
         self.thread.sudo().tool_ids = self.env["llm.tool"].create({
             "name": "look",
             "description": "Looks",
-            "implementation": "search_records",
+            "implementation": self._tool_implementation(),
         })
 
         def chat(_provider, messages, **_kwargs):
             self.service.chunks = next(turns)
             return self.service.chat(messages)
 
-        with self._offered("llm.provider", fakedirect_chat=chat):
+        with (
+            self._offered("llm.tool", execute=lambda _tool, _parameters: {"seen": True}),
+            self._offered("llm.provider", fakedirect_chat=chat),
+        ):
             list(self.thread.generate("Hi"))
         self.assertEqual(self._spent(), (1, 18))
 
@@ -200,7 +204,7 @@ class TestLlmGenerationBudgetUsage(BudgetCase):
         self.assertEqual(self._spent(), (1, job.prompt_tokens + job.completion_tokens))
 
     def test_a_cancelled_stream_that_goes_on_counts_what_was_streamed(self):
-        self.startPatcher(self._patched("odoo.addons.llm_thread.answer_stream.WRITE_INTERVAL", 0))
+        self._commit_each_chunk()
         job = self._asked([])
         self.service.chunks = [
             {"content": "One "},
@@ -318,6 +322,8 @@ class TestLlmGenerationBudgetCompanies(BudgetCase):
         self.assertEqual(job.with_user(self.user).budget_left, left)
 
     def test_no_other_company_is_chosen_to_pay_a_shared_provider(self):
+        required = self.env["llm.provider"]._fields["company_id"].required
+        self._needs(not required, "whose providers all companies can share")
         (self.direct | self.native).company_id = False
         self.company.llm_daily_jobs = 1
         self._queue()
