@@ -149,7 +149,13 @@ class TestLlmGenerationRequest(LlmGenerationCommon):
             ]
 
         with self._offered(fakedirect_generate=generate):
-            job = self._create_job("queued", self.direct_model, generation_inputs={"prompt": "Cat"})
+            # Of who may write pages, Odoo keeps them as what they are.
+            job = self._create_job(
+                "queued",
+                self.direct_model,
+                user=self.env.ref("base.user_admin"),
+                generation_inputs={"prompt": "Cat"},
+            )
             self._process_queue(self.direct)
         self.assertEqual(job.state, "completed", job.error_message)
         files = job.output_message_id.attachment_ids.sorted("id")
