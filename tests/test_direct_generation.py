@@ -39,15 +39,26 @@ class TestDirectGeneration(LlmGenerationCommon):
         self.assertEqual(len(self.service.calls["chat"]), 1)
 
     def test_that_a_provider_runs_no_jobs_is_no_error_of_it(self):
-        def generate_messages(thread, _last_message=None):
-            message = thread.message_post(body="Mine", llm_role="assistant", author_id=False)
-            yield {"type": "message_create", "message": message.to_store_format()}
-            return message  # noqa: B901 - to "yield from"
+        """A thread that answers, or says why not, without having asked it."""
+        for is_error, ended in (
+            (False, ("completed", False)),
+            (True, ("failed", "provider_failed")),
+        ):
 
-        with self._offered("llm.thread", generate_messages=generate_messages):
-            job = self._asked()
-            self._run()
-        self.assertEqual(job.state, "completed", job.error_message)
+            def generate_messages(thread, _last_message=None, is_error=is_error):
+                message = thread.message_post(
+                    body="Mine", llm_role="assistant", author_id=False, is_error=is_error
+                )
+                yield {"type": "message_create", "message": message.to_store_format()}
+                return message  # noqa: B901 - to "yield from"
+
+            with (
+                self.subTest(is_error=is_error),
+                self._offered("llm.thread", generate_messages=generate_messages),
+            ):
+                job = self._asked(max_retries=0)
+                self._run()
+                self.assertEqual((job.state, job.error_type), ended, job.error_message)
         self.assertFalse(self.service.calls["chat"])
 
     def test_the_tokens_are_counted(self):
