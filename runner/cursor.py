@@ -157,13 +157,12 @@ class LazyCursor(SavepointCursor):
     @contextlib.contextmanager
     def hold(self):
         """Keep one connection for several reads in a row."""
-        if self._cursor is None:
-            self._cursor = self._open()
-            self._held = True
+        keeps, self.keeps = self.keeps, True
         try:
             yield self
         finally:
-            if self._held:
+            self.keeps = keeps
+            if self._held and not keeps:
                 self._release()
 
     @contextlib.contextmanager

@@ -12,6 +12,25 @@ from ..protocol.http_errors import classify, from_response, parse_duration, reda
 
 NOW = 1_750_000_000.0
 
+#: What an HTTP status means by itself.
+MEANINGS = {
+    400: exceptions.BadRequestError,
+    401: exceptions.AuthenticationError,
+    402: exceptions.QuotaExceededError,
+    403: exceptions.AuthenticationError,
+    404: exceptions.BadRequestError,
+    408: exceptions.TransientError,
+    409: exceptions.TransientError,
+    413: exceptions.BadRequestError,
+    422: exceptions.BadRequestError,
+    429: exceptions.RateLimitedError,
+    500: exceptions.TransientError,
+    502: exceptions.TransientError,
+    503: exceptions.OverloadedError,
+    504: exceptions.TransientError,
+    529: exceptions.OverloadedError,
+}
+
 
 def response(status, body=None, headers=None):
     answer = requests.Response()
@@ -25,24 +44,7 @@ def response(status, body=None, headers=None):
 @tagged("post_install", "-at_install")
 class TestHttpErrors(BaseCase):
     def test_each_status_has_its_meaning(self):
-        table = {
-            400: exceptions.BadRequestError,
-            401: exceptions.AuthenticationError,
-            402: exceptions.QuotaExceededError,
-            403: exceptions.AuthenticationError,
-            404: exceptions.BadRequestError,
-            408: exceptions.TransientError,
-            409: exceptions.TransientError,
-            413: exceptions.BadRequestError,
-            422: exceptions.BadRequestError,
-            429: exceptions.RateLimitedError,
-            500: exceptions.TransientError,
-            502: exceptions.TransientError,
-            503: exceptions.OverloadedError,
-            504: exceptions.TransientError,
-            529: exceptions.OverloadedError,
-        }
-        for status, error_class in table.items():
+        for status, error_class in MEANINGS.items():
             with self.subTest(status=status):
                 self.assertIs(type(from_response(response(status))), error_class)
 

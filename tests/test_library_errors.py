@@ -16,24 +16,10 @@ from odoo.tests import BaseCase, tagged
 from .. import exceptions
 from ..protocol.http_errors import UNREADABLE, UNSENDABLE_KEY, classify
 from ..protocol.sanitize import redact_error
+from .test_http_errors import MEANINGS
 
 KEY = "plain-word-of-the-key"
 PROMPT = "the prompt of somebody"
-STATI = {
-    400: exceptions.BadRequestError,
-    401: exceptions.AuthenticationError,
-    402: exceptions.QuotaExceededError,
-    403: exceptions.AuthenticationError,
-    404: exceptions.BadRequestError,
-    408: exceptions.TransientError,
-    409: exceptions.TransientError,
-    422: exceptions.BadRequestError,
-    429: exceptions.RateLimitedError,
-    500: exceptions.TransientError,
-    502: exceptions.TransientError,
-    503: exceptions.OverloadedError,
-    529: exceptions.OverloadedError,
-}
 
 
 def library(*names):
@@ -164,7 +150,7 @@ class TestLibraryErrors(BaseCase):
 
     def test_each_library_tells_the_status(self):
         for service in SERVICES:
-            for status, error_class in STATI.items():
+            for status, error_class in MEANINGS.items():
                 with self.subTest(service=service.__name__, status=status):
                     error = service(status, {})
                     self._assert_means(error, error_class, f"HTTP {status}: Told so.")
@@ -176,7 +162,7 @@ class TestLibraryErrors(BaseCase):
                     self.assertEqual(classify(service(429, headers)).retry_after, 7.0)
 
     def test_replicate_tells_the_status_and_the_wait_in_its_sentence(self):
-        for status, error_class in STATI.items():
+        for status, error_class in MEANINGS.items():
             with self.subTest(status=status):
                 error = ReplicateError(status, "Title", "Your rate limit resets in ~30s.")
                 self.assertEqual(self._assert_means(error, error_class).retry_after, 30.0)
