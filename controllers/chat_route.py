@@ -10,8 +10,8 @@ from odoo import models
 from odoo.exceptions import AccessError, MissingError
 from odoo.http import Response, request
 
-from ..const import FINAL_STATES, LAST_ID
-from .event_stream import EventStream, respond
+from ..const import FINAL_STATES
+from .event_stream import EventStream, id_of, respond
 
 CHAT_ROUTE = "/llm/thread/generate"
 #: What a browser says of a request that a page of ours made by a script, as an event stream is.
@@ -68,9 +68,9 @@ def _refuse_others_pages():
 def _queued_answer():
     """Return the response of a question that goes through the queue, None where none does."""
     params = request.params
-    if last := _number(request.httprequest.headers.get("Last-Event-ID")):
+    if last := id_of(request.httprequest.headers.get("Last-Event-ID")):
         return _follow_again(last)
-    thread = request.env["llm.thread"].browse(_number(params.get("thread_id")) or 0).exists()
+    thread = request.env["llm.thread"].browse(id_of(params.get("thread_id")) or 0).exists()
     message = params.get("message") or ""
     if not thread or not isinstance(message, str) or "\0" in message:
         return None
@@ -80,7 +80,7 @@ def _queued_answer():
             return None
     except (AccessError, MissingError):  # told as it has always been
         return None
-    files = [_number(part.strip()) for part in str(params.get("attachment_ids") or "").split(",")]
+    files = [id_of(part.strip()) for part in str(params.get("attachment_ids") or "").split(",")]
     asked = {"attachment_ids": [number for number in files if number]}
     if request.httprequest.method == "GET":
         # Browsers and proxies send a GET again that got no answer.
@@ -97,11 +97,3 @@ def _follow_again(job_id):
     if not is_followed or (job.state in FINAL_STATES and not job.retry_at):
         return Response(status=204)  # which ends an `EventSource`
     return respond(ChatStream(request.env, job_id=job.id))
-
-
-def _number(text):
-    """Return the id that a text has, None where it has none."""
-    if not (isinstance(text, str) and text.isascii() and text.isdecimal() and len(text) < 11):
-        return None
-    number = int(text)
-    return number if 0 < number <= LAST_ID else None

@@ -12,7 +12,7 @@ from odoo.http import request
 from odoo.modules.registry import Registry
 from odoo.tools import config, json_default
 
-from ..const import JOB_CHANNEL
+from ..const import JOB_CHANNEL, LAST_ID
 from ..protocol.http_errors import classify, redact, traceback_of
 from ..runner import streams
 from ..runner.cursor import LazyCursor
@@ -32,6 +32,18 @@ HEADERS = (
     ("Cache-Control", "no-cache"),
     ("X-Accel-Buffering", "no"),
 )
+
+
+def id_of(text):
+    """Return the id that a parameter of a request is, 0 for one that no record has.
+
+    :return: None for what is no number
+    """
+    if not (isinstance(text, str) and text.isascii() and text.isdecimal()):
+        return None
+    # The database refuses to look for a larger number, and Python to read one of many digits.
+    number = int(text) if len(text) < 11 else 0
+    return number if number <= LAST_ID else 0
 
 
 def respond(stream):

@@ -3,8 +3,7 @@ from werkzeug.exceptions import BadRequest
 from odoo import http
 from odoo.http import request
 
-from ..const import LAST_ID
-from .event_stream import EventStream, respond
+from .event_stream import EventStream, id_of, respond
 
 
 class LlmGenerationController(http.Controller):
@@ -37,10 +36,9 @@ class LlmGenerationController(http.Controller):
         :raise BadRequest: where it is missing, or no number
         :raise NotFound: where there is no such record
         """
-        if not (isinstance(record_id, str) and record_id.isascii() and record_id.isdecimal()):
+        if (number := id_of(record_id)) is None:
             raise BadRequest(request.env._("%s has to be a number.", name))
-        number = int(record_id) if len(record_id) < 11 else 0
-        record = request.env[model].browse(number if number <= LAST_ID else 0).exists()
+        record = request.env[model].browse(number).exists()
         if not record:
             raise request.not_found()
         return record

@@ -838,7 +838,8 @@ class LlmGenerationJob(models.Model):
             return False
         # That reads the inputs of the message, and nothing else.
         inputs = self._media_inputs()
-        if not self._post_question(inputs.get("prompt") or "", inputs):
+        prompt = inputs.get("prompt") if isinstance(inputs, dict) else None
+        if not self._post_question(prompt or "", inputs):
             if self.input_message_id.body_json == inputs:
                 return False
             self.input_message_id.body_json = inputs

@@ -180,11 +180,13 @@ class TestLlmGenerationRequest(LlmGenerationCommon):
             thread.enqueue_generation("A gray cat")
             thread.enqueue_generation("A cat", inputs={"size": 7})
             thread.enqueue_generation(inputs={"prompt": "A dog"})
+            thread.enqueue_generation(inputs=["A cow"])
             self._process_queue(self.direct)
         self.assertEqual(seen, [
             ({"prompt": "A gray cat"}, "user"),
             ({"prompt": "A cat", "size": 7}, "user"),
             ({"prompt": "A dog"}, "user"),
+            (["A cow"], "user"),
         ])  # fmt: skip
 
     def test_a_question_in_words_is_the_prompt_of_a_model_of_media(self):
