@@ -63,13 +63,13 @@ class Tree:
         finally:
             self._put(mutation.file, text)
 
-    def test(self, name, wanted, *, update=""):
-        """Run tests in Odoo on a database of their own.
+    def test(self, name, wanted, *, update="", template=STACK):
+        """Run tests in Odoo on a database of their own, a copy of `template`.
 
         :return: (the red ones, why it says nothing about the guard or "", the log)
         """
         database = f"mutant_{name}".replace("-", "_")
-        self.instance.create_database(database, template=STACK)
+        self.instance.create_database(database, template=template)
         if update:
             self.lab.cluster.sql(_LET_UPDATE.format(update), database)
         log = self.lab.folder / f"{name}.log"
@@ -111,8 +111,10 @@ class Tree:
 def run(lab, tally, chosen):
     """Check that the tests of the chosen mutations are green, then that each turns one red."""
     step("one database with all modules")
-    log = lab.folder / "stack.log"
-    lab.instance.create_database(STACK, modules.installable(lab.instance), log=log)
+    _make_template(lab, STACK, modules.installable(lab.instance))
+    for module in sorted({one.alone for one in chosen if one.alone}):
+        step(f"one database with {module} and what it needs")
+        _make_template(lab, module, [module])
     trees = [Tree(lab, f"tree{number}") for number in range(os.cpu_count())]
     try:
         _break_all(tally, trees, [one for one in chosen if one.tests])
@@ -122,15 +124,23 @@ def run(lab, tally, chosen):
             tree.remove()
 
 
+def _make_template(lab, name, names):
+    lab.instance.create_database(name, names, log=lab.folder / f"{name}.log")
+
+
 def _break_all(tally, trees, chosen):
-    wanted = [test for mutation in chosen for test in mutation.wanted()]
-    if not wanted:
-        return
-    step(f"{len(set(wanted))} tests in Odoo, nothing broken")
-    red, fault, log = trees[0].test("unbroken", wanted)
-    title = f"the tests are green while nothing is broken: {fault} {', '.join(red)}"
-    if not tally.check(not (fault or red), title, odoo_tests.tail(log)):
-        return
+    for template in sorted({one.alone or STACK for one in chosen}):
+        wanted = {
+            test
+            for mutation in chosen
+            if (mutation.alone or STACK) == template
+            for test in mutation.wanted()
+        }
+        step(f"{len(wanted)} tests in Odoo on {template}, nothing broken")
+        red, fault, log = trees[0].test(f"unbroken_{template}", wanted, template=template)
+        title = f"the tests are green while nothing is broken: {fault} {', '.join(red)}"
+        if not tally.check(not (fault or red), title, odoo_tests.tail(log)):
+            return
     free = queue.SimpleQueue()
     for tree in trees:
         free.put(tree)
@@ -139,7 +149,12 @@ def _break_all(tally, trees, chosen):
         tree, begin = free.get(), time.monotonic()
         try:
             with tree.breaking(mutation):
-                outcome = tree.test(mutation.name, mutation.wanted(), update=mutation.update)
+                outcome = tree.test(
+                    mutation.name,
+                    mutation.wanted(),
+                    update=mutation.update,
+                    template=mutation.alone or STACK,
+                )
         finally:
             free.put(tree)
         _tell(tally, mutation, outcome, begin)

@@ -14,7 +14,8 @@ class Mutation:
     """One guard, and how to take it away.
 
     `tests` are names of tests in Odoo, `Class.method` or `module:Class.method`; `faults` those of
-    scripts of dev/faults/. `update` names the module to upgrade where more than Python changes.
+    scripts of dev/faults/. `update` names the module to upgrade where more than Python changes,
+    `alone` the one to install where those that stand on it would guard the same once more.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Mutation:
     tests: tuple = ()
     faults: tuple = ()
     update: str = ""
+    alone: str = ""
 
     def broken(self, text):
         """Return the text of the file without the guard.
