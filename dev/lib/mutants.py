@@ -4,6 +4,7 @@ import os
 import queue
 import shutil
 import time
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -63,7 +64,7 @@ class Tree:
         finally:
             self._put(mutation.file, text)
 
-    def test(self, name, wanted, *, update="", template=STACK):
+    def test(self, name, wanted, template, *, update=""):
         """Run tests in Odoo on a database of their own, a copy of `template`.
 
         :return: (the red ones, why it says nothing about the guard or "", the log)
@@ -110,11 +111,10 @@ class Tree:
 
 def run(lab, tally, chosen):
     """Check that the tests of the chosen mutations are green, then that each turns one red."""
-    step("one database with all modules")
-    _make_template(lab, STACK, modules.installable(lab.instance))
-    for module in sorted({one.alone for one in chosen if one.alone}):
-        step(f"one database with {module} and what it needs")
-        _make_template(lab, module, [module])
+    for template in sorted({STACK, *map(_template_of, chosen)}):
+        step(f"one database, {template}")
+        names = modules.installable(lab.instance) if template == STACK else [template]
+        lab.instance.create_database(template, names, log=lab.folder / f"{template}.log")
     trees = [Tree(lab, f"tree{number}") for number in range(os.cpu_count())]
     try:
         _break_all(tally, trees, [one for one in chosen if one.tests])
@@ -124,20 +124,18 @@ def run(lab, tally, chosen):
             tree.remove()
 
 
-def _make_template(lab, name, names):
-    lab.instance.create_database(name, names, log=lab.folder / f"{name}.log")
+def _template_of(mutation):
+    """Return the database that a mutation is tried on a copy of: all modules, or one alone."""
+    return mutation.alone or STACK
 
 
 def _break_all(tally, trees, chosen):
-    for template in sorted({one.alone or STACK for one in chosen}):
-        wanted = {
-            test
-            for mutation in chosen
-            if (mutation.alone or STACK) == template
-            for test in mutation.wanted()
-        }
-        step(f"{len(wanted)} tests in Odoo on {template}, nothing broken")
-        red, fault, log = trees[0].test(f"unbroken_{template}", wanted, template=template)
+    wanted = defaultdict(set)
+    for mutation in chosen:
+        wanted[_template_of(mutation)].update(mutation.wanted())
+    for template, tests in wanted.items():
+        step(f"{len(tests)} tests in Odoo on {template}, nothing broken")
+        red, fault, log = trees[0].test(f"unbroken_{template}", tests, template)
         title = f"the tests are green while nothing is broken: {fault} {', '.join(red)}"
         if not tally.check(not (fault or red), title, odoo_tests.tail(log)):
             return
@@ -149,12 +147,8 @@ def _break_all(tally, trees, chosen):
         tree, begin = free.get(), time.monotonic()
         try:
             with tree.breaking(mutation):
-                outcome = tree.test(
-                    mutation.name,
-                    mutation.wanted(),
-                    update=mutation.update,
-                    template=mutation.alone or STACK,
-                )
+                wanted, template = mutation.wanted(), _template_of(mutation)
+                outcome = tree.test(mutation.name, wanted, template, update=mutation.update)
         finally:
             free.put(tree)
         _tell(tally, mutation, outcome, begin)
