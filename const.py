@@ -123,15 +123,21 @@ DEFAULT_RETRY_DELAY_MINUTES = 5.0
 #: Seconds; longer than any chat answer, shorter than a forgotten job.
 DEFAULT_JOB_TIMEOUT = 1800
 DEFAULT_RETENTION_DAYS = 7
+#: No id is larger: the database refuses to look for a larger number, and says so in the log.
+LAST_ID = 2**31 - 1
+#: The least and the largest of the settings that are numbers; of others 0 and `LAST_ID`.
+SETTING_RANGES = {
+    "max_concurrent_jobs": (1, LAST_ID),
+    "max_retries": (0, MAX_RETRIES),
+    "retention_days": (1, 36_500),
+    "runner_slots": (1, 10_000),
+}
 
 #: Tokens reserved for an answer whose length is not known yet.
 DEFAULT_ANSWER_TOKENS = 256
 
 #: Characters of an error kept on a job: enough to diagnose, too little to fill a table.
 ERROR_MESSAGE_LIMIT = 2000
-
-#: No id is larger: the database refuses to look for a larger number, and says so in the log.
-LAST_ID = 2**31 - 1
 
 #: Where providers send webhooks; the job's id and its token follow.
 WEBHOOK_PATH = "/llm_generate_job/webhook"

@@ -19,9 +19,7 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     def _runner_slots(self, default):
-        # sudo: parameters are the administrators'.
-        param = self.env["ir.config_parameter"].sudo()
-        return int(param.get_param("llm_generate_job.runner_slots") or default)
+        return self.env["llm.generation.queue"]._default_setting("runner_slots", default)
 
     @api.model
     def _executor(self, threads):

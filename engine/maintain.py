@@ -342,10 +342,8 @@ class LlmGenerationEngine(models.AbstractModel):
     def _kept_since(self, days=None):
         """Return the date of which on ended jobs are kept; None takes the days of the settings."""
         if days is None:
-            # sudo: parameters are the administrators'.
-            param = self.env["ir.config_parameter"].sudo()
-            kept = param.get_param("llm_generate_job.retention_days")
-            days = int(kept) if kept else DEFAULT_RETENTION_DAYS
+            queues = self.env["llm.generation.queue"]
+            days = queues._default_setting("retention_days", DEFAULT_RETENTION_DAYS)
         return fields.Datetime.now() - timedelta(days=days)
 
     @api.model

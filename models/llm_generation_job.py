@@ -165,9 +165,8 @@ class LlmGenerationJob(models.Model):
     error_message = fields.Text(readonly=True, copy=False)
     retry_count = fields.Integer("Retries", readonly=True, copy=False, aggregator=None)
     max_retries = fields.Integer(
-        default=lambda self: min(
-            self.env["llm.generation.queue"]._default_setting("max_retries", DEFAULT_MAX_RETRIES),
-            MAX_RETRIES,
+        default=lambda self: self.env["llm.generation.queue"]._default_setting(
+            "max_retries", DEFAULT_MAX_RETRIES
         ),
         aggregator=None,
     )

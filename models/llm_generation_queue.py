@@ -3,15 +3,19 @@ import binascii
 import json
 from collections import defaultdict
 from datetime import timedelta
+from decimal import Decimal, InvalidOperation
 
 from odoo import api, fields, models
 from odoo.exceptions import AccessError, UserError, ValidationError
 from odoo.fields import Domain
+from odoo.tools import str2bool
 
 from ..const import (
     DEFAULT_JOB_TIMEOUT,
     DEFAULT_MAX_CONCURRENT,
     DEFAULT_RETRY_DELAY_MINUTES,
+    LAST_ID,
+    SETTING_RANGES,
     STATES,
 )
 
@@ -138,9 +142,23 @@ class LlmGenerationQueue(models.Model):
 
     @api.model
     def _default_setting(self, name, default):
+        """Return what a parameter says, by the type of its default, which counts where it is none.
+
+        A parameter is a text, which anybody may have written there: "False" means no, and a number
+        beyond its range is the nearest one within.
+        """
         # sudo: parameters are the administrators'.
         value = self.env["ir.config_parameter"].sudo().get_param(f"llm_generate_job.{name}")
-        return type(default)(value) if value else default
+        text = str(value or "").strip()
+        if not text or isinstance(default, str):
+            return text or default
+        if isinstance(default, bool):
+            return str2bool(text, default)
+        try:
+            least, most = SETTING_RANGES.get(name, (0, LAST_ID))
+            return type(default)(min(most, max(least, Decimal(text))))
+        except InvalidOperation:
+            return default
 
     # === COMPUTE METHODS === #
 

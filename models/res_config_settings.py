@@ -71,6 +71,11 @@ class ResConfigSettings(models.TransientModel):
                     self.env._("Delays, timeouts and retries cannot be negative. Use 0 for none.")
                 )
 
+    def get_values(self):
+        # Odoo takes each text for a yes, also "False".
+        always = self.env["llm.generation.queue"]._default_setting("always_queue", False)
+        return {**super().get_values(), "llm_generation_always_queue": always}
+
     def set_values(self):
         result = super().set_values()
         # Odoo forgets a number that is 0, and it would be the default again.

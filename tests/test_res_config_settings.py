@@ -1,5 +1,7 @@
+from odoo import fields
 from odoo.exceptions import ValidationError
 
+from ..const import LAST_ID
 from .common import LlmGenerationCommon
 
 
@@ -54,6 +56,70 @@ class TestResConfigSettings(LlmGenerationCommon):
         for name, value in refused.items():
             with self.subTest(name), self.assertRaises(ValidationError):
                 self._save(**{name: value})
+
+    # === PARAMETERS THAT SOMEBODY WROTE BY HAND === #
+
+    def _set(self, name, text):
+        self.env["ir.config_parameter"].set_param(f"llm_generate_job.{name}", text)
+
+    def _new_queue(self):
+        provider, _model = self._create_provider("New", "fakedirect")
+        return self.env["llm.generation.queue"]._get_or_create_queue(provider)
+
+    def test_a_word_for_no_means_no(self):
+        for text in ("False", "false", "0", "no", "off", "", " ", "f", "maybe"):
+            with self.subTest(text):
+                self._set("always_queue", text)
+                self.assertFalse(self._new_queue().always_queue)
+                settings = self.env["res.config.settings"].create({})
+                self.assertFalse(settings.llm_generation_always_queue)
+
+    def test_a_word_for_yes_means_yes(self):
+        for text in ("True", "true", "1", "yes", "on"):
+            with self.subTest(text):
+                self._set("always_queue", text)
+                self.assertTrue(self._new_queue().always_queue)
+                settings = self.env["res.config.settings"].create({})
+                self.assertTrue(settings.llm_generation_always_queue)
+
+    def test_a_number_that_is_none_is_the_default(self):
+        for text in ("many", "", " ", "nan", "1,5", "None", "False"):
+            with self.subTest(text):
+                for name in ("max_concurrent_jobs", "retry_delay_minutes", "job_timeout"):
+                    self._set(name, text)
+                self._set("max_retries", text)
+                self._set("retention_days", text)
+                self._set("runner_slots", text)
+                self.assertRecordValues(
+                    self._new_queue(),
+                    [{"max_concurrent_jobs": 5, "retry_delay_minutes": 5, "job_timeout": 1800}],
+                )
+                self.assertEqual(self._create_job().max_retries, 3)
+                self.assertEqual(self._engine()._runner_slots(64), 64)
+                age = fields.Datetime.now() - self._engine()._kept_since()
+                self.assertAlmostEqual(age.total_seconds(), 7 * 86_400, delta=20)
+
+    def test_a_number_beyond_its_range_is_the_nearest_within(self):
+        expected = {"-3": (1, 0, 1), "0": (1, 0, 1), "inf": (None, 100, 36_500)}
+        for text, (jobs, retries, days) in expected.items():
+            with self.subTest(text):
+                self._set("max_concurrent_jobs", text)
+                self._set("job_timeout", text)
+                self._set("max_retries", text)
+                self._set("retention_days", text)
+                queue = self._new_queue()
+                self.assertEqual(queue.max_concurrent_jobs, jobs or LAST_ID)
+                self.assertEqual(queue.job_timeout, 0 if jobs else LAST_ID)
+                self.assertEqual(self._create_job().max_retries, retries)
+                age = fields.Datetime.now() - self._engine()._kept_since()
+                self.assertAlmostEqual(age.total_seconds(), days * 86_400, delta=20)
+
+    def test_a_number_may_be_written_otherwise(self):
+        self._set("max_concurrent_jobs", " 7.0 ")
+        self._set("retry_delay_minutes", "2.5")
+        self.assertRecordValues(
+            self._new_queue(), [{"max_concurrent_jobs": 7, "retry_delay_minutes": 2.5}]
+        )
 
     def test_queues_that_exist_keep_their_own(self):
         self._save(llm_generation_max_concurrent_jobs=2)

@@ -16,7 +16,7 @@ class LlmGenerationQueue(models.Model):
     executor = fields.Selection(
         [(RUNNER, "Threads of the Odoo servers"), ("queue_job", "Workers of queue_job")],
         "Jobs Run In",
-        default=lambda self: self._default_setting("executor", RUNNER),
+        default=lambda self: self._default_executor(),
         required=True,
         help="Workers of queue_job need its job runner. A change counts at once: what waits moves,"
         " what runs ends where it is.",
@@ -30,6 +30,11 @@ class LlmGenerationQueue(models.Model):
     queue_job_stalled_at = fields.Datetime(
         readonly=True, copy=False, help="Since when queue_job lets jobs wait too long."
     )
+
+    @api.model
+    def _default_executor(self):
+        chosen = self._default_setting("executor", RUNNER)
+        return chosen if chosen in self._fields["executor"].get_values(self.env) else RUNNER
 
     @api.depends("provider_id.service")
     def _compute_queue_job_channel(self):

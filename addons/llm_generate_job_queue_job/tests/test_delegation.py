@@ -102,6 +102,12 @@ class TestDelegation(QueueJobCommon):
         queue = self.env["llm.generation.queue"]._get_or_create_queue(provider)
         self.assertIn(queue.id, queue._delegated())
 
+    def test_a_setting_that_is_none_is_the_default(self):
+        self.env["ir.config_parameter"].set_param("llm_generate_job.executor", "threads")
+        provider, _model = self._create_provider("New", "fakedirect")
+        queue = self.env["llm.generation.queue"]._get_or_create_queue(provider)
+        self.assertEqual(queue.executor, "runner")
+
     def test_a_database_that_had_it_keeps_its_way(self):
         script = Path(__file__).parents[1] / "migrations" / "19.0.1.1.0" / "post-migration.py"
         migrate = runpy.run_path(str(script))["migrate"]
