@@ -6,7 +6,7 @@
     "author": "llm_generate_job contributors",
     "license": "LGPL-3",
     "depends": ["llm"],
-    "external_dependencies": {"python": ["google-re2", "jsonschema"]},
+    "external_dependencies": {"python": ["google-re2", "jsonschema", "referencing"]},
     "data": [
         "security/ir.model.access.csv",
         "data/llm_tool_data.xml",
