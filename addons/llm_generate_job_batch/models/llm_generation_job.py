@@ -42,19 +42,28 @@ class LlmGenerationJob(models.Model):
 
     # === ECONOMY === #
 
+    # A date that somebody gave, now or before, stays: it is the latest.
+
     @api.model_create_multi
     def create(self, vals_list):
-        return super().create([self._with_latest_date(vals) for vals in vals_list])
+        given = self.default_get(["is_economy", "scheduled_at"])
+        return super().create([
+            {**vals, **self._latest_date({**given, **vals})} for vals in vals_list
+        ])
 
     def write(self, vals):
-        return super().write(self._with_latest_date(vals))
+        dated = self.browse() if "scheduled_at" in vals else self.filtered("scheduled_at")
+        latest = self._latest_date(vals)
+        if not (latest and dated):
+            return super().write({**vals, **latest})
+        super(LlmGenerationJob, dated).write(vals)
+        return super(LlmGenerationJob, self - dated).write({**vals, **latest})
 
     @api.model
-    def _with_latest_date(self, vals):
+    def _latest_date(self, vals):
         if not vals.get("is_economy") or vals.get("scheduled_at"):
-            return vals
-        latest = fields.Datetime.now() + timedelta(hours=ECONOMY_HOURS)
-        return {**vals, "scheduled_at": latest}
+            return {}
+        return {"scheduled_at": fields.Datetime.now() + timedelta(hours=ECONOMY_HOURS)}
 
     @api.model
     def _owner_fields(self):

@@ -76,6 +76,28 @@ class TestEconomy(LlmGenerationCommon):
         draft.with_user(self.user).write({"is_economy": True})
         self.assertTrue(draft.scheduled_at)
 
+    def test_a_date_that_a_job_has_stays(self):
+        tomorrow = fields.Datetime.now() + timedelta(hours=5)
+        dated, undated = self._create_job(scheduled_at=tomorrow), self._create_job()
+        (dated | undated).write({"is_economy": True})
+        self.assertEqual(dated.scheduled_at, tomorrow)
+        self.assertAlmostEqual(
+            (undated.scheduled_at - fields.Datetime.now()).total_seconds(), 24 * 3600, delta=60
+        )
+        self.assertEqual((dated | undated).mapped("is_economy"), [True, True])
+        dated.write({"is_economy": True, "scheduled_at": tomorrow + timedelta(hours=1)})
+        self.assertEqual(dated.scheduled_at, tomorrow + timedelta(hours=1))
+        given = self.env["llm.generation.job"].with_context(default_scheduled_at=tomorrow)
+        thread = self._create_thread()
+        created = given.create({"thread_id": thread.id, "is_economy": True})
+        self.assertEqual(created.scheduled_at, tomorrow)
+
+    def test_it_says_what_it_waits_for(self):
+        job = self._economy()
+        self.assertIn("nothing else to do", job._status_sentence())
+        job.is_scheduled = False
+        self.assertIn("position 1", job._status_sentence())
+
     def test_the_runner_knows_when_it_is_due(self):
         blocker = self._create_job("queued")
         self._economy()
