@@ -128,7 +128,7 @@ class Runner(threading.Thread):
         """Wait for the calls in flight, give back what is left, and unregister."""
         with self._claiming:
             deadline = time.monotonic() + limits.GRACE
-        self._executor().leave(self.runner_id, deadline, self.listener.wait)
+        self._executor().leave(self.runner_id, deadline, self._hear)  # cancellations still count
         self.outbox.close()
         self._send_outbox()
         self._models.engine()._unregister_runner(self.runner_id)

@@ -13,6 +13,7 @@ from ..protocol.answer import Claim
 from ..runner import executor as finisher_module
 from ..runner import thread_lock
 from ..runner.executor import Completer, Execution, Threads
+from ..runner.messages import Cancelled
 from ..runner.notifier import Listener, Outbox, private_connection
 from ..runner.runner import Runner
 
@@ -31,6 +32,19 @@ class TestRunner(BaseCase):
             runner._claim([7])
         self.assertEqual(runner._woken.left, 0.0)
         self.assertIsNone(runner._woken.take(), "all queues: who knows which had a job")
+
+    def test_a_cancellation_in_the_grace_of_a_shutdown_is_taken(self):
+        runner = Runner("llm_generate_job_test")
+        runner._models, runner.listener = Mock(), Mock()
+        calls = runner.executions.calls
+        response = Mock(spec=["close"], close=Mock(side_effect=calls.clear))
+        calls.add(Claim(7, 1)).on_response(response)
+        runner.listener.wait.side_effect = [[], [Cancelled([6, 7]).payload], *[[]] * 1000]
+        runner.threads = Threads(runner._models, runner.executions, Mock(free=1, size=2))
+        with patch.object(runner, "_executor", return_value=runner.threads):
+            runner._leave()
+        response.close.assert_called_once_with()
+        self.assertEqual(runner.listener.wait.call_count, 2, "nothing runs any more")
 
     def test_no_thread_at_all_is_a_full_load(self):
         self.assertEqual(Threads(None, Mock(), Mock(free=0, size=0)).load, 1)
