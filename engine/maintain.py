@@ -177,6 +177,7 @@ class LlmGenerationEngine(models.AbstractModel):
             answer, is_asked = self._ask_once(claim)
         for name, value in self._committed_values(job).items():
             job._fields[name]._update_cache(job, value)
+        self._remember_answer(job)
         computed = [
             name for name, field in job._fields.items() if field.compute and not field.store
         ]
@@ -223,6 +224,28 @@ class LlmGenerationEngine(models.AbstractModel):
                 if current
                 else {}
             )
+
+    @api.model
+    def _remember_answer(self, job):
+        """Have the answer of a job readable as it is committed, with its files.
+
+        The caller's snapshot may be older than the message: what is read elsewhere, as the caller,
+        goes into the cache.
+        """
+        message = job.output_message_id
+        if not message:
+            return
+        with self.env.registry.cursor() as cr:
+            current = message.with_env(job.env(cr=cr))
+            if not (current.exists() and current.has_access("read")):
+                return
+            files = current.attachment_ids
+            for records in (current, files):
+                records.fetch(self._kept_names(records._name))
+                for (_model, record_id), values in self._cached_values(records).items():
+                    for name, value in values.items():
+                        records._fields[name]._get_cache(job.env)[record_id] = value
+            message._fields["attachment_ids"]._update_cache(message, files._ids)
 
     @api.model
     def _claim_cancellations(self):

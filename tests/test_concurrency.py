@@ -189,6 +189,56 @@ class TestConcurrency(ConcurrencyCase):
             self.assertIs(job.check_status(), False)
             self.assertEqual((job.state, job.prompt_tokens, job.is_active), ("completed", 3, False))
 
+    def test_a_long_transaction_reads_the_answer_of_its_job(self):
+        with self._env() as env:
+            job = env["llm.generation.job"].create({
+                "thread_id": self.thread_id,
+                "generation_inputs": {"prompt": "Hi"},
+            })
+            job.action_queue()
+            env.cr.commit()
+            self.assertEqual(job.state, "queued")  # takes the snapshot
+            with self._env() as other:
+                other["llm.generation.engine"]._claim(1)
+
+            for body in ("<p>Hel</p>", "<p>Hello</p>"):
+                with self._env() as other:
+                    self._answer_half(other, job, body)
+                job.check_status()
+                self.assertEqual(job.output_message_id.body, body)
+            self.assertEqual(job.output_message_id.llm_role, "assistant")
+            self.assertEqual(job.output_message_id.attachment_ids.mapped("raw"), [b"painted"])
+            self.assertEqual(
+                job.output_message_id.to_store_format()["id"], job.output_message_id.id
+            )
+
+    def _answer_half(self, env, job, body):
+        """Post a message with a file as the answer of a job, or go on with it."""
+        job = job.with_env(env)
+        if not job.output_message_id:
+            job.output_message_id = job.thread_id.message_post(llm_role="assistant", body="…")
+            job.output_message_id.attachment_ids = env["ir.attachment"].create({
+                "name": "picture.txt",
+                "raw": b"painted",
+                "res_model": "llm.thread",
+                "res_id": job.thread_id.id,
+            })
+        job.output_message_id.body = body
+
+    def test_a_job_that_somebody_holds_does_not_end_the_clean_up(self):
+        _queue_id, ids = self._queue_jobs(5)
+        with self._env() as env:
+            jobs = env["llm.generation.job"].browse(ids)
+            jobs.action_cancel()
+            jobs.completed_at = "2020-01-01 00:00:00"
+        self.enterContext(patch.object(maintain, "CLEAN_UP_BATCH", 2))
+        with self._env() as holder, self._env() as env:
+            holder["llm.generation.job"].browse(ids[0]).lock_for_update()
+            removed, is_more = env["llm.generation.engine"]._clean_up(days=1000)
+        self.assertEqual((removed, is_more), (4, False))
+        with self._env() as env:
+            self.assertEqual(env["llm.generation.job"].browse(ids).exists().ids, ids[:1])
+
     def test_a_job_is_asked_about_once_in_a_while_whoever_asks(self):
         asked = []
 
