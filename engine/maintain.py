@@ -7,7 +7,7 @@ from odoo import SUPERUSER_ID, api, fields, models
 from odoo.exceptions import UserError
 from odoo.fields import Domain
 
-from ..const import AT_PROVIDER, DEFAULT_RETENTION_DAYS, FINAL_STATES
+from ..const import AT_PROVIDER, DEFAULT_RETENTION_DAYS
 from ..protocol.answer import Claim
 from ..protocol.http_errors import traceback_of
 from ..runner import runner as runners
@@ -347,19 +347,10 @@ class LlmGenerationEngine(models.AbstractModel):
     def _remove_some(self, provider_id, limit):
         """Remove a batch of a provider's jobs that ended before a date; return how many."""
         with self._transaction() as retention:
-            jobs = retention.env["llm.generation.job"].search(
-                [
-                    ("provider_id", "=", provider_id),
-                    ("completed_at", "<", limit),
-                    ("state", "in", FINAL_STATES),
-                    ("cancel_requested", "=", False),  # the provider has still to be told
-                ],
-                limit=CLEAN_UP_BATCH,
-                order="completed_at",
-            )
-            jobs = jobs.try_lock_for_update()  # another process may be at it
-            jobs.unlink()
-            return len(jobs)
+            params = {"provider": provider_id, "limit": limit, "batch": CLEAN_UP_BATCH}
+            rows = retention._select(sql.OLD_JOBS, params)
+            retention.env["llm.generation.job"].browse(row[0] for row in rows).unlink()
+            return len(rows)
 
     @api.model
     def _kept_since(self, days=None):

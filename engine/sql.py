@@ -436,6 +436,17 @@ WAITING = """
     FOR NO KEY UPDATE SKIP LOCKED
 """
 
+#: The jobs of a provider that ended before a date, as far as nobody holds them: what is held is
+#: none of the batch, or it would look as if nothing were left. Of some the provider has still to
+#: be told.
+OLD_JOBS = """
+    SELECT id FROM llm_generation_job
+    WHERE provider_id = %(provider)s AND completed_at < %(limit)s
+        AND cancel_requested IS NOT TRUE
+    ORDER BY completed_at LIMIT %(batch)s
+    FOR UPDATE SKIP LOCKED
+"""
+
 #: Running attempts whose process is gone: its heartbeat stopped and its session lock is free,
 #: or its row is gone (a restored dump, a process that left without giving back).
 ORPHANS = f"""
