@@ -105,6 +105,12 @@ class LlmGenerationEngine(models.AbstractModel):
         return self.env.cr.fetchall()
 
     @api.model
+    def _now(self):
+        """Return the time by the database's clock, to the microsecond, as jobs' dates have it."""
+        self.env.cr.execute(f"SELECT {sql.NOW}")
+        return self.env.cr.fetchone()[0]
+
+    @api.model
     def _change(self, statement, params=None, *, touches=("llm.generation.job",)):
         """Execute a statement behind the ORM's back, and return the rows it returns.
 
@@ -135,7 +141,6 @@ class LlmGenerationEngine(models.AbstractModel):
             {
                 "jobs": jobs.ids,
                 "sources": [state for state in sources if state in TRANSITIONS["queued"]],
-                "now": fields.Datetime.now(),
                 "answer_tokens": DEFAULT_ANSWER_TOKENS,
             },
         )

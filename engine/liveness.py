@@ -183,7 +183,7 @@ class LlmGenerationEngine(models.AbstractModel):
         attempt = self.env["llm.generation.attempt"].browse(job.attempt_token).exists()
         if external:
             attempt.runner_id = False
-            job.next_poll_at = fields.Datetime.now()
+            job.next_poll_at = self.env.cr.now()
             return
         died = {
             "error_type": "worker_died",

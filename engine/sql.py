@@ -7,6 +7,8 @@ from ..protocol.tokens import LIMIT_NAMES, MOST_TOKENS
 
 #: The database's clock: several servers share it, whatever their own clocks say.
 NOW = "(clock_timestamp() AT TIME ZONE 'UTC')"
+#: The same, and one moment for all rows of a statement.
+MOMENT = "(statement_timestamp() AT TIME ZONE 'UTC')"
 
 #: The moment at which time brings something for a job: its provider is told that it was cancelled
 #: (at once), it joins the line, is retried, or is asked about. One index has them all.
@@ -281,11 +283,11 @@ ENQUEUE = f"""
     UPDATE llm_generation_job j
     SET state = 'queued',
         fair_rank = last.fair_rank + numbered.n,
-        is_scheduled = COALESCE(j.scheduled_at > %(now)s, FALSE),
+        is_scheduled = COALESCE(j.scheduled_at > {MOMENT}, FALSE),
         attempt_count = COALESCE(j.attempt_count, 0),
         retry_count = COALESCE(j.retry_count, 0) + (CASE WHEN j.state = 'failed' THEN 1 ELSE 0 END),
         estimated_tokens = {ESTIMATED_TOKENS},
-        queued_at = %(now)s,
+        queued_at = {MOMENT},
         started_at = NULL,
         completed_at = NULL,
         retry_at = NULL

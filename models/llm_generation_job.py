@@ -2,7 +2,6 @@ import contextlib
 import json
 import re
 import secrets
-from datetime import datetime
 
 from markupsafe import Markup
 
@@ -455,7 +454,7 @@ class LlmGenerationJob(models.Model):
 
     def _schedule(self):
         """Have what waits follow a new date."""
-        now = fields.Datetime.now()
+        now = self.env["llm.generation.engine"]._now()
         # sudo: the engine's note; who may write the date was asked before.
         for job in self.sudo().filtered(lambda job: job.state == "queued"):
             job.is_scheduled = bool(job.scheduled_at and job.scheduled_at > now)
@@ -651,7 +650,7 @@ class LlmGenerationJob(models.Model):
             values["error_message"] = redact(told)[:ERROR_MESSAGE_LIMIT]
         moved = self.filtered(lambda job: job.state in TRANSITIONS[target])
         was_running = moved.filtered(lambda job: job.state == "running")
-        now = datetime.now()  # not that of `fields`: the durations want more than whole seconds
+        now = self.env["llm.generation.engine"]._now()
         if target in FINAL_STATES:
             moved._note_durations(now)
         # What was given back keeps its old place.
@@ -1195,7 +1194,8 @@ class LlmGenerationJob(models.Model):
         self.ensure_one()
         if not self.retry_at:
             return float("inf")
-        return max(0.0, (self.retry_at - fields.Datetime.now()).total_seconds())
+        now = self.env["llm.generation.engine"]._now()
+        return max(0.0, (self.retry_at - now).total_seconds())
 
     def _status_sentence(self):
         """Return one sentence about where the job stands, for its owner."""

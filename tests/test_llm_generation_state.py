@@ -1,4 +1,4 @@
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import psycopg2
 from freezegun import freeze_time
@@ -125,10 +125,36 @@ class TestLlmGenerationState(LlmGenerationCommon):
 
     def test_a_run_is_measured_in_fractions_of_a_second(self):
         job = self._create_job("running")
-        with freeze_time("2026-01-01 12:00:00.900"):
-            job.started_at = datetime(2026, 1, 1, 12, 0, 0, 200_000)
-            job.action_complete()
-        self.assertAlmostEqual(job.duration, 0.7)
+        job.started_at -= timedelta(milliseconds=700)
+        job.action_complete()
+        self.assertAlmostEqual(job.duration, (job.completed_at - job.started_at).total_seconds())
+        self.assertLess(0.7, job.duration)
+        self.assertLess(job.duration, 20)
+
+    def test_all_dates_are_of_the_databases_clock_whatever_the_servers_says(self):
+        before = self._engine()._now()
+        with freeze_time("2031-05-06 07:08:09"):
+            job = self._create_job("completed")
+        after = self._engine()._now()
+        dates = [before, job.queued_at, job.started_at, job.completed_at, after]
+        self.assertEqual(dates, sorted(dates))
+        waited = (job.started_at - job.queued_at).total_seconds()
+        self.assertAlmostEqual(job.queue_duration, waited, delta=0.001)
+        self.assertLess(job.queue_duration, 5)
+
+    def test_jobs_that_are_queued_together_have_one_date(self):
+        jobs = self.env["llm.generation.job"].union(*(self._create_job() for _job in range(3)))
+        jobs.action_queue()
+        self.assertEqual(len(set(jobs.mapped("queued_at"))), 1)
+
+    def test_whether_a_job_waits_for_its_date_says_the_databases_clock(self):
+        with freeze_time("2031-05-06 07:08:09"):
+            later = self._create_job("queued", scheduled_at=self._engine()._now() + timedelta(1))
+            self.assertTrue(later.is_scheduled)
+            later.scheduled_at += timedelta(1)
+            self.assertTrue(later.is_scheduled)
+            later.scheduled_at -= timedelta(3)
+            self.assertFalse(later.is_scheduled)
 
     def test_a_job_that_never_ran_took_no_time(self):
         job = self._create_job("queued")
