@@ -506,7 +506,7 @@ POSITIONS = f"""
                   < (j.priority, j.fair_rank, j.queued_at, j.id)
             LIMIT 9999) ahead)
     FROM llm_generation_job j
-    WHERE j.id = ANY(%s) AND j.state = 'queued'
+    WHERE j.id = ANY(%s) AND {READY.sql("j")}
 """
 
 #: All figures of all queues in one statement. Each branch fits one index, and needs nothing else.

@@ -8,6 +8,7 @@ from . import sql
 
 #: What a queue has that has done nothing yet.
 NOTHING = {"last_processed_at": False, "waiting_since": None, "by_hour": None, "retriable": False}
+AVERAGES = ("avg_queue_time", "avg_processing_time")
 
 
 class LlmGenerationEngine(models.AbstractModel):
@@ -36,14 +37,15 @@ class LlmGenerationEngine(models.AbstractModel):
         self.env.flush_all()
         self.env.cr.execute(sql.FIGURES, params)
         figures = {row["queue_id"]: self._row_statistics(row) for row in self.env.cr.dictfetchall()}
-        return defaultdict(lambda: defaultdict(float, NOTHING), figures)
+        return defaultdict(lambda: defaultdict(int, NOTHING), figures)
 
     @api.model
     def _row_statistics(self, row):
         live = dict.fromkeys(("draft", READY.name, *ACTIVE_STATES), 0) | (row.pop("counts") or {})
-        live["delayed"] = live["queued"] - live.pop(READY.name)
+        live["delayed"] = live["queued"] - live[READY.name]
         kept = {name: row.pop(name) for name in NOTHING}
-        ended = {name: float(value or 0) for name, value in row.items()}
+        averages = {name: float(row.pop(name) or 0) for name in AVERAGES}
+        ended = {name: int(value or 0) for name, value in row.items()} | averages
         ended["today"] += live["queued"] + live["running"]
         return {**ended, **live, **kept}
 
@@ -68,7 +70,10 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     def _queue_positions(self, jobs):
-        """Return the place in the queue of each waiting job, by id; 1 is next."""
+        """Return the place of each job that stands in line, by id; 1 is next.
+
+        What waits for its date stands nowhere yet.
+        """
         waiting = [job.id for job in jobs if isinstance(job.id, int)]
         if not waiting:
             return {}
@@ -80,8 +85,8 @@ class LlmGenerationEngine(models.AbstractModel):
     def _evaluate_health(self, queue, figures):
         """Return `(health, reason)`, from the worst finding down."""
         env, limit = self.env, queue.max_concurrent_jobs
-        running, queued = figures["running"], figures["queued"]
-        done, succeeded = int(figures["hour_finished"]), int(figures["hour_completed"])
+        running, ready = figures["running"], figures[READY.name]
+        done, succeeded = figures["hour_finished"], figures["hour_completed"]
         busy = running >= limit
         if not queue.enabled:
             return "disabled", env._("The queue is disabled: nothing starts.")
@@ -91,9 +96,9 @@ class LlmGenerationEngine(models.AbstractModel):
         if queue.refused_by:
             what = dict(queue._fields["refused_by"]._description_selection(env))[queue.refused_by]
             return "critical", env._("The provider refuses our account: %s.", what)
-        if busy and queued > 2 * limit:
+        if busy and ready > 2 * limit:
             return "critical", env._("Every slot is busy (%(limit)s) and %(queued)s jobs wait.",
-                                     limit=limit, queued=queued)  # fmt: skip
+                                     limit=limit, queued=ready)  # fmt: skip
         if done >= 5 and succeeded * 2 < done:
             return "critical", env._("%(failed)s of the last hour's %(done)s jobs failed.",
                                      failed=done - succeeded, done=done)  # fmt: skip

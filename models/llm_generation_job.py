@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from odoo import api, fields, models
 from odoo.exceptions import AccessError, UserError
-from odoo.tools import html2plaintext
+from odoo.tools import format_datetime, html2plaintext
 
 from ..const import (
     ACTIVE_STATES,
@@ -324,7 +324,7 @@ class LlmGenerationJob(models.Model):
             job.can_retry = job.state == "failed" and job.retry_count < job.max_retries
             job.can_cancel = job.state in TRANSITIONS["cancelled"]
 
-    @api.depends("state", "priority", "queued_at")
+    @api.depends("state", "priority", "queued_at", "is_scheduled")
     def _compute_queue_position(self):
         positions = self.env["llm.generation.engine"]._queue_positions(self)
         for job in self:
@@ -1201,7 +1201,7 @@ class LlmGenerationJob(models.Model):
         """Return one sentence about where the job stands, for its owner."""
         self.ensure_one()
         if self.state == "queued":
-            return self.env._("Waiting, position %s in the queue.", self.queue_position)
+            return self._waiting_sentence()
         if RETRYING.holds(self):
             return self.env._(
                 "Failed, and will be tried again by itself: %s", self.error_message or ""
@@ -1214,6 +1214,11 @@ class LlmGenerationJob(models.Model):
             "completed": self.env._("Answered."),
             "cancelled": self.env._("Cancelled."),
         }[self.state]
+
+    def _waiting_sentence(self):
+        if self.scheduled_at and not self.queue_position:
+            return self.env._("Waiting until %s.", format_datetime(self.env, self.scheduled_at))
+        return self.env._("Waiting, position %s in the queue.", self.queue_position)
 
     def _bus_payload(self):
         """Return what the web clients are told when the job moved."""

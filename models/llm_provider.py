@@ -6,6 +6,7 @@ from types import ModuleType
 
 from odoo import api, fields, models
 
+from ..const import READY
 from ..exceptions import BadRequestError, NoJobInterfaceError
 from ..protocol import tokens
 from ..protocol.sanitize import redact_error, sanitize_answer
@@ -288,13 +289,14 @@ class LlmProvider(models.Model):
             return self._dispatch("get_generation_queue_info")
         # sudo: figures over all users' jobs, and no job of them.
         queue = self.env["llm.generation.queue"]._get_or_create_queue(self).sudo()
-        waiting, limit = queue.queued_jobs_count, queue.max_concurrent_jobs
+        figures = self.env["llm.generation.engine"]._statistics(queue)[queue.id]
+        waiting, limit = figures[READY.name], queue.max_concurrent_jobs
         rounds = -(-waiting // limit)
         supports_jobs = self._implements("create_generation_job")
         return {
             "max_concurrent_jobs": limit,
             "current_queue_size": waiting,
-            "estimated_wait_time": rounds * queue.avg_processing_time,
+            "estimated_wait_time": rounds * figures["avg_processing_time"],
             "supports_streaming": not supports_jobs,
             "supports_cancellation": not supports_jobs or self._implements("cancel_generation_job"),
             "supports_jobs": supports_jobs,

@@ -9,7 +9,7 @@ from odoo.fields import Domain
 
 from odoo.addons.mail.tools.discuss import Store
 
-from ..const import ACTIVE_STATES, FINAL_STATES, STATES
+from ..const import ACTIVE_STATES, FINAL_STATES, READY, STATES
 from ..protocol.sanitize import sanitize_body, sanitize_body_json
 from ..protocol.tokens import estimate
 from ..runner import streams
@@ -17,7 +17,7 @@ from ..runner.cursor import LazyCursor
 from ..runner.executor import received
 from .mail_message import ASKING_ROLES
 
-#: `generate_response()` queues by itself when this many jobs of the provider wait or run.
+#: `generate_response()` queues by itself when this many jobs of the provider run or stand in line.
 BUSY_SLOTS = 3
 HISTORY_LIMIT = 50
 #: What a chat page shows of a job.
@@ -204,7 +204,7 @@ class LlmThread(models.Model):
         """Return whether an answer is better queued than given directly.
 
         It is when the provider runs jobs of its own, when its queue is marked "Always queue", or
-        when the queue is enabled and at least `BUSY_SLOTS` jobs wait or run there already.
+        when the queue is enabled and at least `BUSY_SLOTS` jobs run or stand in line there already.
         Override it to choose otherwise.
         """
         self.ensure_one()
@@ -216,7 +216,8 @@ class LlmThread(models.Model):
         queue = self.env["llm.generation.queue"]._get_or_create_queue(provider).sudo()
         if queue.always_queue:
             return True
-        return queue.enabled and queue.current_running_jobs + queue.queued_jobs_count >= BUSY_SLOTS
+        figures = self.env["llm.generation.engine"]._statistics(queue)[queue.id]
+        return queue.enabled and figures["running"] + figures[READY.name] >= BUSY_SLOTS
 
     @api.private
     def enqueue_generation(self, user_message_body=None, inputs=None, **job_values):

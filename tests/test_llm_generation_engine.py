@@ -1,4 +1,4 @@
-from datetime import timedelta
+from datetime import datetime, timedelta
 from unittest.mock import patch
 
 from odoo import fields
@@ -175,6 +175,16 @@ class TestLlmGenerationEngine(LlmGenerationCommon):
         jobs = self._queued() | self._queued(priority=1) | self._queued()
         self.assertEqual(jobs.mapped("queue_position"), [2, 1, 3])
         self.assertEqual(self._create_job().queue_position, 0)
+
+    def test_what_waits_for_its_date_stands_nowhere_in_the_queue(self):
+        self._queued()
+        later = self._queued(scheduled_at=datetime(2099, 5, 6, 7, 8))
+        last = self._queued()
+        self.assertEqual((later.queue_position, last.queue_position), (0, 2))
+        self.assertRegex(later._status_sentence(), r"^Waiting until .*2099")
+        self.assertEqual(last._status_sentence(), "Waiting, position 2 in the queue.")
+        later.action_start()
+        self.assertEqual(later.queue_position, 1)
 
     # === NOT BEFORE === #
 

@@ -206,7 +206,30 @@ class TestLlmGenerationFigures(LlmGenerationCommon):
             self.queue.refused_by = refusal
             self._assert_health("critical", "The provider refuses our account")
 
+    def test_what_waits_for_its_date_is_no_line_before_busy_slots(self):
+        self.queue.max_concurrent_jobs = 1
+        self._create_job("running")
+        tomorrow = fields.Datetime.now() + timedelta(days=1)
+        for _job in range(4):
+            self._create_job("queued", scheduled_at=tomorrow)
+        self._assert_health("warning", "Every slot is busy")
+        for _job in range(3):
+            self._create_job("queued")
+        self._assert_health("critical", "3 jobs wait")
+        self.assertEqual(self.queue.queued_jobs_count, 7)
+
     # === STATS === #
+
+    def test_counts_are_whole_numbers(self):
+        before = self.queue.get_queue_stats()
+        self._ended("completed", 2, wait=2, run=3)
+        self._ended("failed")
+        self._ended("cancelled")
+        self._create_job("running")
+        for stats in (before, self.queue.get_queue_stats()):
+            counts = [*stats["job_counts"].values(), stats["performance"]["total_jobs_today"]]
+            self.assertEqual({type(count) for count in counts}, {int})
+        self.assertEqual(stats["job_counts"]["completed"], 2)
 
     def test_the_stats_of_a_queue_tell_all_there_is(self):
         self._ended("completed", wait=2, run=3)

@@ -1,3 +1,6 @@
+from datetime import timedelta
+
+from odoo import fields
 from odoo.exceptions import AccessError
 from odoo.tests import Form
 
@@ -60,6 +63,15 @@ class TestLlmThread(LlmGenerationCommon):
         self.assertTrue(thread._should_queue_generation())
         self.direct_queue.enabled = False
         self.assertFalse(thread._should_queue_generation())
+
+    def test_what_waits_for_its_date_makes_nobody_wait(self):
+        thread = self._create_thread(self.direct_model)
+        tomorrow = fields.Datetime.now() + timedelta(days=1)
+        for _job in range(5):
+            self._create_job("queued", self.direct_model, scheduled_at=tomorrow)
+        self.assertFalse(thread._should_queue_generation())
+        info = self.direct.get_generation_queue_info()
+        self.assertEqual((info["current_queue_size"], info["estimated_wait_time"]), (0, 0))
 
     def test_the_rule_decides_when_nobody_does(self):
         for rule in (True, False):

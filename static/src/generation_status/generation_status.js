@@ -87,7 +87,9 @@ export class GenerationStatus extends Component {
     get sentence() {
         const { job } = this.state;
         if (job.state === "queued") {
-            return _t("The answer waits, at position %s of the queue.", job.queue_position);
+            return job.queue_position
+                ? _t("The answer waits, at position %s of the queue.", job.queue_position)
+                : _t("The answer waits for its time.");
         }
         if (job.state === "running") {
             return job.progress
