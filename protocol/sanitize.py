@@ -25,14 +25,18 @@ _BIDIRECTIONAL = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
 #: Anything that looks like a credential, so that no provider's error text spreads one.
 _SECRET = re.compile(
-    r"(?i)\b(?:sk|pk|rk|r8|fal|key|ghp|gho|whsec|gsk|xai|hf|glpat|github_pat|xox[abprs])"
-    r"[-_][\w*.-]{6,}"
-    r"|bearer\s+\S+"
+    r"(?i)\b(?:sk-|(?:r8|ghp|gho|whsec|glpat|github_pat|xox[abprs])[-_])[\w*.-]{6,}"
+    r"|\b(?P<word>(?:sk|pk|rk|fal|key|gsk|xai|hf)[-_][\w*.-]{6,})"
+    r"|bearer\s+(?!tokens?\b)\S+"
     r"|\bAIza[\w-]{10,}"
     r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"
     r"|\beyJ[\w-]{8,4000}\.[\w-]{8,4000}(?:\.[\w-]{0,4000})?"
     r"|(?<=://)[^/\s:@]{0,400}:[^/\s@]{1,400}@"
 )
+#: What a word that begins as one has in it if it is one: letters and digits in a row, a long row,
+#: or stars in the place of some. Names in code (`fal_ai_…`, `hf_hub_download`) and codes of errors
+#: (`key_model_access_denied`) begin so, too.
+_RANDOM = re.compile(r"\*|(?=[A-Za-z]{0,5}\d)[A-Za-z0-9]{6,}|[A-Za-z0-9]{20,}")
 #: A name after which a credential comes; of bare words only where nothing but `=` can follow.
 _NAMED = re.compile(
     r"(?i)(\bauthorization[\"']?\s{0,9}[:=]\s{0,9}[\"']?(?:(?:basic|digest|key|token)\s{1,9})?"
@@ -85,6 +89,11 @@ def text_of(value):
         return f"({type(value).__name__})"
 
 
+def _hide(match):
+    word = match["word"]
+    return HIDDEN if word is None or _RANDOM.search(word) else word
+
+
 def redact(text, key=""):
     """Return a text about an error without what looks like a credential, fit to be shown.
 
@@ -94,7 +103,7 @@ def redact(text, key=""):
     'Incorrect API key provided: [hidden]'
     """
     text = redact_key(sanitize_text(text_of(text)[:LONGEST_ERROR], one_way=True), key)
-    text = _WEBHOOK.sub(rf"\1{HIDDEN}", _SECRET.sub(HIDDEN, text))
+    text = _WEBHOOK.sub(rf"\1{HIDDEN}", _SECRET.sub(_hide, text))
     return _NAMED.sub(rf"\1{HIDDEN}", text)
 
 

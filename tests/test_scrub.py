@@ -20,12 +20,15 @@ LOOKALIKES = {
     "aws_secret_access_key = wJalrXUtnFEMI/K7MDENG": "aws_secret_access_key",
     "AIzaSyA-1234567890abcdefg is wrong": "is wrong",
     "ghp_1234567890abcdef, hf_1234567890ab, gsk_1234567890": ", ",
+    "sk-a1b2c3-d4 and hf_AbCdEfGhIjKlMnOpQrStUvWxYz are wrong": " are wrong",
+    "Incorrect API key provided: sk-proj-****************wxyz.": "Incorrect API key provided: ",
+    "fal_ai.sk-proj-abcdef123456 is wrong": " is wrong",
     "no answer from https://us.example/llm_generate_job/webhook/7/8f14e45fceea167a": "webhook/7/",
 }
 SECRETS = (
     "DEF-123", "dXNlcjpwYXNzd29yZA", "1234:abcdef", "abcdef123456", "8f14e45fceea167a",
     "eyJhbGciOiJIUzI1NiJ9", "c2lnbmF0dXJl9", "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI",
-    "AIzaSyA", "1234567890",
+    "AIzaSyA", "1234567890", "a1b2c3", "AbCdEfGh", "wxyz",
 )  # fmt: skip
 #: As PostgreSQL says it: what is told, and what has the row.
 REFUSED_ROWS = {
@@ -35,6 +38,11 @@ REFUSED_ROWS = {
     "no such function": "QUERY:  SELECT f('my prompt, its end')",
 }
 HARMLESS = (
+    "in fal_ai_create_generation_job, in self.fal_ai_check_generation_job_status",
+    "key_model_access_denied: The key has no access to the model.",
+    "AttributeError: hf_hub_download, pk_columns, sk_buff_alloc, key_error_handler",
+    "gsk-model-not-found, xai-quota_exceeded, hf-inference.endpoint",
+    "The bearer token is missing.",
     "Basic functionality is missing.",
     "The token limit of 4096 was reached; the key is to ask for less.",
     "https://queue.fal.run/fal-ai/flux/requests/7/status",
