@@ -1,6 +1,8 @@
 import time
+from importlib.metadata import PackageNotFoundError, version
 from unittest.mock import patch
 
+from odoo.modules.module import Manifest, MissingDependency
 from odoo.tests import BaseCase, tagged
 
 from ..protocol.schema import ERROR_LIMIT, TIME_LIMIT, validator
@@ -18,6 +20,22 @@ SCHEMA = {
 
 @tagged("post_install", "-at_install")
 class TestSchema(BaseCase):
+    def test_a_library_that_is_missing_is_told_when_the_module_is_installed(self):
+        def version_on_debian_12(name):
+            if name == "referencing":
+                raise PackageNotFoundError(name)
+            return version(name)
+
+        manifest = Manifest.for_addon("llm_generate_job")
+        manifest.check_manifest_dependencies()
+        with (
+            patch("importlib.metadata.version", version_on_debian_12),
+            patch("importlib.import_module", side_effect=ImportError),
+            self.assertRaises(MissingDependency) as refusal,
+        ):
+            manifest.check_manifest_dependencies()
+        self.assertEqual(refusal.exception.dependency, "referencing")
+
     def test_good_inputs_have_no_errors(self):
         self.assertEqual(validator(SCHEMA)({"prompt": "A cat", "size": {"width": 512}}), [])
 
