@@ -105,11 +105,16 @@ class TestLlmGenerationBounds(LlmGenerationCommon):
         second = self._create_job("queued", identity_key="")
         draft = self._create_job(identity_key="one")
         draft.identity_key = ""
-        self.assertEqual((first + second + draft).mapped("identity_key"), [False] * 3)
+        asked = [draft.thread_id.enqueue_generation("Hi", identity_key="") for _time in range(2)]
+        self.assertEqual(len(set(asked)), 2)
+        jobs = first + second + draft + asked[0] + asked[1]
+        self.assertEqual(jobs.mapped("identity_key"), [False] * 5)
 
     def test_a_question_with_a_key_that_is_too_long_is_refused(self):
         thread = self._create_thread()
         long_key = {"identity_key": "k" * (KEY_BOUND + 1)}
+        self.assertIn(str(KEY_BOUND), self._refusal(thread.enqueue_generation, "Hi", **long_key))
+        long_key = {"identity_key": "\N{GRINNING FACE}" * 3000}
         self.assertIn(str(KEY_BOUND), self._refusal(thread.enqueue_generation, "Hi", **long_key))
         self.assertFalse(thread.message_ids.filtered("llm_role"))
 

@@ -134,6 +134,7 @@ class LlmGenerationJob(models.Model):
             raise UserError(
                 self.env._("A batch needs either threads or a model, and a key for each input.")
             )
+        self._refuse_unbounded([{"identity_key": key} for key in keys])
         if threads and len(threads) not in {1, len(inputs)}:
             raise UserError(self.env._("A batch needs one thread for all, or one for each input."))
         if not self.env.su:

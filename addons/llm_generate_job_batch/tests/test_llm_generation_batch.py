@@ -101,6 +101,17 @@ class TestLlmGenerationBatch(LlmGenerationCommon):
         asked = [job.generation_inputs["prompt"] for job in batch.job_ids.sorted("id")]
         self.assertEqual(asked, ["b", "d"])
 
+    def test_an_empty_key_is_none(self):
+        batches = self._batch(["a", "b"], identity_keys=["", ""])
+        batches += self._batch(["a"], identity_keys=[""])
+        self.assertEqual(batches.job_ids.mapped("identity_key"), [False] * 3)
+
+    def test_a_key_that_is_too_long_is_refused(self):
+        before = self.env["llm.generation.batch"].search_count([])
+        with self.assertRaisesRegex(UserError, "longer than 256 characters"):
+            self._batch(["a", "b"], identity_keys=["k", "k" * 3000])
+        self.assertEqual(self.env["llm.generation.batch"].search_count([]), before)
+
     def test_a_batch_with_nothing_to_do_is_done(self):
         self._create_job("queued", identity_key="live")
         batch = self._batch(["a"], identity_keys=["live"])
