@@ -255,16 +255,17 @@ class LlmGenerationEngine(models.AbstractModel):
         }
 
     def _refusal(self, job, refused, owner_is_active):
-        """Return why a job may not run in its owner's name, empty where it may."""
+        """Return why a job may not run in its owner's name, for them, empty where it may."""
         # sudo: a user may not read whether they were archived.
         user = job.user_id.sudo()
         if user._is_superuser():  # who counts as archived, too
             if job.sudo().thread_id.tool_ids:
-                return self.env._("Tools do not run as OdooBot. Give the thread another owner.")
+                return job.env._("Tools do not run as OdooBot. Give the thread another owner.")
         elif owner_is_active is False or (owner_is_active is None and not user.active):
-            return self.env._("The user %s was archived; nothing runs in their name.", user.name)
+            return job.env._("The user %s was archived; nothing runs in their name.", user.name)
         if refused:
-            what = refused[0]._description
+            # sudo: how a model is called is no secret.
+            what = job.env["ir.model"]._get(refused[0]._name).sudo().name
             return job.env._("%(user)s may no longer use this %(what)s.", user=user.name, what=what)
         return ""
 

@@ -296,24 +296,27 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     def _tell_of_refusal(self, queue, refusal):
-        what = dict(queue._fields["refused_by"]._description_selection(self.env))[refusal]
-        self._tell_managers(
-            queue,
-            self.env._("The provider refuses our account: %s", what),
-            self.env._(
+        def words(env):
+            what = dict(queue._fields["refused_by"]._description_selection(env))[refusal]
+            return env._("The provider refuses our account: %s", what), env._(
                 "The queue waits and keeps its jobs. Check the API key and the credit of the"
                 " account, then press Process Now."
-            ),
-        )
+            )
+
+        self._tell_managers(queue, words)
 
     @api.model
-    def _tell_managers(self, queue, summary, note):
-        """Give each manager of the queue one activity: it needs a human."""
+    def _tell_managers(self, queue, words):
+        """Give each manager of the queue one activity: it needs a human.
+
+        :param words: function of an environment that returns its summary and its note
+        """
         for manager in self.env.ref("llm.group_llm_manager").user_ids.filtered("active"):
             companies = {"allowed_company_ids": manager.company_ids.ids}
             seen = queue.with_user(manager).with_context(**companies)
             if manager._is_superuser() or not seen.has_access("read"):
                 continue
+            summary, note = words(self._speaking_to(manager).env)
             queue.activity_schedule(
                 "mail.mail_activity_data_todo", user_id=manager.id, summary=summary, note=note
             )

@@ -362,6 +362,11 @@ class LlmGenerationEngine(models.AbstractModel):
                 self._call_hook(job)
 
     @api.model
+    def _speaking_to(self, user):
+        """Return this model in the language of a user, for what is stored for them to read."""
+        return self.with_context(lang=user.with_user(user).context_get()["lang"])
+
+    @api.model
     def _owner_context(self, job):
         user = job.user_id
         own = user.with_user(user).context_get()

@@ -19,12 +19,10 @@ from ..runner.executor import CallRecorder, is_uninstalled
 
 _logger = logging.getLogger(__name__)
 
-NO_ID = "The provider accepted the job without an id."
 TOOL_LOST = (
     "The tool was interrupted, and whether it did anything is not known. Look before you call it"
     " again."
 )
-NO_ANSWER = "The model answered nothing. Ask in other words, or try again."
 #: Tokens after which it is noted how many there were, as nobody tells if the process is killed.
 NOTED_TOKENS = 500
 #: Seconds between two commits of an answer that grows fast: whose chunks come within CHUNK_GAP.
@@ -93,7 +91,8 @@ class LlmGenerationEngine(models.AbstractModel):
                     return False
                 key = call._key_of(job_context)
                 told_by = {"polling": talk == "_ask", "heard": recorder.error, "key": key}
-                answer = call._answer_of(error, claim, **told_by)
+                lang = job_context.context.get("lang")
+                answer = call.with_context(lang=lang)._answer_of(error, claim, **told_by)
                 answer = answer.redacted(key)
             answer = replace(
                 answer,
@@ -130,12 +129,13 @@ class LlmGenerationEngine(models.AbstractModel):
             return self._generate(job, job_context.claim, recorder), False
         if isinstance(result, dict):
             answer = Answer.from_dict(result)
-            if answer.state in {"queued", "running"} and not answer.external_job_id:
-                raise exceptions.ProviderFailedError(NO_ID)
-            return answer, result
-        if not result:
-            raise exceptions.ProviderFailedError(NO_ID)
-        return Answer("running", external_job_id=job_id_of(result)), result
+            if answer.external_job_id or answer.state not in {"queued", "running"}:
+                return answer, result
+        elif result:
+            return Answer("running", external_job_id=job_id_of(result)), result
+        raise exceptions.ProviderFailedError(
+            job.env._("The provider accepted the job without an id.")
+        )
 
     @api.model
     def _end_earlier_try(self, job, earlier):
@@ -252,7 +252,9 @@ class LlmGenerationEngine(models.AbstractModel):
             raise recorder.error or error
         says_nothing = answer._tool_calls() and not html2plaintext(answer.body or "").strip()
         if recorder.has_asked and (not answer or says_nothing):
-            raise recorder.error or exceptions.ProviderFailedError(NO_ANSWER)
+            raise recorder.error or exceptions.ProviderFailedError(
+                job.env._("The model answered nothing. Ask in other words, or try again.")
+            )
 
     @api.model
     def _checkpoint(self, job, claim, output):
@@ -341,7 +343,7 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     def _answer_of(self, error, claim, *, polling, heard=None, key=""):
-        """Translate an exception of the conversation into an answer.
+        """Translate an exception of the conversation into an answer, in the language of this model.
 
         :param Exception heard: what the newest call of the provider raised, None for nothing
         """
@@ -349,7 +351,9 @@ class LlmGenerationEngine(models.AbstractModel):
             return Answer("failed", error_type="busy", retry_after=BUSY_DELAY)
         known = classify(error, heard)
         if known is None and is_away(error):
-            known = exceptions.UnknownOutcomeError("The database was away during the call.")
+            known = exceptions.UnknownOutcomeError(
+                self.env._("The database was away during the call.")
+            )
         if known is None and isinstance(error, AccessError | MissingError):
             return Answer("failed", error_type="access", error_message=redact(error))
         if known is None and isinstance(error, UserError):
@@ -361,4 +365,5 @@ class LlmGenerationEngine(models.AbstractModel):
         if polling and known.error_type not in {"bad_request", "provider_failed", "cancelled"}:
             # That the question failed says nothing about the job.
             return Answer("running", poll_after=known.retry_after)
-        return Answer.from_error(known)
+        answer = Answer.from_error(known)  # what is no sentence of ours stays as it is
+        return replace(answer, error_message=self.env._(answer.error_message))

@@ -99,16 +99,16 @@ class LlmGenerationEngine(models.AbstractModel):
     def _hold_queues(self):
         rows = self._change(sql.HOLD_QUEUES, touches=["llm.generation.queue"])
         _logger.warning("This database is a copy: %s queues with work are disabled", len(rows))
-        for queue in self.env["llm.generation.queue"].browse(row[0] for row in rows):
-            self._tell_managers(
-                queue,
-                self.env._("The queue of a copied database waits for you"),
-                self.env._(
-                    "This database was copied, or restored under another name, while jobs waited or"
-                    " ran. The database that it comes from may have run them since. Cancel those"
-                    " that must not run again, then enable the queue."
-                ),
+
+        def words(env):
+            return env._("The queue of a copied database waits for you"), env._(
+                "This database was copied, or restored under another name, while jobs waited or"
+                " ran. The database that it comes from may have run them since. Cancel those"
+                " that must not run again, then enable the queue."
             )
+
+        for queue in self.env["llm.generation.queue"].browse(row[0] for row in rows):
+            self._tell_managers(queue, words)
 
     @api.model
     def _heartbeat(self, runner_id):
@@ -183,11 +183,11 @@ class LlmGenerationEngine(models.AbstractModel):
         attempt = self.env["llm.generation.attempt"].browse(job.attempt_token).exists()
         if external:
             attempt.runner_id = False
-            job.next_poll_at = self.env.cr.now()
+            job.next_poll_at = self.env.cr.now().replace(microsecond=0)
             return
         died = {
             "error_type": "worker_died",
-            "error_message": self._death_of(attempt),
+            "error_message": self._speaking_to(job.user_id)._death_of(attempt),
         }
         deaths = 1 + len(job.attempt_ids.filtered(lambda a: a.error_type == "worker_died"))
         if deaths >= backoff.MAX_WORKER_DEATHS or job.retry_count >= job.max_retries:

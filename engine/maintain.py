@@ -91,7 +91,7 @@ class LlmGenerationEngine(models.AbstractModel):
             for job in jobs:
                 queue = engine.env["llm.generation.queue"]._get_or_create_queue(job.provider_id)
                 decision = engine._decide(job, queue, "timeout")
-                message = engine.env._(
+                message = engine._speaking_to(job.user_id).env._(
                     "No answer within %s seconds. The queue's Job Timeout can be raised.",
                     queue.job_timeout,
                 )

@@ -16,10 +16,6 @@ from ..runner.executor import CallRecorder, received
 #: Calls of a service for one answer: a model that calls tools is asked again after each turn, and
 #: not each family counts them.
 MOST_CALLS = 100
-ENDLESS = (
-    f"The model called tools {MOST_CALLS} times in a row without an end. Ask for less at once, or"
-    " give it fewer tools."
-)
 #: Whether the code of a service runs that reads the key of its provider by itself.
 READING = ContextVar("llm.provider.reading", default=False)
 #: What the addons of the family bring within the reach of a remote call and is for code: it spends
@@ -195,7 +191,13 @@ class LlmProvider(models.Model):
         """
         recorder = received(self.env, "generation_recorder")
         if recorder and recorder.asked > MOST_CALLS:
-            raise BadRequestError(ENDLESS)
+            raise BadRequestError(
+                self.env._(
+                    "The model called tools %s times in a row without an end. Ask for less at once,"
+                    " or give it fewer tools.",
+                    MOST_CALLS,
+                )
+            )
         try:
             answer = method(*args, **kwargs)
         except Exception as error:

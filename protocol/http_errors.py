@@ -21,9 +21,15 @@ from .. import exceptions
 from .bounded_http import start_of
 from .sanitize import LONGEST_ERROR, redact, text_of
 
+
+def _lt(sentence):
+    """Return a sentence as it is, which the engine translates for whoever is to read it."""
+    return sentence
+
+
 #: An answer came with a file, and there was no room for it: that passes.
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
-NO_ROOM = (
+NO_ROOM = _lt(
     "The server's disk is full: the answer is lost. Free some space; the queue waits meanwhile."
 )
 #: Providers' codes that mean "pay first", whatever the status.
@@ -52,8 +58,8 @@ STREAM_CODES = {
     "rate_limit_error": exceptions.RateLimitedError,
     "rate_limit_exceeded": exceptions.RateLimitedError,
 }
-UNREADABLE = "The provider answered with something that is no answer."
-UNSENDABLE_KEY = "The API key is missing, or has characters that cannot be sent."
+UNREADABLE = _lt("The provider answered with something that is no answer.")
+UNSENDABLE_KEY = _lt("The API key is missing, or has characters that cannot be sent.")
 #: Classes of libraries by their names. The first one in an exception's method resolution order
 #: counts, so a class stands for all below it that are not named.
 LIBRARY_ERRORS = {

@@ -29,6 +29,7 @@ from . import test_fuzz_jobs
 from . import test_fuzz_webhook
 from . import test_http_errors
 from . import test_hub
+from . import test_languages
 from . import test_lazy_cursor
 from . import test_library_errors
 from . import test_llm_generation_bounds

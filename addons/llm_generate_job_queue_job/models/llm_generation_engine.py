@@ -34,7 +34,8 @@ class LlmGenerationEngine(models.AbstractModel):
         if external or not attempt.queue_job_uuid or attempt.queue_job_begun_at:
             super()._rescue_job(job, external)
             return
-        self.env["llm.generation.delegation"]._settle_unbegun(job, attempt)
+        delegation = self.env["llm.generation.delegation"]
+        delegation._speaking_to(job.user_id)._settle_unbegun(job, attempt)
 
     @api.model
     def _death_of(self, attempt):
