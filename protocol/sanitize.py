@@ -5,6 +5,7 @@ import json
 import math
 import re
 import sys
+import uuid
 from functools import partial
 
 HIDDEN = "[hidden]"
@@ -202,7 +203,12 @@ def sanitize_answer(answer, key_of):
     """
     if hasattr(answer, "__next__"):
         return Chunks(answer, key_of).run()
-    return sanitize_json(answer, key_of()) if isinstance(answer, dict) else answer
+    if not isinstance(answer, dict):
+        return answer
+    answer = sanitize_json(answer, key_of())
+    if answer.get("tool_calls"):
+        answer["tool_calls"], _left = bound_calls(answer["tool_calls"], CALLS_LIMIT, set())
+    return answer
 
 
 def sanitize_body(body, key):
@@ -237,12 +243,14 @@ def _size(data):
     return len(json.dumps(data, default=str))
 
 
-def bound_calls(calls, left):
+def bound_calls(calls, left, taken):
     """Return the tool calls of an answer that can be kept, and the characters left for others.
 
-    Of the first that is too long the arguments are left out, and all that come after it.
+    Of the first that is too long the arguments are left out, and all that come after it. Each has
+    an id that no other has, as its result is found by it, and its arguments as a text.
 
     :param int left: characters of JSON for them
+    :param set taken: the ids of the calls before, to which theirs are added
     """
     if not isinstance(calls, list):
         return [], left
@@ -250,14 +258,14 @@ def bound_calls(calls, left):
     for call in calls:
         if left <= 0 or not isinstance(call, dict):
             continue
+        call = _of_its_own(call, taken)
         size = _size(call)
         if size > left:
-            function = call.get("function")
-            name = function.get("name") if isinstance(function, dict) else ""
+            name = call["function"]["name"][:LONGEST_NAME]
             call = {
-                "id": str(call.get("id"))[:LONGEST_NAME],
+                "id": call["id"][:LONGEST_NAME],
                 "type": "function",
-                "function": {"name": str(name)[:LONGEST_NAME], "arguments": NO_ARGUMENTS},
+                "function": {"name": name, "arguments": NO_ARGUMENTS},
             }
             left = 0
         else:
@@ -266,13 +274,26 @@ def bound_calls(calls, left):
     return kept, left
 
 
+def _of_its_own(call, taken):
+    call_id = str(call.get("id") or "")
+    if not call_id or call_id in taken:
+        call_id = uuid.uuid4().hex[:9]  # Mistral takes nine letters and digits, and no others
+    taken.add(call_id)
+    function = call.get("function") if isinstance(call.get("function"), dict) else {}
+    given = function.get("arguments")
+    arguments = given if isinstance(given, str) else json.dumps(given or {}, default=str)
+    name = str(function.get("name") or "")
+    function = {**function, "name": name, "arguments": arguments or "{}"}
+    return {**call, "id": call_id, "function": function}
+
+
 class Chunks:
     """The chunks of a stream. A key that comes in pieces is hidden, too."""
 
     def __init__(self, chunks, key_of):
         self.chunks, self.key_of = chunks, key_of
         self.key, self.held, self.size = "", "", 0
-        self.calls_left = CALLS_LIMIT
+        self.calls_left, self.call_ids = CALLS_LIMIT, set()
 
     def run(self):
         """Yield the chunks; an answer without end is cut."""
@@ -313,7 +334,7 @@ class Chunks:
         cleaned = sanitize_json(rest, self.key)
         if cleaned.get("tool_calls"):
             cleaned["tool_calls"], self.calls_left = bound_calls(
-                cleaned["tool_calls"], self.calls_left
+                cleaned["tool_calls"], self.calls_left, self.call_ids
             )
         if chunk.get("error"):
             self._raise_what_was_caught()
