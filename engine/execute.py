@@ -20,8 +20,11 @@ from ..runner.executor import CallRecorder, is_uninstalled
 _logger = logging.getLogger(__name__)
 
 TOOL_LOST = (
-    "The tool was interrupted, and whether it did anything is not known. Look before you call it"
-    " again."
+    "The outcome is unknown: the tool was interrupted, and may have done its work. Look before you"
+    " call it again."
+)
+TOOL_NOT_CALLED = (
+    "The tool was not called: the answer was interrupted before. Call it again if it is needed."
 )
 #: Tokens after which it is noted how many there were, as nobody tells if the process is killed.
 NOTED_TOKENS = 500
@@ -284,42 +287,72 @@ class LlmGenerationEngine(models.AbstractModel):
         A turn that called tools stays: they are not called again.
         """
         partial = job.sudo().output_message_id  # sudo: the answer's author is nobody
-        if not partial or not self._fence([claim]):
+        turn = partial if partial._tool_calls() else self._last_turn(job, partial)
+        lost = self._lost_calls(turn)
+        if not (lost or partial - turn) or not self._fence([claim]):
             return
-        if partial._tool_calls():
-            self._answer_lost_calls(job, partial)
-        else:
-            partial.unlink()
+        (partial - turn).unlink()
+        for call, message, sentence in lost:
+            self._answer_lost_call(job, turn, call, message, sentence)
         self.env.cr.commit()  # pylint: disable=invalid-commit
 
     @api.model
-    def _answer_lost_calls(self, job, turn):
-        """Give the tools of a turn that were called and did not come back a result.
+    def _last_turn(self, job, half):
+        """Return the newest answer of a thread with tools, whichever job it is of.
 
-        The model is told; whether a tool that it calls once more does a thing twice, it knows.
+        A job that was cancelled, too, may have left calls that did not come back.
         """
-        self.env["mail.message"].flush_model(["llm_role"])  # its search flushes nothing
-        said = self.env["mail.message"].search([
-            *(("model", "=", turn.model), ("res_id", "=", turn.res_id), ("id", ">", turn.id)),
-            ("llm_role", "=", "tool"),
-        ])
-        results = {call_id: one for one in said if (call_id := one._tool_call_id())}
-        for call in turn._tool_calls():
-            message = results.get(call.get("id"))
-            lost = not message or message.body_json.get("status") in {"requested", "executing"}
-            if not lost:
+        messages = self.env["mail.message"]
+        if not job.thread_id.tool_ids:
+            return messages
+        messages.flush_model(["llm_role", "is_error"])  # their search flushes nothing
+        return messages.search(
+            [
+                *(("model", "=", "llm.thread"), ("res_id", "=", job.thread_id.id)),
+                *(("llm_role", "=", "assistant"), ("is_error", "=", False)),
+                ("id", "not in", half.ids),
+            ],
+            order="id desc",
+            limit=1,
+        )
+
+    @api.model
+    def _lost_calls(self, turn):
+        """Return the calls of a turn that did not come back, as nobody runs tools here just now.
+
+        :return: tuples of the call, the message that marks it or an empty record, and what the
+            model is to be told. Tools are called one after the other: after one that may have run,
+            the others cannot have.
+        """
+        calls, lost = turn._tool_calls(), []
+        results = turn._tool_results() if calls else {}
+        for call in calls:
+            message = results.get(call.get("id"), turn.browse())
+            if message and message.body_json.get("status") not in {"requested", "executing"}:
                 continue
-            data = {
-                "tool_call_id": call.get("id"),
-                "tool_name": (call.get("function") or {}).get("name"),
-                "tool_call": call,
-                "status": "error",
-                "error": TOOL_LOST,
-            }
-            if message:
-                message.body_json = {**message.body_json, **data}
-            else:
-                job.thread_id.message_post(body=TOOL_LOST, body_json=data, llm_role="tool")
+            is_begun = message or not lost
+            lost.append((call, message, TOOL_LOST if is_begun else TOOL_NOT_CALLED))
+        return lost
+
+    @api.model
+    def _answer_lost_call(self, job, turn, call, message, sentence):
+        """Give a tool that was called and did not come back a result: the model is told.
+
+        Whether a tool that it calls once more does a thing twice, it knows.
+        """
+        data = {
+            "tool_call_id": call.get("id"),
+            "tool_name": (call.get("function") or {}).get("name"),
+            "tool_call": call,
+            "status": "error",
+            "error": sentence,
+        }
+        if message:
+            message.body_json = {**message.body_json, **data}
+        else:
+            job.thread_id.message_post(
+                body=sentence, body_json=data, llm_role="tool", parent_id=turn.parent_id.id
+            )
 
     @api.model
     def _put_question(self, job, claim):

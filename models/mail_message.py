@@ -1,3 +1,4 @@
+import itertools
 import json
 from html import unescape
 
@@ -104,7 +105,9 @@ class MailMessage(models.Model):
 
         :param question: the last message, of which an answer is wanted; none for all of them
         """
-        messages = (self._without_later(question) | question) if question else self
+        messages = self
+        if question:
+            messages = self._without_later(question) | question._rounds_since(self) | question
         ordered = messages.sorted(lambda one: one._place())._with_whole_calls()
         if not question:
             return ordered
@@ -132,6 +135,26 @@ class MailMessage(models.Model):
         more = messages.search(domain, order="id desc", limit=len(self))
         return earlier | more.filtered(lambda one: one._place()[0] <= question.id)
 
+    def _rounds_since(self, given):
+        """Return what tools were called for this question, and what they said.
+
+        A long answer has more of it than the newest messages, of which a model would be given only
+        the end, and call again what it has called.
+
+        :param given: messages of which these are not looked for, where they begin before
+        """
+        if given[:1].id <= self.id:
+            return self.browse()
+        domain = [
+            ("model", "=", self.model),
+            ("res_id", "=", self.res_id),
+            ("parent_id", "=", self.id),
+            ("llm_role", "in", ("assistant", "tool")),
+            ("is_error", "=", False),
+        ]
+        self.flush_model(["llm_role", "is_error"])  # the search of messages flushes nothing
+        return self.search(domain)
+
     def _place(self):
         """Return by what a message is sorted: the id of its question, and its own."""
         parent = self.parent_id
@@ -144,6 +167,19 @@ class MailMessage(models.Model):
         calls = data.get("tool_calls") if isinstance(data, dict) else None
         return [call for call in calls or () if isinstance(call, dict)]
 
+    def _tool_results(self):
+        """Return what the tools of this answer said, as messages by the ids of the calls."""
+        self.flush_model(["llm_role", "is_error"])  # the search of messages flushes nothing
+        domain = [
+            ("model", "=", self.model),
+            ("res_id", "=", self.res_id),
+            ("llm_role", "in", ("assistant", "tool")),
+            ("id", ">", self.id),
+        ]
+        later = self.search(domain, order="id")
+        own = itertools.takewhile(lambda one: one.llm_role == "tool" or one.is_error, later)
+        return {one._tool_call_id(): one for one in own if one._tool_call_id()}
+
     def _tool_call_id(self):
         """Return which call a message has the result of."""
         data = self.body_json if self.llm_role == "tool" else None
@@ -155,12 +191,12 @@ class MailMessage(models.Model):
         Services refuse a conversation that has one.
         """
         whole = group = self.browse()
-        missing = set()
+        missing = []
         for message in self:
             if message.llm_role != "tool":
-                missing, group = {call.get("id") for call in message._tool_calls()}, message
+                missing, group = [call.get("id") for call in message._tool_calls()], message
             elif (call_id := message._tool_call_id()) in missing:
-                missing.discard(call_id)
+                missing.remove(call_id)
                 group += message
             else:
                 continue
