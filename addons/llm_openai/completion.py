@@ -1,5 +1,6 @@
 """From what the server says to what `llm.provider.chat()` promises."""
 
+import json
 import uuid
 
 #: Tool calls of one answer.
@@ -40,27 +41,38 @@ class ToolCalls:
     """Puts the pieces of streamed tool calls together: once, as adding each to the last is slow."""
 
     def __init__(self):
-        self._calls = {}
+        self._calls = []
+        #: By index, or by id where a server sends no index; None is the last one.
+        self._open = {}
 
     def add(self, delta):
         """Take one entry of a delta's `tool_calls`; calls beyond a limit are left out."""
-        function = delta.get("function") or {}
-        key = self._key(delta)
-        if key not in self._calls and len(self._calls) >= MOST_CALLS:
-            return
-        call = self._calls.setdefault(key, {"id": "", "name": [], "arguments": []})
-        call["id"] = delta.get("id") or call["id"]
+        function, call_id = delta.get("function") or {}, str(delta.get("id") or "")
+        given = function.get("arguments")
+        arguments = json.dumps(given) if isinstance(given, dict) else given or ""
+        index = delta.get("index")
+        place = index if isinstance(index, int) else call_id or None
+        call = self._open.get(place)
+        if call is None or self._is_another(call, call_id, function.get("name")):
+            call = {"id": "", "name": [], "arguments": [], "is_whole": _is_object(arguments)}
+            call["extra"] = {}
+            if len(self._calls) < MOST_CALLS:
+                self._calls.append(call)
+        self._open[place] = self._open[None] = call
+        call["id"] = call_id or call["id"]
         call["name"].append(function.get("name") or "")
-        call["arguments"].append(function.get("arguments") or "")
+        call["arguments"].append(arguments)
+        if delta.get("extra_content"):  # Gemini refuses a call that comes back without it
+            call["extra"] = {"extra_content": delta["extra_content"]}
 
-    def _key(self, delta):
-        # Some servers send no index: a new id is a new call, none continues the last one.
-        if delta.get("index") is not None:
-            return delta["index"]
-        known = [key for key, call in self._calls.items() if call["id"] == delta.get("id")]
-        if known:
-            return known[0]
-        return len(self._calls) if delta.get("id") or not self._calls else max(self._calls)
+    @staticmethod
+    def _is_another(call, call_id, name):
+        """Tell whether the place of a call is taken by the next one.
+
+        Gemini sends each call whole, and all of them under index 0, with or without an id.
+        """
+        is_renamed = call_id and call["id"] and call_id != call["id"]
+        return bool(name and (is_renamed or call["is_whole"]))
 
     def finish(self):
         """Return the whole calls, in the server's order, each with an id."""
@@ -72,9 +84,17 @@ class ToolCalls:
                     "name": "".join(call["name"]),
                     "arguments": "".join(call["arguments"]) or "{}",
                 },
+                **call["extra"],
             }
-            for call in self._calls.values()
+            for call in self._calls
         ]
+
+
+def _is_object(text):
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def parse_stream(events):

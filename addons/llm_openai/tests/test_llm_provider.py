@@ -137,6 +137,52 @@ class TestLlmProvider(LlmOpenaiCommon):
             ],
         )
 
+    def test_calls_that_share_an_index_or_an_id_stay_apart(self):
+        """As Gemini sends them: each whole, all under index 0, some without an id."""
+        given = [("one", '{"x": 1}'), ("one", '{"x": 2}'), ("two", {"x": 3}), ("two", {})]
+        for ids in (("a", "b", "c", "d"), ("", "", "", ""), ("a", "a", "a", "a")):
+            for index in ({"index": 0}, {}):
+                with self.subTest(ids=ids, index=index):
+                    calls = [
+                        {**index, "id": call_id, "function": {"name": name, "arguments": arguments}}
+                        for call_id, (name, arguments) in zip(ids, given, strict=True)
+                    ]
+                    calls[0]["extra_content"] = {"google": {"thought_signature": "s"}}
+                    for events in (
+                        [delta(tool_calls=[one]) for one in calls],
+                        [delta(tool_calls=calls)],
+                    ):
+                        self.answer(stream_answer(*events))
+
+                        [chunk] = self._stream(tools=[TOOL])
+
+                        got = chunk["tool_calls"]
+                        self.assertEqual(
+                            [
+                                (call["function"]["name"], call["function"]["arguments"])
+                                for call in got
+                            ],
+                            [
+                                ("one", '{"x": 1}'),
+                                ("one", '{"x": 2}'),
+                                ("two", '{"x": 3}'),
+                                ("two", "{}"),
+                            ],
+                        )
+                        self.assertEqual(got[0]["extra_content"], calls[0]["extra_content"])
+
+    def test_a_call_that_repeats_its_id_and_name_is_one(self):
+        pieces = [
+            {"index": 0, "id": "a", "function": {"name": name, "arguments": text}}
+            for name, text in (("one", ""), ("", '{"x"'), (None, ": 1}"))
+        ]
+        self.answer(stream_answer(*(delta(tool_calls=[piece]) for piece in pieces)))
+
+        [chunk] = self._stream(tools=[TOOL])
+
+        [call] = chunk["tool_calls"]
+        self.assertEqual(call["function"], {"name": "one", "arguments": '{"x": 1}'})
+
     def test_an_error_inside_a_stream_becomes_a_chunk_without_the_key(self):
         self.answer(
             stream_answer(delta("Hal"), {"error": {"message": f"Broken by {API_KEY}"}}, done=False)
