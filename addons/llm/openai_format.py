@@ -2,12 +2,15 @@
 
 import json
 import re
+from collections import defaultdict
 
 from lxml import etree, html
 
 from odoo.models import BaseModel
 
 IMAGE_TYPES = ("image/gif", "image/jpeg", "image/png", "image/webp")
+#: What a model is told of a tool that was interrupted.
+LOST = "The tool was interrupted, and whether it did anything is not known."
 BLOCK_ENDS = {
     "blockquote": "\n\n",
     "br": "\n",
@@ -34,24 +37,21 @@ def format_messages(messages, system_prompt=None, model=None):
     if not isinstance(messages, BaseModel):
         return formatted + list(messages or [])
     messages = messages.filtered("llm_role")
-    answered = {_data(message).get("tool_call_id") for message in messages} - {None}
-    called = set()
+    results = _results_by_turn(messages)
     for message in messages:
-        if message.llm_role == "tool":
-            if _data(message).get("tool_call_id") in called:
-                formatted.append(_format_tool_result(message))
-        elif not message.is_error:
-            calls = [call for call in _tool_calls(message) if call["id"] in answered]
-            called.update(call["id"] for call in calls)
-            content = _content(message, model)
-            if calls:
-                formatted.append({
-                    "role": "assistant",
-                    "content": content or None,
-                    "tool_calls": calls,
-                })
-            elif content:
-                formatted.append({"role": message.llm_role, "content": content})
+        if message.llm_role == "tool" or message.is_error:
+            continue
+        pairs = _answered_calls(message, results[message.id])
+        content = _content(message, model)
+        if pairs:
+            formatted.append({
+                "role": "assistant",
+                "content": content or None,
+                "tool_calls": [call for call, _result in pairs],
+            })
+            formatted += [_format_tool_result(call, result) for call, result in pairs]
+        elif content:
+            formatted.append({"role": message.llm_role, "content": content})
     return formatted
 
 
@@ -102,20 +102,44 @@ def _tool_calls(message):
                 "name": call["function"]["name"],
                 "arguments": _as_text(call["function"].get("arguments") or "{}"),
             },
+            **{name: call[name] for name in ("extra_content",) if name in call},
         }
         for call in _data(message).get("tool_calls") or []
     ]
 
 
-def _format_tool_result(message):
+def _results_by_turn(messages):
+    """Return the results that follow each answer of the model, by its id."""
+    results, turn = defaultdict(list), None
+    for message in messages:
+        if message.llm_role == "tool":
+            results[turn].append(message)
+        elif message.llm_role == "assistant" and not message.is_error:
+            turn = message.id
+    return results
+
+
+def _answered_calls(message, results):
+    """Return the calls of an answer that have a result, each with its own: ids may repeat."""
+    left, pairs = list(results), []
+    for call in _tool_calls(message):
+        mine = [one for one in left if _data(one).get("tool_call_id") == call["id"]][:1]
+        left = [one for one in left if one not in mine]
+        pairs += [(call, result) for result in mine]
+    return pairs
+
+
+def _format_tool_result(call, message):
     data = _data(message)
     if data.get("error"):
         content = _as_text({"error": data["error"]})
     elif "result" in data:
         content = _as_text(data["result"])
+    elif data.get("status") in {"requested", "executing"}:
+        content = _as_text({"error": LOST})
     else:
         content = html_to_text(message.body)
-    return {"role": "tool", "tool_call_id": data["tool_call_id"], "content": content}
+    return {"role": "tool", "tool_call_id": call["id"], "content": content}
 
 
 def _content(message, model):

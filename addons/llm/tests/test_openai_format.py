@@ -109,6 +109,28 @@ class TestOpenaiFormat(LlmCommon):
 
         self.assertEqual(format_messages(self.messages), [{"role": "assistant", "content": "Wait"}])
 
+    def test_each_call_goes_with_its_own_result_whatever_the_ids(self):
+        for turn in (1, 2):
+            calls = [{**self._call("x"), "extra_content": {"n": turn}}, self._call("x")]
+            self._say("assistant", body_json={"tool_calls": [*calls, self._call("y")]})
+            for result in (10 * turn, 10 * turn + 1):
+                self._say("tool", body_json={"tool_call_id": "x", "result": result})
+
+        formatted = format_messages(self.messages)
+
+        roles = ["assistant", "tool", "tool"]
+        self.assertEqual([data["role"] for data in formatted], roles * 2)
+        results = [data["content"] for data in formatted if data["role"] == "tool"]
+        self.assertEqual(results, ["10", "11", "20", "21"])
+        self.assertEqual([len(data["tool_calls"]) for data in formatted[::3]], [2, 2])
+        self.assertEqual(formatted[3]["tool_calls"][0]["extra_content"], {"n": 2})
+
+    def test_a_tool_that_was_interrupted_says_so(self):
+        self._say("assistant", body_json={"tool_calls": [self._call("1")]})
+        self._say("tool", "Tool: find", body_json={"tool_call_id": "1", "status": "executing"})
+
+        self.assertIn("not known", format_messages(self.messages)[-1]["content"])
+
     def test_error_notices_and_empty_messages_are_left_out(self):
         self._say("user", "Hello")
         self._say("assistant", "The provider is busy.", is_error=True)
