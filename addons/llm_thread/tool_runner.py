@@ -10,6 +10,12 @@ from odoo.exceptions import UserError
 _logger = logging.getLogger(__name__)
 
 
+def mark_of(call):
+    """Return the `body_json` of a call's message before its tool runs: nobody runs it again."""
+    name = call["function"]["name"]
+    return {"tool_call_id": call["id"], "tool_name": name, "status": "executing"}
+
+
 def run_tool(thread, call):
     """Execute a tool call as the current user, and return the `body_json` of its message.
 
@@ -18,7 +24,8 @@ def run_tool(thread, call):
     name = call["function"]["name"]
     data = {"tool_call_id": call["id"], "tool_name": name}
     try:
-        data["arguments"] = json.loads(call["function"]["arguments"] or "{}")
+        given = call["function"]["arguments"] or {}
+        data["arguments"] = json.loads(given) if isinstance(given, str) else given
         with thread.env.cr.savepoint():
             result = _get_tool(thread, name).execute(data["arguments"])
             data["result"] = json.loads(json.dumps(result, default=str))

@@ -12,7 +12,7 @@ from ..growing_message import GrowingMessage, data_of
 from ..lock import advisory_lock
 from ..markup import markdown_to_html, text_to_html
 from ..stream_slots import stream_slot
-from ..tool_runner import run_tool
+from ..tool_runner import mark_of, run_tool
 
 #: answers of the model to one question, the last of them without tools
 MAX_TURNS = 10
@@ -268,7 +268,11 @@ class LlmThread(models.Model):
     def generate_messages(self, last_message=None):
         """Let the model answer, and yield the events of its answers and of the tools it calls.
 
-        :param last_message: the question; without it, whatever was said last
+        The event before a tool runs has the mark that it was called, the one after it its result:
+        who commits at each event has no tool run twice, however the process ends.
+
+        :param last_message: the question; without it, whatever was said last. What tools did for
+            it already counts, and is not done again.
         """
         self.ensure_one()
         messages = self.get_llm_messages()
@@ -276,7 +280,8 @@ class LlmThread(models.Model):
             messages += last_message
         if not messages:
             raise UserError(self.env._("There is nothing to answer: write a message first."))
-        for turn in range(1, MAX_TURNS + 1):
+        done = self._turns_with_tools(messages, last_message)
+        for turn in range(min(1 + len(done), MAX_TURNS), MAX_TURNS + 1):
             tools = self.tool_ids if turn < MAX_TURNS else self.tool_ids.browse()
             answer = yield from self.message_post_from_stream(
                 self._chat(messages, tools), "assistant"
@@ -288,12 +293,21 @@ class LlmThread(models.Model):
             for call in calls:
                 result = self.message_post(
                     body=self.env._("Tool: %s", call["function"]["name"]),
-                    body_json=run_tool(self, call),
+                    body_json=mark_of(call),
                     llm_role="tool",
                 )
                 messages += result
                 yield self._event("message_create", result)
+                result.body_json = run_tool(self, call)
+                yield self._event("message_update", result)
         return answer  # noqa: B901 - to "yield from"
+
+    def _turns_with_tools(self, messages, question):
+        """Return those of the messages that called tools for a question, by default the last."""
+        question = question or messages.filtered(lambda one: one.llm_role == "user")[-1:]
+        return messages.filtered(
+            lambda one: one.id > (question.id or 0) and data_of(one).get("tool_calls")
+        )
 
     @api.private
     def get_llm_messages(self, limit=HISTORY_LIMIT):

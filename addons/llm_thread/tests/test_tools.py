@@ -124,6 +124,46 @@ class TestTools(LlmThreadCommon):
         self.assertEqual([parameters["n"] for *_who, parameters in self.executed], [1, 2])
         self.assertEqual(self.asked[1]["messages"].mapped("llm_role")[2:], ["tool", "tool"])
 
+    def test_a_call_is_told_before_its_tool_runs_and_with_its_result_after_it(self):
+        found = []
+
+        def look(tool):
+            found.append((list(self._tool_data().items()), len(events)))
+            return "ok"
+
+        self._execute_with(look)
+        self.answers = [[tool_call("lookup")], words("Done")]
+        events = []
+        for event in self.thread.generate("Hi"):
+            events.append(event)
+
+        mark = {"tool_call_id": "call_1", "tool_name": "lookup", "status": "executing"}
+        [(data, told)] = found
+        self.assertEqual(dict(data), mark)
+        of_tool = [event for event in events if event["message"]["llm_role"] == "tool"]
+        self.assertEqual([event["type"] for event in of_tool], ["message_create", "message_update"])
+        self.assertIs(events[told - 1], of_tool[0])
+        self.assertEqual(of_tool[1]["message"]["body_json"]["result"], "ok")
+
+    def test_arguments_may_be_an_object(self):
+        self._execute_with("ok")
+
+        self._ask([tool_call("lookup", {"x": 1})], words("Done"))
+
+        self.assertEqual(self._tool_data()["arguments"], {"x": 1})
+
+    def test_turns_of_an_answer_that_broke_off_count(self):
+        self._execute_with("again")
+        calls = [[tool_call("lookup", call_id=f"call_{turn}")] for turn in range(MAX_TURNS - 2)]
+        self.answers = [*calls, [UserError("Broken.")]]
+        self._fail(self.thread.generate("Hi"), UserError)
+        self.asked.clear()
+
+        self.answers = [[tool_call("lookup", call_id="last")], words("Done")]
+        list(self.thread.generate())
+
+        self.assertEqual([bool(asked["tools"]) for asked in self.asked], [True, False])
+
     def test_the_loop_is_bounded_and_the_last_turn_has_no_tools(self):
         self._execute_with("again")
         calls = [[tool_call("lookup", call_id=f"call_{turn}")] for turn in range(MAX_TURNS)]
