@@ -64,13 +64,15 @@ def is_live(job, now):
 
 
 def key_of(messages):
-    """Return the text of the last question."""
+    """Return the text of the last question, and which round of tools is asked for, if any was."""
+    rounds = 0
     for message in reversed(messages):
+        rounds += bool(message.get("tool_calls"))
         if message.get("role") == "user":
             content = message["content"]
             if isinstance(content, list):
                 content = "".join(part.get("text", "") for part in content)
-            return unmarked(content)
+            return unmarked(content) + (f" round {rounds + 1}" if rounds else "")
     return ""
 
 

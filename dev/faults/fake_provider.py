@@ -7,7 +7,8 @@ DESK_PORT takes orders and tells what happened; it stays when the provider is "d
 a dict: `group` and `match` (the start of a call's key) say which calls it is for, `times` for how
 many of them, `lasts` for how many seconds from the first of them on; `delay` (seconds, or a
 range), `job_seconds`, `fault`, `status`, `retry_after`, `late_headers` and `pieces` say what
-these calls get. Newer orders go first.
+these calls get. Newer orders go first. `rounds` has tools called in that many rounds, three each,
+before the answer; what was told of them is in the last call as `told`.
 """
 
 import contextlib
@@ -26,6 +27,8 @@ from fake_book import Book, is_live, key_of, seconds_of, unmarked
 DONE = b"data: [DONE]\n\n"
 #: Seconds that a call hangs for at most.
 FOREVER = 600
+#: Tools that are called in a round.
+CALLS = 3
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -177,6 +180,9 @@ class Provider(Handler):
     def chat(self, call, order, body):
         if order.get("late_headers") or not body.get("stream"):
             self.stay(FOREVER if order.get("fault") == "hang" else seconds_of(order.get("delay")))
+        if order.get("rounds"):
+            self.call_tools(call, order, body)
+            return
         if body.get("stream"):
             self.stream(call, order)
             return
@@ -201,11 +207,44 @@ class Provider(Handler):
         self.write_chunk({}, "stop")
         self.wfile.write(DONE)
 
+    def call_tools(self, call, order, body):
+        """Stream the calls of the next round, or the answer after the last."""
+        turns = [message for message in body["messages"] if message.get("tool_calls")]
+        if len(turns) >= order["rounds"]:
+            call["told"] = told_of(body["messages"])
+            self.stream(call, order)
+            return
+        self.head(200, "text/event-stream")
+        key = call["key"].split(" round ")[0]
+        for number in range(CALLS):
+            self.stay(seconds_of(order.get("delay")) / CALLS)
+            arguments = json.dumps({"key": f"{key} {len(turns) + 1}.{number}"})
+            function = {"name": "note", "arguments": ""}
+            head = {"id": f"call{len(turns)}{number:04}", "type": "function", "function": function}
+            self.write_chunk({"tool_calls": [{"index": number, **head}]})
+            for piece in (arguments[:5], arguments[5:]):
+                delta = {"index": number, "function": {"arguments": piece}}
+                self.write_chunk({"tool_calls": [delta]})
+        self.end(call, "ok")
+        self.write_chunk({}, "tool_calls")
+        self.wfile.write(DONE)
+
     def write_chunk(self, delta, finish_reason=None):
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
         data = json.dumps({"choices": [choice]})
         self.wfile.write(f"data: {data}\n\n".encode())
         self.wfile.flush()
+
+
+def told_of(messages):
+    """Return what a model was told of the tools that it called, by the keys that it gave them."""
+    keys, told = {}, {}
+    for message in messages:
+        for call in message.get("tool_calls") or ():
+            keys[call["id"]] = json.loads(call["function"]["arguments"])["key"]
+        if message["role"] == "tool":
+            told.setdefault(keys[message["tool_call_id"]], []).append(message["content"])
+    return told
 
 
 class Server(ThreadingHTTPServer):
