@@ -76,6 +76,7 @@ from . import test_secrets
 from . import test_security
 from . import test_statement_counts
 from . import test_sub_states
+from . import test_tools_once
 from . import test_tours
 from . import test_translations
 from . import test_untrusted

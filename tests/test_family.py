@@ -7,23 +7,12 @@ from odoo.exceptions import AccessError, UserError
 from odoo.tests import tagged
 from odoo.tools import mute_logger
 
-from ..engine.execute import TOOL_LOST, TOOL_NOT_CALLED
 from ..exceptions import TransientError
 from ..runner.cursor import InlineCursor
 from .common import LlmGenerationCommon
 from .family import play_family
 
 CALL = {"id": "call-1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
-
-
-def calls_of(*ids, arguments="{}"):
-    """Return a chunk that calls the tool once for each id."""
-    function = {"name": "look", "arguments": arguments}
-    return {"tool_calls": [{"id": one, "type": "function", "function": function} for one in ids]}
-
-
-class KilledError(BaseException):
-    """What no code gets to see of a process that is killed: nothing is stored after it."""
 
 
 BYTES = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
@@ -312,120 +301,6 @@ class TestFamily(LlmGenerationCommon):
         roles = [message.llm_role for message in self.service.calls["chat"][-1]]
         self.assertEqual(roles, ["user", "assistant", "tool"])
         self.assertEqual(self._messages("assistant"), turn | job.output_message_id)
-
-    def _with_deadly_tool(self, at, *turns):
-        """Have the process die in one of the calls of a tool; return the marks that each found."""
-        found = []
-
-        def execute(tool, _parameters):
-            found.append([one.body_json.get("status") for one in self._messages("tool")])
-            tool.env.user.partner_id.comment = f"{len(found)} times"
-            if len(found) == at:
-                raise KilledError
-            return {"seen": len(found)}
-
-        self.thread.sudo().tool_ids = self._tool()
-        self._turns(*turns)
-        self.enterContext(self._offered("llm.tool", execute=execute))
-        return found
-
-    def _killed(self, text="Look"):
-        """Return a job whose process died, as the others come to know of it."""
-        job = self.thread.enqueue_generation(text)
-        claim = self._claim(job)
-        with suppress(KilledError):
-            self._engine()._run(self._engine()._prefetch([claim])[0])
-        self.assertEqual(job.state, "running")
-        return job
-
-    def _rescued(self, text="Look"):
-        job = self._killed(text)
-        with mute_logger("odoo.addons.llm_generate_job.engine.liveness"):
-            self._engine()._rescue_job(job.sudo(), external=False)
-        return job
-
-    def _told(self):
-        """Return what the model was told of each call, in the newest question to it."""
-        asked = self.service.calls["chat"][-1]
-        results = asked.filtered(lambda one: one.llm_role == "tool").mapped("body_json")
-        return [one.get("error") or one["result"] for one in results]
-
-    def test_an_attempt_goes_on_after_the_tools_of_the_one_before(self):
-        limit = [http_error(429, **{"Retry-After": "2"})]
-        turns = [[calls_of("a", "b")], limit, [calls_of("c")], limit, [{"content": "Seen."}]]
-        done = self._with_tool(*turns)
-        job = self._asked()
-        for rounds in (1, 2):
-            self.assertEqual((job.state, job.retry_count), ("queued", 0))
-            self.assertEqual(self._calls_made(), rounds)
-            self.direct_queue.paused_until = False
-            self._process_queue(self.direct)
-        self.assertEqual(job.state, "completed", job.error_message)
-        self.assertEqual(len(done), 3)
-        asked = [messages.mapped("llm_role") for messages in self.service.calls["chat"]]
-        first, second = ["user"], ["user", "assistant", "tool", "tool"]
-        third = [*second, "assistant", "tool"]
-        self.assertEqual(asked, [first, second, second, third, third])
-
-    def _calls_made(self):
-        return len(self._messages("assistant"))
-
-    def test_a_tool_is_marked_before_it_runs_and_runs_once(self):
-        found = self._with_deadly_tool(1, [{"tool_calls": [CALL]}], [{"content": "I shall look."}])
-        comment = self.user.partner_id.comment
-        job = self._rescued()
-        self.assertEqual(self.user.partner_id.comment, comment)
-        self.assertEqual(len(self._messages("tool")), 1)
-        self._process_queue(self.direct)
-        self.assertEqual(job.state, "completed", job.error_message)
-        [[mark]] = found
-        self.assertIn(mark, {"requested", "executing"})
-        self.assertEqual(self._told(), [TOOL_LOST])
-
-    def test_of_several_calls_each_is_told_by_how_far_it_came(self):
-        chunk = calls_of("a", "b", "c")
-        found = self._with_deadly_tool(2, [chunk], [{"content": "I shall look."}])
-        job = self._rescued()
-        self._process_queue(self.direct)
-        self.assertEqual(job.state, "completed", job.error_message)
-        self.assertEqual(len(found), 2)
-        self.assertEqual(self._told(), [{"seen": 1}, TOOL_LOST, TOOL_NOT_CALLED])
-        self.assertIn("1 times", self.user.partner_id.comment)
-
-    def test_what_a_cancelled_job_may_have_done_is_told_with_the_next_question(self):
-        found = self._with_deadly_tool(1, [{"tool_calls": [CALL]}], [{"content": "I shall look."}])
-        self._killed().action_cancel()
-        job = self._asked("And now?")
-        self.assertEqual(job.state, "completed", job.error_message)
-        self.assertEqual(len(found), 1)
-        self.assertEqual(self._told(), [TOOL_LOST])
-        roles = self.service.calls["chat"][-1].mapped("llm_role")
-        self.assertEqual(roles, ["user", "assistant", "tool", "user"])
-
-    def test_ids_that_repeat_have_a_result_each_and_arguments_may_be_an_object(self):
-        chunk = calls_of("a", "a", "", arguments={"x": 1})
-        done = self._with_tool([chunk], [http_error(500)], [{"content": "Seen."}])
-        job = self._asked()
-        job.action_retry()
-        self._process_queue(self.direct)
-        self.assertEqual(job.state, "completed", job.error_message)
-        self.assertEqual(done, [{"x": 1}] * 3)
-        self.assertEqual(self._told(), [{"seen": True}] * 3)
-        ids = [call["id"] for call in self._messages("assistant")[0].body_json["tool_calls"]]
-        self.assertEqual((ids[0], len(set(ids)), "" in ids), ("a", 3, False))
-
-    def test_no_round_of_a_long_answer_is_left_out(self):
-        """A model is given the newest 25 messages of a thread."""
-        rounds = [[calls_of(*(f"{turn}{one}" for one in range(4)))] for turn in range(8)]
-        done = self._with_tool(*rounds, [http_error(500)], [{"content": "Seen."}])
-        job = self._asked()
-        job.action_retry()
-        self._process_queue(self.direct)
-        self.assertEqual(job.state, "completed", job.error_message)
-        self.assertEqual(len(done), 32)
-        self.assertEqual(len(self._told()), 32)
-        asked = self.service.calls["chat"][-1]
-        self.assertEqual(asked[0], job.input_message_id)
 
     def test_a_tool_that_was_interrupted_is_told_to_the_model(self):
         done = self._with_tool([{"content": "I shall look."}])
