@@ -152,8 +152,11 @@ class TestToolsOnce(LlmGenerationCommon):
         self.assertEqual(job.state, "completed", job.error_message)
         self.assertEqual([given for given, _marks in done], [{"x": 1}] * 3)
         self.assertEqual(self._told(), [{"seen": 1}, {"seen": 2}, {"seen": 3}])
-        ids = [call["id"] for call in self._messages("assistant")[0].body_json["tool_calls"]]
+        calls = self._messages("assistant")[0].body_json["tool_calls"]
+        ids = [call["id"] for call in calls]
         self.assertEqual((ids[0], len(set(ids)), "" in ids), ("a", 3, False))
+        # Services that send objects want texts back, as all do.
+        self.assertEqual({call["function"]["arguments"] for call in calls}, {'{"x": 1}'})
 
     def test_no_round_of_a_long_answer_is_left_out(self):
         """A model is given the newest 25 messages of a thread."""
