@@ -87,7 +87,7 @@ class LlmGenerationEngine(models.AbstractModel):
                 if not recorder.usage:
                     return False
                 answer = Answer("cancelled", error_type="cancelled")  # it counts no longer
-            except Exception as error:  # noqa: BLE001 whatever a provider raises ends its job
+            except BaseException as error:  # noqa: BLE001 whatever is raised ends its job only
                 call.env.cr.rollback()
                 if is_uninstalled(call.env.cr.dbname):
                     _logger.info("Job %s is gone: its module was uninstalled", claim.job_id)
@@ -150,7 +150,7 @@ class LlmGenerationEngine(models.AbstractModel):
         field._update_cache(job, earlier)  # that is where providers look
         try:
             job.provider_id.cancel_generation_job(job)
-        except Exception as error:  # noqa: BLE001 what it was worth trying for comes anyway
+        except BaseException as error:  # noqa: BLE001 what it was worth trying for comes anyway
             trace = traceback_of(error, job.provider_id._told_key())
             self.env.cr.rollback()
             _logger.warning("Job %s: its earlier try was not cancelled\n%s", job.id, trace)

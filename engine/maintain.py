@@ -270,7 +270,7 @@ class LlmGenerationEngine(models.AbstractModel):
                 owned = job if job.error_type == "access" else job.with_user(job.user_id)
                 done = owned.provider_id.cancel_generation_job(owned)
                 _logger.info("Job %s: cancelled at the provider: %s", job_id, bool(done))
-            except Exception as error:  # noqa: BLE001 the job has ended, whatever it says
+            except BaseException as error:  # noqa: BLE001 the job has ended, whatever it says
                 _logger.warning(
                     "Job %s: the provider did not cancel it\n%s",
                     job_id,

@@ -211,7 +211,8 @@ def hang_up(response):
     Closing a socket does not wake who reads from it; shutting it down does.
     """
     if not hasattr(response, "raw"):  # none of `requests`: it knows best how to be closed
-        with contextlib.suppress(Exception):  # a provider's own code; the job has ended anyway
+        # A provider's own code, whatever it raises; the job has ended anyway.
+        with contextlib.suppress(BaseException):
             response.close()
         return
     # Not the connection's: urllib3 lets go of that once the headers are read. Its own `shutdown()`
@@ -431,7 +432,7 @@ class Workers:
                 continue
             try:
                 function(*args)
-            except Exception as error:  # noqa: BLE001 whatever it is
+            except BaseException as error:  # noqa: BLE001 a SystemExit ends no thread of ours
                 told = traceback_of(error)
                 _logger.error("A worker of %s failed\n%s", self.name, told)  # noqa: TRY400 redacted
             finally:
@@ -475,7 +476,11 @@ class CallRecorder:
 
     @contextlib.contextmanager
     def listening(self):
-        """Note what a provider's code raises."""
+        """Note what a provider's code raises.
+
+        What is no `Exception` leaves as one for a job: `asyncio.CancelledError`, `SystemExit` and
+        the like would pass through all code around it, and take the thread with them.
+        """
         try:
             yield
         except Exception as error:
@@ -524,6 +529,11 @@ class CallRecorder:
 
     def _hear(self, call, said):
         call.hear(said)
+        except BaseException as error:
+            if self.is_direct:
+                raise
+            self.error = RuntimeError(f"{type(error).__name__}: {error}")
+            raise self.error from error
         self._has_refused = self._has_refused or (
             isinstance(said, dict) and bool(said.get("error"))
         )

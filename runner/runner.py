@@ -67,7 +67,7 @@ class Runner(threading.Thread):
                 # Whatever would start the next runner may have ended with the connection.
                 self._may_retire = False
                 _logger.warning("Runner %s lost the database: %s", self.title, type(error).__name__)
-            except Exception:
+            except BaseException:
                 _logger.exception("Runner %s failed, and starts over", self.title)
             if not self._is_over():
                 time.sleep(pause)

@@ -1,3 +1,4 @@
+import asyncio
 from unittest.mock import patch
 
 from odoo.exceptions import AccessError
@@ -34,6 +35,26 @@ class TestLlmGenerationCall(LlmGenerationCommon):
         job = self._submitted()
         self._check()
         self.assertEqual((job.state, job.error_type), ("running", False))
+
+    def test_what_would_end_a_thread_ends_the_job_only(self):
+        for end in (SystemExit(), asyncio.CancelledError(), KeyboardInterrupt()):
+            with mute_logger(LOGGER):
+                self.service.answers = {"create": [end], "check": [end], "cancel": [end]}
+                job = self._submitted()
+                self.assertEqual((job.state, job.error_type), ("failed", "internal"))
+                self.service.answers["create"] = ["ext-1"]
+                job = self._submitted()
+                self._check()
+                self.assertEqual((job.state, job.error_type), ("failed", "internal"))
+            with mute_logger("odoo.addons.llm_generate_job.engine.maintain"):
+                job = self._submitted()
+                job.action_cancel()
+                self.assertEqual(job.state, "cancelled")
+            self.service.chunks = [{"content": "Hel"}, end]
+            with mute_logger(LOGGER):
+                job = self._create_job("queued", self.direct_model)
+                self._process_queue(self.direct)
+            self.assertEqual((job.state, job.error_type), ("failed", "internal"))
 
     def test_a_job_is_submitted_once_an_attempt(self):
         job = self._submitted()

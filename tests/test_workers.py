@@ -41,6 +41,21 @@ class TestWorkers(BaseCase):
         self.assertTrue(freed.acquire(timeout=5))
         self.assertEqual(done, [1])
 
+    def test_what_would_end_a_thread_costs_no_worker(self):
+        freed = threading.Semaphore(0)
+        workers = Workers(1, "test", freed.release)
+
+        def end():
+            raise SystemExit
+
+        with self.assertLogs("odoo.addons.llm_generate_job.runner.executor", "ERROR"):
+            for _time in range(3):
+                workers.submit(end)
+                self.assertTrue(freed.acquire(timeout=5))
+        done = threading.Event()
+        workers.submit(done.set)
+        self.assertTrue(done.wait(5))
+
     def test_work_is_done_by_the_threads_there_are(self):
         started, go_on = threading.Event(), threading.Event()
         workers = Workers(3, "test", lambda: None)

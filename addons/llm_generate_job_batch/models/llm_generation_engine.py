@@ -63,7 +63,7 @@ class LlmGenerationEngine(models.AbstractModel):
         try:
             with self.env.cr.savepoint():
                 job.batch_id.action_id._store_llm_answer(owned)
-        except Exception as error:  # noqa: BLE001 whatever it is
+        except BaseException as error:  # noqa: BLE001 whatever it is
             # The answer is paid for, and stays in its thread.
             _logger.error(UNSTORED, job.id, traceback_of(error))  # noqa: TRY400 it is redacted
 
@@ -82,7 +82,7 @@ class LlmGenerationEngine(models.AbstractModel):
     def _look_now(self, batch_ids):
         try:
             self._tell_done(sorted(batch_ids))
-        except Exception as error:  # noqa: BLE001 whatever it is
+        except BaseException as error:  # noqa: BLE001 whatever it is
             # The jobs are committed, whatever becomes of the batch: the sweep looks again.
             _logger.error(UNSEEN, sorted(batch_ids), traceback_of(error))  # noqa: TRY400 as above
 
@@ -115,7 +115,7 @@ class LlmGenerationEngine(models.AbstractModel):
         try:
             with self.env.cr.savepoint():
                 own._on_done()
-        except Exception as error:  # noqa: BLE001 whatever it is
+        except BaseException as error:  # noqa: BLE001 whatever it is
             # Each of its answers is paid for and stored; another addon's bug is told in the log.
             _logger.error(UNTOLD, batch.id, traceback_of(error))  # noqa: TRY400 as above
 

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import os
 import time
@@ -12,6 +13,8 @@ from ..crash_points import crash, is_armed
 #: Seconds to connect, and between two bytes.
 TIMEOUT = (5, 120)
 IN_CALL = "in the call"
+#: What ends a thread that does not expect it.
+ENDS = {end.__name__: end for end in (asyncio.CancelledError, SystemExit, KeyboardInterrupt)}
 BROKEN_OFF = "The answer broke off."
 
 
@@ -80,6 +83,8 @@ class LlmProvider(models.Model):
         A line is `key process begin end`; lines of so few bytes do not mix.
         """
         inputs, begin = job.generation_inputs, time.time()
+        if name := inputs.get("raises"):
+            raise ENDS[name]
         time.sleep(inputs["seconds"])
         with Path(self.api_base).open("a", encoding="ascii") as book:
             book.write(f"{inputs['key']} {os.getpid()} {begin:.6f} {time.time():.6f}\n")
