@@ -9,9 +9,10 @@ from odoo.fields import Domain
 
 from ..const import AT_PROVIDER, DEFAULT_RETENTION_DAYS
 from ..protocol.answer import Claim
-from ..protocol.http_errors import traceback_of
+from ..protocol.http_errors import classify, traceback_of
 from ..runner import runner as runners
 from ..runner import thread_lock
+from ..runner.cursor import is_away
 from . import sql
 from .sql import READY_QUEUES
 
@@ -26,6 +27,13 @@ CANCEL_BATCH = 2000
 CHECK_PAUSE = 3.0
 #: Upper half of the keys of the locks that let one of them ask about a job at a time.
 CHECK_LOCK = 1_819_110_257 << 32
+
+#: Seconds for which a cancellation is left to the process that tells the provider.
+CANCEL_LEASE = 60
+#: How long after a job's end its provider is told again that could not be told.
+CANCEL_PATIENCE = timedelta(hours=1)
+#: Errors of a provider that is told of a cancellation which no repetition changes.
+UNCHANGED = frozenset({"bad_request", "content_refused", "provider_failed", "cancelled"})
 
 #: Records removed in one transaction.
 CLEAN_UP_BATCH = 1000
@@ -251,7 +259,8 @@ class LlmGenerationEngine(models.AbstractModel):
     def _claim_cancellations(self):
         """Return the ids of the jobs that providers have to be told of, once each."""
         with self._transaction() as engine:
-            return [row[0] for row in engine._change(sql.CANCELLED_AT_PROVIDER)]
+            rows = engine._change(sql.CANCELLED_AT_PROVIDER, {"lease": CANCEL_LEASE})
+            return [row[0] for row in rows]
 
     @api.model
     def _cancel_at_providers(self):
@@ -260,22 +269,34 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     def _cancel_at_provider(self, job_id):
-        """Tell the provider that a job was given up; it may refuse."""
+        """Tell the provider that a job was given up; it may refuse.
+
+        One that could not be told is told again after a while, until that is of no use any more.
+        """
         with self._transaction(lazy=True) as engine:
             job = engine.env["llm.generation.job"].browse(job_id).exists()
-            if not job.external_job_id or job.state == "running":
-                return  # it was tried again meanwhile, which ended the earlier try
-            try:
-                # Who lost the right to the provider cannot be the one who tells it.
-                owned = job if job.error_type == "access" else job.with_user(job.user_id)
-                done = owned.provider_id.cancel_generation_job(owned)
-                _logger.info("Job %s: cancelled at the provider: %s", job_id, bool(done))
-            except BaseException as error:  # noqa: BLE001 the job has ended, whatever it says
-                _logger.warning(
-                    "Job %s: the provider did not cancel it\n%s",
-                    job_id,
-                    traceback_of(error, job.provider_id._told_key()),
-                )
+            told = {"job": job_id, "external": job.external_job_id or ""}
+            if engine._is_cancel_over(job):
+                engine._change(sql.CANCEL_ENDED, told)
+
+    def _is_cancel_over(self, job):
+        """Tell the provider of a cancellation; return whether it is told no more."""
+        if not job.external_job_id or job.state == "running":
+            return True  # it was tried again meanwhile, which ended the earlier try
+        ended = job.completed_at or job.queued_at or fields.Datetime.now()
+        try:
+            # Who lost the right to the provider cannot be the one who tells it.
+            owned = job if job.error_type == "access" else job.with_user(job.user_id)
+            done = owned.provider_id.cancel_generation_job(owned)
+            _logger.info("Job %s: cancelled at the provider: %s", job.id, bool(done))
+        except BaseException as error:  # noqa: BLE001 the job has ended, whatever it says
+            told = traceback_of(error, job.provider_id._told_key())
+            self.env.cr.rollback()
+            _logger.warning("Job %s: the provider did not cancel it\n%s", job.id, told)
+            known = classify(error)
+            passes = known is not None and known.error_type not in UNCHANGED or is_away(error)
+            return not passes or ended < fields.Datetime.now() - CANCEL_PATIENCE
+        return True
 
     # === MANY JOBS === #
 

@@ -13,7 +13,8 @@ MOMENT = "(statement_timestamp() AT TIME ZONE 'UTC')"
 #: The moment at which time brings something for a job: its provider is told that it was cancelled
 #: (at once), it joins the line, is retried, or is asked about. One index has them all.
 DUE = """
-    (CASE WHEN cancel_requested THEN 'epoch'::timestamp
+    (CASE WHEN cancel_requested AND state = 'running' THEN 'epoch'::timestamp
+        WHEN cancel_requested THEN COALESCE(cancel_again_at, 'epoch'::timestamp)
         WHEN state = 'queued' THEN scheduled_at
         WHEN state = 'failed' THEN retry_at
         ELSE next_poll_at END)"""
@@ -421,12 +422,20 @@ OVERDUE = f"""
     FOR NO KEY UPDATE OF j SKIP LOCKED
 """
 
+#: Whose provider is to be told that they were cancelled. Nobody else tells it meanwhile; unless it
+#: has confirmed by then, whoever comes next does.
 CANCELLED_AT_PROVIDER = f"""
-    UPDATE llm_generation_job SET cancel_requested = FALSE
+    UPDATE llm_generation_job SET cancel_again_at = {NOW} + make_interval(secs => %(lease)s)
     WHERE id IN (
-        SELECT id FROM llm_generation_job WHERE cancel_requested IS TRUE AND {DUE} = 'epoch'
-        LIMIT 50 FOR NO KEY UPDATE SKIP LOCKED)
+        SELECT id FROM llm_generation_job WHERE cancel_requested IS TRUE AND {DUE} <= {NOW}
+        ORDER BY {DUE} LIMIT 50 FOR NO KEY UPDATE SKIP LOCKED)
     RETURNING id
+"""
+
+#: The provider has confirmed, or will not: it is told no more.
+CANCEL_ENDED = """
+    UPDATE llm_generation_job SET cancel_requested = FALSE, cancel_again_at = NULL
+    WHERE id = %(job)s AND COALESCE(external_job_id, '') = %(external)s
 """
 
 #: The last ones first: claims begin at the head.

@@ -206,8 +206,9 @@ class LlmGenerationJob(models.Model):
         readonly=True,
         copy=False,
         groups="base.group_system",
-        help="The provider still has to be told that the job was cancelled.",
+        help="The provider has not confirmed yet that the job is cancelled there.",
     )
+    cancel_again_at = fields.Datetime(readonly=True, copy=False, groups="base.group_system")
     webhook_token = fields.Char(
         default=lambda self: secrets.token_urlsafe(),
         readonly=True,

@@ -1,7 +1,10 @@
 from datetime import timedelta
+from unittest.mock import patch
 
 from odoo import fields
+from odoo.tools import mute_logger
 
+from ..exceptions import BadRequestError, TransientError
 from ..protocol.answer import Answer
 from .common import LlmGenerationCommon, posted
 
@@ -138,6 +141,50 @@ class TestLlmGenerationUpkeep(LlmGenerationCommon):
         self.env["llm.generation.queue"]._check_job_statuses()
         self.assertEqual(job.state, "cancelled")
         self.assertEqual(self.service.calls["cancel"], [job.id])
+
+    def _cancelled(self, *answers):
+        self.service.answers["cancel"] = [*answers]
+        job = self._submitted()
+        with mute_logger("odoo.addons.llm_generate_job.engine.maintain"):
+            job.action_cancel()
+        self.assertEqual((job.state, self.service.calls["cancel"]), ("cancelled", [job.id]))
+        return job
+
+    def _tell_again(self, job, **values):
+        job.write({"cancel_again_at": "2020-01-01", **values})
+        with mute_logger("odoo.addons.llm_generate_job.engine.maintain"):
+            self._engine()._cancel_at_providers()
+        return self.service.calls["cancel"].count(job.id)
+
+    def test_a_cancellation_that_could_not_be_told_is_told_again(self):
+        job = self._cancelled(TransientError("503"), True)
+        self.assertTrue(job.cancel_requested)
+        self._engine()._cancel_at_providers()
+        self.assertEqual(self.service.calls["cancel"], [job.id], "not at once")
+        self.assertEqual(self._tell_again(job), 2)
+        self.assertFalse(job.cancel_requested or job.cancel_again_at)
+        self.assertIsNone(self._engine()._next_due())
+
+    def test_a_cancellation_that_is_never_confirmed_is_given_up(self):
+        job = self._cancelled(TransientError("503"))
+        self.assertEqual(self._tell_again(job), 2)
+        self.assertTrue(job.cancel_requested)
+        self.assertEqual(self._tell_again(job, completed_at="2020-01-01"), 3)
+        self.assertFalse(job.cancel_requested)
+
+    def test_what_a_provider_refuses_to_cancel_is_told_once(self):
+        for answer in (False, BadRequestError("No such job"), ValueError("A mistake")):
+            self.service.reset()
+            self.assertFalse(self._cancelled(answer).cancel_requested)
+
+    def test_a_process_that_dies_as_it_tells_has_told_nobody(self):
+        job = self._submitted()
+        with patch.object(type(self._engine()), "_cancel_at_provider"):
+            job.action_cancel()
+        self.assertTrue(job.cancel_requested)
+        self.assertGreater(self._engine()._next_due(), 30)
+        self.assertEqual(self._tell_again(job), 1)
+        self.assertFalse(job.cancel_requested)
 
     def test_a_try_that_was_accepted_too_late_is_ended_before_the_next(self):
         ended = []

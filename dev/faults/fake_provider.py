@@ -6,9 +6,10 @@ PORT serves `/<group>/v1/chat/completions`, as OpenAI does, and `/<group>/jobs`,
 DESK_PORT takes orders and tells what happened; it stays when the provider is "down". An order is
 a dict: `group` and `match` (the start of a call's key) say which calls it is for, `times` for how
 many of them, `lasts` for how many seconds from the first of them on; `delay` (seconds, or a
-range), `job_seconds`, `fault`, `status`, `retry_after`, `late_headers` and `pieces` say what
-these calls get. Newer orders go first. `rounds` has tools called in that many rounds, three each,
-before the answer; what was told of them is in the last call as `told`.
+range), `job_seconds`, `cancel_delay`, `cancel_status`, `fault`, `status`, `retry_after`,
+`late_headers` and `pieces` say what these calls get. Newer orders go first. `rounds` has tools
+called in that many rounds, three each, before the answer; what was told of them is in the last
+call as `told`.
 """
 
 import contextlib
@@ -92,6 +93,16 @@ class Provider(Handler):
             self.answer(200, {"id": job["id"], "state": state, "text": f"Answer to {job['key']}"})
 
     def do_DELETE(self):
+        group, _jobs, job_id = self.path.strip("/").split("/")
+        job = self.server.book.jobs.get(job_id, {"key": ""})
+        order = self.server.book.order_for({"group": group, "key": job["key"], "at": time.time()})
+        try:
+            self.stay(seconds_of(order.get("cancel_delay")))
+        except OSError:
+            return
+        if status := order.get("cancel_status"):
+            self.answer(status, {"error": {"message": "ordered"}})
+            return
         job = self.find_job("cancel")
         if job:
             live = is_live(job, time.time())
