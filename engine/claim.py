@@ -1,3 +1,5 @@
+import psycopg2
+
 from odoo import api, models
 from odoo.exceptions import AccessError
 from odoo.tools import ormcache
@@ -55,7 +57,11 @@ class LlmGenerationEngine(models.AbstractModel):
             rows = self._select(sql.READY_QUEUES, {"queue_ids": queue_ids, "even_full": False})
             queue_ids = [row[0] for row in rows]
         for queue_id in queue_ids:
-            some, wait = self._claim_from(queue_id, slots - len(claims), runner_id, runner_name)
+            try:
+                some, wait = self._claim_from(queue_id, slots - len(claims), runner_id, runner_name)
+            except psycopg2.errors.LockNotAvailable:
+                self.env.cr.rollback()
+                some, wait = [], LOOK_AGAIN
             self.env.cr.commit()  # pylint: disable=invalid-commit
             claims += some
             if wait:
@@ -129,7 +135,7 @@ class LlmGenerationEngine(models.AbstractModel):
         """Make the queue of a provider, or find the one that another process just made."""
         # sudo: a user's first job makes the queue, which only managers may.
         queues = self.env["llm.generation.queue"].sudo()
-        with self._transaction() as engine:
+        with self._transaction(waits=True) as engine:
             env = engine.env
             if not env["llm.provider"].browse(provider_id).exists():
                 env = None  # made in the caller's transaction: nobody else knows it yet

@@ -16,7 +16,7 @@ from ..protocol import backoff
 from ..protocol.answer import LONGEST_WAIT, Answer
 from ..protocol.http_errors import traceback_of
 from ..protocol.tokens import by_length, length_of
-from ..runner.cursor import is_away
+from ..runner.cursor import is_away, is_locked
 from ..runner.messages import Due
 from . import sql
 
@@ -325,11 +325,15 @@ class LlmGenerationEngine(models.AbstractModel):
     #
     # Stores what providers answered, whatever stands in the way: the answers are paid for.
 
-    def _complete_or_fail(self, claim, answer, *, polling):
-        """Apply an answer; fail the job when it, or what the provider wrote, cannot be stored."""
+    def _complete_or_fail(self, claim, answer, *, polling, execution=None):
+        """Apply an answer; fail the job when it, or what the provider wrote, cannot be stored.
+
+        :param Execution execution: see `_execute()`
+        """
+        self.env.cr.bind()
         try:
-            self._complete([(claim, answer)], polling=polling)
-        except Exception as error:
+            self._complete([(claim, answer)], polling=polling, execution=execution)
+        except BaseException as error:
             if is_away(error):
                 raise
             self.env.cr.rollback()
@@ -341,20 +345,23 @@ class LlmGenerationEngine(models.AbstractModel):
         """Return what is stored in the place of an answer that cannot be: it is paid for."""
         return Answer("failed", error_type="internal", usage=answer.usage)
 
-    def _complete(self, pairs, *, polling=False, held=None):
+    def _complete(self, pairs, *, polling=False, held=None, execution=None):
         """Apply answers and commit; wait for a database that is away: the answers are paid for.
 
         :param pairs: `(claim, answer)` tuples
         :param bool polling: the provider can be asked for these answers again
-        :param list held: see `_fence()`
+        :param list held: see `_fence()`; what meets another locked row is raised then
+        :param Execution execution: see `_execute()`
         """
         for pause in (*PATIENCE, None):
             has_writes = self.env.cr.in_transaction
+            if execution:
+                pairs = self._last_try(pairs, time.monotonic() >= execution.last_from)
             try:
                 self._apply_and_commit(pairs, held)
                 return
             except psycopg2.Error as error:
-                if pause is None or not is_away(error):
+                if pause is None or not is_away(error) or (is_locked(error) and held is not None):
                     raise
                 if held:
                     held.clear()
@@ -370,6 +377,16 @@ class LlmGenerationEngine(models.AbstractModel):
                     pairs = [(claim, replace(lost, usage=answer.usage)) for claim, answer in pairs]
                 time.sleep(pause)
 
+    def _last_try(self, pairs, is_last):
+        """Return what is stored of answers now, without what locked rows may keep back any more.
+
+        :param bool is_last: whether nobody will try again
+        """
+        self.env.cr.sets_aside = not is_last
+        if not is_last:
+            return pairs
+        return [(claim, replace(answer, pause=None)) for claim, answer in pairs]
+
     def _apply_and_commit(self, pairs, held):
         if self.env.cr.in_transaction:
             with self.env.cr.savepoint():
@@ -383,21 +400,27 @@ class LlmGenerationEngine(models.AbstractModel):
         self.env.cr.commit()  # pylint: disable=invalid-commit
 
     @api.model
-    def _complete_batch(self, pairs, *, lent=False):
+    def _complete_batch(self, pairs, *, lent=False, is_last=False):
         """Store the answers of many jobs; one that cannot be stored does not hold up the rest.
 
         :param bool lent: see `_transaction()`
-        :return: the pairs that are to be stored later: somebody is changing their jobs just now
+        :param bool is_last: whether nobody tries again what meets a locked row: it is stored
+            without what follows from it
+        :return: the pairs that are to be stored later: somebody is changing their jobs just now,
+            or what has to be changed with them
         """
         held = []
         try:
             with self._transaction(lazy=True, lent=lent) as call:
-                call._complete(pairs, held=held)
-        except Exception as error:  # noqa: BLE001 whatever it is, the rest goes on
+                call.env.cr.bind()
+                call._complete(call._last_try(pairs, is_last), held=held)
+        except BaseException as error:  # noqa: BLE001 whatever it is, the rest goes on
             if len(pairs) > 1:
-                late = (self._complete_batch([pair], lent=lent) for pair in pairs)
+                late = (self._complete_batch([pair], lent=lent, is_last=is_last) for pair in pairs)
                 return list(itertools.chain.from_iterable(late))
             [(claim, answer)] = pairs
+            if is_locked(error):
+                return pairs
             _logger.error(UNSTORED, claim.job_id, traceback_of(error))  # noqa: TRY400 it is redacted
             if answer.error_type == "internal":
                 return []

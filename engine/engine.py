@@ -3,6 +3,8 @@ import functools
 import logging
 from datetime import timedelta
 
+import psycopg2
+
 from odoo import SUPERUSER_ID, api, fields, models, modules
 
 from ..const import (
@@ -18,7 +20,14 @@ from ..const import (
 )
 from ..protocol.http_errors import traceback_of
 from ..runner import runner as runners
-from ..runner.cursor import InlineCursor, LazyCursor, open_cursor, read_committed
+from ..runner.cursor import (
+    InlineCursor,
+    LazyCursor,
+    bound,
+    is_locked,
+    open_cursor,
+    read_committed,
+)
 from ..runner.messages import EVERYTHING, Cancelled, JobEvent, Queued, SlotFree
 from . import sql
 
@@ -36,6 +45,8 @@ KEPT_CONTEXT = frozenset({"generation_inline"})
 
 _logger = logging.getLogger(__name__)
 
+#: Locked rows that one piece of maintenance waits for.
+MOST_LOCKED = 3
 #: Jobs of one user that one message on the bus tells about at most.
 ANNOUNCED = 50
 
@@ -70,13 +81,14 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     @contextlib.contextmanager
-    def _transaction(self, *, lazy=False, lent=False):
+    def _transaction(self, *, lazy=False, lent=False, waits=False):
         """Yield this model on a transaction of its own, which sees what others commit.
 
         In inline mode it is a part of the caller's transaction.
 
         :param bool lazy: hold a connection only while there is something to commit
         :param bool lent: take the caller's cursor, a lazy one that nobody needs for anything else
+        :param bool waits: wait for locks as long as that takes
         """
         if inline := self._is_inline():
             self.env.flush_all()
@@ -88,6 +100,8 @@ class LlmGenerationEngine(models.AbstractModel):
         try:
             with cr:
                 read_committed(cr)
+                if not (inline or lazy or lent or waits):
+                    bound(cr)
                 context = self.env.context
                 kept = {key: context[key] for key in KEPT_CONTEXT & context.keys()}
                 yield api.Environment(cr, SUPERUSER_ID, {"tracking_disable": True, **kept})[
@@ -367,6 +381,28 @@ class LlmGenerationEngine(models.AbstractModel):
         return self.with_context(lang=user.with_user(user).context_get()["lang"])
 
     @api.model
+    def _is_set_aside(self, error):
+        """Return whether an error means a locked row, and what met it is tried again for that."""
+        return is_locked(error) and getattr(self.env.cr, "sets_aside", False)
+
+    @api.model
+    def _each(self, groups, act):
+        """Call `act(records)` for each; one that meets a locked row is left for the next time.
+
+        So are, after a few, all others: who waits here has more to do.
+        """
+        left = MOST_LOCKED
+        for records in groups:
+            try:
+                with self.env.cr.savepoint():
+                    act(records)
+            except psycopg2.errors.LockNotAvailable:
+                left -= 1
+                _logger.info("%s: locked by somebody, and tried again later", records)
+                if not left:
+                    return
+
+    @api.model
     def _owner_context(self, job):
         user = job.user_id
         own = user.with_user(user).context_get()
@@ -382,7 +418,9 @@ class LlmGenerationEngine(models.AbstractModel):
         try:
             with self.env.cr.savepoint():
                 thread._on_generation_job_done(job.with_env(thread.env))
-        except Exception as error:  # noqa: BLE001 whatever it is
+        except BaseException as error:
+            if self._is_set_aside(error):
+                raise
             # The answer is paid for: another addon's bug must not undo it.
             told = traceback_of(error)
             _logger.error(  # noqa: TRY400 it is redacted

@@ -105,7 +105,8 @@ class LlmGenerationEngine(models.AbstractModel):
             if complete and not call.env.cr.in_transaction:
                 complete(claim, answer)
             else:
-                call._complete_or_fail(claim, answer, polling=talk == "_ask")
+                how = {"polling": talk == "_ask", "execution": execution}
+                call._complete_or_fail(claim, answer, **how)
         return raw
 
     # === TALK === #

@@ -86,7 +86,7 @@ class LlmGenerationEngine(models.AbstractModel):
         That one may have done the work since. What ran there in a process that is not here is
         given back by the rescue, and waits as well; what a provider runs is asked about.
         """
-        with self._transaction() as engine:
+        with self._transaction(waits=True) as engine:
             engine._select(sql.IDENTITY_LOCK)
             copied = engine._is_copied()
             if copied:
@@ -123,10 +123,12 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     def _snooze_claims(self, claims):
-        """Let jobs wait again whose process ends before they do; costs them no retry."""
+        """Let jobs wait again whose process ends before they do; costs them no retry.
+
+        Those that somebody is changing just now, which may be their own calls, are rescued.
+        """
         with self._transaction() as engine:
-            for job in engine._fence(claims):
-                engine._snooze(job)
+            engine._each(engine._fence(claims, held=[]), engine._snooze)
 
     @api.model
     def _rescue_lost(self, runner_id, tokens):
@@ -138,8 +140,7 @@ class LlmGenerationEngine(models.AbstractModel):
             rows = engine._select(sql.LOST, [runner_id, tokens])
             lost = engine.env["llm.generation.job"].browse(row[0] for row in rows)
             lost = lost.filtered(lambda job: engine._owner_of(job).id == runner_id)
-            for job in lost:
-                engine._rescue_job(job, external=False)
+            engine._each(lost, lambda job: engine._rescue_job(job, external=False))
         return len(lost)
 
     @api.model
@@ -159,14 +160,17 @@ class LlmGenerationEngine(models.AbstractModel):
                     "SELECT pg_try_advisory_xact_lock(%s, %s)", [lock_key, runner_id]
                 )[0][0]:
                     dead.append(runner_id)
-            rescued = 0
-            for job_id, external in engine._select(sql.ORPHANS, [dead]):
-                job = engine.env["llm.generation.job"].browse(job_id)
-                if not (owner := engine._owner_of(job)) or owner.id in dead:
-                    engine._rescue_job(job, external)
-                    rescued += 1
+            external = dict(engine._select(sql.ORPHANS, [dead]))
+            orphans = (
+                engine
+                .env["llm.generation.job"]
+                .browse(external)
+                .filtered(lambda job: not (owner := engine._owner_of(job)) or owner.id in dead)
+            )
+            engine._each(orphans, lambda job: engine._rescue_job(job, external[job.id]))
+            # One that is left for the next time is an orphan then, too.
             engine.env["llm.generation.runner"].browse(dead).unlink()
-        return rescued
+        return len(orphans)
 
     @api.model
     def _owner_of(self, job):

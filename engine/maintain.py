@@ -86,8 +86,8 @@ class LlmGenerationEngine(models.AbstractModel):
             (jobs - live).write({"retry_at": False})
             engine._call_hooks(jobs - live)
             live = live._may_retry(is_due=True)
-            if live:
-                engine._enqueue(live, sources=("failed",))
+            by_provider = live.grouped("provider_id").values()
+            engine._each(by_provider, lambda some: engine._enqueue(some, sources=("failed",)))
         return len(live)
 
     @api.model
@@ -96,23 +96,24 @@ class LlmGenerationEngine(models.AbstractModel):
         with self._transaction() as engine:
             ids = [row[0] for row in engine._select(sql.OVERDUE)]
             jobs = engine.env["llm.generation.job"].browse(ids)
-            for job in jobs:
-                queue = engine.env["llm.generation.queue"]._get_or_create_queue(job.provider_id)
-                decision = engine._decide(job, queue, "timeout")
-                message = engine._speaking_to(job.user_id).env._(
-                    "No answer within %s seconds. The queue's Job Timeout can be raised.",
-                    queue.job_timeout,
-                )
-                job._set_state(
-                    "failed",
-                    error_type="timeout",
-                    error_message=message,
-                    cancel_requested=bool(job.external_job_id),
-                    **engine._retry_values(decision),
-                )
-            if jobs:
-                engine._stop_calls(jobs)
+            engine._each(jobs, engine._fail_one_overdue)
         return len(jobs)
+
+    def _fail_one_overdue(self, job):
+        queue = self.env["llm.generation.queue"]._get_or_create_queue(job.provider_id)
+        decision = self._decide(job, queue, "timeout")
+        message = self._speaking_to(job.user_id).env._(
+            "No answer within %s seconds. The queue's Job Timeout can be raised.",
+            queue.job_timeout,
+        )
+        job._set_state(
+            "failed",
+            error_type="timeout",
+            error_message=message,
+            cancel_requested=bool(job.external_job_id),
+            **self._retry_values(decision),
+        )
+        self._stop_calls(job)
 
     # === EXTERNAL JOBS === #
 
@@ -257,7 +258,10 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     def _claim_cancellations(self):
-        """Return the ids of the jobs that providers have to be told of, once each."""
+        """Return the ids of the jobs that providers have to be told of.
+
+        They are ours for a while: a process that dies meanwhile has told nobody.
+        """
         with self._transaction() as engine:
             rows = engine._change(sql.CANCELLED_AT_PROVIDER, {"lease": CANCEL_LEASE})
             return [row[0] for row in rows]

@@ -11,7 +11,7 @@ NOW = "(clock_timestamp() AT TIME ZONE 'UTC')"
 MOMENT = "(statement_timestamp() AT TIME ZONE 'UTC')"
 
 #: The moment at which time brings something for a job: its provider is told that it was cancelled
-#: (at once), it joins the line, is retried, or is asked about. One index has them all.
+#: (at once, and again until it has confirmed), it joins the line, is retried, or is asked about. One index has them all.
 DUE = """
     (CASE WHEN cancel_requested AND state = 'running' THEN 'epoch'::timestamp
         WHEN cancel_requested THEN COALESCE(cancel_again_at, 'epoch'::timestamp)
@@ -233,9 +233,13 @@ LATE_USAGE = """
     WHERE id = %(job)s AND attempt_token = %(token)s AND state <> 'running'
 """
 
+#: Who has the queue just now is not waited for: the next answer says so, too.
 PROVIDERS_WORK = """
     UPDATE llm_generation_queue SET refused_by = NULL
-    WHERE provider_id = ANY(%s) AND refused_by IS NOT NULL
+    WHERE id IN (
+        SELECT id FROM llm_generation_queue
+        WHERE provider_id = ANY(%s) AND refused_by IS NOT NULL
+        FOR NO KEY UPDATE SKIP LOCKED)
 """
 
 #: What a job may cost until its answer tells: the length of the answer that was asked for, and a

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import re
 import threading
+import time
 from collections import deque
 from datetime import datetime
 
@@ -32,11 +33,48 @@ READ_RE = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 
-#: How many connections lazy cursors take at once. Odoo's pool is there for the requests, too, and
-#: refuses who comes when it is empty: as many calls as ever may end at the same moment.
-GATE = threading.BoundedSemaphore(max(4, config["db_maxconn"] // 4))
-#: Seconds to wait at the gate, in case those who are through do not let go.
-PATIENCE = 1.0
+#: Milliseconds that the engine waits for a row that somebody has locked: it is set aside then, and
+#: tried again, while all else goes on. And those that a process which is frozen in the middle of
+#: a transaction keeps others from its rows.
+BOUNDS = "SET lock_timeout = 300; SET idle_in_transaction_session_timeout = 60000"
+
+
+class Gate:
+    """How many connections lazy cursors take at once.
+
+    Odoo's pool is there for the requests, too, and refuses who comes when it is empty: as many
+    calls as ever may end at the same moment. Who is through for longer than `PATIENCE` seconds
+    waits for somebody's row, and counts no more.
+    """
+
+    PATIENCE = 1.0
+
+    def __init__(self, size):
+        self.size = size
+        self._through = []
+        self._changed = threading.Condition()
+
+    def enter(self):
+        """Wait for a place, and return what leaves it."""
+        with self._changed:
+            while len(self._through) >= self.size:
+                left = self._through[0] + self.PATIENCE - time.monotonic()
+                if left <= 0:
+                    self._through.pop(0)
+                else:
+                    self._changed.wait(left)
+            self._through.append(time.monotonic())
+            return self._through[-1]
+
+    def leave(self, entered):
+        """Give back a place."""
+        with self._changed:
+            if entered in self._through:
+                self._through.remove(entered)
+                self._changed.notify()
+
+
+GATE = Gate(max(4, config["db_maxconn"] // 4))
 
 USED_AFTER_CLOSE = "The cursor of a finished generation was used again."
 
@@ -49,7 +87,7 @@ def _execute(execute, query, params, log_exceptions):
     try:
         execute(query, params, log_exceptions=False)
     except psycopg2.Error as error:
-        if log_exceptions:
+        if log_exceptions and not is_locked(error):  # which is nobody's mistake
             told = (type(error).__name__, error.pgcode)
             _logger.error("A statement failed: %s %s", *told)  # noqa: TRY400 the rest has values
         raise
@@ -60,6 +98,9 @@ class EngineCursor(Cursor):
 
     All goes through its `execute()`: what the ORM flushes, and many rows at once.
     """
+
+    #: See `SavepointCursor`.
+    sets_aside = True
 
     def execute(self, query, params=None, log_exceptions=True):
         """Execute a statement within the transaction."""
@@ -86,6 +127,21 @@ def read_committed(cr):
         cr.connection.set_isolation_level(ISOLATION_LEVEL_READ_COMMITTED)
 
 
+def bound(cr):
+    """Have no transaction on a cursor's connection wait for long, or be waited for.
+
+    Until the connection goes back to the pool, which resets it; those of tests have no bounds.
+    """
+    if isinstance(cr, Cursor):
+        with cr.connection.cursor() as cursor:
+            cursor.execute(BOUNDS)
+
+
+def is_locked(error):
+    """Return whether an error means that somebody has locked what was to be changed."""
+    return isinstance(error, psycopg2.errors.LockNotAvailable)
+
+
 class SavepointCursor(BaseCursor):
     """Knows of the savepoints that are open on it: a commit takes them from who made them."""
 
@@ -98,6 +154,12 @@ class SavepointCursor(BaseCursor):
         made = super().savepoint(flush)
         self._savepoints = [one for one in self._savepoints if not one.closed] + [made]
         return made
+
+    #: Whether what meets a locked row is tried again by whoever has this cursor.
+    sets_aside = False
+
+    def bind(self):
+        """Have the transactions that are open, or opened from now on, `bound()`."""
 
     @property
     def in_savepoint(self):
@@ -123,14 +185,15 @@ class LazyCursor(SavepointCursor):
         self._rowcount = -1
         self._closed = False
         self._held = False
-        self._is_through = False
+        self._entered = None
+        self._is_bound = False
         #: Whether a read keeps its connection for the next one, until `away()` or the end.
         self.keeps = False
 
     # === CONNECTION === #
 
     def _open(self):
-        self._is_through = GATE.acquire(timeout=PATIENCE)
+        self._entered = GATE.enter()
         try:
             cursor = open_cursor(self._registry)
         except BaseException:
@@ -138,6 +201,8 @@ class LazyCursor(SavepointCursor):
             raise
         try:
             read_committed(cursor)
+            if self._is_bound:
+                bound(cursor)
         except BaseException:
             self._shut(cursor)
             raise
@@ -150,9 +215,15 @@ class LazyCursor(SavepointCursor):
             self._leave_gate()
 
     def _leave_gate(self):
-        if self._is_through:
-            self._is_through = False
-            GATE.release()
+        if self._entered is not None:
+            GATE.leave(self._entered)
+            self._entered = None
+
+    def bind(self):
+        """Have the transactions that are open, or opened from now on, `bound()`."""
+        self._is_bound = True
+        if self._cursor is not None:
+            bound(self._cursor)
 
     @contextlib.contextmanager
     def hold(self):

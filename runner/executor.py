@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import queue
 import socket
 import threading
@@ -147,6 +148,9 @@ class Execution:
         self._responses = []
         self.cancelled = False
         self.pause = None
+        #: By `time.monotonic()`, from when on its answer is stored without what locked rows keep
+        #: back.
+        self.last_from = math.inf
 
     def on_response(self, response):
         """Note an open HTTP response, to be closed when the job is cancelled.
@@ -245,15 +249,37 @@ class Executions:
         self._models = models
         self._on_end = on_end
         self.calls = Running()
-        self._completer = Completer(name, self._finish, self.calls)
+        self._name = name
+        self._lock = threading.Lock()
+        self._completers = {}
+        self._last_from = math.inf
 
-    def start(self):
-        """Begin to store answers."""
-        self._completer.start()
+    def _completer(self, provider_id):
+        """Return the thread for a provider: none waits for what another one's answers touch."""
+        with self._lock:
+            if not (completer := self._completers.get(provider_id)):
+                name = f"{self._name}.{provider_id}"
+                completer = Completer(name, self._finish, self.calls)
+                completer.last_from = self._last_from
+                completer.start()
+                self._completers[provider_id] = completer
+            return completer
+
+    def hurry(self, last_from):
+        """Have answers stored, from then on, without what locked rows keep back.
+
+        :param float last_from: by `time.monotonic()`
+        """
+        with self._lock:
+            self._last_from = last_from
+            for each in (*self._completers.values(), *self.calls.values()):
+                each.last_from = last_from
 
     def stop(self):
         """Store what there is and end; does not wait."""
-        self._completer.stop()
+        with self._lock:
+            for completer in self._completers.values():
+                completer.stop()
 
     def execute(self, job_context, method):
         """Speak with the provider about one job.
@@ -268,7 +294,7 @@ class Executions:
         def complete(claim, answer):
             nonlocal handed_over
             handed_over = True
-            self._completer.put(claim, answer)
+            self._completer(job_context.provider_id).put(claim, answer)
 
         try:
             engine = self._models.engine()
@@ -280,10 +306,10 @@ class Executions:
                 self.calls.pop(token, None)
                 self._on_end()
 
-    def _finish(self, pairs):
+    def _finish(self, pairs, is_last):
         held = []
         try:
-            held = self._models.engine()._complete_batch(pairs, lent=True)
+            held = self._models.engine()._complete_batch(pairs, lent=True, is_last=is_last)
         finally:
             for claim in {claim for claim, _answer in pairs} - {claim for claim, _answer in held}:
                 self.calls.pop(claim.token, None)
@@ -302,15 +328,16 @@ BATCH = 200
 GATHER = 0.001
 #: Seconds that the first one waits at most.
 LONGEST_GATHER = 0.02
-#: Seconds until an answer is tried again whose job somebody is changing.
-HELD = 0.05
+#: Seconds until an answer is tried again whose job somebody is changing; and how many times as
+#: long as the last try took at least, which waits a moment for other rows.
+HELD, HELD_FACTOR = 0.05, 4
 
 
 class Completer(threading.Thread):
-    """Takes `(claim, answer)` pairs from the calls' threads and hands them to `store(pairs)`.
+    """Takes `(claim, answer)` pairs from the calls' threads and hands them to `store()`.
 
-    That returns the pairs to try again: a business transaction that holds one job for minutes
-    does not hold up the answers of all others.
+    That gets the pairs, and whether they are tried for the last time, and returns those to try
+    again: a business transaction that holds one job for minutes does not hold up all others.
     """
 
     def __init__(self, name, store, calls):
@@ -322,6 +349,9 @@ class Completer(threading.Thread):
         self._store = store
         self._calls = calls
         self._queue = queue.SimpleQueue()
+        self._held, self._again_at = [], 0.0
+        #: By `time.monotonic()`, from when on each try is the last one.
+        self.last_from = math.inf
 
     def put(self, claim, answer):
         """Have an answer stored soon."""
@@ -333,20 +363,34 @@ class Completer(threading.Thread):
 
     def run(self):
         """Store what comes, until `stop()`."""
-        held, is_over = [], False
+        is_over = False
         while not is_over:
-            pairs = self._gather(HELD if held else None)
+            left = max(0.0, min(self._again_at, self.last_from) - time.monotonic())
+            pairs = self._gather((left or HELD) if self._held else None)
             is_over = None in pairs
-            pairs = held + [pair for pair in pairs if pair]
-            held = []
-            if not pairs:
-                continue
-            try:
-                held = self._store(pairs) or []
-            except Exception as error:  # noqa: BLE001 whatever it is
-                # The thread must go on: everything that ends later passes through here.
-                told = traceback_of(error)
-                _logger.error("%s answers were lost\n%s", len(pairs), told)  # noqa: TRY400 redacted
+            self._held += self._try([pair for pair in pairs if pair])
+            if self._held and (is_over or time.monotonic() >= min(self._again_at, self.last_from)):
+                self._try_held()
+
+    def _try_held(self):
+        """Try one of them; the others as well where nothing is in its way any more."""
+        first, *others = self._held
+        self._held = (others + again) if (again := self._try([first])) else self._try(others)
+
+    def _try(self, pairs):
+        """Store pairs; return those to try again."""
+        if not pairs:
+            return []
+        held, began = [], time.monotonic()
+        try:
+            held = self._store(pairs, began >= self.last_from) or []
+        except BaseException as error:  # noqa: BLE001 whatever it is
+            # The thread must go on: everything that ends later passes through here.
+            told = traceback_of(error)
+            _logger.error("%s answers were lost\n%s", len(pairs), told)  # noqa: TRY400 redacted
+        now = time.monotonic()
+        self._again_at = now + max(HELD, HELD_FACTOR * (now - began))
+        return held
 
     def _gather(self, timeout):
         """Return what comes until nothing more does: a busy stream of answers is stored in
@@ -486,6 +530,11 @@ class CallRecorder:
         except Exception as error:
             self.error = error
             raise
+        except BaseException as error:
+            if self.is_direct:
+                raise
+            self.error = RuntimeError(f"{type(error).__name__}: {error}")
+            raise self.error from error
 
     @contextlib.contextmanager
     def answering(self, job):
@@ -529,11 +578,6 @@ class CallRecorder:
 
     def _hear(self, call, said):
         call.hear(said)
-        except BaseException as error:
-            if self.is_direct:
-                raise
-            self.error = RuntimeError(f"{type(error).__name__}: {error}")
-            raise self.error from error
         self._has_refused = self._has_refused or (
             isinstance(said, dict) and bool(said.get("error"))
         )
@@ -640,3 +684,8 @@ class JobContext:
     values: dict = field(default_factory=dict)
     refusal: str = ""
     earlier_job: str = ""
+
+    @property
+    def provider_id(self):
+        """The id of the job's provider."""
+        return next(record_id for model, record_id in self.values if model == "llm.provider")

@@ -10,6 +10,8 @@ HEARTBEAT, HEARTBEAT_TIMEOUT = 10.0, 45.0
 IDLE_TIMEOUT = 60.0
 #: Seconds that a stopping server's calls have to end by themselves.
 GRACE = 20.0
+#: Seconds before their end in which answers are stored without what locked rows keep back.
+LAST_TRY = 5.0
 #: Seconds that it then waits for what they leave to be given back.
 LEAVE_TIMEOUT = 5.0
 #: Seconds between looks at whether the server is going down.

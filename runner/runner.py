@@ -57,7 +57,6 @@ class Runner(threading.Thread):
     def run(self):
         """Serve the queues until there is nothing to do or the server goes down."""
         _logger.info("Runner %s of %s starts", self.title, self.dbname)
-        self.executions.start()
         pause = 0.2
         while not self._is_over():
             try:
@@ -80,7 +79,10 @@ class Runner(threading.Thread):
         with Listener(self.dbname, RUNNER_CHANNEL) as self.listener:
             self._register()
             while not self._is_over():
-                self._tick()
+                try:
+                    self._tick()
+                except psycopg2.errors.LockNotAvailable:
+                    _logger.info("Runner %s met a locked row, and tries again", self.title)
             self._leave()
 
     def stop(self):
@@ -128,6 +130,7 @@ class Runner(threading.Thread):
         """Wait for the calls in flight, give back what is left, and unregister."""
         with self._claiming:
             deadline = time.monotonic() + limits.GRACE
+        self.executions.hurry(deadline - limits.LAST_TRY)
         self._executor().leave(self.runner_id, deadline, self._hear)  # cancellations still count
         self.outbox.close()
         self._send_outbox()

@@ -82,8 +82,13 @@ class TestLlmThreadHook(LlmGenerationCommon):
         def broken(thread, job):
             thread.name = "Half done"
             self.env.flush_all()
-            raise ValueError(job.state)
+            raise errors.pop()
 
+        errors = [ValueError(), SystemExit()]
+        while errors:
+            self._check_that_it_does_not_lose_the_job(broken)
+
+    def _check_that_it_does_not_lose_the_job(self, broken):
         self.service.answers["create"] = [posted("Hi")]
         job = self._create_job("queued")
         with self._hooked(broken), self.assertLogs(LOGGER, "ERROR") as logs:

@@ -54,7 +54,7 @@ class TestRunner(BaseCase):
 @tagged("post_install", "-at_install")
 class TestFinisher(BaseCase):
     def _completer(self, store, calls=range(100)):
-        completer = Completer("test", store, calls)
+        completer = Completer("test", lambda pairs, _is_last: store(pairs), calls)
         self.addCleanup(completer.join, 5)
         self.addCleanup(completer.stop)
         return completer
@@ -108,6 +108,22 @@ class TestFinisher(BaseCase):
         completer.put(2, "answer")
         self.assertTrue(stored.wait(5))
 
+    def test_what_would_end_the_thread_does_not(self):
+        stored, failures = threading.Event(), iter([SystemExit])
+
+        def store(_pairs):
+            for failure in failures:
+                raise failure
+            stored.set()
+
+        completer = self._completer(store)
+        completer.start()
+        with self.assertLogs("odoo.addons.llm_generate_job.runner.executor", "ERROR"):
+            completer.put(1, "answer")
+            time.sleep(0.1)
+        completer.put(2, "answer")
+        self.assertTrue(stored.wait(5))
+
     def test_what_is_held_is_tried_again_and_holds_up_nothing(self):
         stored, tries, ended = [], [], threading.Event()
 
@@ -129,7 +145,7 @@ class TestFinisher(BaseCase):
 
     def test_the_end_comes_after_everything_is_stored(self):
         stored = []
-        completer = Completer("test", stored.extend, range(100))
+        completer = Completer("test", lambda pairs, _is_last: stored.extend(pairs), range(100))
         completer.put(1, "answer")
         completer.stop()
         completer.start()

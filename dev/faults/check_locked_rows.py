@@ -1,0 +1,155 @@
+"""Rows that jobs touch are locked for a minute: others go on, a server ends, no answer is lost."""
+
+import threading
+import time
+from statistics import median
+
+from evidence import check_completed, check_submissions, log_tails
+from fake_book import marked
+from fault_lab import ADMIN, FaultLab
+from lib.commands import wait_for
+from lib.lab import environment
+from lib.say import run_main, step
+from lib.tally import Tally
+from weather_table import report
+
+ALONE = True
+#: Seconds that the rows are locked.
+LOCKED = 60
+#: Seconds in which a server ends: the grace, what it then waits for, and Odoo itself.
+ENDS_WITHIN = 20 + 5 + 5
+HELD = 6
+
+
+def main():
+    tally = Tally()
+    with FaultLab("locked-rows") as lab:
+        lab.fake.order(delay=0.3)
+        rows = Rows(lab)
+        [server] = lab.start_servers(threaded=1)
+        lab.start_runners([server])
+        usual = pace(lab, rows.healthy, "usual", 15)
+        lock = rows.lock(LOCKED, user=True)
+        rows.add_jobs("first", user=True)
+        wait_for(lambda: len(lab.fake.calls("hooked")) == HELD, 20, 0.1)
+        meanwhile = pace(lab, rows.healthy, "meanwhile", LOCKED - 15)
+        tally.check(
+            meanwhile < 2 * usual + 0.1,
+            "three rows are locked: other queues keep their pace",
+            f"{meanwhile:.2f} s, {usual:.2f} s without",
+        )
+        waiting = lab.states(rows.hooked, rows.of_user)
+        tally.check(waiting == {"running": 2 * HELD}, "what is locked waits", str(waiting))
+        lock.join()
+        check_ends(lab, tally, rows, "a queue, a partner and a user locked")
+        check_shutdown(lab, tally, rows, server)
+    return tally.close()
+
+
+def check_shutdown(lab, tally, rows, server):
+    """A server ends in time though rows are locked, and its answers are kept."""
+    lock = rows.lock(ENDS_WITHIN + 5)
+    rows.add_jobs("second")
+    wait_for(lambda: len(lab.fake.calls("hooked")) == 2 * HELD, 20, 0.1)
+    time.sleep(2)
+    begin = time.monotonic()
+    server.stop(seconds=ENDS_WITHIN + 30)
+    lasted = time.monotonic() - begin
+    step(f"the server ended after {lasted:.1f} s")
+    tally.check(lasted < ENDS_WITHIN, "a server ends within its grace", f"{lasted:.1f} s")
+    done = lab.states(rows.hooked)
+    tally.check(done == {"completed": 2 * HELD}, "its answers are kept", str(done))
+    lock.join()
+    lab.start_runners(lab.start_servers(threaded=1))
+    check_ends(lab, tally, rows, "a server ends while rows are locked")
+
+
+def check_ends(lab, tally, rows, fault):
+    providers = rows.providers
+    since = time.time()
+    ended = lab.wait_ended(60, *providers.values())
+    tally.check(ended, f"{fault}: nothing is stuck", log_tails(lab.servers))
+    report(lab, tally, fault, providers, since=since, explained={"rate_limited"})
+    for group in ("healthy", "hooked", "user"):
+        check_completed(lab, tally, lab.jobs(providers[group]), f"{fault}, {group}: all completed")
+        again = check_submissions(lab.fake, tally, lab.jobs(providers[group]), group)
+        tally.check(not again, f"{fault}, {group}: no answer is submitted again", str(again))
+
+
+def pace(lab, provider, name, seconds):
+    """Queue jobs all the time; return the median of the seconds from there to their ends."""
+    begin, ids = time.monotonic(), []
+    while time.monotonic() - begin < seconds:
+        ids += lab.add_jobs(provider, (f"{name} {len(ids) + one}" for one in range(4)))
+        time.sleep(1)
+    wait_for(lambda: set(lab.states(provider)) == {"completed"}, 60, 0.2)
+    found = lab.rows(
+        "SELECT queue_duration + duration AS lasted"
+        f" FROM llm_generation_job WHERE id IN ({', '.join(map(str, ids))})"
+    )
+    seconds = median(row["lasted"] for row in found)
+    step(f"{name}: {len(found)} jobs, median {seconds:.2f} s")
+    return seconds
+
+
+class Rows:
+    """Providers, and what their jobs touch."""
+
+    def __init__(self, lab):
+        self.lab = lab
+        self.healthy = lab.add_provider("healthy", "faultchat")
+        self.hooked = lab.add_provider("hooked", "faultchat", max_concurrent_jobs=HELD)
+        self.of_user = lab.add_provider("user", "faultchat", max_concurrent_jobs=HELD)
+        self.limited = lab.add_provider("limited", "faultchat", max_concurrent_jobs=HELD)
+        self.providers = {
+            "healthy": self.healthy, "hooked": self.hooked, "user": self.of_user,
+            "limited": self.limited,
+        }  # fmt: skip
+        lab.fake.order(
+            group="limited", fault="status", status=429, retry_after=1, times=2 * HELD, delay=1
+        )
+        with environment(lab, lab.database) as env:
+            self.partner_id = env["res.partner"].create({"name": "Locked"}).id
+            self.user_id = env["res.users"].create({"name": "Locked", "login": "locked"}).id
+
+    def add_jobs(self, name, *, user=False):
+        """Queue jobs whose answers touch what is locked."""
+        self._add(self.hooked, f"hooked {name}", ADMIN, touches=self.partner_id)
+        self._add(self.limited, f"limited {name}", ADMIN)
+        if user:
+            self._add(self.of_user, f"user {name}", self.user_id)
+
+    def _add(self, provider_id, name, user_id, **inputs):
+        with environment(self.lab, self.lab.database) as env:
+            model = env["llm.provider"].browse(provider_id).model_ids
+            base = {"provider_id": provider_id, "model_id": model.id, "user_id": user_id}
+            keys = [f"{name} {number}" for number in range(HELD)]
+            threads = env["llm.thread"].create([{"name": key, **base} for key in keys])
+            jobs = env["llm.generation.job"].create([
+                {
+                    "thread_id": thread.id,
+                    "generation_inputs": {"prompt": marked(key), **inputs},
+                    **base,
+                }
+                for key, thread in zip(keys, threads, strict=True)
+            ])
+            jobs.action_queue()
+
+    def lock(self, seconds, *, user=False):
+        """Lock a queue, a partner and a user; return the thread that does, which ends then."""
+        statement = f"""
+            BEGIN;
+            SELECT FROM res_partner WHERE id = {self.partner_id} FOR UPDATE;
+            SELECT FROM res_users WHERE id = {self.user_id if user else 0} FOR UPDATE;
+            SELECT pg_sleep(0.8);
+            SELECT FROM llm_generation_queue WHERE provider_id = {self.limited} FOR UPDATE;
+            SELECT pg_sleep({seconds}); COMMIT;
+        """
+        thread = threading.Thread(target=self.lab.sql, args=(statement,), daemon=True)
+        thread.start()
+        time.sleep(0.2)
+        return thread
+
+
+if __name__ == "__main__":
+    run_main(main)
