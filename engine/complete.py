@@ -17,6 +17,7 @@ from ..protocol.answer import LONGEST_WAIT, Answer
 from ..protocol.http_errors import traceback_of
 from ..protocol.tokens import by_length, length_of
 from ..runner.cursor import is_away, is_locked
+from ..runner.limits import PATIENCE
 from ..runner.messages import Due
 from . import sql
 
@@ -28,9 +29,6 @@ FIRST_POLL, LAST_POLL = 1.0, 30.0
 _logger = logging.getLogger(__name__)
 
 UNSTORED = "The answer of job %s cannot be stored\n%s"
-#: Seconds between the tries to store an answer while the database is away: ten minutes.
-PATIENCE = (0.2, 0.5, 1, 2, 5, *[10] * 59)
-
 #: Errors of a statement that leave the transaction as it was before it, and pass.
 IN_THE_WAY = (
     psycopg2.errors.DeadlockDetected,
@@ -407,7 +405,7 @@ class LlmGenerationEngine(models.AbstractModel):
         :param bool is_last: whether nobody tries again what meets a locked row: it is stored
             without what follows from it
         :return: the pairs that are to be stored later: somebody is changing their jobs just now,
-            or what has to be changed with them
+            or what has to be changed with them, or the database is away
         """
         held = []
         try:
@@ -415,12 +413,12 @@ class LlmGenerationEngine(models.AbstractModel):
                 call.env.cr.bind()
                 call._complete(call._last_try(pairs, is_last), held=held)
         except BaseException as error:  # noqa: BLE001 whatever it is, the rest goes on
-            if len(pairs) > 1:
+            if len(pairs) > 1 and (is_locked(error) or not is_away(error)):
                 late = (self._complete_batch([pair], lent=lent, is_last=is_last) for pair in pairs)
                 return list(itertools.chain.from_iterable(late))
-            [(claim, answer)] = pairs
-            if is_locked(error):
+            if is_away(error):  # or a row is locked
                 return pairs
+            [(claim, answer)] = pairs
             _logger.error(UNSTORED, claim.job_id, traceback_of(error))  # noqa: TRY400 it is redacted
             if answer.error_type == "internal":
                 return []

@@ -76,8 +76,10 @@ class LlmGenerationEngine(models.AbstractModel):
         :param bool lent: see `_transaction()`
         :return: what the provider said, False on an error
         """
-        raw, claim, recorder, told = False, job_context.claim, CallRecorder(), {}
+        raw, claim, told = False, job_context.claim, {}
+        recorder = CallRecorder(is_repeatable=talk == "_ask")
         with self._transaction(lazy=True, lent=lent) as call:
+            call.env.cr.is_patient = True  # the provider's code would take it for its own error
             try:
                 answer, raw = call._heard(job_context, talk, recorder, execution)
                 told = answer.usage
@@ -93,10 +95,11 @@ class LlmGenerationEngine(models.AbstractModel):
                     _logger.info("Job %s is gone: its module was uninstalled", claim.job_id)
                     return False
                 key = call._key_of(job_context)
-                told_by = {"polling": talk == "_ask", "heard": recorder.error, "key": key}
+                told_by = {"polling": talk == "_ask", "recorder": recorder, "key": key}
                 lang = job_context.context.get("lang")
                 answer = call.with_context(lang=lang)._answer_of(error, claim, **told_by)
                 answer = answer.redacted(key)
+            call.env.cr.is_patient = False
             answer = replace(
                 answer,
                 pause=answer.pause or (execution and execution.pause),
@@ -376,14 +379,15 @@ class LlmGenerationEngine(models.AbstractModel):
         return ""
 
     @api.model
-    def _answer_of(self, error, claim, *, polling, heard=None, key=""):
-        """Translate an exception of the conversation into an answer, in the language of this model.
-
-        :param Exception heard: what the newest call of the provider raised, None for nothing
-        """
+    def _answer_of(self, error, claim, *, polling, recorder, key=""):
+        """Translate an exception of the conversation into an answer, in this model's language."""
         if isinstance(error, ThreadBusyError):
             return Answer("failed", error_type="busy", retry_after=BUSY_DELAY)
-        known = classify(error, heard)
+        known = classify(error, recorder.error)
+        if known is None and is_away(error) and not recorder.has_begun:
+            known = exceptions.OverloadedError(
+                self.env._("This server has no database connection to spare.")
+            )
         if known is None and is_away(error):
             known = exceptions.UnknownOutcomeError(
                 self.env._("The database was away during the call.")

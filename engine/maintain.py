@@ -298,7 +298,7 @@ class LlmGenerationEngine(models.AbstractModel):
             self.env.cr.rollback()
             _logger.warning("Job %s: the provider did not cancel it\n%s", job.id, told)
             known = classify(error)
-            passes = known is not None and known.error_type not in UNCHANGED or is_away(error)
+            passes = (known is not None and known.error_type not in UNCHANGED) or is_away(error)
             return not passes or ended < fields.Datetime.now() - CANCEL_PATIENCE
         return True
 

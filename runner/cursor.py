@@ -21,6 +21,9 @@ from psycopg2.pool import PoolError
 from odoo.sql_db import BaseCursor, Cursor
 from odoo.tools import SQL, config
 
+from .limits import PATIENCE
+from .notifier import keep_alive
+
 _logger = logging.getLogger("odoo.sql_db")
 
 #: Odoo's own: what is logged here takes the place of what it would log.
@@ -37,6 +40,11 @@ READ_RE = re.compile(
 #: tried again, while all else goes on. And those that a process which is frozen in the middle of
 #: a transaction keeps others from its rows.
 BOUNDS = "SET lock_timeout = 300; SET idle_in_transaction_session_timeout = 60000"
+#: Seconds after which PostgreSQL ends a transaction whose host is gone without a word, and frees
+#: its rows: 20, and four times 5.
+SERVER_KEEPALIVES = (
+    "SET tcp_keepalives_idle = 20; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 4"
+)
 
 
 class Gate:
@@ -74,7 +82,7 @@ class Gate:
                 self._changed.notify()
 
 
-GATE = Gate(max(4, config["db_maxconn"] // 4))
+GATE = Gate(max(1, config["db_maxconn"] // 4))
 
 USED_AFTER_CLOSE = "The cursor of a finished generation was used again."
 
@@ -111,6 +119,7 @@ def open_cursor(registry):
     """Return a new cursor for the engine; a test's stays what it is."""
     cursor = registry.cursor()
     if type(cursor) is Cursor:
+        keep_alive(cursor.connection)
         cursor.__class__ = EngineCursor  # the registry makes no other
     return cursor
 
@@ -134,7 +143,7 @@ def bound(cr):
     """
     if isinstance(cr, Cursor):
         with cr.connection.cursor() as cursor:
-            cursor.execute(BOUNDS)
+            cursor.execute(f"{BOUNDS}; {SERVER_KEEPALIVES}")
 
 
 def is_locked(error):
@@ -187,12 +196,14 @@ class LazyCursor(SavepointCursor):
         self._held = False
         self._entered = None
         self._is_bound = False
+        #: Whether to wait for a database that cannot be had, where nothing is lost by that.
+        self.is_patient = False
         #: Whether a read keeps its connection for the next one, until `away()` or the end.
         self.keeps = False
 
     # === CONNECTION === #
 
-    def _open(self):
+    def _open(self, *, reading=False):
         self._entered = GATE.enter()
         try:
             cursor = open_cursor(self._registry)
@@ -203,6 +214,8 @@ class LazyCursor(SavepointCursor):
             read_committed(cursor)
             if self._is_bound:
                 bound(cursor)
+            elif not reading and isinstance(cursor, Cursor):
+                cursor.execute(SERVER_KEEPALIVES)
         except BaseException:
             self._shut(cursor)
             raise
@@ -271,7 +284,19 @@ class LazyCursor(SavepointCursor):
             self._cursor.execute(query, params, log_exceptions)
             self._fetch_state()
             return
-        cursor = self._open()
+        for pause in (*(PATIENCE if self.is_patient else ()), None):
+            try:
+                self._begin(reading, query, params, log_exceptions)
+                return
+            except psycopg2.Error as error:
+                if pause is None or not is_away(error):
+                    raise
+                _logger.info("The database cannot be had (%s): waiting", type(error).__name__)
+            time.sleep(pause)
+
+    def _begin(self, reading, query, params, log_exceptions):
+        """Execute the first statement of a transaction, or one that needs none."""
+        cursor = self._open(reading=reading)
         try:
             cursor.execute(query, params, log_exceptions)
             if not reading or self.keeps:
@@ -459,10 +484,17 @@ AWAY = (
     PoolError,
     # A statement was cancelled, and whoever tidied up after it tried one more.
     psycopg2.errors.InFailedSqlTransaction,
+    # It became, or has not ceased to be, the copy of another one.
+    psycopg2.errors.ReadOnlySqlTransaction,
 )
 
 
 def is_away(error):
     """Return whether an error means that the database cannot be reached, or hung up."""
-    # A connection that died while it lay in the pool says so with the bare base class.
-    return isinstance(error, AWAY) or type(error) is psycopg2.DatabaseError
+    # A connection that died while it lay in the pool says so with the bare base class. A copy that
+    # is asked for a transaction that may write, as Odoo does, calls that a missing feature.
+    return (
+        isinstance(error, AWAY)
+        or type(error) is psycopg2.DatabaseError
+        or (isinstance(error, psycopg2.errors.FeatureNotSupported) and "recovery" in str(error))
+    )

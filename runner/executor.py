@@ -497,10 +497,17 @@ class CallRecorder:
     provider used over all calls for the answer.
     """
 
-    def __init__(self, *, is_direct=False):
-        """Take whether nobody but the caller tries again: no job asks."""
+    def __init__(self, *, is_direct=False, is_repeatable=False):
+        """Take what is special about it.
+
+        :param bool is_direct: whether nobody but the caller tries again: no job asks
+        :param bool is_repeatable: whether the same can be asked again at no cost
+        """
         self.is_direct = is_direct
+        self.is_repeatable = is_repeatable
         self.has_asked = False
+        #: Whether any code of a provider was called that may have asked it.
+        self.has_begun = False
         #: What the newest call raised, whatever the code around it made of that.
         self.error = None
         #: The job that a provider's code is asked about, while it is.
@@ -539,7 +546,7 @@ class CallRecorder:
     @contextlib.contextmanager
     def answering(self, job):
         """Take as its answer what a provider's code writes on a job: no tool is called by it."""
-        self.job = job
+        self.job, self.has_begun = job, True
         try:
             with self.listening():
                 yield
@@ -548,7 +555,7 @@ class CallRecorder:
 
     def ask(self, method, *args, **kwargs):
         """Call a method of a provider; note that it was called, what it says and raises."""
-        self.has_asked, self.error = True, None
+        self.has_asked, self.has_begun, self.error = True, True, None
         call = Usage(args, *map(kwargs.get, GIVEN_NAMES))
         self._calls.append(call)
         with self.listening(), self.away():

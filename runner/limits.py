@@ -6,6 +6,10 @@ SLOTS = 64
 POLLERS = 8
 #: Seconds between heartbeats; who is silent for HEARTBEAT_TIMEOUT and has lost its lock is dead.
 HEARTBEAT, HEARTBEAT_TIMEOUT = 10.0, 45.0
+#: Seconds after which a runner that cannot renew its heartbeat stops its calls: longer than most
+#: databases are away for; and after which others take its jobs, whatever its lock says. A lock
+#: that a network holds which has gone silent is not given back in between: see LIVENESS_SESSION.
+FENCE, TAKEN_ALONE = 75.0, 95.0
 #: Seconds without work after which the runner ends; the scheduled action starts the next.
 IDLE_TIMEOUT = 60.0
 #: Seconds that a stopping server's calls have to end by themselves.
@@ -14,6 +18,8 @@ GRACE = 20.0
 LAST_TRY = 5.0
 #: Seconds that it then waits for what they leave to be given back.
 LEAVE_TIMEOUT = 5.0
+#: Seconds between tries of what waits for the database, or for room on the disk: ten minutes.
+PATIENCE = (0.2, 0.5, 1, 2, 5, *[10] * 59)
 #: Seconds between looks at whether the server is going down.
 POLL_INTERVAL = 1.0
 #: Seconds between looks at whether modules or caches changed.

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import selectors
+import socket
 import threading
 import time
 
@@ -15,12 +16,36 @@ from odoo import sql_db
 _logger = logging.getLogger(__name__)
 
 
+#: Options of a socket to the database, seconds: a network that has gone silent is noticed.
+SOCKET_OPTIONS = {
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1,
+    (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPIDLE", None)): 5,
+    (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPINTVL", None)): 3,
+    (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPCNT", None)): 3,
+    (socket.IPPROTO_TCP, getattr(socket, "TCP_USER_TIMEOUT", None)): 15_000,
+}
+#: Seconds to make a private connection.
+CONNECT_TIMEOUT = 10
+
+
+def keep_alive(connection):
+    """Have a connection to a database fail within seconds when the other side is gone."""
+    # Of its own file descriptor: what PostgreSQL's library does with the connection goes on.
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as end:
+        if end.family != socket.AF_UNIX:
+            for (level, option), value in SOCKET_OPTIONS.items():
+                if option is not None:  # not each system has each
+                    end.setsockopt(level, option, value)
+
+
 def private_connection(dbname):
     """Return a connection in autocommit mode that is not taken from Odoo's pool.
 
     A pooled connection forgets LISTEN and session locks when the next user borrows it.
     """
-    connection = psycopg2.connect(**sql_db.connection_info_for(dbname)[1])
+    info = {"connect_timeout": CONNECT_TIMEOUT, **sql_db.connection_info_for(dbname)[1]}
+    connection = psycopg2.connect(**info)
+    keep_alive(connection)
     connection.set_session(autocommit=True)
     return connection
 
@@ -95,8 +120,6 @@ class Listener:
 IDLE_TIMEOUT = 60.0
 #: Seconds between looks at whether anybody waits.
 POLL_INTERVAL = 1.0
-#: Seconds in which a new connection has to hear.
-CONNECT_TIMEOUT = 10.0
 
 _notifiers = {}
 _guard = threading.Lock()

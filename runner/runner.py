@@ -9,6 +9,7 @@ import threading
 import time
 
 import psycopg2
+from psycopg2.pool import PoolError
 
 from odoo.service import server
 from odoo.tools import config
@@ -81,8 +82,10 @@ class Runner(threading.Thread):
             while not self._is_over():
                 try:
                     self._tick()
-                except psycopg2.errors.LockNotAvailable:
-                    _logger.info("Runner %s met a locked row, and tries again", self.title)
+                except (psycopg2.errors.LockNotAvailable, PoolError) as error:
+                    _logger.info("Runner %s tries again: %s", self.title, type(error).__name__)
+                    self._due.reset()
+                    time.sleep(0.2)
             self._leave()
 
     def stop(self):

@@ -1,7 +1,9 @@
 import contextlib
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import psycopg2
+from psycopg2.pool import PoolError
 
 from odoo import SUPERUSER_ID, api
 from odoo.sql_db import db_connect
@@ -144,6 +146,25 @@ class TestLazyCursor(TransactionCase):
         self.assertTrue(self.lazy.closed)
         with self.assertRaisesRegex(RuntimeError, "finished generation"):
             self.lazy.execute("SELECT 1")
+
+    def test_a_patient_one_waits_for_a_database_that_cannot_be_had(self):
+        errors = [PoolError(), psycopg2.OperationalError()]
+
+        def refuse(registry):
+            if errors:
+                raise errors.pop()
+            return open_cursor(registry)
+
+        refused = patch("odoo.addons.llm_generate_job.runner.cursor.open_cursor", refuse)
+        with refused, patch("time.sleep"):
+            with self.assertRaises(psycopg2.OperationalError):
+                self.lazy.execute("SELECT 1")
+            errors.append(psycopg2.OperationalError())
+            self.lazy.is_patient = True
+            self.lazy.execute("SELECT 1")
+            self.assertEqual((self.lazy.fetchall(), errors), ([(1,)], []))
+            with self.assertRaises(psycopg2.errors.UndefinedColumn), mute_logger("odoo.sql_db"):
+                self.lazy.execute("SELECT nobody")
 
     def test_an_error_gives_the_connection_back(self):
         with self.assertLogs("odoo.sql_db", "ERROR"), self.assertRaises(psycopg2.Error):

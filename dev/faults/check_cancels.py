@@ -21,7 +21,9 @@ def main():
     tally = Tally()
     with FaultLab("cancels") as lab:
         lab.fake.order(group="jobs", job_seconds=600, cancel_delay=DELAY)
-        lab.fake.order(group="jobs", job_seconds=600, cancel_status=500, match="job 1", times=REFUSED)
+        lab.fake.order(
+            group="jobs", job_seconds=600, cancel_status=500, match="job 1", times=REFUSED
+        )
         provider = lab.add_provider("jobs", "fault", max_concurrent_jobs=CANCELS)
         killed, stopped = lab.start_servers(threaded=2)
         lab.start_runners(lab.servers)
@@ -29,7 +31,9 @@ def main():
         running = wait_for(lambda: all(job["external_job_id"] for job in lab.jobs(provider)), 30)
         tally.check(running, "all run at the provider", log_tails(lab.servers))
         # What the submissions took of it.
-        lab.fake.order(group="jobs", job_seconds=600, cancel_status=500, match="job 1", times=REFUSED)
+        lab.fake.order(
+            group="jobs", job_seconds=600, cancel_status=500, match="job 1", times=REFUSED
+        )
         lab.cancel(ids)
         time.sleep(1)
         killed.kill()

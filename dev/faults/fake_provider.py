@@ -6,10 +6,10 @@ PORT serves `/<group>/v1/chat/completions`, as OpenAI does, and `/<group>/jobs`,
 DESK_PORT takes orders and tells what happened; it stays when the provider is "down". An order is
 a dict: `group` and `match` (the start of a call's key) say which calls it is for, `times` for how
 many of them, `lasts` for how many seconds from the first of them on; `delay` (seconds, or a
-range), `job_seconds`, `cancel_delay`, `cancel_status`, `fault`, `status`, `retry_after`,
-`late_headers` and `pieces` say what these calls get. Newer orders go first. `rounds` has tools
-called in that many rounds, three each, before the answer; what was told of them is in the last
-call as `told`.
+range), `job_seconds`, `fault`, `status`, `retry_after`, `late_headers` and `pieces` say what
+these calls get, `cancel_delay` and `cancel_status` what who cancels a job gets. Newer orders go
+first. `rounds` has tools called in that many rounds, three each, before the answer; what was told
+of them is in the last call as `told`.
 """
 
 import contextlib
