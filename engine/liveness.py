@@ -3,7 +3,7 @@ import logging
 from odoo import api, fields, models
 
 from ..protocol import backoff
-from ..runner.limits import LIVENESS_LOCK
+from ..runner.limits import LIVENESS_LOCK, TAKEN_ALONE
 from . import sql
 
 _logger = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ class LlmGenerationEngine(models.AbstractModel):
         :param Listener listener: the private connection
         :return: the runner's id
         """
+        listener.execute(sql.LIVENESS_SESSION)
         while True:
             runner_id = self._runner_row(name, slots, runner_id)
             key = [LIVENESS_LOCK, runner_id]
@@ -144,7 +145,7 @@ class LlmGenerationEngine(models.AbstractModel):
         return len(lost)
 
     @api.model
-    def _rescue(self, timeout, lock_key):
+    def _rescue(self, timeout, lock_key, alone=TAKEN_ALONE):
         """Take care of the jobs of processes that died.
 
         An external job is adopted: whoever comes next asks about it. Any other is given back
@@ -152,13 +153,15 @@ class LlmGenerationEngine(models.AbstractModel):
 
         :param float timeout: seconds of silence after which a runner may be dead
         :param int lock_key: first key of the session lock that a live runner holds
+        :param float alone: seconds of silence after which it has stopped its calls, whatever holds
+            its lock: a session whose host is gone lives for hours
         """
         with self._transaction() as engine:
             dead = []
-            for (runner_id,) in engine._select(sql.SILENT_RUNNERS, {"silence": timeout}):
-                if engine._select(
-                    "SELECT pg_try_advisory_xact_lock(%s, %s)", [lock_key, runner_id]
-                )[0][0]:
+            params = {"silence": timeout, "alone": alone}
+            for runner_id, is_alone in engine._select(sql.SILENT_RUNNERS, params):
+                key = [lock_key, runner_id]
+                if is_alone or engine._select(sql.TRY_LIVENESS_LOCK, key)[0][0]:
                     dead.append(runner_id)
             external = dict(engine._select(sql.ORPHANS, [dead]))
             orphans = (

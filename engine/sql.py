@@ -11,7 +11,8 @@ NOW = "(clock_timestamp() AT TIME ZONE 'UTC')"
 MOMENT = "(statement_timestamp() AT TIME ZONE 'UTC')"
 
 #: The moment at which time brings something for a job: its provider is told that it was cancelled
-#: (at once, and again until it has confirmed), it joins the line, is retried, or is asked about. One index has them all.
+#: (at once, and again until it has confirmed), it joins the line, is retried, or is asked about.
+#: One index has them all.
 DUE = """
     (CASE WHEN cancel_requested AND state = 'running' THEN 'epoch'::timestamp
         WHEN cancel_requested THEN COALESCE(cancel_again_at, 'epoch'::timestamp)
@@ -484,11 +485,21 @@ LOST = """
 
 #: After a longer absence of the database everybody was silent: who lives gets time to say so.
 SILENT_RUNNERS = f"""
-    SELECT id FROM llm_generation_runner
+    SELECT id, heartbeat_at < {NOW} - make_interval(secs => %(alone)s)
+    FROM llm_generation_runner
     WHERE heartbeat_at < {NOW} - make_interval(secs => %(silence)s)
       AND NOT pg_postmaster_start_time() AT TIME ZONE 'UTC'
           BETWEEN {NOW} - make_interval(secs => %(silence)s) AND {NOW}
     FOR UPDATE SKIP LOCKED
+"""
+
+TRY_LIVENESS_LOCK = "SELECT pg_try_advisory_xact_lock(%s, %s)"
+
+#: A session whose network has gone silent keeps its lock until its runner has stopped its calls,
+#: whatever the server's configuration says.
+LIVENESS_SESSION = """
+    SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 4;
+    SET tcp_user_timeout = 100000
 """
 
 #: One process at a time finds out whether the database is a copy. Before, and apart from, the

@@ -16,7 +16,8 @@ from odoo import SUPERUSER_ID, api
 from odoo.modules.registry import Registry
 
 from ..const import UNKNOWN_OUTCOMES
-from ..protocol.answer import Claim
+from ..exceptions import OverloadedError
+from ..protocol.answer import Answer, Claim
 from ..protocol.http_errors import classify, retry_after, traceback_of
 from ..protocol.tokens import GIVEN_NAMES, Usage
 from . import limits
@@ -232,6 +233,9 @@ def hang_up(response):
 # What threads of this process say to providers, and what becomes of the answers.
 
 
+SILENT = "This server has lost its database."
+
+
 class Executions:
     """Runs and polls claimed jobs in the thread of whoever asks, and has the answers stored.
 
@@ -253,6 +257,8 @@ class Executions:
         self._lock = threading.Lock()
         self._completers = {}
         self._last_from = math.inf
+        #: Whether others may have taken the jobs of this process: then no call is begun.
+        self.is_silent = lambda: False
 
     def _completer(self, provider_id):
         """Return the thread for a provider: none waits for what another one's answers touch."""
@@ -297,6 +303,9 @@ class Executions:
             self._completer(job_context.provider_id).put(claim, answer)
 
         try:
+            if self.is_silent():
+                complete(job_context.claim, Answer.from_error(OverloadedError(SILENT)))
+                return
             engine = self._models.engine()
             execution = self.calls.get(token)
             getattr(engine, method)(job_context, execution=execution, complete=complete, lent=True)

@@ -17,6 +17,7 @@ from odoo.tools import config
 from ..const import RUNNER_CHANNEL, RUNNER_THREADS
 from . import limits
 from .executor import EnvironmentFactory, Executions, Threads, Workers
+from .heart import Heart
 from .messages import Due, Lost, Queued, SlotFree, parse
 from .notifier import Listener, Outbox
 
@@ -44,6 +45,8 @@ class Runner(threading.Thread):
         self.outbox = Outbox()
         self._models = EnvironmentFactory(dbname)
         self.executions = Executions(self._models, f"{self.name}.finish", self._wake_scheduler)
+        self.heart = Heart(self.name, self._beat, self.executions.calls)
+        self.executions.is_silent = lambda: self.heart.is_silent
         self._stopping = threading.Event()
         self._ready = threading.Event()
         self._claiming = threading.Lock()
@@ -58,6 +61,7 @@ class Runner(threading.Thread):
     def run(self):
         """Serve the queues until there is nothing to do or the server goes down."""
         _logger.info("Runner %s of %s starts", self.title, self.dbname)
+        self.heart.start()
         pause = 0.2
         while not self._is_over():
             try:
@@ -73,6 +77,7 @@ class Runner(threading.Thread):
                 time.sleep(pause)
                 pause = min(5.0, pause * 2) if not self._ready.is_set() else 0.2
         retire(self)
+        self.heart.stop()
         self.executions.stop()
         _logger.info("Runner %s of %s ends", self.title, self.dbname)
 
@@ -121,10 +126,14 @@ class Runner(threading.Thread):
             slots = engine._runner_slots(limits.SLOTS)
             workers = Workers(slots, f"{self.name}.call", self._worker_is_free)
             self.threads = Threads(self._models, self.executions, workers)
-        slots = self.threads.slots
+        slots, began = self.threads.slots, time.monotonic()
         self.runner_id = engine._register_runner(self.listener, self.title, slots, self.runner_id)
+        self.heart.renewed(began)
         self._due.reset()
         self._ready.set()
+
+    def _beat(self):
+        return self._models.engine()._heartbeat(self.runner_id)
 
     def _executor(self):
         return self._models.engine()._executor(self.threads)
@@ -249,7 +258,7 @@ class Runner(threading.Thread):
 
     def _maintain(self):
         engine = self._models.engine()
-        if not engine._heartbeat(self.runner_id):
+        if not self.heart.renew():
             _logger.warning("Runner %s was taken for dead, and registers again", self.title)
             self._register()
         with self._claiming:  # what is claimed just now is not lost

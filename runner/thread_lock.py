@@ -12,7 +12,13 @@ import psycopg2
 
 from .notifier import private_connection
 
+#: Seconds to wait for another thread that uses the connection. Each use takes a moment, but where
+#: the database does not answer: then each would wait its turn to wait.
+IO_TIMEOUT = 20.0
+NO_ANSWER = "The database does not answer."
+
 _sessions = {}
+#: Held for no longer than it takes to look what this process holds.
 _guard = threading.Lock()
 
 
@@ -21,16 +27,22 @@ class _Session:
         self.dbname = dbname
         self.held = set()
         self.connection = None
+        self._io = threading.Lock()
 
     def execute(self, statement, key):
         # A lock that went with its connection is not missed: the fence of the engine still
         # lets only one answer through.
-        if self.connection is not None and not self.connection.closed:
-            with contextlib.suppress(psycopg2.Error):
-                return self._ask(statement, key)
-            self.connection.close()  # it died since it was last used
-        self.connection = private_connection(self.dbname)
-        return self._ask(statement, key)
+        if not self._io.acquire(timeout=IO_TIMEOUT):
+            raise psycopg2.OperationalError(NO_ANSWER)
+        try:
+            if self.connection is not None and not self.connection.closed:
+                with contextlib.suppress(psycopg2.Error):
+                    return self._ask(statement, key)
+                self.connection.close()  # it died since it was last used
+            self.connection = private_connection(self.dbname)
+            return self._ask(statement, key)
+        finally:
+            self._io.release()
 
     def _ask(self, statement, key):
         with self.connection.cursor() as cursor:
@@ -48,20 +60,25 @@ def try_lock(dbname, thread_id):
         session = _session(dbname)
         if thread_id in session.held:
             return False
-        if session.execute("SELECT pg_try_advisory_lock(%s)", thread_id):
-            session.held.add(thread_id)
-            return True
-        return False
+        session.held.add(thread_id)
+    taken = False
+    try:
+        taken = session.execute("SELECT pg_try_advisory_lock(%s)", thread_id)
+    finally:
+        if not taken:
+            session.held.discard(thread_id)
+    return taken
 
 
 def unlock(dbname, thread_id):
     """Release a lock; one that is not held is left alone."""
     with _guard:
         session = _session(dbname)
-        if thread_id in session.held:
-            session.held.discard(thread_id)
-            with contextlib.suppress(psycopg2.Error):
-                session.execute("SELECT pg_advisory_unlock(%s)", thread_id)
+        is_held = thread_id in session.held
+        session.held.discard(thread_id)
+    if is_held:
+        with contextlib.suppress(psycopg2.Error):
+            session.execute("SELECT pg_advisory_unlock(%s)", thread_id)
 
 
 def is_taken(dbname, thread_id):

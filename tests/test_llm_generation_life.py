@@ -1,10 +1,12 @@
 import contextlib
+import re
 from datetime import timedelta
 
 from odoo import fields
 
+from ..engine import sql
 from ..protocol import backoff
-from ..runner.limits import LIVENESS_LOCK
+from ..runner.limits import FENCE, HEARTBEAT, LIVENESS_LOCK, POLL_INTERVAL, TAKEN_ALONE
 from ..runner.notifier import private_connection
 from .common import LlmGenerationCommon
 
@@ -118,6 +120,21 @@ class TestLlmGenerationLife(LlmGenerationCommon):
             self.assertEqual(job.state, "running")
             cursor.execute("SELECT pg_advisory_unlock(%s, %s)", key)
         self.assertEqual(self._rescue_noisily(), 1)
+
+    def test_who_has_long_stopped_its_calls_is_dead_whatever_holds_its_lock(self):
+        self._running()
+        self.runner.heartbeat_at = fields.Datetime.now() - timedelta(seconds=TAKEN_ALONE + 5)
+        with contextlib.closing(private_connection(self.env.cr.dbname)) as connection:
+            key = [LIVENESS_LOCK, self.runner.id]
+            connection.cursor().execute("SELECT pg_advisory_lock(%s, %s)", key)
+            self.assertEqual(self._rescue_noisily(), 1)
+
+    def test_calls_are_stopped_before_others_take_their_jobs(self):
+        self.assertLess(FENCE + 3 * POLL_INTERVAL, TAKEN_ALONE)
+        self.assertLess(TAKEN_ALONE + 2 * HEARTBEAT, 120)
+        silent = re.findall(r"keepalives_\w+ = (\d+)", sql.LIVENESS_SESSION)
+        idle, interval, count = map(int, silent)
+        self.assertGreater(idle + interval * count, FENCE)
 
     def test_one_dead_process_does_not_cost_another_its_jobs(self):
         alive = self._start_runner()

@@ -15,6 +15,7 @@ from odoo.addons.llm_generate_job.protocol.http_errors import traceback_of
 from odoo.addons.llm_generate_job.runner import limits as runner_limits
 from odoo.addons.llm_generate_job.runner import runner as runners
 from odoo.addons.llm_generate_job.runner.executor import EnvironmentFactory, Running
+from odoo.addons.llm_generate_job.runner.heart import Heart
 from odoo.addons.llm_generate_job.runner.messages import parse
 from odoo.addons.llm_generate_job.runner.notifier import Listener
 
@@ -45,6 +46,7 @@ class Attendant(threading.Thread):
         self.beginning = threading.Lock()
         # Other processes have to see that this one lives, in tests, too.
         self._models = EnvironmentFactory(dbname, generation_inline=False)
+        self._heart = Heart(self.name, self._beat, self.calls)
         self._stopping = threading.Event()
         self._last_call = time.monotonic()
 
@@ -54,6 +56,7 @@ class Attendant(threading.Thread):
 
     def run(self):
         """Attend to the calls of this process until there are none for a while."""
+        self._heart.start()
         while not self._is_over():
             try:
                 self._serve()
@@ -65,6 +68,7 @@ class Attendant(threading.Thread):
             self.ready.clear()
             if not self._is_over():
                 time.sleep(1.0)
+        self._heart.stop()
         _forget(self)
 
     def _is_over(self):
@@ -93,12 +97,17 @@ class Attendant(threading.Thread):
     def _register(self, listener):
         engine = self._models.engine()
         # How many run at once is up to the channels of queue_job.
+        began = time.monotonic()
         self.runner_id = engine._register_runner(listener, self.title, 0, self.runner_id)
+        self._heart.renewed(began)
         self.ready.set()
+
+    def _beat(self):
+        return self._models.engine()._heartbeat(self.runner_id)
 
     def _maintain(self, listener):
         engine = self._models.engine()
-        if not engine._heartbeat(self.runner_id):
+        if not self._heart.renew():
             _logger.warning("%s was taken for dead, and registers again", self.title)
             self._register(listener)
         with self.beginning:
