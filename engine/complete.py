@@ -16,7 +16,7 @@ from ..protocol import backoff
 from ..protocol.answer import LONGEST_WAIT, Answer
 from ..protocol.http_errors import traceback_of
 from ..protocol.tokens import by_length, length_of
-from ..runner.cursor import is_away, is_locked
+from ..runner.cursor import LAST_LOCK_TIMEOUT, LOCK_TIMEOUT, is_away, is_locked
 from ..runner.limits import PATIENCE
 from ..runner.messages import Due
 from . import sql
@@ -410,7 +410,7 @@ class LlmGenerationEngine(models.AbstractModel):
         held = []
         try:
             with self._transaction(lazy=True, lent=lent) as call:
-                call.env.cr.bind()
+                call.env.cr.bind(LAST_LOCK_TIMEOUT if is_last else LOCK_TIMEOUT)
                 call._complete(call._last_try(pairs, is_last), held=held)
         except BaseException as error:  # noqa: BLE001 whatever it is, the rest goes on
             if len(pairs) > 1 and (is_locked(error) or not is_away(error)):

@@ -172,7 +172,8 @@ class LlmGenerationEngine(models.AbstractModel):
             )
             engine._each(orphans, lambda job: engine._rescue_job(job, external[job.id]))
             # One that is left for the next time is an orphan then, too.
-            engine.env["llm.generation.runner"].browse(dead).unlink()
+            runners = engine.env["llm.generation.runner"].browse(dead)
+            engine._each(runners, lambda runner: runner.unlink())
         return len(orphans)
 
     @api.model

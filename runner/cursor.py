@@ -39,7 +39,9 @@ READ_RE = re.compile(
 #: Milliseconds that the engine waits for a row that somebody has locked: it is set aside then, and
 #: tried again, while all else goes on. And those that a process which is frozen in the middle of
 #: a transaction keeps others from its rows.
-BOUNDS = "SET lock_timeout = 300; SET idle_in_transaction_session_timeout = 60000"
+BOUNDS = "SET lock_timeout = {}; SET idle_in_transaction_session_timeout = 60000"
+#: Milliseconds, and those where there is no more time: many answers may have to be stored then.
+LOCK_TIMEOUT, LAST_LOCK_TIMEOUT = 300, 30
 #: Seconds after which PostgreSQL ends a transaction whose host is gone without a word, and frees
 #: its rows: 20, and four times 5.
 SERVER_KEEPALIVES = (
@@ -136,14 +138,14 @@ def read_committed(cr):
         cr.connection.set_isolation_level(ISOLATION_LEVEL_READ_COMMITTED)
 
 
-def bound(cr):
+def bound(cr, lock_timeout=LOCK_TIMEOUT):
     """Have no transaction on a cursor's connection wait for long, or be waited for.
 
     Until the connection goes back to the pool, which resets it; those of tests have no bounds.
     """
     if isinstance(cr, Cursor):
         with cr.connection.cursor() as cursor:
-            cursor.execute(f"{BOUNDS}; {SERVER_KEEPALIVES}")
+            cursor.execute(f"{BOUNDS.format(lock_timeout)}; {SERVER_KEEPALIVES}")
 
 
 def is_locked(error):
@@ -167,7 +169,7 @@ class SavepointCursor(BaseCursor):
     #: Whether what meets a locked row is tried again by whoever has this cursor.
     sets_aside = False
 
-    def bind(self):
+    def bind(self, lock_timeout=LOCK_TIMEOUT):
         """Have the transactions that are open, or opened from now on, `bound()`."""
 
     @property
@@ -195,7 +197,7 @@ class LazyCursor(SavepointCursor):
         self._closed = False
         self._held = False
         self._entered = None
-        self._is_bound = False
+        self._lock_timeout = None
         #: Whether to wait for a database that cannot be had, where nothing is lost by that.
         self.is_patient = False
         #: Whether a read keeps its connection for the next one, until `away()` or the end.
@@ -212,8 +214,8 @@ class LazyCursor(SavepointCursor):
             raise
         try:
             read_committed(cursor)
-            if self._is_bound:
-                bound(cursor)
+            if self._lock_timeout:
+                bound(cursor, self._lock_timeout)
             elif not reading and isinstance(cursor, Cursor):
                 cursor.execute(SERVER_KEEPALIVES)
         except BaseException:
@@ -232,11 +234,11 @@ class LazyCursor(SavepointCursor):
             GATE.leave(self._entered)
             self._entered = None
 
-    def bind(self):
+    def bind(self, lock_timeout=LOCK_TIMEOUT):
         """Have the transactions that are open, or opened from now on, `bound()`."""
-        self._is_bound = True
+        self._lock_timeout = lock_timeout
         if self._cursor is not None:
-            bound(self._cursor)
+            bound(self._cursor, lock_timeout)
 
     @contextlib.contextmanager
     def hold(self):

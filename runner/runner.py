@@ -217,8 +217,8 @@ class Runner(threading.Thread):
         if seconds == 0 or self._due.has_come("due"):  # perhaps a queue's pause is over
             self._woken.set()
         if seconds == 0:
-            engine._schedule()
-            engine._retry_due()
+            self._set_aside(engine._schedule)
+            self._set_aside(engine._retry_due)
             if (free := self.pollers.free) and (claims := engine._claim_polls(free)):
                 for job_context in self._models.engine()._prefetch(claims):
                     self.pollers.submit(self.executions.execute, job_context, "_poll")
@@ -231,6 +231,13 @@ class Runner(threading.Thread):
             self._due.bring_forward("clock", max(seconds, limits.SCHEDULER_DELAY))
             if seconds < limits.IDLE_TIMEOUT:
                 self._last_work = time.monotonic()  # crons would be late for external jobs
+
+    def _set_aside(self, act):
+        """Do something that comes again, unless a row is locked that it needs."""
+        try:
+            act()
+        except psycopg2.errors.LockNotAvailable:
+            _logger.info("Runner %s met a locked row, and tries again later", self.title)
 
     def claim(self, queue_ids=None):
         """Start jobs of these queues (None: of all) now; return how many."""
@@ -262,9 +269,11 @@ class Runner(threading.Thread):
             _logger.warning("Runner %s was taken for dead, and registers again", self.title)
             self._register()
         with self._claiming:  # what is claimed just now is not lost
-            engine._rescue_lost(self.runner_id, self._executor().held(self.runner_id))
-        engine._rescue(limits.HEARTBEAT_TIMEOUT, limits.LIVENESS_LOCK)
-        self._models.engine()._fail_overdue()
+            held = self._executor().held(self.runner_id)
+            self._set_aside(lambda: engine._rescue_lost(self.runner_id, held))
+        dead = (limits.HEARTBEAT_TIMEOUT, limits.LIVENESS_LOCK)
+        self._set_aside(lambda: engine._rescue(*dead))
+        self._set_aside(self._models.engine()._fail_overdue)
 
     def _send_outbox(self):
         self.outbox.send(self._models.engine()._send_outbox)

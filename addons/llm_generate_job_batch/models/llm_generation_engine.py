@@ -63,7 +63,9 @@ class LlmGenerationEngine(models.AbstractModel):
         try:
             with self.env.cr.savepoint():
                 job.batch_id.action_id._store_llm_answer(owned)
-        except BaseException as error:  # noqa: BLE001 whatever it is
+        except BaseException as error:
+            if self._is_set_aside(error):
+                raise
             # The answer is paid for, and stays in its thread.
             _logger.error(UNSTORED, job.id, traceback_of(error))  # noqa: TRY400 it is redacted
 
@@ -115,7 +117,9 @@ class LlmGenerationEngine(models.AbstractModel):
         try:
             with self.env.cr.savepoint():
                 own._on_done()
-        except BaseException as error:  # noqa: BLE001 whatever it is
+        except BaseException as error:
+            if self._is_set_aside(error):
+                raise  # the sweep looks again
             # Each of its answers is paid for and stored; another addon's bug is told in the log.
             _logger.error(UNTOLD, batch.id, traceback_of(error))  # noqa: TRY400 as above
 

@@ -1,3 +1,7 @@
+from unittest.mock import patch
+
+import psycopg2
+
 from odoo.exceptions import AccessError
 from odoo.tests import new_test_user
 
@@ -125,6 +129,19 @@ class TestIrActionsServer(LlmGenerationCommon):
             self._answer_all()
         self.assertEqual(self._jobs().state, "completed")
         self.assertFalse(self.partners[0].comment)
+
+    def test_a_record_that_somebody_has_locked_is_written_later(self):
+        self._run(self.partners[0])
+        engine = self.env["llm.generation.engine"]
+        engine.env.cr.sets_aside = True
+        self.addCleanup(delattr, engine.env.cr, "sets_aside")
+        locked = psycopg2.errors.LockNotAvailable()
+        store = patch.object(type(self.action), "_store_llm_answer", side_effect=locked)
+        with store, self.assertRaises(psycopg2.errors.LockNotAvailable):
+            engine._store_answer(self._jobs())
+        engine.env.cr.sets_aside = False
+        with store, self.assertLogs(LOGGER, "ERROR"):
+            engine._store_answer(self._jobs())
 
     def test_a_record_that_is_gone_costs_nothing_but_its_answer(self):
         self._run(self.partners[:1])
