@@ -80,8 +80,9 @@ class TestLockedRows(ConcurrencyCase):
         pairs = [(claim, Answer("completed", pause=3))]
         with patch.object(thread_class, "_on_generation_job_done", hook), self._env() as holder:
             self._hold(holder, "res_partner", partner_id)
+            unhurried = [(claim, Answer("completed"))]
+            self.assertEqual(self._store(unhurried), unhurried)
             self._hold(holder, "llm_generation_queue", self.queue_id)
-            self.assertEqual(self._store(pairs), pairs)
             with self.assertLogs("odoo.addons.llm_generate_job.engine.engine", "ERROR"):
                 self.assertEqual(self._store(pairs, is_last=True), [])
         self.assertEqual(self._states(), ["completed"])
