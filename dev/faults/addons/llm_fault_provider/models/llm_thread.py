@@ -6,8 +6,9 @@ class LlmThread(models.Model):
 
     def _on_generation_job_done(self, job):
         """Write on the partner that `touches` of the inputs names, as a server action may."""
-        super()._on_generation_job_done(job)
+        result = super()._on_generation_job_done(job)
         if partner_id := (job.generation_inputs or {}).get("touches"):
             partner = self.env["res.partner"].browse(partner_id)
             partner.comment = f"{partner.comment or ''} {job.id}"
             self.env.flush_all()
+        return result
