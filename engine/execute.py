@@ -1,6 +1,5 @@
 import contextlib
 import logging
-import time
 from dataclasses import replace
 
 import psycopg2
@@ -28,8 +27,6 @@ TOOL_NOT_CALLED = (
 )
 #: Tokens after which it is noted how many there were, as nobody tells if the process is killed.
 NOTED_TOKENS = 500
-#: Seconds between two commits of an answer that grows fast: whose chunks come within CHUNK_GAP.
-CHUNK_INTERVAL, CHUNK_GAP = 0.2, 0.05
 #: Seconds until a job is tried again whose thread is busy with an answer that no job writes;
 #: the end of one that a job writes is noticed at once.
 BUSY_DELAY = 5.0
@@ -202,12 +199,8 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     def _relay(self, job, claim, recorder):
-        """Run the thread's own generator, committing after each event it yields.
-
-        Of an answer that grows fast some times a second: each commit takes longer than a word. What
-        came last before it pauses is seen with what follows.
-        """
-        usages, due, last = {}, 0.0, 0.0
+        """Run the thread's own generator, committing after each event it yields."""
+        usages = {}
         output = newest = job.output_message_id.id
         with contextlib.closing(job._direct_events()) as events:
             for event in events:
@@ -217,13 +210,9 @@ class LlmGenerationEngine(models.AbstractModel):
                 if message.get("id") and message.get("llm_role") == "assistant":
                     newest = message["id"]
                     output = output if self._tells_why_not(output, newest) else newest
-                before, last = last, time.monotonic()
-                is_chunk = event.get("type") == "message_chunk" and not self.env.cr.in_transaction
-                is_early = is_chunk and last < due and last - before < CHUNK_GAP
                 # A tool that speaks within its savepoint would not find it after a commit. What
                 # tells an error goes at the end, unless the thread goes on: the job tells it, too.
-                if not (is_early or self.env.cr.in_savepoint or newest != output):
-                    due = last + CHUNK_INTERVAL
+                if not (self.env.cr.in_savepoint or newest != output):
                     self._keep(job, claim, output, recorder)
                 if event.get("type") == "error":
                     raise exceptions.ProviderFailedError(str(event.get("error") or ""))

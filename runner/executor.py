@@ -570,7 +570,8 @@ class CallRecorder:
         with self.listening(), self.away():
             answer = method(*args, **kwargs)
         if hasattr(answer, "__next__"):
-            return self._chunks(answer, call)
+            chunks = self._chunks(answer, call)
+            return chunks if self.is_direct else gathered(chunks)
         call.is_whole = True
         self._hear(call, answer[0] if isinstance(answer, tuple) and answer else answer)
         return answer
@@ -622,6 +623,48 @@ class CallRecorder:
         is_free = self._has_refused or (known and known.error_type not in UNKNOWN_OUTCOMES)
         nothing = {"prompt_tokens": 0, "completion_tokens": 0} if is_free else {}
         return self.usage or nothing
+
+
+#: Seconds from one piece of an answer that comes fast to the next; what is waited for longer than
+#: CHUNK_GAP does not come fast.
+CHUNK_INTERVAL, CHUNK_GAP = 0.2, 0.05
+
+
+def gathered(chunks):
+    """Yield the chunks of an answer, with words that come fast put together.
+
+    Each chunk that a thread gets is rendered, stored and committed, which takes longer than a word.
+    What came last before a pause is seen with what follows.
+    """
+    words, due, since, end = [], 0.0, time.monotonic(), object()
+    with contextlib.closing(chunks):
+        while True:
+            error = None
+            try:
+                chunk = next(chunks, end)
+            except Exception as raised:  # noqa: BLE001 after the words that came before it
+                chunk, error = end, raised
+            now, is_text = time.monotonic(), _is_text(chunk)
+            words += [chunk] * is_text
+            if words and (not is_text or now >= due or now - since >= CHUNK_GAP):
+                yield {**words[-1], "content": "".join(word["content"] for word in words)}
+                words, due = [], time.monotonic() + CHUNK_INTERVAL
+            if error:
+                raise error
+            if chunk is end:
+                return
+            if not is_text:
+                yield chunk
+            since = time.monotonic()
+
+
+def _is_text(chunk):
+    """Return whether a chunk brings words and nothing else."""
+    return (
+        isinstance(chunk, dict)
+        and chunk.keys() <= {"content", "role"}
+        and isinstance(chunk.get("content"), str)
+    )
 
 
 # === ENVIRONMENT FACTORY ===

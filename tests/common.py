@@ -268,7 +268,7 @@ class LlmGenerationCommon(TransactionCase):
 
     def _commit_each_chunk(self):
         """Have each chunk of an answer be an event, and each event a commit."""
-        self.startPatcher(self._patched(f"{ADDON}.engine.execute.CHUNK_INTERVAL", 0))
+        self.startPatcher(self._patched(f"{ADDON}.runner.executor.CHUNK_INTERVAL", 0))
         if find_spec("odoo.addons.llm_thread.answer_stream"):  # the family has no interval
             self.startPatcher(
                 self._patched("odoo.addons.llm_thread.answer_stream.WRITE_INTERVAL", 0)

@@ -134,7 +134,7 @@ class TestUsageOfTheFamily(LlmGenerationCommon):
 
     def _used(self, answer, *args, **kwargs):
         """Return the usage of a call that is answered so: a stream if that is a list."""
-        recorder = CallRecorder()
+        recorder = CallRecorder(is_direct=True)  # of others, words come together
 
         def method(*_args, **_kwargs):
             return iter(answer) if isinstance(answer, list) else answer
