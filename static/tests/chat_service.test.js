@@ -78,6 +78,15 @@ test("what is queued is shown, and no stream is opened", async () => {
     expect(chat.isQueued(THREAD)).toBe(true);
 });
 
+test("a conversation beside a record, which nobody loads, is loaded", async () => {
+    answer = NEWS;
+    Object.assign(thread, { isLoaded: false, fetchNewMessages: () => expect.step("loaded") });
+    await llmStore.startLLMStreaming(THREAD, "Hi");
+
+    expect.verifySteps([asked("Hi", []), "loaded"]);
+    expect(thread.messages).toEqual([]);
+});
+
 test("what is not queued is answered as ever", async () => {
     answer = false;
     await llmStore.startLLMStreaming(THREAD, "Hi");

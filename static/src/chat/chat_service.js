@@ -37,8 +37,12 @@ export const chatService = {
             }
             mailStore.insert(news.data);
             const thread = mailStore.Thread.get({ model: THREAD, id: threadId });
-            if (!thread?.isLoaded || !news.message_ids.length) {
-                return; // what it loads later has them
+            if (!thread?.isLoaded) {
+                thread?.fetchNewMessages(); // has them; beside a record nobody else loads it
+                return;
+            }
+            if (!news.message_ids.length) {
+                return;
             }
             const told = news.message_ids.map((id) => mailStore["mail.message"].get(id));
             // What was told before and is no longer: notes of others were never told.
