@@ -28,7 +28,7 @@ COMMANDS = {
     "load": {"odoo", "peer"},
     "lint": {"linters"},
     "wheel": {"wheel"},
-    "test": {"odoo", "model", "mock", "chromium", "peer", "wheel", "linters"},
+    "test": {"odoo", "model", "mock", "chromium", "browser", "peer", "wheel", "linters"},
 }
 
 

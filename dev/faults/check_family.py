@@ -1,16 +1,15 @@
-"""The service `openai` by whichever addon brings it: its errors, its order, and its pace.
+"""Services by whichever addons bring them: their errors, their order, and their pace.
 
-On the stand-ins that is our own code; with FAMILY the vendor's library within the family's, whose
-threads turn every error into a message.
+On the stand-ins that is `openai` by our own code; with FAMILY it is each vendor's library within
+the family's addons, whose threads turn every error into a message.
 """
 
 import time
-from collections import Counter
+from statistics import median
 
 from evidence import describe
 from fake_book import marked
 from fault_lab import ADMIN, FaultLab
-from lib import processes
 from lib.commands import wait_for
 from lib.lab import environment, insist
 from lib.say import run_main, step
@@ -19,8 +18,9 @@ from weather_table import report
 
 #: What is measured is held to a bar.
 ALONE = True
+SERVICES = ("openai", "mistral", "anthropic", "ollama")
 RETRY_AFTER = 4
-CHUNKS, TRIES, BAR = 800, 3, 1.3
+CHUNKS, TRIES, BAR = 800, 5, 1.3
 #: Seconds that a job costs whatever its answer: short answers are judged without them.
 ONCE = 0.3
 
@@ -28,15 +28,21 @@ ONCE = 0.3
 def main():
     tally = Tally()
     with FaultLab("family") as lab:
-        lab.start_servers(threaded=1)
-        check_errors(lab, tally)
-        check_rate_limit(lab, tally)
+        # That library is told an address by the environment only.
+        env = {"ANTHROPIC_BASE_URL": lab.fake.url("").rstrip("/")}
+        lab.start_servers(threaded=1, env=env)
+        with environment(lab, lab.database) as env:
+            known = dict(env["llm.provider"]._get_available_services())
+        services = [service for service in SERVICES if service in known]
+        check_errors(lab, tally, services)
+        for service in services:
+            check_rate_limit(lab, tally, service)
         check_two_questions(lab, tally)
         check_pace(lab, tally)
     return tally.close()
 
 
-def check_errors(lab, tally):
+def check_errors(lab, tally, services):
     """Each error ends its job by its meaning; nothing that failed is called completed."""
     expected = {
         "e500": ("failed", "transient", {"fault": "status", "status": 500}),
@@ -44,57 +50,70 @@ def check_errors(lab, tally):
         "e401": ("queued", "authentication", {"fault": "status", "status": 401}),
         "reset": ("failed", "unknown_outcome", {"fault": "reset"}),
         "silent": ("failed", "timeout", {"fault": "hang"}),
-        "refused": ("failed", "transient", None),
     }
-    jobs = {}
-    for group, (_state, _type, order) in expected.items():
-        provider = lab.add_provider(group, "openai", job_timeout=6)
-        if order:
-            lab.fake.order(group=group, **order)
-        else:
-            address = f"http://127.0.0.1:{processes.free_port()}/v1"  # where nobody listens
-            with environment(lab, lab.database) as env:
-                env["llm.provider"].browse(provider).api_base = address
-        jobs[group] = provider
-        lab.add_jobs(provider, [group], max_retries=0)
+    providers = {}
 
-    def ends(group):
-        state, error_type, _order = expected[group]
-        (job,) = lab.jobs(jobs[group])
-        return (job["state"], job["error_type"]) == (state, error_type)
+    def ask(fault, **queue_values):
+        for service in services:
+            group = f"{service}-{fault}"
+            providers[group] = lab.add_provider(group, service, **queue_values)
+            lab.add_jobs(providers[group], [group], max_retries=0)
 
-    for group, (state, error_type, order) in expected.items():
-        wait_for(lambda group=group: ends(group), 40, 0.2)
-        (job,) = lab.jobs(jobs[group])
-        tally.check(ends(group), f"{group}: {state}, {error_type}", describe([job]))
-        calls = Counter(call["outcome"] for call in lab.fake.calls(group, "chat"))
-        once = sum(calls.values()) == (1 if order else 0)
-        tally.check(once, f"{group}: the provider is called once", f"{dict(calls)}")
+    def see(fault, state, error_type, calls):
+        for service in services:
+            group = f"{service}-{fault}"
+
+            def ended(group=group):
+                (job,) = lab.jobs(providers[group])
+                return (job["state"], job["error_type"]) == (state, error_type)
+
+            wait_for(ended, 40, 0.2)
+            told = describe(lab.jobs(providers[group]))
+            tally.check(ended(), f"{group}: {state}, {error_type}", told)
+            made = [call["outcome"] for call in lab.fake.calls(group, "chat")]
+            tally.check(len(made) == calls, f"{group}: {calls} calls are made", f"{made}")
+            step(f"{group}: {state}, {error_type}, calls {made}")
+
+    for fault, (_state, _type, order) in expected.items():
+        for service in services:
+            lab.fake.order(group=f"{service}-{fault}", **order)
+        ask(fault, **({"job_timeout": 6} if fault == "silent" else {}))
+    for fault, (state, error_type, _order) in expected.items():
+        see(fault, state, error_type, calls=1)
+    lab.fake.down()
+    ask("refused")
+    see("refused", "failed", "transient", calls=0)
+    lab.fake.up()
     with environment(lab, lab.database) as env:
-        queue = env["llm.generation.queue"]._get_or_create_queue(jobs["e401"])
-        tally.check(
-            queue.queue_health == "critical", "a rejected key is critical", queue.queue_health
-        )
+        for service in services:
+            queue = env["llm.generation.queue"]._get_or_create_queue(providers[f"{service}-e401"])
+            is_critical = queue.queue_health == "critical"
+            tally.check(is_critical, f"{service}: a rejected key is critical", queue.queue_health)
 
 
-def check_rate_limit(lab, tally):
+def check_rate_limit(lab, tally, service):
     """A 429 is told to the queue at once: no library sleeps in the slot and asks again."""
-    provider = lab.add_provider("limited", "openai")
+    group = f"{service}-limited"
+    provider = lab.add_provider(group, service)
     order = {"fault": "status", "status": 429, "retry_after": RETRY_AFTER}
-    lab.fake.order(group="limited", times=1, **order)
-    lab.add_jobs(provider, ["limited"], max_retries=0)
+    lab.fake.order(group=group, times=1, **order)
+    lab.add_jobs(provider, [group], max_retries=0)
     paused = f"SELECT 1 FROM llm_generation_queue WHERE provider_id = {provider} AND paused_until"
-    tally.check(wait_for(lambda: lab.sql(f"{paused} IS NOT NULL"), 10, 0.05), "the queue pauses")
-    tally.check(lab.wait_ended(40, provider), "the pause ends")
-    since = lab.fake.calls("limited", "chat")[0]["until"] + RETRY_AFTER
-    fault = "429, by the service openai"
-    report(lab, tally, fault, {"limited": provider}, since=since, explained=())
+    is_paused = wait_for(lambda: lab.sql(f"{paused} IS NOT NULL"), 10, 0.05)
+    tally.check(is_paused, f"{service}: the queue pauses")
+    tally.check(lab.wait_ended(40, provider), f"{service}: the pause ends")
+    since = lab.fake.calls(group, "chat")[0]["until"] + RETRY_AFTER
+    report(lab, tally, f"429, by {service}", {group: provider}, since=since, explained=())
     (job,) = lab.jobs(provider)
-    first, *later = lab.fake.calls("limited", "chat")
-    tally.check((job["state"], job["retry_count"]) == ("completed", 0), "no retry", describe([job]))
+    first, *later = lab.fake.calls(group, "chat")
+    tally.check(
+        (job["state"], job["retry_count"]) == ("completed", 0),
+        f"{service}: no retry",
+        describe([job]),
+    )
     waited = [call["at"] - first["until"] for call in later]
     kept = len(waited) == 1 and waited[0] >= RETRY_AFTER
-    tally.check(kept, f"one more call, after {RETRY_AFTER} s", f"{waited}")
+    tally.check(kept, f"{service}: one more call, after {RETRY_AFTER} s", f"{waited}")
 
 
 def check_two_questions(lab, tally):
@@ -137,9 +156,10 @@ def check_pace(lab, tally):
         queued = lab.jobs(provider)[-1]["duration"]
         ratios.append(max(0, queued - ONCE) / direct)
         step(f"{CHUNKS} chunks: {direct:.2f} s directly, {queued:.2f} s through the queue")
-    best = min(ratios)
-    tally.check(best <= BAR, f"{CHUNKS} chunks: queued at most {BAR} times direct", f"{best:.2f}")
-    step(f"the best of {TRIES} is {best:.2f}")
+    middle = median(ratios)
+    told = f"the median of {TRIES} is {middle:.2f}, the worst {max(ratios):.2f}"
+    tally.check(middle <= BAR, f"{CHUNKS} chunks: queued at most {BAR} times direct", told)
+    step(told)
 
 
 def direct_seconds(lab, provider, key):

@@ -2,7 +2,8 @@
 
     python fake_provider.py PORT DESK_PORT
 
-PORT serves `/<group>/v1/chat/completions`, as OpenAI does, and `/<group>/jobs`, a job interface.
+PORT serves `/<group>/v1/chat/completions`, as OpenAI does, `/<group>/api/chat`, as Ollama, and
+`/v1/messages`, as Anthropic, whose group is told by the model; `/<group>/jobs` is a job interface.
 DESK_PORT takes orders and tells what happened; it stays when the provider is "down". An order is
 a dict: `group` and `match` (the start of a call's key) say which calls it is for, `times` for how
 many of them, `lasts` for how many seconds from the first of them on; `delay` (seconds, or a
@@ -25,11 +26,54 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from fake_book import Book, is_live, key_of, seconds_of, unmarked
 
-DONE = b"data: [DONE]\n\n"
 #: Seconds that a call hangs for at most.
 FOREVER = 600
 #: Tools that are called in a round.
 CALLS = 3
+
+
+def event(values, name=None):
+    """Return an event of a stream."""
+    return f"event: {name}\n" * bool(name) + f"data: {json.dumps(values)}\n\n"
+
+
+def openai(content=None, finish_reason=None, **delta):
+    if content:
+        delta["content"] = content
+    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+    return event({"choices": [choice]})
+
+
+def anthropic(kind, **values):
+    return event({"type": kind, **values}, kind)
+
+
+def ollama(content="", **values):
+    said = {"role": "assistant", "content": content}
+    return json.dumps({"model": "m", "message": said, "done": False, **values}) + "\n"
+
+
+MESSAGE = {"id": "m", "type": "message", "role": "assistant", "model": "m", "content": []}
+TOLD = {"input_tokens": 1, "output_tokens": 1}
+#: How a stream begins, brings a word, and ends, by the end of the address.
+DIALECTS = {
+    "completions": ((), openai, (openai(finish_reason="stop"), "data: [DONE]\n\n")),
+    "chat": ((), ollama, (ollama(done=True, done_reason="stop"),)),
+    "messages": (
+        (
+            anthropic("message_start", message={**MESSAGE, "usage": TOLD}),
+            anthropic("content_block_start", index=0, content_block={"type": "text", "text": ""}),
+        ),
+        lambda text: anthropic(
+            "content_block_delta", index=0, delta={"type": "text_delta", "text": text}
+        ),
+        (
+            anthropic("content_block_stop", index=0),
+            anthropic("message_delta", delta={"stop_reason": "end_turn"}, usage=TOLD),
+            anthropic("message_stop"),
+        ),
+    ),
+}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -83,6 +127,9 @@ class Provider(Handler):
         if path == ["jobs"]:
             self.serve(group, "create", unmarked(body["key"]), self.submit, body)
         else:
+            self.dialect = DIALECTS[path[-1]]
+            if path[-1] == "messages":
+                group = body["model"].removesuffix("-model")
             self.serve(group, "chat", key_of(body["messages"]), self.chat, body)
 
     def do_GET(self):
@@ -203,20 +250,21 @@ class Provider(Handler):
 
     def stream(self, call, order):
         self.head(200, "text/event-stream")
+        begin, word, end = self.dialect
         if order.get("fault") == "hang":
             self.stay(FOREVER)
         words = f"Answer to {call['key']}".split()
         pieces = order.get("pieces", 1)
+        self.send(*begin)
         delay = 0 if order.get("late_headers") else seconds_of(order.get("delay"))
         for number in range(pieces):
             self.stay(delay / pieces)
             if order.get("fault") == "half" and number >= pieces // 2:
                 self.end(call, "half")
                 return
-            self.write_chunk({"content": " ".join(words) if not number else f" {number}"})
+            self.send(word(" ".join(words) if not number else f" {number}"))
         self.end(call, "ok")
-        self.write_chunk({}, "stop")
-        self.wfile.write(DONE)
+        self.send(*end)
 
     def call_tools(self, call, order, body):
         """Stream the calls of the next round, or the answer after the last."""
@@ -232,18 +280,15 @@ class Provider(Handler):
             arguments = json.dumps({"key": f"{key} {len(turns) + 1}.{number}"})
             function = {"name": "note", "arguments": ""}
             head = {"id": f"call{len(turns)}{number:04}", "type": "function", "function": function}
-            self.write_chunk({"tool_calls": [{"index": number, **head}]})
+            self.send(openai(tool_calls=[{"index": number, **head}]))
             for piece in (arguments[:5], arguments[5:]):
                 delta = {"index": number, "function": {"arguments": piece}}
-                self.write_chunk({"tool_calls": [delta]})
+                self.send(openai(tool_calls=[delta]))
         self.end(call, "ok")
-        self.write_chunk({}, "tool_calls")
-        self.wfile.write(DONE)
+        self.send(openai(finish_reason="tool_calls"), "data: [DONE]\n\n")
 
-    def write_chunk(self, delta, finish_reason=None):
-        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
-        data = json.dumps({"choices": [choice]})
-        self.wfile.write(f"data: {data}\n\n".encode())
+    def send(self, *events):
+        self.wfile.write("".join(events).encode())
         self.wfile.flush()
 
 

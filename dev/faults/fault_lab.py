@@ -196,7 +196,7 @@ class FaultLab(Lab):
 
     def add_provider(self, group, service, *, database=None, **queue_values):
         """Make a provider whose calls go to the fake's `group`; return its id."""
-        base = self.fake.url(group) + ("/v1" if service == "openai" else "")
+        base = self.fake.url(group) + ("/v1" if service in {"openai", "mistral"} else "")
         with environment(self, database or self.database) as env:
             provider = env["llm.provider"].create({
                 "name": group,

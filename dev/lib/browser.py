@@ -23,9 +23,19 @@ class Browser:
         self.driver = sync_api.sync_playwright().start()
         program = environments.chromium()
         chromium = self.driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        self.page = chromium.new_page(viewport={"width": size[0], "height": size[1]})
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("console", self._note)
+        context = chromium.new_context(viewport={"width": size[0], "height": size[1]})
+        self.page = context.new_page()
+        self._watch(self.page)
+
+    def tab(self):
+        """Return a page beside the first one, of the same session."""
+        page = self.page.context.new_page()
+        self._watch(page)
+        return page
+
+    def _watch(self, page):
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", self._note)
 
     def _note(self, message):
         """Keep what the page complains about."""

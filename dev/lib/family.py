@@ -12,7 +12,10 @@ from . import commands, environments, paths, steps
 from .say import halt
 
 #: What is installed beside what our modules need, where the folder has it.
-COMPANIONS = ("llm_assistant", "llm_generate", "llm_openai", "llm_fal_ai", "llm_store")
+COMPANIONS = (
+    *("llm_assistant", "llm_generate", "llm_store", "llm_openai", "llm_mistral", "llm_anthropic"),
+    *("llm_ollama", "llm_fal_ai", "llm_replicate", "llm_comfyui", "llm_comfy_icu"),
+)
 #: The last versions of the packages that the public port runs with.
 LIMITS = ("mcp<2", "mistralai<2")
 
