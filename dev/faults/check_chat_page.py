@@ -23,8 +23,8 @@ GROUPS = {"user": "llm.group_llm_user", "manager": "llm.group_llm_manager"}
 ACTION = "llm_thread.chat_client_action"
 #: What a browser says by itself while a server is away; no script of a page failed.
 AWAY = ("net::ERR_", "WebSocket", "Failed to fetch", "ConnectionLost", "Connection to")
-#: Milliseconds until what is expected is shown.
-PATIENCE = 30_000
+#: Milliseconds until what is expected is shown; the first page builds its assets.
+PATIENCE = 90_000
 
 FAMILY_PAGE = {
     "input": ".o-llm-composer-area .o-mail-Composer-input",
@@ -110,7 +110,6 @@ class Scenes:
             self.sees("cancelled", other)
         self.sees("cancelled")
         self.picture("cancelled")
-        self.lab.set_queue(self.provider, enabled=True)
 
     def growing_answer(self):
         self.lab.fake.order(group=self.group, pieces=60, delay=12, times=1)
@@ -205,7 +204,9 @@ class Scenes:
     @contextmanager
     def scene(self, title):
         step(f"{self.name}: {title}")
-        self.lab.fake.order(group=self.group)  # what was ordered before is over
+        # What the scene before left behind is over.
+        self.lab.fake.order(group=self.group)
+        self.lab.set_queue(self.provider, enabled=True)
         self.browser.errors.clear()
         try:
             yield
