@@ -114,9 +114,10 @@ class Scenes:
     def growing_answer(self):
         self.lab.fake.order(group=self.group, pieces=60, delay=12, times=1)
         thread = self.open()
-        self.say("Tell me a long story")
-        self.sees("running")
         with self.second_tab(thread) as other:
+            self.say("Tell me a long story")
+            self.sees("running")
+            self.sees("running", other)
             lengths = []
             for page in (self.browser.page, other, self.browser.page, other):
                 shown = len(self.answer(page))
