@@ -6,7 +6,16 @@
     "author": "llm_generate_job contributors",
     "license": "LGPL-3",
     "depends": ["llm_thread", "llm_tool"],
-    "external_dependencies": {"python": ["google-re2", "jsonschema", "referencing", "requests"]},
+    "external_dependencies": {
+        "python": [
+            "google-re2",
+            "jsonschema",
+            "markdown-it-py",
+            "markdownify",
+            "referencing",
+            "requests",
+        ]
+    },
     "data": [
         "security/ir.model.access.csv",
         "security/llm_generation_security.xml",

@@ -78,6 +78,29 @@ def _make_action(client):
     client.call("ir.actions.server", "run", [action], context=context)
 
 
+def make_answers(client):
+    """Have a conversation with the answers of the tests, of which each is to be looked at."""
+    title = "Answers in Markdown"
+    [*threads] = client.call("llm.thread", "search", [["name", "=", title]])
+    if not threads:
+        threads = client.call("llm.thread", "create", [{"name": title}])
+        for path in sorted((paths.ROOT / "tests" / "answers").glob("*.md")):
+            text = path.read_bytes().decode()
+            for role, body in (("user", path.stem), ("assistant", text)):
+                client.call("llm.thread", "message_post", threads, body=body, llm_role=role)
+    return threads[0]
+
+
+def take_answers(browser, tally, folder, client):
+    """Take a picture of each of those answers, on a desk and on a phone."""
+    thread = make_answers(client)
+    for size in SIZES:
+        take(browser, tally, f"answers, {size[0]}", f"{client.url}/odoo/llm-threads/{thread}", size)
+        bubbles = browser.page.query_selector_all(".o_llm_message[data-role=assistant]")
+        for number, bubble in enumerate(bubbles, 1):
+            bubble.screenshot(path=folder / f"answer-{number:02}-{size[0]}.png")
+
+
 def more_pages(client):
     """Yield (name, address, page of a notebook) of pages that no menu opens."""
     for name, model, domain, action, tab in (
@@ -108,7 +131,7 @@ def of_description(admin):
     yield "phone", "demo", f"/odoo/llm-threads/{thread}", PHONE, ""
 
 
-def take(browser, tally, title, address, size, tab):
+def take(browser, tally, title, address, size, tab=""):
     """Return the picture of a page as the bytes of a PNG."""
     browser.resize(*size)
     errors = browser.open(address)
@@ -138,6 +161,8 @@ def main():
                     title = f"{login}: {name}, {size[0]}"
                     picture = take(browser, tally, title, address, size, tab)
                     (folder / f"{login}-{name}-{size[0]}.png").write_bytes(picture)
+        browser.take_session(url, clients["demo"].session)
+        take_answers(browser, tally, folder, clients["demo"])
         for name, login, path, size, tab in of_description(clients["admin"]):
             browser.take_session(url, clients[login].session)
             title = f"the description's picture: {name}"

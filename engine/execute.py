@@ -6,7 +6,6 @@ import psycopg2
 
 from odoo import api, models
 from odoo.exceptions import AccessError, MissingError, UserError
-from odoo.tools import html2plaintext
 
 from .. import exceptions
 from ..protocol.answer import Answer, job_id_of, total
@@ -241,12 +240,12 @@ class LlmGenerationEngine(models.AbstractModel):
         """
         answer, newest = (self.env["mail.message"].browse(one or ()) for one in messages)
         if newest.is_error:
-            error = exceptions.ProviderFailedError(html2plaintext(newest.body or ""))
+            error = exceptions.ProviderFailedError(newest._said())
             if newest != answer:
                 newest.sudo().unlink()  # sudo: its author is nobody
                 self._keep(job, claim, answer.id, recorder)
             raise recorder.error or error
-        says_nothing = answer._tool_calls() and not html2plaintext(answer.body or "").strip()
+        says_nothing = answer._tool_calls() and not answer._said().strip()
         if recorder.has_asked and (not answer or says_nothing):
             raise recorder.error or exceptions.ProviderFailedError(
                 job.env._("The model answered nothing. Ask in other words, or try again.")

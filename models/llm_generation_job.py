@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from odoo import api, fields, models
 from odoo.exceptions import AccessError, UserError
-from odoo.tools import format_datetime, html2plaintext
+from odoo.tools import format_datetime
 
 from ..const import (
     ACTIVE_STATES,
@@ -155,6 +155,9 @@ class LlmGenerationJob(models.Model):
     )
     output_message_id = fields.Many2one(
         "mail.message", index="btree_not_null", ondelete="set null", readonly=True, copy=False
+    )
+    output_text = fields.Text(
+        "Answer", compute="_compute_output_text", help="As the model wrote it."
     )
     external_job_id = fields.Char("Job at the Provider", readonly=True, copy=False)
     progress = fields.Float(
@@ -317,6 +320,13 @@ class LlmGenerationJob(models.Model):
         if user == self.env.user:
             candidates.append(self.env.company)
         return next((company for company in candidates if company.id in own), user.company_id)
+
+    # Not on the message's fields: each word of an answer would look for its job.
+    @api.depends("output_message_id")
+    def _compute_output_text(self):
+        for job in self:
+            answer = job.output_message_id
+            job.output_text = answer._said() if answer.has_access("read") else ""
 
     @api.depends("state", "retry_count", "max_retries")
     def _compute_abilities(self):
@@ -857,7 +867,7 @@ class LlmGenerationJob(models.Model):
         inputs = self._structured_inputs() or {}
         if not isinstance(inputs, dict):
             return inputs
-        text = html2plaintext(self.input_message_id.body or "")
+        text = self.input_message_id._said()
         return {"prompt": text, **inputs} if text else inputs
 
     @api.private

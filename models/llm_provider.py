@@ -9,6 +9,7 @@ from odoo import api, fields, models
 from ..const import READY
 from ..exceptions import BadRequestError, NoJobInterfaceError
 from ..protocol import tokens
+from ..protocol.markdown import put_texts
 from ..protocol.sanitize import redact_error, sanitize_answer
 from ..protocol.signatures import verify_standard
 from ..runner.executor import CallRecorder, received
@@ -138,6 +139,15 @@ class LlmProvider(models.Model):
     @api.private
     def generate(self, *args, **kwargs):
         return self._watched(super().generate, *args, **kwargs)
+
+    @api.private
+    def format_messages(self, messages, *args, **kwargs):
+        """Return messages as the service wants them, their texts as they were written."""
+        if getattr(messages, "_name", None) != "mail.message":
+            return super().format_messages(messages, *args, **kwargs)
+        with messages._with_places() as (mark, texts):
+            formatted = super().format_messages(messages, *args, **kwargs)
+        return put_texts(formatted, mark, texts)
 
     def _watched(self, method, *args, **kwargs):
         """Call a method of a service, for a job, for a direct answer, or as one of its own."""

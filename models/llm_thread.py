@@ -9,8 +9,9 @@ from odoo.fields import Domain
 
 from odoo.addons.mail.tools.discuss import Store
 
-from ..const import ACTIVE_STATES, FINAL_STATES, READY, STATES
-from ..protocol.sanitize import sanitize_body, sanitize_body_json
+from ..const import ACTIVE_STATES, FINAL_STATES, MEDIA_USES, READY, STATES
+from ..protocol.markdown import Rendered, markdown_to_html
+from ..protocol.sanitize import sanitize_body, sanitize_body_json, sanitize_text
 from ..protocol.tokens import estimate
 from ..runner import streams
 from ..runner.cursor import LazyCursor
@@ -96,12 +97,16 @@ class LlmThread(models.Model):
     # === MESSAGES === #
 
     def _process_llm_body(self, body):
-        """Return an answer as HTML that is known as such.
+        """Return an answer as HTML that knows its text; what is HTML already stays as it is.
 
-        The family makes HTML of it and posts that as a text, which shows its tags.
+        Pictures of other servers are shown where a provider says what it made, and not where a
+        model writes their addresses.
         """
-        inherited = getattr(super(), "_process_llm_body", None)
-        return Markup(inherited(body)) if inherited and body else body
+        if not body or isinstance(body, Markup):
+            return body
+        # sudo: how an answer is shown depends on its model, not on who looks.
+        is_media = self.model_id.sudo().model_use in MEDIA_USES
+        return markdown_to_html(body, shows_pictures=is_media)
 
     def message_post(self, *, llm_role=None, body_json=None, **kwargs):
         """Post a message; what a provider says in it is made fit to be kept and shown.
@@ -121,12 +126,22 @@ class LlmThread(models.Model):
             body_json = sanitize_body_json(body_json, key, shortened=llm_role != "assistant")
         else:  # before Odoo cleans the body, which takes long
             self.env["mail.message"]._refuse_long_question(kwargs.get("body"), body_json)
+        if llm_role and not kwargs.get("body_is_html"):
+            kwargs |= self._with_source(llm_role, kwargs.get("body"))
         if recorder and llm_role != "user" and (question := recorder.questions.get(self.id)):
             kwargs.setdefault("parent_id", question.id)
         message = super().message_post(llm_role=llm_role, body_json=body_json, **kwargs)
         if recorder and llm_role == "user":
             recorder.questions[self.id] = message
         return message
+
+    def _with_source(self, llm_role, body):
+        """Return the values of a message whose text is kept beside its HTML."""
+        if not isinstance(body, Markup):
+            body = sanitize_text(body or "")
+            html = self._process_llm_body(body) if llm_role == "assistant" else body
+            return {"body": html, "llm_source": body}
+        return {"llm_source": body.source} if isinstance(body, Rendered) else {}
 
     # Mail comes as superuser, in the name of whoever is said to have sent it.
 

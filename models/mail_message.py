@@ -1,11 +1,14 @@
+import contextlib
 import itertools
 import json
+import secrets
 from html import unescape
 
-from odoo import api, models
+from odoo import api, fields, models
 from odoo.exceptions import UserError
 from odoo.fields import Domain
 
+from ..protocol.markdown import html_to_text, place_of
 from ..protocol.sanitize import ANSWER_LIMIT, can_be_stored, sanitize_body_json
 from ..runner.executor import received
 from .llm_generation_bounds import BOUNDS
@@ -17,23 +20,57 @@ ANSWER_BOUND = 2 * ANSWER_LIMIT
 
 
 class MailMessage(models.Model):
-    """Bounds what is said in a conversation, orders it, and leaves it to the owner."""
+    """Keeps, bounds and orders what is said in a conversation, and leaves it to the owner."""
 
     _inherit = "mail.message"
 
+    llm_source = fields.Text(
+        "Source", help="What was said, as it was written; the body is made of it."
+    )
+
     @api.model_create_multi
     def create(self, vals_list):
-        messages = super().create(vals_list)
+        messages = super().create([self._with_source(vals) for vals in vals_list])
         messages._refuse_long_messages()
         return messages
 
     def write(self, vals):
         if vals.get("body_json") and received(self.env, "generation_recorder"):
             vals = {**vals, "body_json": self._fit_to_be_kept(vals["body_json"])}
-        result = super().write(vals)
-        if vals.keys() & {"body", "body_json", "model", "subtype_id"}:
+        result = super().write(self._with_source(vals))
+        if vals.keys() & {"body", "body_json", "llm_source", "model", "subtype_id"}:
             self._refuse_long_messages()
         return result
+
+    @api.model
+    def _with_source(self, vals):
+        """Return values with the text that a new body was made of, or without that of the old."""
+        if "body" not in vals:
+            return vals
+        return {"llm_source": getattr(vals["body"], "source", None), **vals}
+
+    def _said(self):
+        """Return what a message says as text: as it was written, else what its HTML says."""
+        return self.llm_source or html_to_text(self.body)
+
+    @contextlib.contextmanager
+    def _with_places(self):
+        """Have the bodies be places for texts: services read a body, and lose half of its text.
+
+        :return: a context manager that yields the mark of the places, and the texts by number,
+            for `protocol.markdown.put_texts()`
+        """
+        mark, field = secrets.token_hex(8), self._fields["body"]
+        texts = {message.id: text for message in self if (text := message._said())}
+        bodies = {message: message.body for message in self if message.id in texts}
+        self.flush_recordset(["body"])  # no place is ever written
+        try:
+            for message in bodies:
+                field._update_cache(message, place_of(mark, message.id))
+            yield mark, texts
+        finally:
+            for message, body in bodies.items():
+                field._update_cache(message, body)
 
     def _fit_to_be_kept(self, data):
         """Return what a tool or a model says; the family writes it on the message of the call."""
@@ -50,6 +87,7 @@ class MailMessage(models.Model):
         is_cut = self.env.su or received(self.env, "generation_recorder")
         # sudo: how long a message is depends on nobody's rights.
         for message in self.sudo().filtered(lambda one: one.model == "llm.thread"):
+            self._refuse_long_question(message.llm_source, None, ANSWER_BOUND)
             if message.llm_role in ASKING_ROLES:
                 self._refuse_long_question(message.body, message.body_json)
             elif not is_cut:

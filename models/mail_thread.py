@@ -7,6 +7,9 @@ class MailThread(models.AbstractModel):
 
     _inherit = "mail.thread"
 
+    def _get_message_create_valid_field_names(self):
+        return super()._get_message_create_valid_field_names() | {"llm_source"}
+
     @api.model
     def _message_route_process(self, message, message_dict, routes):
         """Take values of what a mail creates from the gateway only.

@@ -76,6 +76,7 @@ from . import test_schema
 from . import test_scrub
 from . import test_secrets
 from . import test_security
+from . import test_source
 from . import test_statement_counts
 from . import test_sub_states
 from . import test_tools_once

@@ -58,7 +58,7 @@ def _grow(self, chunks):
             message = self.message_post(body="…", llm_role="assistant", author_id=False)
             yield {"type": "message_create", "message": message.to_store_format()}
         if chunk.get("content"):
-            message.body = text
+            message.write({"body": self._process_llm_body(text)})
             yield {"type": "message_chunk", "message": message.to_store_format()}
     if calls and not message:
         message = self.message_post(body="", llm_role="assistant", author_id=False)

@@ -6,6 +6,7 @@
     "author": "llm_generate_job contributors",
     "license": "LGPL-3",
     "depends": ["mail"],
+    "external_dependencies": {"python": ["markdownify"]},
     "data": [
         "security/llm_groups.xml",
         "security/ir.model.access.csv",

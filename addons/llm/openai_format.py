@@ -4,24 +4,21 @@ import json
 import re
 from collections import defaultdict
 
-from lxml import etree, html
+from markdownify import MarkdownConverter
 
 from odoo.models import BaseModel
 
 IMAGE_TYPES = ("image/gif", "image/jpeg", "image/png", "image/webp")
 #: What a model is told of a tool that was interrupted.
 LOST = "The tool was interrupted, and whether it did anything is not known."
-BLOCK_ENDS = {
-    "blockquote": "\n\n",
-    "br": "\n",
-    "div": "\n",
-    "li": "\n",
-    "ol": "\n",
-    "p": "\n\n",
-    "pre": "\n\n",
-    "tr": "\n",
-    "ul": "\n",
-} | {f"h{level}": "\n\n" for level in range(1, 7)}
+#: What a person wrote with marks of their own stays as it is.
+CONVERTER = MarkdownConverter(
+    bullets="-",
+    escape_asterisks=False,
+    escape_misc=False,
+    escape_underscores=False,
+    heading_style="ATX",
+)
 
 
 def format_messages(messages, system_prompt=None, model=None):
@@ -71,18 +68,13 @@ def format_tools(tools):
 
 
 def html_to_text(body):
-    """Return the text of an HTML body, its line breaks and indentation kept."""
+    """Return what an HTML body says, with its structure and its indentation as Markdown."""
     if not body or not body.strip():
         return ""
-    parts = []
-    root = html.fragment_fromstring(str(body), create_parent="div")
-    for event, node in etree.iterwalk(root, events=("start", "end")):
-        if event == "start":
-            parts.append(("- " if node.tag == "li" else "") + (node.text or ""))
-        else:
-            parts.append(BLOCK_ENDS.get(node.tag, "") + (node.tail or ""))
-    text = "".join(parts).replace("\N{NO-BREAK SPACE}", " ")
-    return re.sub(r"\n{3,}", "\n\n", text).strip()
+    # The converter takes several spaces for one, as a browser does; people paste code.
+    text = CONVERTER.convert(re.sub(r"(?<=[>\n\xa0 ]) ", "\xa0", str(body))).replace("\xa0", " ")
+    lines = [line.rstrip() for line in text.split("\n")]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n")
 
 
 def _data(message):
@@ -147,7 +139,7 @@ def _content(message, model):
     text = html_to_text(message.body)
     if message.llm_role != "user" or not model or model.model_use != "multimodal":
         return text
-    images = message.attachment_ids.filtered(lambda file: file.mimetype in IMAGE_TYPES)
+    images = message.attachment_ids.filtered(lambda file: file.mimetype in IMAGE_TYPES and file.datas)
     if not images:
         return text
     parts = [{"type": "text", "text": text}] if text else []

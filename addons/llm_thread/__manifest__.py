@@ -6,6 +6,7 @@
     "author": "llm_generate_job contributors",
     "license": "LGPL-3",
     "depends": ["llm", "llm_tool", "mail", "web", "bus"],
+    "external_dependencies": {"python": ["markdown-it-py"]},
     "data": [
         "security/ir.model.access.csv",
         "security/llm_thread_security.xml",

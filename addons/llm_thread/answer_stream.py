@@ -5,8 +5,8 @@ import time
 
 _logger = logging.getLogger(__name__)
 
-#: seconds between two writes of a growing answer
-WRITE_INTERVAL = 0.2
+#: seconds between two writes of a growing answer, and of one that takes long to be written
+WRITE_INTERVAL, LONGEST_INTERVAL = 0.2, 2.0
 
 
 class AnswerStream:
@@ -27,14 +27,16 @@ class AnswerStream:
 
     def __iter__(self):
         """Yield after the first chunk with something to show, then at most every interval."""
-        last_write = None
+        due = 0.0
         while (chunk := self._next()) is not None:
             if not self._take(chunk):
                 continue
             now = time.monotonic()
-            if last_write is None or now - last_write >= WRITE_INTERVAL:
-                last_write = now
+            if now >= due:
                 yield
+                spent = time.monotonic() - now
+                # A long text takes longer to be made HTML: a fifth of the time at most.
+                due = now + min(WRITE_INTERVAL * max(1, 25 * spent), LONGEST_INTERVAL)
 
     def _next(self):
         try:

@@ -4,7 +4,6 @@ from markupsafe import Markup
 
 from .error_text import explain
 from .exceptions import AnswerError
-from .markup import markdown_to_html
 
 
 def data_of(message):
@@ -31,7 +30,7 @@ class GrowingMessage:
                 self._mark_as_error(answer, error)
                 yield self._event("message_update")
             raise error
-        values = {"body": markdown_to_html(answer.text)}
+        values = {"body": self._html_of(answer.text)}
         if answer.tool_calls:
             values["body_json"] = {**data_of(self.message), "tool_calls": answer.tool_calls}
         self.message.write(values)
@@ -48,14 +47,14 @@ class GrowingMessage:
         except GeneratorExit:
             # Whoever listened is gone, maybe with the cursor: keep what came where one still can.
             if self.message and not self.message.env.cr.closed:
-                self.message.body = markdown_to_html(answer.text)
+                self.message.write({"body": self._html_of(answer.text)})
             raise
         finally:
             answer.close()
 
     def _put(self, text):
         if self.message:
-            self.message.body = markdown_to_html(text)
+            self.message.write({"body": self._html_of(text)})
         else:
             self.message = self.thread.message_post(
                 body=text, llm_role=self.llm_role, **self.values
@@ -74,4 +73,8 @@ class GrowingMessage:
 
     def _mark_as_error(self, answer, error):
         sentence = Markup("<p><em>%s</em></p>") % explain(self.thread.env, error)
-        self.message.write({"body": markdown_to_html(answer.text) + sentence, "is_error": True})
+        self.message.write({"body": self._html_of(answer.text) + sentence, "is_error": True})
+
+    def _html_of(self, text):
+        # Written and not assigned: Odoo would clean it before those hear of it who know its text.
+        return self.thread._process_llm_body(text or "")

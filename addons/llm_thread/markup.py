@@ -2,12 +2,16 @@
 
 import re
 
+from markdown_it import MarkdownIt
 from markupsafe import Markup, escape
 
-FENCE_RE = re.compile(r"```[^\n`]*\n(.*?)(?:\n?```|\Z)", re.DOTALL)
-CODE_RE = re.compile(r"`([^`\n]+)`")
-BOLD_RE = re.compile(r"\*\*(?=\S)([^*\n]+?)(?<=\S)\*\*")
+from odoo.tools import html_sanitize
+
 BREAKS_RE = re.compile(r"\n\s*\n+")
+#: Tags are shown as they are written, and pictures of other servers are not fetched.
+MARKDOWN = MarkdownIt("js-default", {"html": False, "breaks": True}).disable("image")
+#: Characters and brackets of a text that is read as Markdown: pairing more takes seconds.
+LONGEST, MOST_BRACKETS = 100_000, 5000
 
 
 def text_to_html(text):
@@ -20,19 +24,11 @@ def text_to_html(text):
 
 
 def markdown_to_html(text):
-    """Return the text of a model as HTML: fenced code, `code` and **bold**, else as plain text.
+    """Return the text of a model as HTML.
 
     A fence that is not closed yet, as in a growing answer, is code to the end.
     """
-    parts = FENCE_RE.split((text or "").replace("\r\n", "\n"))
-    # split() puts the code of the fences at the odd places
-    return Markup("").join(
-        Markup("<pre>%s</pre>") % part if place % 2 else _inline(text_to_html(part))
-        for place, part in enumerate(parts)
-    )
-
-
-def _inline(html):
-    # The text is escaped already: only tags of ours are put in.
-    html = CODE_RE.sub(r"<code>\1</code>", str(html))
-    return Markup(BOLD_RE.sub(r"<b>\1</b>", html))
+    text = text or ""
+    if len(text) > LONGEST or text.count("[") > MOST_BRACKETS:
+        return text_to_html(text)
+    return html_sanitize(Markup(MARKDOWN.render(text)))

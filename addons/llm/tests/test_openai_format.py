@@ -21,9 +21,13 @@ class TestHtmlToText(BaseCase):
             ("<p>One</p><p>Two</p>", "One\n\nTwo"),
             ("<p>a &lt; b &amp;&nbsp;c</p>", "a < b & c"),
             ("a<br/>b", "a\nb"),
-            ("<p>See <b>this</b> and <a href='x'>that</a>.</p>", "See this and that."),
+            ("<p>See <b>this</b> and <a href='x'>that</a>.</p>", "See **this** and [that](x)."),
             ("<ul><li>one</li><li>two</li></ul>", "- one\n- two"),
-            ("<pre>if x:\n    y()</pre>", "if x:\n    y()"),
+            ("<pre>if x:\n    y()</pre>", "```\nif x:\n    y()\n```"),
+            ("<p>{<br/>  a<br/>    b<br/>}</p>", "{\n  a\n    b\n}"),
+            ("<p>a<!-- -->b</p>", "ab"),
+            ("<p>2**3, a_b_c</p>", "2**3, a_b_c"),
+            ("<table><tr><td>18</td><td>01</td></tr></table>", "|  |  |\n| --- | --- |\n| 18 | 01 |"),
         ):
             with self.subTest(body=body):
                 self.assertEqual(html_to_text(body), text)
@@ -137,6 +141,13 @@ class TestOpenaiFormat(LlmCommon):
         self._say("user", body_json=["not a dict"])
 
         self.assertEqual(format_messages(self.messages), [{"role": "user", "content": "Hello"}])
+
+    def test_an_image_without_content_is_not_sent(self):
+        multimodal = self._create_model("b", model_use="multimodal")
+        empty = self.env["ir.attachment"].create({"name": "none.png", "mimetype": "image/png"})
+        self._say("user", "Look", attachment_ids=empty.ids)
+
+        self.assertEqual(format_messages(self.messages, model=multimodal)[0]["content"], "Look")
 
     def test_only_a_multimodal_model_gets_images(self):
         attachment = ("dot.png", base64.b64decode(PIXEL))

@@ -2,7 +2,6 @@ from markupsafe import Markup
 
 from odoo import api, models
 from odoo.exceptions import UserError
-from odoo.tools import html2plaintext
 
 from odoo.addons.llm_generate_job.exceptions import (
     GenerationError,
@@ -77,7 +76,7 @@ class LlmProvider(models.Model):
         question = job.input_message_id
         if question.body_json:
             return question.body_json
-        return {"prompt": html2plaintext(question.body or "").strip()}
+        return {"prompt": question._said().strip()}
 
     def _fal_ai_address(self, job, name, client):
         """Return an address of the job, as fal named it.

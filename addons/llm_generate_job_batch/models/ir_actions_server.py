@@ -1,6 +1,5 @@
 from odoo import api, fields, models
 from odoo.exceptions import AccessError
-from odoo.tools import html2plaintext
 
 from odoo.addons.llm_generate_job.models.llm_generation_bounds import BOUNDS
 
@@ -184,6 +183,6 @@ class IrActionsServer(models.Model):
             bot = job.env.ref("base.partner_root")
             record.message_post(body=body, author_id=bot.id, subtype_xmlid="mail.mt_note")
             return
-        text = html2plaintext(body).strip()
+        text = job.output_text or ""
         values = {"html": body, "text": text, "char": " ".join(text.split())}
         record.write({self.llm_field_id.name: values[self.llm_field_id.ttype]})

@@ -6,6 +6,7 @@ from odoo.exceptions import AccessError
 from odoo.tests import new_test_user
 
 from odoo.addons.llm_generate_job.tests.common import LlmGenerationCommon, posted
+from odoo.addons.llm_generate_job.tests.test_source import ANSWERS
 
 LOGGER = "odoo.addons.llm_generate_job_batch.models.llm_generation_engine"
 
@@ -73,13 +74,29 @@ class TestIrActionsServer(LlmGenerationCommon):
             self.assertEqual(note.author_id, self.env.ref("base.partner_root"))
 
     def test_the_answer_is_written_to_a_field(self):
-        for name, expected in (("comment", "<p>A friend</p>"), ("function", "A friend")):
+        html = '<p dir="auto">A friend</p>'
+        for name, expected in (("comment", html), ("function", "A friend")):
             with self.subTest(field=name):
                 self._into(name)
                 self._run()
                 self._answer_all()
                 written = [str(value).strip() for value in self.partners.mapped(name)]
                 self.assertEqual(written, [expected] * 2)
+
+    def test_a_field_of_text_has_the_answer_as_it_came(self):
+        file = self.env["ir.attachment"].with_user(self.user).create({"name": "note.txt"})
+        action = self._create_action(
+            model_id=self.env["ir.model"]._get_id("ir.attachment"),
+            llm_prompt="What is {{ object.name }}?",
+            llm_target="field",
+            llm_field_id=self.env["ir.model.fields"]._get("ir.attachment", "description").id,
+        )
+        context = {"active_model": file._name, "active_ids": file.ids, "active_id": file.id}
+        for name, text in ANSWERS.items():
+            with self.subTest(answer=name):
+                action.with_user(self.user).with_context(**context).run()
+                self._answer_all(text)
+                self.assertEqual(file.description.encode(), text.encode())
 
     def test_it_runs_by_a_scheduled_action_and_from_the_menu(self):
         self.action.create_action()

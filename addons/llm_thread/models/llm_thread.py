@@ -148,7 +148,8 @@ class LlmThread(models.Model):
                 kwargs.setdefault("author_id", False)
             body = kwargs.get("body") or ""
             if not isinstance(body, Markup) and not kwargs.get("body_is_html"):
-                kwargs["body"] = (text_to_html if llm_role == "user" else markdown_to_html)(body)
+                is_answer = llm_role == "assistant"
+                kwargs["body"] = self._process_llm_body(body) if is_answer else text_to_html(body)
         if body_json is not None:
             kwargs["body_json"] = body_json
         if is_error:
@@ -157,6 +158,10 @@ class LlmThread(models.Model):
         if llm_role == "user":
             self._rename_after(message)
         return message
+
+    def _process_llm_body(self, body):
+        """Return what a model wrote as HTML."""
+        return body if isinstance(body, Markup) else markdown_to_html(body)
 
     # Mail comes as superuser, in the name of whoever is said to have sent it.
 

@@ -17,15 +17,27 @@ class TestMarkup(BaseCase):
 
     def test_markdown_of_a_model(self):
         self.assertEqual(
-            markdown_to_html(
-                "Use **`x < 1`** and `a*b*c`:\n\n```python\nif x < 1:\n\n    **no**\n```\nEnd"
-            ),
-            "<p>Use <b><code>x &lt; 1</code></b> and <code>a*b*c</code>:</p>"
-            "<pre>if x &lt; 1:\n\n    **no**</pre><p>End</p>",
+            markdown_to_html("Use **`x < 1`** and `2**3`:\nnow\n\n- one\n\n| a |\n|---|\n| b |"),
+            "<p>Use <strong><code>x &lt; 1</code></strong> and <code>2**3</code>:<br>\nnow</p>\n"
+            "<ul>\n<li>one</li>\n</ul>\n<table>\n<thead>\n<tr>\n<th>a</th>\n</tr>\n</thead>\n"
+            "<tbody>\n<tr>\n<td>b</td>\n</tr>\n</tbody>\n</table>\n",
         )
 
     def test_a_fence_still_open_is_code(self):
-        self.assertEqual(markdown_to_html("So:\n```\nx = 1"), "<p>So:</p><pre>x = 1</pre>")
+        self.assertEqual(
+            markdown_to_html("So:\n```\nx = 1"), "<p>So:</p>\n<pre><code>x = 1</code></pre>\n"
+        )
+
+    def test_a_fence_of_four_holds_one_of_three(self):
+        html = markdown_to_html("````\n```\nx\n```\n````")
+
+        self.assertEqual(html, "<pre><code>```\nx\n```\n</code></pre>\n")
+
+    def test_a_text_that_is_long_to_read_is_shown_as_it_is(self):
+        self.assertEqual(markdown_to_html("![" * 5001), text_to_html("![" * 5001))
+
+    def test_no_picture_of_elsewhere_is_fetched(self):
+        self.assertNotIn("<img", markdown_to_html("![x](https://example.com/pixel?secret)"))
 
     def test_no_tag_of_a_model_gets_through(self):
         html = markdown_to_html("<script>x</script> **<img src=x onerror=y>** `<a>`\n```\n<i>")

@@ -5,8 +5,9 @@ import { registry } from "@web/core/registry";
 import { registerTemplateExtension } from "@web/core/templates";
 import { patch } from "@web/core/utils/patch";
 
-import { onWillUnmount, onWillUpdateProps } from "@odoo/owl";
+import { onWillUnmount, onWillUpdateProps, useEffect } from "@odoo/owl";
 
+import { addCopyButtons } from "../copy_code/copy_code";
 import { useJobUpdates } from "../job_updates/job_updates";
 
 /** Between two streams about one job. */
@@ -23,6 +24,7 @@ const queuedConversation = {
         super.setup();
         this.state.job = null;
         useJobUpdates((jobs) => this.onJobUpdates(jobs));
+        useEffect(() => addCopyButtons(this.messagesRef.el));
         onWillUpdateProps(async ({ record }) => {
             if (this.resId && record.resId !== this.resId && this.state.generating) {
                 this.abortController?.abort();
