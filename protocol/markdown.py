@@ -8,7 +8,6 @@ from markdown_it import MarkdownIt
 from markdownify import MarkdownConverter
 from markupsafe import Markup
 
-
 #: Characters and brackets of a text that is read as Markdown: to pair the brackets of a longer one
 #: takes seconds, and nobody reads it.
 LONGEST, MOST_BRACKETS = 100_000, 5000
@@ -37,12 +36,12 @@ def markdown_to_html(text, *, shows_pictures=False):
     >>> markdown_to_html("`2**3` <b>").source
     '`2**3` <b>'
     >>> markdown_to_html("`2**3` <b>")
-    Rendered('<p dir="auto"><code>2**3</code> &lt;b&gt;</p>\\n')
+    Rendered('<p dir="auto"><code>2**3</code> &lt;b&gt;</p>')
     """
     if len(text) > LONGEST or text.count("[") > MOST_BRACKETS:
         rendered = Rendered(f'<div style="white-space: pre-wrap">{escape(text)}</div>')
     else:
-        rendered = Rendered(_MARKDOWN.render(text, {"shows_pictures": shows_pictures}))
+        rendered = Rendered(_MARKDOWN.render(text, {"shows_pictures": shows_pictures}).strip())
     rendered.source = text
     return rendered
 

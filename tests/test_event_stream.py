@@ -56,7 +56,7 @@ class TestEventStream(LlmGenerationCommon, HttpCase):
         self.assertEqual((events[1]["state"], events[1]["position"]), ("queued", 1))
         self.assertEqual(events[-1]["type"], "done")
         self.assertEqual(events[-1]["job_id"], job.id)
-        self.assertIn("<p>Hello</p>", str(events[-1]["message"]["body"]))
+        self.assertIn('<p dir="auto">Hello</p>', str(events[-1]["message"]["body"]))
 
     def test_without_a_choice_the_thread_chooses(self):
         direct = self._events(self._ask())
@@ -74,7 +74,7 @@ class TestEventStream(LlmGenerationCommon, HttpCase):
 
         self.assertEqual(self._types(events)[-1], "done")
         self.assertFalse(self.thread.generation_job_ids)
-        self.assertIn("<p>Hello</p>", self._conversation(self.thread)[-1]["body"])
+        self.assertIn('<p dir="auto">Hello</p>', self._conversation(self.thread)[-1]["body"])
 
     def test_what_cannot_be_asked_is_told_and_leaves_nothing(self):
         events = self._events(self._ask(message="", use_queue="1"))

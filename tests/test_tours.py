@@ -69,7 +69,8 @@ class TestTours(LlmGenerationCommon, HttpCase):
             thread.generation_job_ids, [{"state": "completed", "user_id": self.user.id}]
         )
         self.assertEqual(
-            self._bodies(thread), [("user", "<p>How are you?</p>"), ("assistant", "<p>Hello</p>")]
+            self._bodies(thread),
+            [("user", "<p>How are you?</p>"), ("assistant", '<p dir="auto">Hello</p>')],
         )
 
     def test_a_waiting_answer_is_followed_and_cancelled(self):
@@ -106,7 +107,7 @@ class TestTours(LlmGenerationCommon, HttpCase):
 
         job = thread.generation_job_ids
         self.assertRecordValues(job, [{"state": "completed", "retry_count": 1}])
-        self.assertEqual(self._bodies(thread)[-1], ("assistant", "<p>Hello</p>"))
+        self.assertEqual(self._bodies(thread)[-1], ("assistant", '<p dir="auto">Hello</p>'))
 
     def test_a_thread_retries_what_failed_before(self):
         self._needs_our_page()

@@ -96,7 +96,7 @@ class TestUntrustedText(LlmGenerationCommon):
     def test_a_nul_does_not_lose_the_answer(self):
         job = self._ask([{"content": "One\x00 "}, {"content": "\x00"}, {"content": "two\ud83d."}])
         self.assertEqual((job.state, job.error_message), ("completed", False))
-        self.assertEqual(job.output_message_id.body.strip(), "<p>One two?.</p>")
+        self.assertEqual(job.output_message_id.body.strip(), '<p dir="auto">One two?.</p>')
 
     def test_errors_of_a_stream(self):
         for name, text in TEXTS.items():

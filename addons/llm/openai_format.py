@@ -139,7 +139,9 @@ def _content(message, model):
     text = html_to_text(message.body)
     if message.llm_role != "user" or not model or model.model_use != "multimodal":
         return text
-    images = message.attachment_ids.filtered(lambda file: file.mimetype in IMAGE_TYPES and file.datas)
+    images = message.attachment_ids.filtered(
+        lambda file: file.mimetype in IMAGE_TYPES and file.datas
+    )
     if not images:
         return text
     parts = [{"type": "text", "text": text}] if text else []

@@ -7,9 +7,17 @@ from markupsafe import Markup, escape
 
 from odoo.tools import html_sanitize
 
+
+def _let_blocks_find_their_direction(state):
+    for token in state.tokens:
+        if token.nesting == 1 and not token.level:
+            token.attrSet("dir", "auto")
+
+
 BREAKS_RE = re.compile(r"\n\s*\n+")
 #: Tags are shown as they are written, and pictures of other servers are not fetched.
 MARKDOWN = MarkdownIt("js-default", {"html": False, "breaks": True}).disable("image")
+MARKDOWN.core.ruler.push("direction", _let_blocks_find_their_direction)
 #: Characters and brackets of a text that is read as Markdown: pairing more takes seconds.
 LONGEST, MOST_BRACKETS = 100_000, 5000
 
@@ -31,4 +39,4 @@ def markdown_to_html(text):
     text = text or ""
     if len(text) > LONGEST or text.count("[") > MOST_BRACKETS:
         return text_to_html(text)
-    return html_sanitize(Markup(MARKDOWN.render(text)))
+    return html_sanitize(Markup(MARKDOWN.render(text).strip()))

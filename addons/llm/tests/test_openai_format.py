@@ -27,7 +27,10 @@ class TestHtmlToText(BaseCase):
             ("<p>{<br/>  a<br/>    b<br/>}</p>", "{\n  a\n    b\n}"),
             ("<p>a<!-- -->b</p>", "ab"),
             ("<p>2**3, a_b_c</p>", "2**3, a_b_c"),
-            ("<table><tr><td>18</td><td>01</td></tr></table>", "|  |  |\n| --- | --- |\n| 18 | 01 |"),
+            (
+                "<table><tr><td>18</td><td>01</td></tr></table>",
+                "|  |  |\n| --- | --- |\n| 18 | 01 |",
+            ),
         ):
             with self.subTest(body=body):
                 self.assertEqual(html_to_text(body), text)

@@ -22,7 +22,7 @@ class TestExecution(QueueJobCommon):
         job, record = self._handed_over()
         result = self._work(record)
         self.assertEqual(job.state, "completed")
-        self.assertEqual(job.output_message_id.body, "<p>Hello</p>")
+        self.assertEqual(job.output_message_id.body, '<p dir="auto">Hello</p>')
         self.assertEqual(record.state, "done")
         self.assertIn(str(job.id), result)
         self.assertEqual(len(self.service.calls["chat"]), 1)

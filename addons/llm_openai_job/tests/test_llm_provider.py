@@ -45,7 +45,7 @@ class TestLlmProvider(LlmOpenaiJobCommon):
             job, [{"state": "completed", "prompt_tokens": 11, "completion_tokens": 3}]
         )
         body = self._answers_of(job).body
-        self.assertRegex(body, "^<p><(b|strong)>Hello</(b|strong)>")
+        self.assertRegex(body, "^<p[^>]*><(b|strong)>Hello</(b|strong)>")
         self.assertIn("you", html2plaintext(body))
         self.assertEqual(job.output_message_id.parent_id, job.input_message_id)
         self.assertEqual(

@@ -48,9 +48,9 @@ class TestController(FakeChatMixin, HttpCase):
             [event["type"] for event in events],
             ["message_create", "message_create", "message_update", "done"],
         )
-        self.assertEqual(events[2]["message"]["body"], "<p>Héllo</p>")
+        self.assertEqual(events[2]["message"]["body"], '<p dir="auto">Héllo</p>')
         self.assertEqual(self.asked[0]["env"].uid, self.user.id)
-        self.assertEqual(self.thread.get_conversation()[-1]["body"], "<p>Héllo</p>")
+        self.assertEqual(self.thread.get_conversation()[-1]["body"], '<p dir="auto">Héllo</p>')
 
     def test_without_a_message_the_last_one_is_answered(self):
         self.thread.message_post(body="Hi", llm_role="user")
@@ -94,7 +94,7 @@ class TestController(FakeChatMixin, HttpCase):
 
         self.assertEqual(events[-1]["type"], "error")
         self.assertIn("took longer than the 1 seconds", events[-1]["error"])
-        self.assertEqual(self.thread.get_conversation()[-1]["body"], "<p>Halfx</p>")
+        self.assertEqual(self.thread.get_conversation()[-1]["body"], '<p dir="auto">Halfx</p>')
 
     def test_a_silent_provider_is_cut_off_at_the_time_limit(self):
         cut = threading.Event()
@@ -122,7 +122,7 @@ class TestController(FakeChatMixin, HttpCase):
         with advisory_lock(self.env.cr.dbname, self.thread.id) as locked:
             self.assertTrue(locked)
         self.env.invalidate_all()
-        self.assertEqual(self.thread.get_conversation()[-1]["body"], "<p>Half</p>")
+        self.assertEqual(self.thread.get_conversation()[-1]["body"], '<p dir="auto">Half</p>')
 
     def test_only_a_post_with_a_csrf_token_is_served(self):
         with mute_logger("odoo.http"):

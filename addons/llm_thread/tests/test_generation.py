@@ -27,7 +27,7 @@ class TestGeneration(LlmThreadCommon):
         self.assertEqual(events[-1]["usage"], usage)
         question, answer = self._messages()
         self.assertEqual(answer.parent_id, question)
-        self.assertEqual(answer.body, "<p>Hello</p>")
+        self.assertEqual(answer.body, '<p dir="auto">Hello</p>')
 
     def test_the_provider_gets_the_model_and_the_conversation_as_the_user(self):
         self._ask(words("One"), text="First")
@@ -40,7 +40,8 @@ class TestGeneration(LlmThreadCommon):
         self.assertEqual(asked["env"].user, self.user)
         self.assertFalse(asked["env"].su)
         self.assertEqual(
-            asked["messages"].mapped("body"), ["<p>First</p>", "<p>One</p>", "<p>Second</p>"]
+            asked["messages"].mapped("body"),
+            ["<p>First</p>", '<p dir="auto">One</p>', "<p>Second</p>"],
         )
 
     def test_without_a_question_what_was_said_last_is_answered(self):

@@ -54,7 +54,10 @@ class TestLlmThread(LlmThreadCommon):
             is_error=True,
         )
 
-        self.assertEqual(message.body, "<p><b>Hi</b> &lt;script&gt;alert(1)&lt;/script&gt;</p>")
+        self.assertEqual(
+            message.body,
+            '<p dir="auto"><strong>Hi</strong> &lt;script&gt;alert(1)&lt;/script&gt;</p>',
+        )
         self.assertRecordValues(
             message,
             [
@@ -127,5 +130,5 @@ class TestLlmThread(LlmThreadCommon):
 
         self.assertEqual(
             [(message["llm_role"], message["body"]) for message in conversation],
-            [("user", "<p>Hi</p>"), ("assistant", "<p>Hello</p>")],
+            [("user", "<p>Hi</p>"), ("assistant", '<p dir="auto">Hello</p>')],
         )

@@ -32,7 +32,9 @@ class TestStream(LlmThreadCommon):
         event = next(generator)
 
         self.assertEqual(seen, [0])
-        self.assertEqual((event["type"], event["message"]["body"]), ("message_create", "<p>Hi</p>"))
+        self.assertEqual(
+            (event["type"], event["message"]["body"]), ("message_create", '<p dir="auto">Hi</p>')
+        )
 
     def test_chunks_are_written_at_most_five_times_a_second_and_the_last_always(self):
         generator = self._post(
@@ -50,9 +52,9 @@ class TestStream(LlmThreadCommon):
         self.assertEqual(
             events,
             [
-                ("message_create", "<p>a</p>"),
-                ("message_chunk", "<p>abc</p>"),
-                ("message_update", "<p>abcd</p>"),
+                ("message_create", '<p dir="auto">a</p>'),
+                ("message_chunk", '<p dir="auto">abc</p>'),
+                ("message_update", '<p dir="auto">abcd</p>'),
             ],
         )
 
@@ -81,7 +83,7 @@ class TestStream(LlmThreadCommon):
 
         first, last = self._post({"tool_calls": calls}, placeholder_text="Thinking")
 
-        self.assertEqual(first["message"]["body"], "<p>Thinking</p>")
+        self.assertEqual(first["message"]["body"], '<p dir="auto">Thinking</p>')
         self.assertFalse(last["message"]["body"])
         self.assertEqual(last["message"]["body_json"], {"tool_calls": calls})
 
@@ -94,7 +96,7 @@ class TestStream(LlmThreadCommon):
         self.assertEqual([event["type"] for event in events], ["message_create", "message_update"])
         self.assertRecordValues(
             self._messages(),
-            [{"is_error": True, "body": "<p>Half</p><p><em>Too &lt;hot&gt;</em></p>"}],
+            [{"is_error": True, "body": '<p dir="auto">Half</p><p><em>Too &lt;hot&gt;</em></p>'}],
         )
 
     def test_an_exception_in_the_middle_goes_on_as_it_is(self):
@@ -104,7 +106,7 @@ class TestStream(LlmThreadCommon):
 
         self.assertIs(error, broken)
         self.assertTrue(events[-1]["message"]["is_error"])
-        self.assertIn("<p>Half</p>", self._messages().body)
+        self.assertIn('<p dir="auto">Half</p>', self._messages().body)
         self.assertIn("Try again", self._messages().body)
         self.assertNotIn("secret", self._messages().body)
 
@@ -140,9 +142,13 @@ class TestStream(LlmThreadCommon):
         generator.close()
 
         self.assertTrue(closed)
-        self.assertRecordValues(self._messages(), [{"body": "<p>ab</p>", "is_error": False}])
+        self.assertRecordValues(
+            self._messages(), [{"body": '<p dir="auto">ab</p>', "is_error": False}]
+        )
 
     def test_a_stream_cannot_smuggle_html_in_over_several_chunks(self):
         *_others, last = self._post(*words("<scr", "ipt>alert(1)</scr", "ipt>"))
 
-        self.assertEqual(last["message"]["body"], "<p>&lt;script&gt;alert(1)&lt;/script&gt;</p>")
+        self.assertEqual(
+            last["message"]["body"], '<p dir="auto">&lt;script&gt;alert(1)&lt;/script&gt;</p>'
+        )
