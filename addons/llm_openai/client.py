@@ -1,6 +1,7 @@
 """The OpenAI HTTP interface over `requests`; knows nothing of Odoo."""
 
 import contextlib
+import json
 import logging
 from urllib.parse import urlsplit
 
@@ -8,12 +9,14 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from . import errors, reading
+from . import completion, errors, reading
 
 _logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 10
 READ_TIMEOUT = 120
+#: Characters that are told of something that is no answer.
+EXCERPT = 100
 STREAM_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
 
 
@@ -58,13 +61,16 @@ class OpenAIClient:
         self.timeout = timeout or (CONNECT_TIMEOUT, READ_TIMEOUT)
         self.host = urlsplit(self.api_base).hostname or "the server"
 
-    def get(self, path):
-        """Return the JSON body of an answer."""
-        return self._json(self._request("GET", path))
+    def get(self, path, has=None):
+        """Return the JSON body of an answer.
 
-    def post(self, path, payload):
-        """Return the JSON body of an answer."""
-        return self._json(self._request("POST", path, payload))
+        :param str has: the name without which it is none
+        """
+        return self._json(self._request("GET", path), has)
+
+    def post(self, path, payload, has=None):
+        """Return the JSON body of an answer; see `get()`."""
+        return self._json(self._request("POST", path, payload), has)
 
     def stream(self, path, payload, on_response=None):
         """Yield the JSON objects of a stream of events, as they arrive.
@@ -72,26 +78,26 @@ class OpenAIClient:
         A server that answers with one JSON body instead yields that body.
 
         :param on_response: callable that gets the `OpenStream`
+        :raise requests.HTTPError: also for an error in the middle of the stream
         """
         response = self._request("POST", path, payload)
         with contextlib.closing(response):
-            if "json" in response.headers.get("Content-Type", ""):
-                yield self._json(response)
-                return
             if on_response:
                 on_response(OpenStream(response))
-            finished = False
-            for line in self._lines(response):
-                if not line.startswith(b"data:"):
-                    continue
-                data = line[5:].strip()
-                if data == b"[DONE]":
-                    return
-                event = self._loads(data)
+            last, finished, has_choices = {}, False, False
+            for event in reading.read_events(self._lines(response), self.unreadable):
+                if event is None:
+                    finished = True
+                    break
+                self._check_error(event, response)
+                has_choices = has_choices or "choices" in event
                 finished = finished or _is_last(event)
+                last = event
                 yield event
             if not finished:
                 raise requests.exceptions.ChunkedEncodingError(f"{self.host} broke off its answer.")
+            if not has_choices:
+                raise self.unreadable(last)
 
     def _request(self, method, path, payload=None):
         # Without an `auth`, requests would put the user's ~/.netrc in the place of the key.
@@ -135,23 +141,36 @@ class OpenAIClient:
         except STREAM_ERRORS as error:
             raise errors.connection_error(error, self.host) from None
 
-    def _json(self, response):
+    def _json(self, response, has):
         with contextlib.closing(response), self._told():
             content = reading.read_body(response, self.host)
-        return self._loads(content)
-
-    def _loads(self, data):
         try:
-            return reading.parse_json(data)
+            body = reading.parse_json(content)
         except ValueError:
-            _logger.info("%s answered with something else than JSON", self.host)
-            raise requests.ConnectionError(
-                f"{self.host} answered with something else than JSON: check the API base."
-            ) from None
+            raise self.unreadable(content) from None
+        self._check_error(body, response)
+        if has and has not in body:
+            raise self.unreadable(content)
+        return body
+
+    def _check_error(self, body, response):
+        """Raise what a server tells within a success, as if it had told it by a status."""
+        if errors.is_error(body):
+            raise errors.body_error(body, response, self.api_key)
+
+    def unreadable(self, got):
+        """Return the exception that says what was got in the place of an answer.
+
+        :param got: bytes, or the object that is none
+        """
+        text = got.decode("utf-8", "replace") if isinstance(got, bytes) else json.dumps(got)
+        start = errors.redact(" ".join(text[:EXCERPT].split()), self.api_key)
+        _logger.info("%s answered with something that is no answer", self.host)
+        return reading.UnreadableError(
+            f"{self.host} answered with something that is no answer: check the API base."
+            f" It begins with: {start}"
+        )
 
 
 def _is_last(event):
-    return bool(
-        event.get("error")
-        or any(choice.get("finish_reason") for choice in event.get("choices") or ())
-    )
+    return any(choice.get("finish_reason") for choice in completion.choices_of(event))

@@ -5,36 +5,38 @@ import uuid
 
 #: Tool calls of one answer.
 MOST_CALLS = 128
-CONTENT_FILTER = "The provider refuses this content (content_filter)."
+
+
+def choices_of(body):
+    """Return the choices of an answer or a chunk, without what is none."""
+    choices = body.get("choices")
+    return [one for one in choices if isinstance(one, dict)] if isinstance(choices, list) else []
 
 
 def parse_completion(body):
-    """Return `{"content", "tool_calls", "usage"}` of a whole answer, the last two where present."""
-    choice = (body.get("choices") or [{}])[0]
-    message = choice.get("message") or {}
-    result = {"content": message.get("content") or ""}
-    if message.get("tool_calls"):
-        calls = ToolCalls()
-        for index, call in enumerate(message["tool_calls"]):
-            calls.add({**call, "index": index})
-        result["tool_calls"] = calls.finish()
-    if usage := parse_usage(body):
-        result["usage"] = usage
+    """Return `{"content", "tool_calls", "usage", "finish_reason"}`, the last three where told."""
+    result = {"content": ""}
+    for chunk in parse_stream([{**body, "choices": choices_of(body)[:1]}]):
+        result["content"] += chunk.pop("content", "")
+        result |= chunk
     return result
 
 
 def parse_usage(body):
     """Return the token counts of an answer or a chunk, None where it has none."""
     usage = body.get("usage")
-    if not usage:
+    if not usage or not isinstance(usage, dict):
         return None
     return {key: usage.get(key) or 0 for key in ("prompt_tokens", "completion_tokens")}
 
 
-def is_refused(body):
-    """Tell whether a filter of the provider stopped an answer before its first word."""
-    choice = (body.get("choices") or [{}])[0]
-    return choice.get("finish_reason") == "content_filter"
+def text_of(content):
+    """Return the text of a content, which may be a list of parts."""
+    if isinstance(content, list):
+        return "".join(map(text_of, content))
+    if isinstance(content, dict):
+        return text_of(content.get("text") or content.get("refusal"))
+    return content if isinstance(content, str) else ""
 
 
 class ToolCalls:
@@ -99,22 +101,31 @@ def _is_object(text):
 
 def parse_stream(events):
     """Yield the chunks of a streamed answer."""
-    calls, said = ToolCalls(), False
+    calls, reason, half = ToolCalls(), None, ""
     for event in events:
-        if event.get("error"):
-            yield {"error": event["error"]}
-            return
-        for choice in event.get("choices") or ():
+        for choice in choices_of(event):
             delta = choice.get("delta") or choice.get("message") or {}
-            if delta.get("content"):
-                said = True
-                yield {"content": delta["content"]}
-            for call in delta.get("tool_calls") or ():
-                calls.add(call)
-        if not said and is_refused(event):
-            yield {"error": CONTENT_FILTER}
-            return
+            refusal = text_of(delta.get("refusal"))
+            text, half = whole_characters(half + text_of(delta.get("content")) + refusal)
+            if text:
+                yield {"content": text}
+            for index, call in enumerate(delta.get("tool_calls") or ()):
+                calls.add({**call, "index": index} if "message" in choice else call)
+            if reason != "refusal":
+                reason = "refusal" if refusal else choice.get("finish_reason") or reason
         if usage := parse_usage(event):
             yield {"usage": usage}
     if tool_calls := calls.finish():
         yield {"tool_calls": tool_calls}
+    if reason:
+        yield {"finish_reason": reason}
+
+
+def whole_characters(text):
+    """Return a text without the half of a character at its end, and that half.
+
+    JSON writes an emoji as two, which some servers send in two events.
+    """
+    end = len(text) - ("\ud800" <= text[-1:] <= "\udbff")
+    whole, half = text[:end], text[end:]
+    return whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), half

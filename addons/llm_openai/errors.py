@@ -1,12 +1,15 @@
 """What went wrong at a server, said without the key."""
 
 import io
+import json
 import re
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
 
 from . import reading
+from .completion import choices_of
 
 MESSAGE_LIMIT = 500
 BODY_LIMIT = 64 * 1024
@@ -19,6 +22,21 @@ SECRET_RE = re.compile(
     r"|\bAIza[\w-]{10,}"
     r"|(?<=key=)[^&\s\"']+|(?<=token=)[^&\s\"']+"
 )
+
+
+#: The status that a server means by the code, the type or the status that it tells within a
+#: success: names of OpenAI, Anthropic, Google and vLLM. None of these is `500`.
+STATUS_OF = {
+    **dict.fromkeys(("bad_request", "invalid_request_error", "invalid_argument"), 400),
+    **dict.fromkeys(("content_filter", "content_policy_violation", "invalid_prompt"), 400),
+    **dict.fromkeys(("context_length_exceeded", "badrequesterror"), 400),
+    **dict.fromkeys(("authentication_error", "invalid_api_key", "unauthenticated"), 401),
+    **dict.fromkeys(("permission_error", "permission_denied"), 403),
+    **dict.fromkeys(("not_found", "not_found_error", "model_not_found"), 404),
+    **dict.fromkeys(("rate_limit_error", "rate_limit_exceeded", "rate_limited"), 429),
+    **dict.fromkeys(("insufficient_quota", "resource_exhausted", "too_many_requests"), 429),
+    **dict.fromkeys(("overloaded", "overloaded_error", "unavailable", "service_unavailable"), 503),
+}
 
 
 class NewConnectionError(requests.ConnectionError):
@@ -37,20 +55,66 @@ def http_error(response, api_key=""):
 
     Its response is a copy with a redacted body and without the request, which holds the key.
     """
-    body = redact(_read_start(response).decode("utf-8", "replace"), api_key)
+    copy = _copy(response, response.status_code, _read_start(response), api_key)
+    sentence = error_text(_json(copy)) or " ".join(copy.text.split()) or response.reason
+    if response.status_code < 400:
+        place = redact(_place(response.headers.get("Location") or ""), api_key)
+        sentence = f"the server points to {place or 'nowhere'}: correct the API base."
+    return requests.HTTPError(
+        f"HTTP {response.status_code}: {sentence[:MESSAGE_LIMIT]}", response=copy
+    )
+
+
+def _place(location):
+    """Return an address without what may be secret in it."""
+    try:
+        parts = urlsplit(location)
+    except ValueError:
+        return ""
+    netloc = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=netloc, query="", fragment="").geturl()
+
+
+def is_error(body):
+    """Tell whether the JSON of a success is an error."""
+    return (
+        bool(body.get("error"))
+        or "error" in (body.get("object"), body.get("type"))
+        or any(choice.get("finish_reason") == "error" for choice in choices_of(body))
+    )
+
+
+def body_error(body, response, api_key=""):
+    """Return the `HTTPError` that an error within a success means, as if its status had told it."""
+    status = _status_in(body)
+    copy = _copy(response, status, json.dumps(body).encode(), api_key)
+    sentence = redact(error_text(body), api_key) or "the server reports an error without a word."
+    return requests.HTTPError(f"HTTP {status}: {sentence[:MESSAGE_LIMIT]}", response=copy)
+
+
+def _status_in(body):
+    error = body.get("error")
+    told = [
+        str(level.get(name)).lower()
+        for level in (error, body)
+        if isinstance(level, dict)
+        for name in ("code", "status", "status_code", "type")
+    ]
+    numbers = (int(one) for one in told if re.fullmatch(r"[45]\d\d", one))
+    return next(numbers, None) or next((STATUS_OF[one] for one in told if one in STATUS_OF), 500)
+
+
+def _copy(response, status, body, api_key):
     copy = requests.Response()
-    copy.status_code = response.status_code
-    copy.reason = response.reason
+    copy.status_code = status
+    copy.reason = response.reason if status == response.status_code else ""
     copy.headers = response.headers.copy()
     # The body is as long as it is.
     for name in ("Content-Encoding", "Content-Length", "Transfer-Encoding"):
         copy.headers.pop(name, None)
     copy.encoding = "utf-8"
-    copy.raw = io.BytesIO(body.encode())
-    sentence = error_text(_json(copy)) or " ".join(copy.text.split()) or response.reason
-    return requests.HTTPError(
-        f"HTTP {response.status_code}: {sentence[:MESSAGE_LIMIT]}", response=copy
-    )
+    copy.raw = io.BytesIO(redact(body.decode("utf-8", "replace"), api_key).encode())
+    return copy
 
 
 def _read_start(response):

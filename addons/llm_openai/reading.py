@@ -1,10 +1,14 @@
 """What a server sends, read with bounds and in linear time; knows nothing of Odoo.
 
 Streams of events are read by hand: `sseclient-py` copies an event for each piece of it that comes
-and has no bounds, and `httpx-sse` is for `httpx`.
+and has no bounds; `httpx-sse` is for `httpx`, and loses an event that no empty line ends, and joins
+those that none parts, as the standard says and servers do send.
 """
 
+import codecs
+import itertools
 import json
+import re
 import time
 
 import requests
@@ -20,6 +24,8 @@ STREAM_LIMIT = 64 * 1024 * 1024
 BODY_SECONDS = 600
 ERROR_SECONDS = 10
 CHUNK = 64 * 1024
+#: How the first line of a stream of events begins.
+EVENT_RE = re.compile(rb"(?:data|event|id|retry)?(?::|$)")
 NO_OBJECT = "It is no object."
 TOO_MANY = "There are too many values or levels."
 #: What is sent with each request. Compressed, a small answer becomes a thousand times as large:
@@ -28,7 +34,7 @@ HEADERS = {"Accept-Encoding": "identity"}
 
 
 class UnreadableError(requests.ConnectionError):
-    """An answer is compressed, or larger than anybody needs."""
+    """An answer came and is none: it is compressed, too large, or something else than JSON."""
 
 
 def is_compressed(response):
@@ -84,8 +90,49 @@ def read_lines(response, host):
         yield b"".join(pieces)
 
 
+def read_events(lines, refused):
+    """Yield the objects of a stream of events, each as soon as it is there, and None at its end.
+
+    A body that is no stream is one object, whatever type it is said to have. More than the standard
+    is read: an event that no empty line ends, and several `data` that are objects by themselves.
+
+    :param lines: those of the body
+    :param refused: returns the exception for bytes that are no object
+    """
+    lines = (line.rstrip(b"\r") for line in lines)
+    first = next((line for line in lines if line.strip()), b"").removeprefix(codecs.BOM_UTF8)
+    if not EVENT_RE.match(first):
+        body = b"\n".join([first, *lines])
+        try:
+            yield parse_json(body)
+        except ValueError:
+            raise refused(body) from None
+        yield None
+        return
+    pending = []
+    for line in itertools.chain([first], lines, [None]):
+        name, _colon, data = (line or b"").partition(b":")
+        if name == b"data" and data.strip() not in {b"", b"null"}:
+            pending.append(data.strip())
+        elif line:
+            continue
+        if pending == [b"[DONE]"]:
+            yield None
+            return
+        if not pending or (line and len(pending) > 1):
+            continue
+        try:
+            event = parse_json(b"\n".join(pending))
+        except ValueError:
+            if line != b"":
+                continue  # the next lines have the rest of it, or it broke off
+            raise refused(b"\n".join(pending)) from None
+        pending = []
+        yield event
+
+
 def parse_json(data):
-    """Return the object of a JSON text.
+    """Return the object of a JSON text; bytes that are no text in it are replaced.
 
     :param bytes data: of any length
     :raise ValueError: for something else, and for one of too many values or levels
@@ -93,7 +140,7 @@ def parse_json(data):
     if sum(map(data.count, (b",", b"[", b"{"))) > VALUES_LIMIT:
         raise ValueError(TOO_MANY)
     try:
-        value = json.loads(data)
+        value = json.loads(data.decode("utf-8-sig", "replace"))
     except RecursionError:
         raise ValueError(TOO_MANY) from None
     if not isinstance(value, dict):

@@ -7,7 +7,7 @@ import requests
 from odoo import api, models
 from odoo.exceptions import UserError
 
-from .. import completion, errors
+from .. import completion
 from ..client import OpenAIClient
 
 DEFAULT_API_BASE = "https://api.openai.com/v1"
@@ -89,21 +89,12 @@ class LlmProvider(models.Model):
             payload["tools"] = self._openai_tools(tools)
         if stream:
             return self._openai_stream(client, payload)
-        body = client.post("chat/completions", payload)
-        result = completion.parse_completion(body)
-        if completion.is_refused(body) and not result["content"]:
-            result["error"] = completion.CONTENT_FILTER
-        return result
+        return completion.parse_completion(client.post("chat/completions", payload, "choices"))
 
     def _openai_stream(self, client, payload):
         on_response = self.env.context.get("llm_on_response")
         payload = {**payload, "stream": True, "stream_options": {"include_usage": True}}
-        events = self._openai_events(client, payload, on_response)
-        for chunk in completion.parse_stream(events):
-            if "error" in chunk:
-                text = errors.error_text(chunk) or self.env._("The provider reported an error.")
-                chunk = {"error": errors.redact(text, client.api_key)[: errors.MESSAGE_LIMIT]}
-            yield chunk
+        yield from completion.parse_stream(self._openai_events(client, payload, on_response))
 
     @staticmethod
     def _openai_events(client, payload, on_response):
@@ -135,12 +126,17 @@ class LlmProvider(models.Model):
         self._openai_check_inputs(input_data, IMAGE_INPUTS if is_image else TEXT_INPUTS)
         payload = {**input_data, **kwargs, "model": model.name}
         if is_image:
-            return self._openai_images(client.post("images/generations", payload))
+            body = client.post("images/generations", payload, "data")
+            output, files = self._openai_images(body)
+            if not files:
+                raise client.unreadable(body)
+            return output, files
         if "messages" not in payload:
             payload["messages"] = [{"role": "user", "content": str(payload.pop("prompt", ""))}]
         if "max_output_tokens" in payload:  # the name that another interface has for it
             payload["max_tokens"] = payload.pop("max_output_tokens")
-        return completion.parse_completion(client.post("chat/completions", payload)), []
+        body = client.post("chat/completions", payload, "choices")
+        return completion.parse_completion(body), []
 
     def _openai_check_inputs(self, inputs, allowed):
         """Raise a `UserError` unless all inputs of a user are allowed ones."""
@@ -162,6 +158,8 @@ class LlmProvider(models.Model):
             url = image.get("url")
             if image.get("b64_json"):
                 url = f"data:{content_type};base64,{image['b64_json']}"
+            if not url:
+                continue
             extension = mimetypes.guess_extension(content_type) or ".png"
             files.append({
                 "url": url,
@@ -182,7 +180,7 @@ class LlmProvider(models.Model):
         model = self.get_model(model, "embedding")
         texts = [texts] if isinstance(texts, str) else list(texts)
         body = self._openai_client(timeout).post(
-            "embeddings", {"model": model.name, "input": texts}
+            "embeddings", {"model": model.name, "input": texts}, "data"
         )
         rows = sorted(body.get("data") or (), key=lambda row: row.get("index", 0))
         return [row["embedding"] for row in rows]
@@ -195,7 +193,7 @@ class LlmProvider(models.Model):
         if model_id:
             rows = [client.get(f"models/{model_id}")]
         else:
-            rows = client.get("models").get("data") or []
+            rows = client.get("models", "data").get("data") or []
         return [
             {"name": row["id"], "details": row}
             for row in (rows if isinstance(rows, list) else ())

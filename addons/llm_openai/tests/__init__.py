@@ -1,3 +1,4 @@
+from . import test_answers
 from . import test_client
 from . import test_llm_provider
 from . import test_reading

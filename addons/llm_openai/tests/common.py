@@ -88,6 +88,22 @@ def stream_answer(*events, done=True, cut=False):
     return answer
 
 
+def raw_answer(*chunks, content_type="text/event-stream", status=200, headers=()):
+    """Return an answer of these bytes, each sent by itself, and ended as it should be."""
+
+    def answer(handler):
+        handler.send_response(status)
+        for name, value in (
+            ("Content-Type", content_type), ("Transfer-Encoding", "chunked"), *headers,
+        ):  # fmt: skip
+            handler.send_header(name, value)
+        handler.end_headers()
+        for chunk in (*chunks, b""):
+            handler.send_chunk(chunk)
+
+    return answer
+
+
 def delta(content=None, finish_reason=None, **values):
     """Return a stream event."""
     content = {} if content is None else {"content": content}
@@ -144,3 +160,9 @@ class LlmOpenaiCommon(ServerMixin, TransactionCase):
     def _stream(self, **kwargs):
         messages = [{"role": "user", "content": "Hi"}]
         return list(self.provider.chat(messages, stream=True, **kwargs))
+
+    def _said(self):
+        """Return the text of a streamed answer, and all that is told besides."""
+        chunks = self._stream()
+        rest = [chunk for chunk in chunks if "content" not in chunk]
+        return "".join(chunk.get("content", "") for chunk in chunks), rest
