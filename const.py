@@ -89,6 +89,7 @@ ERROR_TYPES = [
     ("overloaded", "Provider overloaded"),
     ("transient", "Temporary failure"),
     ("unknown_outcome", "Outcome unknown"),
+    ("unreadable", "Unreadable answer"),
     ("quota", "Quota exhausted"),
     ("authentication", "Authentication refused"),
     ("bad_request", "Request refused"),
@@ -103,7 +104,19 @@ ERROR_TYPES = [
 ]
 
 #: Errors after which the provider may have done the work all the same.
-UNKNOWN_OUTCOMES = ("unknown_outcome", "timeout", "worker_died")
+UNKNOWN_OUTCOMES = ("unknown_outcome", "unreadable", "timeout", "worker_died")
+
+#: How an answer ended, where its provider tells: whether it is whole.
+FINISH_REASONS = [
+    ("stop", "Complete"),
+    ("length", "Cut off at its limit"),
+    ("content_filter", "Stopped by a filter"),
+    ("refusal", "Refused by the model"),
+    ("tool_calls", "More tools wanted"),
+    ("other", "Other"),
+]
+#: Those after which the answer is not all of what was asked for.
+UNFINISHED = ("length", "content_filter", "refusal", "tool_calls")
 
 #: How an attempt ended; `running` while it has not.
 OUTCOMES = [

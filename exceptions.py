@@ -46,6 +46,12 @@ class UnknownOutcomeError(GenerationError):
     error_type = "unknown_outcome"
 
 
+class UnreadableAnswerError(UnknownOutcomeError):
+    """An answer came that nobody can read, and another one would be paid for, too. Final."""
+
+    error_type = "unreadable"
+
+
 class DiskFullError(UnknownOutcomeError):
     """The provider did the work, and this server has no room for the answer. The queue waits."""
 

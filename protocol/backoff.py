@@ -19,7 +19,14 @@ REFUSED_DELAY = 900.0
 #: A job that was running in this many processes when they died is not tried again.
 MAX_WORKER_DEATHS = 3
 
-FINAL_ERRORS = frozenset({"bad_request", "content_refused", "cancelled", "access", "internal"})
+FINAL_ERRORS = frozenset({
+    "bad_request",
+    "content_refused",
+    "cancelled",
+    "access",
+    "internal",
+    "unreadable",
+})
 REFUSALS = frozenset({"quota", "authentication"})
 
 

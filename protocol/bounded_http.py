@@ -24,6 +24,8 @@ VALUES_LIMIT = 1_000_000
 BODY_SECONDS = 600
 ERROR_SECONDS = 10
 CHUNK = 64 * 1024
+#: Characters that are told of something that is no answer.
+EXCERPT = 100
 TOO_MANY = "There are too many values or levels."
 #: What is sent with each request. Compressed, a small answer becomes a thousand times as large:
 #: nobody who asks for none has to decode one.
@@ -126,12 +128,15 @@ def read_json(response, limit=JSON_LIMIT, seconds=BODY_SECONDS):
     :raise UnreadableError: for anything else; see `read_body()`
     """
     try:
-        body = parse_json(read_body(response, limit, seconds))
+        content = read_body(response, limit, seconds)
+        body = parse_json(content)
     except ValueError:
         body = None
     if not isinstance(body, dict):
+        start = content[:EXCERPT].decode("utf-8", "replace").strip()
         raise UnreadableError(
             f"{_host(response)} answered with something else than an object of JSON."
+            f" It begins with: {start}"
         )
     return body
 

@@ -14,11 +14,12 @@ import re
 import socket
 import time
 import traceback
+from urllib.parse import urlsplit
 
 import requests
 
 from .. import exceptions
-from .bounded_http import start_of
+from .bounded_http import EXCERPT, start_of
 from .sanitize import LONGEST_ERROR, redact, text_of
 
 
@@ -59,6 +60,8 @@ STREAM_CODES = {
     "rate_limit_exceeded": exceptions.RateLimitedError,
 }
 UNREADABLE = _lt("The provider answered with something that is no answer.")
+#: Where a redirect points, which is not followed: the key would go there, too.
+MOVED = "the server points to %s: correct the address of the provider."
 UNSENDABLE_KEY = _lt("The API key is missing, or has characters that cannot be sent.")
 #: Classes of libraries by their names. The first one in an exception's method resolution order
 #: counts, so a class stands for all below it that are not named.
@@ -93,7 +96,7 @@ UNREADABLE_ERRORS = frozenset({
     "ResponseValidationError",  # mistralai
 })
 #: The service told an error in the middle of its stream: openai and anthropic, ollama.
-STREAM_ERRORS = frozenset({"APIError", "ResponseError"})
+STREAM_ERRORS = frozenset({"APIError", "BodyError", "ResponseError"})
 #: These say that there was no answer, and only their cause why: openai and anthropic.
 VAGUE_ERRORS = frozenset({"APIConnectionError"})
 #: What PostgreSQL adds to the sentence of an error, up to the next exception of a traceback.
@@ -183,6 +186,39 @@ def error_details(response):
     return _details_of(body)
 
 
+class BodyError(Exception):
+    """A service told an error within a success: the meaning is that of its code."""
+
+    def __init__(self, body):
+        """Take the JSON of the error."""
+        super().__init__("The provider told an error without a word.")
+        self.body = body
+
+
+def no_answer(body, sentence):
+    """Return the `GenerationError` that an answer means which is not what it should be.
+
+    :param dict body: of a success; it may tell an error
+    :param str sentence: for one that tells none
+    """
+    if body.get("error") or "error" in (body.get("object"), body.get("type")):
+        return classify(BodyError(body))
+    start = json.dumps(body)[:EXCERPT]
+    return exceptions.UnreadableAnswerError(redact(f"{sentence} It begins with: {start}"))
+
+
+def _status_in(told):
+    """Return the status that the JSON of an error tells as its code, None where it does not."""
+    levels = (told.get("error"), told) if isinstance(told, dict) else ()
+    codes = [
+        text_of(level.get(name))
+        for level in levels
+        if isinstance(level, dict)
+        for name in ("code", "status", "status_code")
+    ]
+    return next((int(code) for code in codes if re.fullmatch(r"[45]\d\d", code)), None)
+
+
 def _details_of(body):
     """Return `(code, message)` of the JSON of an error."""
     if not isinstance(body, dict):
@@ -266,7 +302,7 @@ def classify(error, heard=None):
             return known
         is_unread = _is_unread(error) or (is_heard and isinstance(error, UnicodeDecodeError))
         if is_unread and not is_told:
-            return exceptions.UnknownOutcomeError(UNREADABLE)
+            return exceptions.UnreadableAnswerError(UNREADABLE)
         # Of JSON that people wrote, the family says so itself.
         is_told = is_told or "UserError" in _names_of(error)
         is_hidden = error.__suppress_context__
@@ -300,7 +336,7 @@ def _classify_one(error):
     if known := _of_status(error):
         return known
     if not UNREADABLE_ERRORS.isdisjoint(_names_of(error)):
-        return exceptions.UnknownOutcomeError(UNREADABLE)
+        return exceptions.UnreadableAnswerError(UNREADABLE)
     if isinstance(error, requests.RequestException):
         return _of_requests(error)
     if isinstance(error, OSError) and error.errno in DISK_FULL:
@@ -316,7 +352,7 @@ def _of_status(error):
     """Return what an exception means that tells the status of an HTTP answer, else None."""
     response = _response_of(error)
     stati = (getattr(response, "status_code", None), *_attributes(error, "status_code", "status"))
-    status = next((one for one in stati if type(one) is int and 400 <= one < 600), None)
+    status = next((one for one in stati if type(one) is int and 300 <= one < 600), None)
     if not status:
         return None
     code, detail = error_details(response) if response is not None else ("", "")
@@ -325,10 +361,22 @@ def _of_status(error):
     # What `raise_for_status()` says is the address; the provider's own words tell more.
     words = text_of(error)
     reason = next(iter(_attributes(response, "reason", "reason_phrase")), "")
+    if status < 400:
+        detail = MOVED % (_place(_headers_of(error, response).get("Location")) or "nowhere")
     text = f"HTTP {status}: {detail or reason or code}"
     if not detail and words and " for url" not in words:
         text = words
     return _meaning(status, code, detail, _headers_of(error, response), text)
+
+
+def _place(location):
+    """Return an address without what may be secret in it, empty for none."""
+    try:
+        parts = urlsplit(text_of(location or ""))
+    except ValueError:
+        return ""
+    netloc = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=netloc, query="", fragment="").geturl()
 
 
 def _attributes(thing, *names):
@@ -397,6 +445,8 @@ def _of_library(error):
         return exceptions.AuthenticationError(UNSENDABLE_KEY)
     if not STREAM_ERRORS.isdisjoint(names) and not _is_vague(error):
         code, detail = _told_by(error)
+        if status := _status_in(getattr(error, "body", None)):
+            return _meaning(status, code, detail, {}, detail or _words_of(error))
         kind = exceptions.ProviderFailedError
         if code in QUOTA_CODES or code in CONTENT_CODES or QUOTA_RE.search(detail):
             kind = _class_of(0, code, detail)
@@ -408,7 +458,9 @@ def _of_library(error):
 
 def _of_requests(error):
     if isinstance(error, requests.JSONDecodeError | requests.exceptions.ContentDecodingError):
-        return exceptions.UnknownOutcomeError(UNREADABLE)
+        return exceptions.UnreadableAnswerError(UNREADABLE)
+    if "UnreadableError" in _names_of(error):  # that of `bounded_http`, and of others like it
+        return exceptions.UnreadableAnswerError(redact(error))
     if isinstance(error, requests.ConnectTimeout | requests.exceptions.SSLError):
         return exceptions.TransientError(redact(error))
     if isinstance(error, requests.ReadTimeout | requests.exceptions.ChunkedEncodingError):

@@ -107,6 +107,16 @@ def garbage(handler, _reply):
     handler.send_reply(Reply(200, GARBAGE, "text/html"))
 
 
+def instead(reply):
+    """Return the fault that answers with something else: an error within a success, a redirect."""
+
+    def fault(handler, _reply):
+        handler.send_reply(reply)
+
+    fault.refuses = True
+    return fault
+
+
 def half(handler, reply):
     """Send the first half of the answer, and hang up."""
     handler.send_reply(reply, part=0.5)
@@ -232,6 +242,10 @@ class FakeHttpService:
 
     def hang_up(self):
         self.fault(half)
+
+    def answer_instead(self, *replies):
+        """Have the next requests be answered with these `Reply`, and nothing be done."""
+        self.fault(*map(instead, replies))
 
     def count(self, method, path=""):
         """Return how many requests of a method came whose path has `path` in it."""

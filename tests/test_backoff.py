@@ -24,6 +24,7 @@ class TestBackoff(BaseCase):
             "authentication": ("snooze", backoff.REFUSED_DELAY),
             "transient": ("retry", 0.0),
             "unknown_outcome": ("retry", 0.0),
+            "unreadable": ("fail", 0.0),
             "provider_failed": ("retry", 0.0),
             "timeout": ("retry", 0.0),
             "worker_died": ("retry", 0.0),

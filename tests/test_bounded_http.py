@@ -81,7 +81,7 @@ class TestBoundedHttp(BaseCase):
                 error = self._refused(reply)
 
                 self.assertIsInstance(error, bounded_http.UnreadableError)
-                self.assertIsInstance(classify(error), exceptions.UnknownOutcomeError)
+                self.assertIsInstance(classify(error), exceptions.UnreadableAnswerError)
 
     def test_an_error_that_was_compressed_is_told_by_its_status(self):
         error = self._refused(Reply(503, self.bomb, headers={"Content-Encoding": "gzip"}))
@@ -158,6 +158,8 @@ class TestBoundedHttp(BaseCase):
                 error = self._refused_json(body)
 
                 self.assertIn("127.0.0.1 answered with something else", str(error))
+                start = body[:20].decode("utf-8", "replace").strip()
+                self.assertIn(f"It begins with: {start}", str(classify(error)))
 
     def _refused_json(self, body):
         with self.assertRaises(bounded_http.UnreadableError) as caught:

@@ -43,6 +43,22 @@ def response(status, body=None, headers=None):
 
 @tagged("post_install", "-at_install")
 class TestHttpErrors(BaseCase):
+    def test_a_redirect_says_where_it_points(self):
+        for location, told in (
+            ("https://user:pw@api.example.com/v2?key=secret#x", "https://api.example.com/v2"),
+            ("/v2", "/v2"),
+            ("http://[odd", "nowhere"),
+            ("", "nowhere"),
+        ):
+            with self.subTest(location):
+                response = requests.Response()
+                response.status_code = 308
+                response._content = b"<h1>Moved</h1>"
+                response.headers["location"] = location
+                known = classify(requests.HTTPError("308 for url: x", response=response))
+                self.assertIsInstance(known, exceptions.BadRequestError)
+                self.assertIn(f"HTTP 308: the server points to {told}: correct", str(known))
+
     def test_each_status_has_its_meaning(self):
         for status, error_class in MEANINGS.items():
             with self.subTest(status=status):

@@ -14,7 +14,7 @@ from odoo.exceptions import UserError, ValidationError
 from odoo.tests import BaseCase, tagged
 
 from .. import exceptions
-from ..protocol.http_errors import UNREADABLE, UNSENDABLE_KEY, classify
+from ..protocol.http_errors import UNREADABLE, UNSENDABLE_KEY, classify, no_answer
 from ..protocol.sanitize import redact_error
 from .test_http_errors import MEANINGS
 
@@ -323,7 +323,31 @@ class TestLibraryErrors(BaseCase):
             library("DecodingError", "RequestError")(PROMPT),
         ):
             with self.subTest(error=type(error)):
-                self._assert_means(error, exceptions.UnknownOutcomeError, UNREADABLE)
+                self._assert_means(error, exceptions.UnreadableAnswerError, UNREADABLE)
+
+    def test_an_error_within_a_stream_is_that_of_its_code(self):
+        for code, kind in (
+            (429, exceptions.RateLimitedError),
+            ("429", exceptions.RateLimitedError),
+            (503, exceptions.OverloadedError),
+            (401, exceptions.AuthenticationError),
+            (402, exceptions.QuotaExceededError),
+            (400, exceptions.BadRequestError),
+            (500, exceptions.TransientError),
+            (200, exceptions.ProviderFailedError),
+        ):
+            with self.subTest(code):
+                error = library("APIError", *OPENAI)("It broke.")
+                error.body = {"code": code, "message": "It broke."}
+                self._assert_means(error, kind, "It broke.")
+                told = no_answer({"error": error.body}, "Strange.")
+                self.assertEqual((type(told), str(told)), (kind, "It broke."))
+
+    def test_what_is_no_answer_says_what_was_got(self):
+        told = no_answer({"id": PROMPT * 100}, "It is none.")
+        self.assertIs(type(told), exceptions.UnreadableAnswerError)
+        self.assertTrue(str(told).startswith('It is none. It begins with: {"id": '))
+        self.assertLess(len(str(told)), 200)
 
     def test_json_that_people_wrote_is_not_taken_for_an_answer(self):
         error = raised(UserError("This is no JSON."), json.JSONDecodeError("No", "{", 0))
@@ -336,7 +360,7 @@ class TestLibraryErrors(BaseCase):
             with self.subTest(heard=heard):
                 raised(heard, *[unread] if heard is not unread else [])
                 known = classify(raised(RuntimeError("The thread's."), heard), heard)
-                self.assertIs(type(known), exceptions.UnknownOutcomeError)
+                self.assertIs(type(known), exceptions.UnreadableAnswerError)
                 self.assertEqual(str(known), UNREADABLE)
         self.assertIsNone(classify(mine))
         self.assertIsNone(classify(raised(mine, ValueError("Caught.")), mine.__cause__))

@@ -25,12 +25,12 @@ class TestLlmGenerationCall(LlmGenerationCommon):
     def _check(self):
         return self.env["llm.generation.queue"]._check_job_statuses()
 
-    def test_bytes_that_are_no_text_are_an_unknown_outcome(self):
+    def test_bytes_that_are_no_text_are_unreadable(self):
         odd = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
         self.service.answers["create"] = [odd]
         job = self._submitted()
-        self.assertEqual((job.state, job.error_type), ("failed", "unknown_outcome"))
-        self.assertTrue(job.retry_at)
+        self.assertEqual((job.state, job.error_type), ("failed", "unreadable"))
+        self.assertFalse(job.retry_at)
         self.service.answers = {"create": ["ext-1"], "check": [odd]}
         job = self._submitted()
         self._check()

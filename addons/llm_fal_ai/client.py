@@ -125,7 +125,7 @@ class FalClient:
             except NotPublicError:
                 raise AddressRefusedError(INNER_ADDRESS) from None
             except bounded_http.UnreadableError as error:
-                raise exceptions.UnknownOutcomeError(str(error)) from None
+                raise exceptions.UnreadableAnswerError(str(error)) from None
             except requests.RequestException as error:
                 # Its text has the address, and that the address of our webhook.
                 meaning = type(classify(error))

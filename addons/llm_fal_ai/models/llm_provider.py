@@ -6,9 +6,9 @@ from odoo.exceptions import UserError
 from odoo.addons.llm_generate_job.exceptions import (
     GenerationError,
     ProviderFailedError,
-    UnknownOutcomeError,
 )
 from odoo.addons.llm_generate_job.protocol.bounded_http import path, segment
+from odoo.addons.llm_generate_job.protocol.http_errors import no_answer
 from odoo.addons.llm_generate_job.protocol.signatures import (
     WebhookRefusedError,
     verify_fal,
@@ -60,7 +60,7 @@ class LlmProvider(models.Model):
         )
         request_id = status.get("request_id")
         if not request_id:
-            raise UnknownOutcomeError(STRANGE)
+            raise no_answer(status, STRANGE)
         return {
             "state": "queued",
             "external_job_id": request_id,
@@ -102,7 +102,7 @@ class LlmProvider(models.Model):
         if status.get("status") not in results.STATES:
             if "detail" in status:
                 raise ProviderFailedError(GONE)
-            raise UnknownOutcomeError(STRANGE)
+            raise no_answer(status, STRANGE)
         result = results.read_status(status)
         if isinstance(status.get("queue_position"), int):
             position = {"queue_position": status["queue_position"]}

@@ -122,7 +122,7 @@ class TestClient(BaseCase):
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
 
-        for sent, kind in ((reply, "unknown_outcome"), (error, "overloaded")):
+        for sent, kind in ((reply, "unreadable"), (error, "overloaded")):
             told = self._refused(lambda handler, _reply, sent=sent: handler.send_reply(sent))
             self.assertEqual(told.error_type, kind)
 
@@ -163,7 +163,7 @@ class TestClient(BaseCase):
         deep = fake_http.Reply(200, b'{"a":' * 100_000)
         error = self._refused(lambda handler, _reply: handler.send_reply(deep))
 
-        self.assertEqual(error.error_type, "unknown_outcome")
+        self.assertEqual(error.error_type, "unreadable")
 
 
 def _send(session, request, **kwargs):

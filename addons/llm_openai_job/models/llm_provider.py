@@ -9,9 +9,9 @@ from odoo.addons.llm_generate_job.exceptions import (
     BadRequestError,
     NoJobInterfaceError,
     ProviderFailedError,
-    UnknownOutcomeError,
 )
 from odoo.addons.llm_generate_job.protocol.bounded_http import request_json, segment
+from odoo.addons.llm_generate_job.protocol.http_errors import no_answer
 
 from .. import responses
 
@@ -95,7 +95,7 @@ class LlmProvider(models.Model):
         """Return the response with which the server answers.
 
         :raise requests.RequestException: if there is no answer, or one that refuses
-        :raise UnknownOutcomeError: if it answers with something else
+        :raise GenerationError: for an error within a success, and for something else
         """
         api_base = (self.api_base or DEFAULT_API_BASE).rstrip("/")
         response = request_json(
@@ -106,7 +106,7 @@ class LlmProvider(models.Model):
             timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
         )
         if response.get("status") not in responses.STATES:
-            raise UnknownOutcomeError(STRANGE)
+            raise no_answer(response, STRANGE)
         return response
 
     def _openai_job_headers(self):

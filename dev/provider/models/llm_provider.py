@@ -6,9 +6,9 @@ from odoo.tools import html2plaintext
 from odoo.addons.llm_generate_job.exceptions import (
     BadRequestError,
     ProviderFailedError,
-    UnknownOutcomeError,
 )
 from odoo.addons.llm_generate_job.protocol.bounded_http import request_json, segment
+from odoo.addons.llm_generate_job.protocol.http_errors import no_answer
 
 TIMEOUT = 60  # seconds without a byte: the job holds a slot meanwhile
 GONE = "The provider no longer has the job."
@@ -40,12 +40,12 @@ class LlmProvider(models.Model):
         No transaction is open meanwhile. What was submitted is never submitted again: where it is
         not known whether it was, say so.
 
-        :raise UnknownOutcomeError: if the answer names no job
+        :raise GenerationError: if the answer names no job
         """
         inputs = self._acme_inputs(job_record)
         reply = self._acme_call("POST", "jobs", json=inputs)
         if not reply.get("id"):
-            raise UnknownOutcomeError(STRANGE)
+            raise no_answer(reply, STRANGE)
         return reply["id"]
 
     @api.private
@@ -56,14 +56,14 @@ class LlmProvider(models.Model):
         was not cancelled meanwhile. What else may be told is in the README of the queue.
 
         :raise ProviderFailedError: if the provider does not know the job (any more)
-        :raise UnknownOutcomeError: if it answers with something that is no job
+        :raise GenerationError: if it answers with something that is no job
         """
         reply = self._acme_ask("GET", job_record)
         if reply is None:
             raise ProviderFailedError(GONE)
         state = STATE_OF.get(reply.get("status"))
         if not state:
-            raise UnknownOutcomeError(STRANGE)
+            raise no_answer(reply, STRANGE)
         result = {"state": state, "progress": reply.get("percent")}
         if state == "failed":
             result["error_message"] = reply.get("error")
