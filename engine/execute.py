@@ -165,8 +165,8 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _generate(self, job, claim, recorder):
         """Generate in the thread, as the provider's users did before there was a queue."""
-        limit = None if job._is_media() else job._answer_limit()
-        recorder.limit = limit and job._told_limit(*limit)
+        if not job._is_media():
+            recorder.inputs, recorder.limit = job._told_inputs()
         thread = job.thread_id
         with thread_lock.hold(self.env.cr.dbname, thread.id) as unlock:
             if not unlock:

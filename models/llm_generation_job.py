@@ -751,8 +751,8 @@ class LlmGenerationJob(models.Model):
         # What is reserved for the answer follows from its limit.
         limit = self._answer_limit()
         provider = self.provider_id.sudo()  # sudo: the job names its provider
-        if limit and not self._is_media() and not provider._implements("create_generation_job"):
-            self._told_limit(*limit)
+        if not self._is_media() and not provider._implements("create_generation_job"):
+            self._told_inputs()
         if len(json.dumps(inputs)) > INPUT_LIMIT:
             raise UserError(
                 self.env._("The inputs are larger than %s bytes; make them shorter.", INPUT_LIMIT)
@@ -788,6 +788,29 @@ class LlmGenerationJob(models.Model):
                 )
             )
         return (given[0], inputs[given[0]]) if given else None
+
+    def _told_inputs(self):
+        """Return the inputs of a chat as its provider is told them: `(arguments, limit)`.
+
+        :return: a dict of those besides the prompt and the limit, and `_told_limit()`, or None
+        :raise UserError: for those that it cannot be told
+        """
+        inputs = self.generation_inputs if isinstance(self.generation_inputs, dict) else {}
+        told = {name: inputs[name] for name in inputs.keys() - {"prompt", *tokens.LIMIT_NAMES}}
+        provider = self.provider_id.sudo()  # sudo: the job names its provider
+        known = provider._chat_inputs() if told else set()
+        if unknown := sorted(map(str, told.keys() - known)):
+            raise UserError(
+                self.env._(
+                    "A chat of %(provider)s cannot be given %(unknown)s. Leave it out; what can be"
+                    " given is %(known)s.",
+                    provider=provider.name,
+                    unknown=", ".join(unknown)[:200],
+                    known=", ".join(sorted(known | {"prompt"})),
+                )
+            )
+        limit = self._answer_limit()
+        return told, limit and self._told_limit(*limit)
 
     def _told_limit(self, name, limit):
         """Return the limit of a chat with the name by which the provider is told.

@@ -17,6 +17,13 @@ from ..runner.executor import CallRecorder, received
 #: Calls of a service for one answer: a model that calls tools is asked again after each turn, and
 #: not each family counts them.
 MOST_CALLS = 100
+#: Inputs of a chat job that shape its answer, and neither name objects of the account nor have the
+#: service do more. A service that has them as arguments of its chat is given them.
+CHAT_INPUTS = frozenset({
+    *("frequency_penalty", "logit_bias", "min_p", "presence_penalty", "reasoning_effort"),
+    *("repetition_penalty", "response_format", "seed", "stop", "temperature", "top_k", "top_p"),
+    "verbosity",
+})
 #: Whether the code of a service runs that reads the key of its provider by itself.
 READING = ContextVar("llm.provider.reading", default=False)
 #: What the addons of the family bring within the reach of a remote call and is for code: it spends
@@ -132,6 +139,8 @@ class LlmProvider(models.Model):
         if recorder and getattr(messages, "_name", None) == "mail.message":
             # The family gives a model whatever is newest in the thread, later questions too.
             messages = messages._as_asked(recorder.questions.get(messages[:1].res_id))
+        if recorder:
+            kwargs = {**kwargs, **recorder.inputs}
         if recorder and recorder.limit:
             kwargs = tokens.limited(kwargs, *recorder.limit)
         return self._watched(super().chat, messages, *args, **kwargs)
@@ -193,6 +202,19 @@ class LlmProvider(models.Model):
         chat = getattr(self, f"{self.service}_chat", None)
         known = inspect.signature(chat).parameters if chat else {}
         return next((one for one in (name, *tokens.LIMIT_NAMES) if one in known), None)
+
+    def _chat_inputs(self):
+        """Return the names of the inputs that a chat job may have besides its prompt and its limit.
+
+        A service says so by `<service>_chat_inputs()`, and gets them as arguments of its
+        `<service>_chat()`; one that does not, by the parameters of that, see `CHAT_INPUTS`.
+
+        :rtype: set
+        """
+        if hasattr(self, f"{self.service}_chat_inputs"):
+            return set(self._dispatch("chat_inputs"))
+        chat = getattr(self, f"{self.service}_chat", None)
+        return CHAT_INPUTS & (inspect.signature(chat).parameters if chat else {}).keys()
 
     def _guarded(self, method, *args, **kwargs):
         """Call a method of a service; what it says, and raises, is made fit to be kept.

@@ -529,6 +529,12 @@ class CallRecorder:
         self.written = {}
         #: The most tokens of an answer, and the name of the argument that tells the service.
         self.limit = None
+        #: The arguments of a chat that the inputs of the job have, besides that.
+        self.inputs = {}
+        #: Stores a file that comes with an answer, where the code of a thread does not.
+        self.store = None
+        #: How the newest answer ended, a key of `FINISH_REASONS`; None where nobody tells.
+        self.finish_reason = None
         #: How many tokens the database knows of.
         self.noted = 0
         self._calls = []

@@ -91,6 +91,11 @@ class LlmProvider(models.Model):
             return self._openai_stream(client, payload)
         return completion.parse_completion(client.post("chat/completions", payload, "choices"))
 
+    @api.private
+    def openai_chat_inputs(self):
+        """Return the names of those further parameters that users may give."""
+        return TEXT_INPUTS - {"prompt"}
+
     def _openai_stream(self, client, payload):
         on_response = self.env.context.get("llm_on_response")
         payload = {**payload, "stream": True, "stream_options": {"include_usage": True}}
