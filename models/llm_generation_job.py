@@ -852,9 +852,13 @@ class LlmGenerationJob(models.Model):
         if not self._is_media():
             yield from thread.generate_messages(question)
         else:
+            if recorder := received(self.env, "generation_recorder"):
+                recorder.store = self._stored
             with contextlib.suppress(NotImplementedError):  # it is there, and another addon's work
                 yield from getattr(thread, "_generate_response", self._not_there)(question)
                 return
+            if recorder:
+                recorder.store = None
             yield from self._media_events()
 
     @staticmethod
@@ -920,6 +924,17 @@ class LlmGenerationJob(models.Model):
         )
         message.attachment_ids = made
         yield {"type": "message_create", "message": message.to_store_format()}
+
+    def _stored(self, file):
+        """Return a file that a provider made with an address, None for what nobody could open.
+
+        The family makes an address of what comes as `data:`, which no browser follows.
+        """
+        if not str(file.get("url") or "").startswith("data:"):
+            return file
+        values = self._file_values(file)
+        stored = values and self.env["ir.attachment"].create(values)
+        return stored and {**file, "url": f"/web/content/{stored.id}"}
 
     def _file_values(self, file):
         """Return the values of an attachment for a file that a provider made.

@@ -147,7 +147,12 @@ class LlmProvider(models.Model):
 
     @api.private
     def generate(self, *args, **kwargs):
-        return self._watched(super().generate, *args, **kwargs)
+        answer = self._watched(super().generate, *args, **kwargs)
+        recorder = received(self.env, "generation_recorder")
+        if recorder and recorder.store and isinstance(answer, tuple):
+            output, files = answer
+            return output, [known for file in files or () if (known := recorder.store(file))]
+        return answer
 
     @api.private
     def format_messages(self, messages, *args, **kwargs):

@@ -64,7 +64,10 @@ def sanitize_text(text, *, one_way=False):
     'ab?c'
     """
     text = text.translate(_UNPRINTABLE | _BIDIRECTIONAL if one_way else _UNPRINTABLE)
-    return text.__class__(_SURROGATES.sub("?", text)) if _SURROGATES.search(text) else text
+    if not _SURROGATES.search(text):
+        return text
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    return text.__class__(_SURROGATES.sub("?", whole))
 
 
 def redact_key(text, key):
@@ -292,7 +295,7 @@ class Chunks:
 
     def __init__(self, chunks, key_of):
         self.chunks, self.key_of = chunks, key_of
-        self.key, self.held, self.size = "", "", 0
+        self.key, self.held, self.half, self.size = "", "", "", 0
         self.calls_left, self.call_ids = CALLS_LIMIT, set()
 
     def run(self):
@@ -345,6 +348,9 @@ class Chunks:
 
     def _say(self, text):
         """Return what may be said now: the beginning of a key waits for what follows."""
+        text = self.half + text
+        cut = len(text) - ("\ud800" <= text[-1:] <= "\udbff")
+        text, self.half = text[:cut], text[cut:]  # an emoji may come in two events
         text, self.held = self.held + sanitize_text(text), ""
         if len(self.key) >= SHORTEST_KEY:
             text = text.replace(self.key, HIDDEN)
