@@ -112,8 +112,13 @@ class LlmGenerationEngine(models.AbstractModel):
     def _note_late(self, claim, answer):
         """Keep what an attempt that was overtaken has left behind.
 
-        The id of its external job, so that it can be ended, and what it used: it is paid for.
+        The id of its external job, so that it can be ended, and what it used: it is paid for. Half
+        an answer is marked here, once it grows no more: who cancels would wait for who writes it.
         """
+        # sudo: as above.
+        job = self.env["llm.generation.job"].sudo().browse(claim.job_id).exists()
+        if job.state == "cancelled":
+            job._mark_half_answers()
         touches = ["llm.generation.job", "llm.generation.attempt"]
         params = {"job": claim.job_id, "token": claim.token}
         used = {f"{kind}_tokens": answer.tokens(kind) for kind in ("prompt", "completion")}
@@ -186,6 +191,7 @@ class LlmGenerationEngine(models.AbstractModel):
             "prompt_tokens": answer.tokens("prompt"),
             "completion_tokens": answer.tokens("completion"),
             "error_message": answer.error_message,
+            "finish_reason": answer.finish_reason,
         }
         return {name: value for name, value in values.items() if value}
 

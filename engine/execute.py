@@ -100,6 +100,7 @@ class LlmGenerationEngine(models.AbstractModel):
                 answer,
                 pause=answer.pause or (execution and execution.pause),
                 usage=answer.usage or told or recorder.usage,
+                finish_reason=answer.finish_reason or recorder.finish_reason,
             )
             if complete and not call.env.cr.in_transaction:
                 complete(claim, answer)

@@ -141,7 +141,8 @@ class LlmGenerationEngine(models.AbstractModel):
         if job.state == "completed":
             message = job.output_message_id
             store = message.to_store_format() if message else False
-            return {"type": "done", "job_id": job.id, "message": store}
+            ended = {"message": store, "finish_reason": job.finish_reason}
+            return {"type": "done", "job_id": job.id, **ended}
         if job.state == "cancelled":
             return {"type": "cancelled", "job_id": job.id}
         return {"type": "error", "error": job._status_sentence(), "job_id": job.id}

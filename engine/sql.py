@@ -296,6 +296,7 @@ ENQUEUE = f"""
         queued_at = {MOMENT},
         started_at = NULL,
         completed_at = NULL,
+        finish_reason = NULL,
         retry_at = NULL
     FROM numbered JOIN last USING (provider_id, priority, user_id)
     WHERE j.id = numbered.id

@@ -17,6 +17,7 @@ from ..const import (
     ERROR_MESSAGE_LIMIT,
     ERROR_TYPES,
     FINAL_STATES,
+    FINISH_REASONS,
     LAST_ID,
     MAX_RETRIES,
     MEDIA_USES,
@@ -162,6 +163,13 @@ class LlmGenerationJob(models.Model):
     external_job_id = fields.Char("Job at the Provider", readonly=True, copy=False)
     progress = fields.Float(
         readonly=True, copy=False, aggregator="avg", help="Per cent, where the provider tells."
+    )
+    finish_reason = fields.Selection(
+        FINISH_REASONS,
+        "Ended",
+        readonly=True,
+        copy=False,
+        help="How the answer ended, where the provider tells.",
     )
     error_type = fields.Selection(ERROR_TYPES, readonly=True, copy=False)
     error_message = fields.Text(readonly=True, copy=False)
@@ -684,8 +692,12 @@ class LlmGenerationJob(models.Model):
         for job in self.sudo():  # sudo: the answer's author is nobody
             half = job.output_message_id
             is_its_own = (half.model, half.res_id) == ("llm.thread", job.thread_id.id)
-            if is_its_own and half.llm_role == "assistant" and not half._tool_calls():
-                half.is_error = True
+            is_half = is_its_own and half.llm_role == "assistant" and not half._tool_calls()
+            if is_half and not half.is_error:  # else whoever marked it says why
+                _ = self.with_context(lang=job.user_id.lang).env._
+                note = _("Cancelled.") if job.state == "cancelled" else _("Broke off.")
+                body = (half.body or "") + Markup("<p><em>%s</em></p>") % note
+                half.write({"body": body, "is_error": True})
 
     def _note_durations(self, now):
         """Note how long the jobs ran, of which each has its own, without a write for each."""
@@ -749,7 +761,7 @@ class LlmGenerationJob(models.Model):
     def _check_inputs_with(self, check):
         inputs = self._structured_inputs() or {}
         # What is reserved for the answer follows from its limit.
-        limit = self._answer_limit()
+        self._answer_limit()
         provider = self.provider_id.sudo()  # sudo: the job names its provider
         if not self._is_media() and not provider._implements("create_generation_job"):
             self._told_inputs()
@@ -1260,7 +1272,7 @@ class LlmGenerationJob(models.Model):
         return {
             "draft": self.env._("Not queued yet."),
             "running": self.env._("The provider is working on it."),
-            "completed": self.env._("Answered."),
+            "completed": self._completed_sentence(),
             "cancelled": self.env._("Cancelled."),
         }[self.state]
 
@@ -1268,6 +1280,14 @@ class LlmGenerationJob(models.Model):
         if self.scheduled_at and not self.queue_position:
             return self.env._("Waiting until %s.", format_datetime(self.env, self.scheduled_at))
         return self.env._("Waiting, position %s in the queue.", self.queue_position)
+
+    def _completed_sentence(self):
+        return {
+            "length": self.env._("The answer is cut off: it reached its limit."),
+            "content_filter": self.env._("The answer is cut off: a filter stopped it."),
+            "refusal": self.env._("The model refused to answer."),
+            "tool_calls": self.env._("The model wanted to call more tools than it may."),
+        }.get(self.finish_reason) or self.env._("Answered.")
 
     def _bus_payload(self):
         """Return what the web clients are told when the job moved."""

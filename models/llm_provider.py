@@ -281,7 +281,8 @@ class LlmProvider(models.Model):
             and, as far as known, `output_message_id`, `error_message`, `error_type` (a key of
             `const.ERROR_TYPES`), `retry_after` (s), `provider_data` (dict), `progress` (0-100),
             `usage` (`{"prompt_tokens", "completion_tokens"}`), `poll_after` (s until the next
-            question) and `expires_in` (s for which the provider keeps the result)
+            question), `expires_in` (s for which the provider keeps the result) and `finish_reason`
+            (how the answer ended, in the service's word or a key of `const.FINISH_REASONS`)
         """
         self.ensure_one()
         if not hasattr(self, f"{self.service}_check_generation_job_status"):

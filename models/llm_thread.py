@@ -24,6 +24,7 @@ HISTORY_LIMIT = 50
 #: What a chat page shows of a job.
 JOB_FIELDS = (
     "state", "queue_position", "progress", "error_message", "retry_at", "can_retry",
+    "finish_reason",
 )  # fmt: skip
 #: Newest messages that one answer tells of: those of a question, and of tools that were called.
 NEWS_LIMIT = 100
@@ -350,7 +351,7 @@ class LlmThread(models.Model):
         names = (
             "name", "state", "queued_at", "started_at", "completed_at", "duration",
             "queue_duration", "error_type", "error_message", "retry_count", "prompt_tokens",
-            "completion_tokens",
+            "completion_tokens", "finish_reason",
         )  # fmt: skip
         return jobs.read(names)
 

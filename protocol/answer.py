@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 from .. import exceptions
-from ..const import ERROR_TYPES, FINAL_STATES
+from ..const import ERROR_TYPES, FINAL_STATES, FINISH_REASONS
 from .backoff import DISK_FULL_DELAY
 from .sanitize import DATA_LIMIT, redact, redact_key, sanitize_json, sanitize_text, text_of
 
@@ -14,6 +14,30 @@ PROVIDER_STATES = ("queued", "running", "completed", "failed", "cancelled")
 WRITTEN = ("output_message_id", "external_job_id", "error_message", "provider_data", "progress")
 #: Seconds; a provider may ask for any wait, but a date has to come of it.
 LONGEST_WAIT = 366 * 86400
+#: How services say that an answer ended, besides the words of `FINISH_REASONS`: Anthropic, Google,
+#: Mistral, Ollama, Replicate, and OpenAI's Responses.
+FINISH_WORDS = {
+    **dict.fromkeys(("end_turn", "eos", "eos_token", "stop_sequence"), "stop"),
+    **dict.fromkeys(("max_tokens", "max_output_tokens", "model_length"), "length"),
+    **dict.fromkeys(("model_context_window_exceeded",), "length"),
+    **dict.fromkeys(("blocklist", "prohibited_content", "recitation", "safety"), "content_filter"),
+    **dict.fromkeys(("function_call", "tool_call", "tool_use"), "tool_calls"),
+}
+#: What it means that an answer ended so before its first word. None of it comes with another try.
+NO_WORD = {
+    "length": (
+        exceptions.BadRequestError,
+        "The answer reached its limit before its first word. Allow more tokens, or ask for less.",
+    ),
+    "content_filter": (
+        exceptions.ContentRefusedError,
+        "A filter of the provider stopped the answer before its first word. Ask in other words.",
+    ),
+    "refusal": (
+        exceptions.ContentRefusedError,
+        "The model refuses to answer. Ask in other words.",
+    ),
+}
 NO_ID = "The provider gave the job an id that is none."
 #: Characters of a provider's id of a job.
 LONGEST_ID = 1000
@@ -47,6 +71,8 @@ class Answer:
     #: as there is no room for one here.
     pause: float | None = None
     usage: dict = field(default_factory=dict)
+    #: How it ended, a key of `FINISH_REASONS`; None where nobody tells.
+    finish_reason: str | None = None
 
     @classmethod
     def from_dict(cls, values):
@@ -79,6 +105,7 @@ class Answer:
             poll_after=_number(values.get("poll_after"), 0, 3600),
             expires_in=_number(values.get("expires_in"), 0, LONGEST_WAIT),
             usage=values.get("usage") if isinstance(values.get("usage"), dict) else {},
+            finish_reason=finish_reason_of(values.get("finish_reason")),
         )
 
     @classmethod
@@ -138,6 +165,19 @@ def total(usages):
         f"{kind}_tokens": sum(answer.tokens(kind) for answer in answers)
         for kind in ("prompt", "completion")
     }
+
+
+def finish_reason_of(told):
+    """Return the key of `FINISH_REASONS` for how a service says that an answer ended.
+
+    >>> [finish_reason_of(told) for told in ("stop", "MAX_TOKENS", "odd", None, 7)]
+    ['stop', 'length', 'other', None, None]
+    """
+    if not told or not isinstance(told, str):
+        return None
+    word = told.lower()
+    word = FINISH_WORDS.get(word, word)
+    return word if word in dict(FINISH_REASONS) else "other"
 
 
 def _number(value, low, high):

@@ -24,7 +24,9 @@ _KINDS = {
     "completion": ("completion_tokens", "output_tokens"),
 }
 #: Parts of an answer that are about it, or repeat what was given.
-_NOT_SAID = frozenset({"error", "inputs", "model_name", "provider", "role", "usage"})
+_NOT_SAID = frozenset({
+    *("error", "finish_reason", "inputs", "model_name", "provider", "role", "usage"),
+})
 
 
 def is_limit(value):
@@ -99,6 +101,8 @@ class Usage:
         """Take what the provider is given, as `length_of()` does."""
         self._given = sum(map(length_of, given))
         self._said = 0
+        #: Whether there is anything to show: words, or a tool to call.
+        self.has_answer = False
         self._told = dict.fromkeys(_KINDS, 0)
         #: Whether the answer came to its end.
         self.is_whole = False
@@ -114,6 +118,9 @@ class Usage:
             told = next((usage[name] for name in names if usage.get(name)), 0)
             answer = Answer("running", usage={f"{kind}_tokens": told})
             self._told[kind] = answer.tokens(kind) or self._told[kind]
+        content = said.get("content")
+        words = content.strip() if isinstance(content, str) else content
+        self.has_answer = self.has_answer or bool(words or said.get("tool_calls"))
         self._said += sum(length_of(said[name]) for name in said.keys() - _NOT_SAID)
 
     @property

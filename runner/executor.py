@@ -17,7 +17,7 @@ from odoo.modules.registry import Registry
 
 from ..const import UNKNOWN_OUTCOMES
 from ..exceptions import OverloadedError
-from ..protocol.answer import Answer, Claim
+from ..protocol.answer import NO_WORD, Answer, Claim, finish_reason_of
 from ..protocol.http_errors import classify, retry_after, traceback_of
 from ..protocol.tokens import GIVEN_NAMES, Usage
 from . import limits
@@ -570,7 +570,7 @@ class CallRecorder:
 
     def ask(self, method, *args, **kwargs):
         """Call a method of a provider; note that it was called, what it says and raises."""
-        self.has_asked, self.has_begun, self.error = True, True, None
+        self.has_asked, self.has_begun, self.error, self.finish_reason = True, True, None, None
         call = Usage(args, *map(kwargs.get, GIVEN_NAMES))
         self._calls.append(call)
         with self.listening(), self.away():
@@ -578,8 +578,8 @@ class CallRecorder:
         if hasattr(answer, "__next__"):
             chunks = self._chunks(answer, call)
             return chunks if self.is_direct else gathered(chunks)
-        call.is_whole = True
         self._hear(call, answer[0] if isinstance(answer, tuple) and answer else answer)
+        self._end(call)
         return answer
 
     def _chunks(self, chunks, call):
@@ -592,7 +592,19 @@ class CallRecorder:
                     break
                 self._hear(call, chunk)
                 yield chunk
+        self._end(call)
+
+    def _end(self, call):
+        """Note that an answer came to its end.
+
+        :raise GenerationError: for one that ended before its first word, and says why; a direct
+            answer tells its user so
+        """
         call.is_whole = True
+        error = NO_WORD.get(self.finish_reason)
+        if error and not (call.has_answer or self.is_direct):
+            with self.listening():
+                raise error[0](error[1])
 
     @property
     def has_heard(self):
@@ -601,6 +613,8 @@ class CallRecorder:
 
     def _hear(self, call, said):
         call.hear(said)
+        if isinstance(said, dict) and said.get("finish_reason"):
+            self.finish_reason = finish_reason_of(said["finish_reason"])
         self._has_refused = self._has_refused or (
             isinstance(said, dict) and bool(said.get("error"))
         )

@@ -1,5 +1,6 @@
 from . import test_analysis_tours
 from . import test_answer
+from . import test_answer_ends
 from . import test_answer_limits
 from . import test_backoff
 from . import test_bounded_http

@@ -10,7 +10,7 @@ KEYS = {
     "message_chunk": {"type", "message"},
     "message_update": {"type", "message"},
     "job_status": {"type", "job_id", "state", "message", "position"},
-    "done": {"type", "job_id", "message"},
+    "done": {"type", "job_id", "message", "finish_reason"},
     "error": {"type", "error", "job_id"},
     "cancelled": {"type", "job_id"},
 }

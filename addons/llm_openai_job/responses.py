@@ -95,27 +95,30 @@ def _build_part(part):
 
 def read_text(response):
     """Return the text of an answer; a refusal is the answer, too."""
-    return "".join(
-        part.get("text") or part.get("refusal") or ""
+    return "".join(part.get("text") or part.get("refusal") or "" for part in _parts(response))
+
+
+def _parts(response):
+    return [
+        part
         for item in response.get("output") or ()
         if item.get("type") == "message"
         for part in item.get("content") or ()
-    )
+    ]
 
 
 def read_response(response):
     """Return where a job stands, as `check_generation_job_status()` does, without the message."""
     status = response["status"]
+    reason = (response.get("incomplete_details") or {}).get("reason")
     result = {
         "state": STATES[status],
+        "finish_reason": _finish_reason(response, reason),
         "usage": read_usage(response),
         "poll_after": POLL_AFTER.get(status),
         "expires_in": KEPT,
     }
     if result["state"] == "completed" and not read_text(response):
-        result["state"] = "failed"
-    reason = (response.get("incomplete_details") or {}).get("reason")
-    if reason == "content_filter":
         result["state"] = "failed"
     if result["state"] == "failed":
         error = response.get("error") or {}
@@ -125,6 +128,13 @@ def read_response(response):
             f"The answer is incomplete ({reason})." if reason else "The answer is empty."
         )
     return result
+
+
+def _finish_reason(response, reason):
+    """Return how an answer ended, as the queue has it; None for one that has not."""
+    if any(part.get("refusal") for part in _parts(response)):
+        return "refusal"
+    return reason or ("stop" if response["status"] == "completed" else None)
 
 
 def read_usage(response):

@@ -7,10 +7,11 @@ PORT serves `/<group>/v1/chat/completions`, as OpenAI does, `/<group>/api/chat`,
 DESK_PORT takes orders and tells what happened; it stays when the provider is "down". An order is
 a dict: `group` and `match` (the start of a call's key) say which calls it is for, `times` for how
 many of them, `lasts` for how many seconds from the first of them on; `delay` (seconds, or a
-range), `job_seconds`, `fault`, `status`, `retry_after`, `late_headers` and `pieces` say what
-these calls get, `cancel_delay` and `cancel_status` what who cancels a job gets. Newer orders go
-first. `rounds` has tools called in that many rounds, three each, before the answer; what was told
-of them is in the last call as `told`.
+range), `job_seconds`, `fault`, `status`, `retry_after`, `late_headers`, `pieces` and
+`finish_reason` say what these calls get, `cancel_delay` and `cancel_status` what who cancels a job
+gets; with the fault `within` they get a success whose body, or stream, is the `error` of the
+order. Newer orders go first. `rounds` has tools called in that many rounds, three each, before the
+answer; what was told of them is in the last call as `told`.
 """
 
 import contextlib
@@ -172,7 +173,12 @@ class Provider(Handler):
         order = book.order_for(call)
         call["order"] = order.get("fault") or ""
         try:
-            faults = {"status": self.refuse, "reset": self.reset, "garbage": self.garbage}
+            faults = {
+                "status": self.refuse,
+                "reset": self.reset,
+                "garbage": self.garbage,
+                "within": self.err_within,
+            }
             work = faults.get(order.get("fault"), work)
             work(call, order, body)
         except OSError:
@@ -206,6 +212,15 @@ class Provider(Handler):
     def garbage(self, call, _order, _body):
         self.end(call, "garbage")
         self.answer(200, b"<html>this is no JSON")
+
+    def err_within(self, call, order, body):
+        self.end(call, "error within a success")
+        error = order.get("error") or {"error": {"code": order.get("status", 500)}}
+        if body.get("stream"):
+            self.head(200, "text/event-stream")
+            self.wfile.write(f"data: {json.dumps(error)}\n\n".encode())
+        else:
+            self.answer(200, error)
 
     def stay(self, seconds):
         """Wait; raise at once when the client hangs up."""
@@ -246,7 +261,8 @@ class Provider(Handler):
             return
         self.end(call, "ok")
         message = {"role": "assistant", "content": f"Answer to {call['key']}"}
-        self.answer(200, {"choices": [{"message": message, "finish_reason": "stop"}]})
+        reason = order.get("finish_reason", "stop")
+        self.answer(200, {"choices": [{"message": message, "finish_reason": reason}]})
 
     def stream(self, call, order):
         self.head(200, "text/event-stream")
@@ -264,6 +280,8 @@ class Provider(Handler):
                 return
             self.send(word(" ".join(words) if not number else f" {number}"))
         self.end(call, "ok")
+        if reason := order.get("finish_reason"):  # of this dialect only
+            end = (openai(finish_reason=reason), "data: [DONE]\n\n")
         self.send(*end)
 
     def call_tools(self, call, order, body):

@@ -70,7 +70,8 @@ class TestResponses(BaseCase):
             (response("completed"), "failed", "provider_failed"),
             (response("incomplete", "Hi", **too_long), "completed", None),
             (response("incomplete", **too_long), "failed", "bad_request"),
-            (response("incomplete", "H", **filtered), "failed", "content_refused"),
+            (response("incomplete", "H", **filtered), "completed", None),
+            (response("incomplete", **filtered), "failed", "content_refused"),
             (response("failed", error={"code": "server_error"}), "failed", "transient"),
             (response("failed", error={"code": "rate_limit_exceeded"}), "failed", "rate_limited"),
             (response("failed", error={"code": "something_new"}), "failed", "provider_failed"),
@@ -83,6 +84,24 @@ class TestResponses(BaseCase):
                 self.assertEqual(result["state"], state)
                 self.assertEqual(result.get("error_type"), error_type)
                 self.assertEqual(bool(result.get("error_message")), state == "failed")
+
+    def test_how_an_answer_ended_is_told(self):
+        refusal = {"type": "message", "content": [{"type": "refusal", "refusal": "I cannot."}]}
+        for given, reason in (
+            (response("completed", "Hi"), "stop"),
+            (response("completed", output=[refusal]), "refusal"),
+            (
+                response("incomplete", "Hi", incomplete_details={"reason": "max_output_tokens"}),
+                "max_output_tokens",
+            ),
+            (
+                response("incomplete", "Hi", incomplete_details={"reason": "content_filter"}),
+                "content_filter",
+            ),
+            (response("in_progress"), None),
+        ):
+            with self.subTest(given):
+                self.assertEqual(responses.read_response(given)["finish_reason"], reason)
 
     def test_what_runs_is_asked_about_soon_and_kept_ten_minutes(self):
         result = responses.read_response(response("in_progress"))

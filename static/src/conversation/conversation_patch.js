@@ -7,6 +7,7 @@ import { patch } from "@web/core/utils/patch";
 
 import { onWillUnmount, onWillUpdateProps, useEffect } from "@odoo/owl";
 
+import { unfinishedSentence } from "../generation_status/generation_status";
 import { addCopyButtons } from "../copy_code/copy_code";
 import { useJobUpdates } from "../job_updates/job_updates";
 
@@ -43,7 +44,9 @@ const queuedConversation = {
         this.state.job = null;
         await super.load(resId);
         const job = resId && (await this.findActiveJob(resId));
-        if (job && !this.isLeaving) {
+        if (resId && !job) {
+            this.state.job = await this.findUnfinishedJob(resId);
+        } else if (job && !this.isLeaving) {
             const message = _t("Waiting for the answer…");
             this.state.job = { job_id: job.id, state: job.state, message };
             this.generate();
@@ -57,6 +60,18 @@ const queuedConversation = {
         ];
         const options = { limit: 1 };
         return (await this.orm.searchRead("llm.generation.job", domain, ["state"], options))[0];
+    },
+
+    /** The job that ended last, if something is missing in its answer. */
+    async findUnfinishedJob(resId) {
+        const domain = [
+            ["thread_id", "=", resId],
+            ["state", "!=", "draft"],
+        ];
+        const options = { limit: 1, order: "completed_at DESC, id DESC" };
+        const names = ["state", "finish_reason"];
+        const [job] = await this.orm.searchRead("llm.generation.job", domain, names, options);
+        return unfinishedSentence(job) ? { ...job, job_id: job.id, ended: true } : null;
     },
 
     /** What is asked elsewhere, or tried again, is shown; what is late about our own job is not. */
@@ -165,7 +180,9 @@ const queuedConversation = {
             this.state.job = event;
             this.jobId = event.job_id;
         } else if (event.type === "done") {
-            this.state.job = null;
+            const job = { ...this.state.job, state: "completed", ended: true };
+            job.finish_reason = event.finish_reason;
+            this.state.job = unfinishedSentence(job) ? job : null;
         } else if (["cancelled", "error"].includes(event.type) && this.state.job) {
             const state = event.type === "error" ? "failed" : "cancelled";
             this.state.job = { ...this.state.job, state, ended: true };
@@ -208,6 +225,9 @@ const queuedConversation = {
         const { job } = this.state;
         if (job?.state === "cancelled") {
             return _t("Cancelled.");
+        }
+        if (job?.ended && job.state === "completed") {
+            return unfinishedSentence(job);
         }
         // An answer that is being written speaks for itself.
         return this.followedJob && (job.state !== "running" || super.isWaiting) ? job.message : "";

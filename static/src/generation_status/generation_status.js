@@ -10,11 +10,25 @@ import { Component, onWillDestroy, useState } from "@odoo/owl";
 import { useJobUpdates } from "../job_updates/job_updates";
 import { reloadRecord } from "../live_record/live_record";
 
-const FIELDS = ["state", "queue_position", "progress", "error_message", "retry_at", "can_retry"];
+const FIELDS = [
+    ...["state", "queue_position", "progress", "error_message", "retry_at", "can_retry"],
+    "finish_reason",
+];
 /** A place in the queue changes without a message about it. */
 const POLL_MILLISECONDS = 5000;
 
-/** Says of a thread that a generation waits or runs, or that the last one failed. */
+/** Says of a job that its answer is not all of what was asked for; nothing of others. */
+export function unfinishedSentence(job) {
+    const sentences = {
+        length: _t("The answer is cut off: it reached its limit."),
+        content_filter: _t("The answer is cut off: a filter stopped it."),
+        refusal: _t("The model refused to answer."),
+        tool_calls: _t("The model wanted to call more tools than it may."),
+    };
+    return (job?.state === "completed" && sentences[job.finish_reason]) || "";
+}
+
+/** Says of a thread that a generation waits or runs, or what is wrong with the last one. */
 export class GenerationStatus extends Component {
     static template = "llm_generate_job.GenerationStatus";
     static props = ["*"];
@@ -77,11 +91,13 @@ export class GenerationStatus extends Component {
     }
 
     get isShown() {
-        return this.isActive || this.state.job?.state === "failed";
+        const { job } = this.state;
+        return this.isActive || job?.state === "failed" || Boolean(unfinishedSentence(job));
     }
 
     get alertClass() {
-        return this.isActive ? "alert-info" : "alert-danger";
+        const ended = this.state.job?.state === "failed" ? "alert-danger" : "alert-warning";
+        return this.isActive ? "alert-info" : ended;
     }
 
     get sentence() {
@@ -95,6 +111,9 @@ export class GenerationStatus extends Component {
             return job.progress
                 ? _t("The answer is being generated: %s%%.", Math.round(job.progress))
                 : _t("The answer is being generated.");
+        }
+        if (job.state === "completed") {
+            return unfinishedSentence(job);
         }
         return _t("The last generation failed: %s", job.error_message || _t("no reason is known."));
     }
