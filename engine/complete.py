@@ -2,6 +2,7 @@ import contextlib
 import itertools
 import json
 import logging
+import re
 import time
 from collections import defaultdict
 from dataclasses import replace
@@ -13,7 +14,7 @@ from odoo import api, models
 
 from .. import exceptions
 from ..protocol import backoff
-from ..protocol.answer import LONGEST_WAIT, Answer
+from ..protocol.answer import Answer
 from ..protocol.http_errors import traceback_of
 from ..protocol.tokens import by_length, length_of
 from ..runner.cursor import LAST_LOCK_TIMEOUT, LOCK_TIMEOUT, is_away, is_locked
@@ -29,6 +30,9 @@ FIRST_POLL, LAST_POLL = 1.0, 30.0
 _logger = logging.getLogger(__name__)
 
 UNSTORED = "The answer of job %s cannot be stored\n%s"
+#: What is refused of one model, if its name is told.
+BY_MODEL = ("rate_limited", "authentication")
+
 #: Errors of a statement that leave the transaction as it was before it, and pass.
 IN_THE_WAY = (
     psycopg2.errors.DeadlockDetected,
@@ -84,8 +88,11 @@ class LlmGenerationEngine(models.AbstractModel):
         answers = {claim.job_id: answer for claim, answer in pairs if (claim, answer) not in late}
         answers = self._with_known_messages(jobs, answers)
         for job in jobs:
-            if pause := answers[job.id].pause:
-                self._pause(self._queue_of(job), pause)
+            answer = answers[job.id]
+            if answer.pause:
+                # Headers of an answer tell the allowance of its model; a full disk is everybody's.
+                model = None if answer.scope == "account" else job.model_id
+                self._pause(self._queue_of(job), answer.pause, model=model)
         completed = jobs.filtered(lambda job: answers[job.id].state == "completed")
         self._apply_success(completed, answers)
         for job in jobs - completed:
@@ -170,7 +177,7 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     def _apply_success(self, jobs, answers):
-        provider_ids = jobs.provider_id.ids
+        working = {"providers": jobs.provider_id.ids, "models": jobs.model_id.ids}
         for job in jobs:
             if values := self._values_of(job, answers[job.id]):
                 job.write(values)
@@ -178,7 +185,7 @@ class LlmGenerationEngine(models.AbstractModel):
         jobs._set_state("completed", progress=100.0, error_type=False, error_message=False)
         if jobs:
             touches = ["llm.generation.queue"]
-            self._change(sql.PROVIDERS_WORK, [provider_ids], touches=touches)
+            self._change(sql.PROVIDERS_WORK, working, touches=touches)
 
     @api.model
     def _values_of(self, job, answer):
@@ -221,26 +228,70 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     def _apply_failure(self, job, answer, values):
-        queue = self._queue_of(job)
-        decision = self._decide(job, queue, answer.error_type, answer.retry_after)
+        queue, scope = self._queue_of(job), self._scope_of(job, answer)
+        decision = self._decide(job, queue, answer, scope)
         values = {"error_message": False, **values, "error_type": answer.error_type}
+        if answer.retry_after and backoff.is_odd(answer.retry_after):
+            odd = self.env._(
+                "The provider asked for a wait of %s days. That is taken for a mistake, and it is"
+                " asked again after an hour.",
+                int(answer.retry_after / 86400),
+            )
+            values["error_message"] = " ".join(filter(None, (values["error_message"], odd)))
         if decision.pause:
-            self._pause(queue, decision.pause, answer.error_type)
+            model = job.model_id if scope == "model" else None
+            self._pause(queue, decision.pause, answer.error_type, model)
         if decision.action == "snooze":
-            self._snooze(job, decision.delay, **values)  # a pause of the queue holds it, too
+            # A pause holds it, too. Who waits for a thread has called nobody: it keeps its place.
+            if answer.error_type != "busy":
+                self._change(sql.TAKE_NEW_TURN, [job.id])
+            self._snooze(job, decision.delay, **values)
             return
         if answer.error_type == "access" and job.external_job_id:
             values["cancel_requested"] = True  # nobody may have what the provider still works on
         job._set_state("failed", **values, **self._retry_values(decision))
 
     @api.model
-    def _decide(self, job, queue, error_type, retry_after=None):
+    def _scope_of(self, job, answer):
+        """Return whose fault a failure is, one of `exceptions.SCOPES`; None for that of its type.
+
+        The words of an unknown service may not tell it. What names the job's model is about that,
+        and an account that has served others since it refused this very job is in order.
+        """
+        if answer.scope not in {None, "account"}:
+            return answer.scope
+        if answer.error_type in BY_MODEL and job.model_id.name:
+            name = rf"(?<![\w.-]){re.escape(job.model_id.name)}(?!\w)"
+            if re.search(name, answer.error_message or ""):
+                return "model"
+        if answer.error_type == "authentication" and self._has_worked_since_refusal(job):
+            return "request"
+        return answer.scope
+
+    @api.model
+    def _has_worked_since_refusal(self, job):
+        refused = job.attempt_ids.filtered(lambda one: one.error_type == "authentication")
+        return bool(refused) and bool(
+            job.search_count(
+                [
+                    ("provider_id", "=", job.provider_id.id),
+                    ("state", "=", "completed"),
+                    ("completed_at", ">", max(refused.mapped("ended_at"))),
+                ],
+                limit=1,
+            )
+        )
+
+    @api.model
+    def _decide(self, job, queue, answer, scope=None):
         return backoff.decide(
-            error_type,
+            answer.error_type,
+            scope=scope,
+            unbilled=answer.unbilled,
             retry_count=job.retry_count,
             max_retries=job.max_retries,
             snooze_count=max(0, job.attempt_count - 1 - job.retry_count),
-            retry_after=retry_after,
+            retry_after=answer.retry_after,
             base_delay=queue.retry_delay_minutes * 60,
             auto_retry=queue.auto_retry_failed,
         )
@@ -253,7 +304,7 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     def _snooze(self, job, delay=0.0, **values):
-        """Let a running job wait again, in its old place, for at least `delay` seconds."""
+        """Let a running job wait again, in the place that it has, for at least `delay` seconds."""
         until = self._after(delay) if delay else False
         job._set_state(
             "queued", external_job_id=False, scheduled_at=until, is_scheduled=bool(until), **values
@@ -272,16 +323,29 @@ class LlmGenerationEngine(models.AbstractModel):
         return self.env["llm.generation.queue"]._get_or_create_queue(job.provider_id)
 
     @api.model
-    def _pause(self, queue, seconds, error_type=None):
-        """Start nothing of the queue for a while; a longer pause is never shortened."""
-        until = self._after(min(seconds, LONGEST_WAIT))
+    def _pause(self, queue, seconds, error_type=None, model=None):
+        """Start nothing of the queue for a while; a longer pause is never shortened.
+
+        :param model: a record of `llm.model`, which alone pauses
+        """
+        refusal = error_type if error_type in backoff.REFUSALS else None
+        until = self._after(backoff.believable(seconds))
+        if model:
+            params = {"queue": queue.id, "model": model.id, "until": until, "refusal": refusal}
+            ((known,),) = self._change(
+                sql.PAUSE_MODEL, params, touches=["llm.generation.model.pause"]
+            )
+            self._wake(Due())  # its end is due by time
+            if refusal and known != refusal:
+                self._tell_of_refusal(queue, refusal, model)
+            return
         values = {}
         if not queue.paused_until or queue.paused_until < until:
             values["paused_until"] = until
-            self._wake(Due())  # its end is due by time
-        if error_type in backoff.REFUSALS and queue.refused_by != error_type:
-            values["refused_by"] = error_type
-            self._tell_of_refusal(queue, error_type)
+            self._wake(Due())  # as above
+        if refusal and queue.refused_by != refusal:
+            values["refused_by"] = refusal
+            self._tell_of_refusal(queue, refusal)
         if values:
             # sudo: what a provider brings about is written by no user.
             queue.sudo().write(values)
@@ -299,9 +363,16 @@ class LlmGenerationEngine(models.AbstractModel):
             self._change(sql.SETTLE_BUCKET, params, touches=())
 
     @api.model
-    def _tell_of_refusal(self, queue, refusal):
+    def _tell_of_refusal(self, queue, refusal, model=None):
         def words(env):
             what = dict(queue._fields["refused_by"]._description_selection(env))[refusal]
+            if model:
+                return env._(
+                    "The provider refuses the model %(model)s: %(what)s", model=model.name, what=what
+                ), env._(
+                    "Jobs of this model wait, others go on. Check what the API key may use, then"
+                    " press Process Now."
+                )
             return env._("The provider refuses our account: %s", what), env._(
                 "The queue waits and keeps its jobs. Check the API key and the credit of the"
                 " account, then press Process Now."

@@ -101,6 +101,10 @@ class LlmGenerationEngine(models.AbstractModel):
                 pause=answer.pause or (execution and execution.pause),
                 usage=answer.usage or told or recorder.usage,
                 finish_reason=answer.finish_reason or recorder.finish_reason,
+                # A job that was submitted may run there, whatever became of the connection.
+                unbilled=answer.unbilled
+                and not recorder.has_heard
+                and (recorder.has_asked or answer.error_type != "unknown_outcome"),
             )
             if complete and not call.env.cr.in_transaction:
                 complete(claim, answer)

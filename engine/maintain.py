@@ -7,8 +7,8 @@ from odoo import SUPERUSER_ID, api, fields, models
 from odoo.exceptions import UserError
 from odoo.fields import Domain
 
-from ..const import AT_PROVIDER, DEFAULT_RETENTION_DAYS
-from ..protocol.answer import Claim
+from ..const import AT_PROVIDER, DEFAULT_RETENTION_DAYS, FINAL_STATES
+from ..protocol.answer import Answer, Claim
 from ..protocol.http_errors import classify, traceback_of
 from ..runner import runner as runners
 from ..runner import thread_lock
@@ -101,7 +101,7 @@ class LlmGenerationEngine(models.AbstractModel):
 
     def _fail_one_overdue(self, job):
         queue = self.env["llm.generation.queue"]._get_or_create_queue(job.provider_id)
-        decision = self._decide(job, queue, "timeout")
+        decision = self._decide(job, queue, Answer("failed", error_type="timeout"))
         message = self._speaking_to(job.user_id).env._(
             "No answer within %s seconds. The queue's Job Timeout can be raised.",
             queue.job_timeout,

@@ -133,7 +133,11 @@ CLAIM = f"""
         SELECT id, priority, fair_rank, queued_at, estimated_tokens, attempt_count, model_id
         FROM llm_generation_job j
         WHERE provider_id = %(provider)s AND {READY.sql()}
-          AND model_id <> ALL (ARRAY(SELECT model_id FROM limited WHERE slots <= 0))
+          AND model_id <> ALL (ARRAY(
+              SELECT model_id FROM limited WHERE slots <= 0
+              UNION ALL
+              SELECT model_id FROM llm_generation_model_pause
+              WHERE queue_id = %(queue)s AND paused_until > {NOW}))
           AND NOT {BEHIND_OTHERS}
         ORDER BY priority, fair_rank, queued_at, id
         LIMIT (SELECT GREATEST(slots, 0) FROM free)
@@ -234,13 +238,40 @@ LATE_USAGE = """
     WHERE id = %(job)s AND attempt_token = %(token)s AND state <> 'running'
 """
 
-#: Who has the queue just now is not waited for: the next answer says so, too.
-PROVIDERS_WORK = """
+#: Who has a row just now is not waited for: the next answer says so, too.
+PROVIDERS_WORK = f"""
+    WITH working AS (
+        DELETE FROM llm_generation_model_pause WHERE id IN (
+            SELECT id FROM llm_generation_model_pause
+            WHERE model_id = ANY(%(models)s) AND paused_until <= {NOW}
+            FOR UPDATE SKIP LOCKED))
     UPDATE llm_generation_queue SET refused_by = NULL
     WHERE id IN (
         SELECT id FROM llm_generation_queue
-        WHERE provider_id = ANY(%s) AND refused_by IS NOT NULL
+        WHERE provider_id = ANY(%(providers)s) AND refused_by IS NOT NULL
         FOR NO KEY UPDATE SKIP LOCKED)
+"""
+
+#: A longer pause is never shortened. Returns by what the model was refused before.
+PAUSE_MODEL = """
+    INSERT INTO llm_generation_model_pause AS p (queue_id, model_id, paused_until, refused_by)
+    VALUES (%(queue)s, %(model)s, %(until)s, %(refusal)s)
+    ON CONFLICT (queue_id, model_id) DO UPDATE
+    SET paused_until = GREATEST(p.paused_until, EXCLUDED.paused_until),
+        refused_by = COALESCE(EXCLUDED.refused_by, p.refused_by)
+    RETURNING (SELECT refused_by FROM llm_generation_model_pause WHERE id = p.id)
+"""
+
+#: A running job that is given back goes behind what is next in line, each time by more turns. In its
+#: old place it would be the next again, whatever it meets.
+TAKE_NEW_TURN = f"""
+    UPDATE llm_generation_job j
+    SET fair_rank = 1 + j.attempt_count + GREATEST(
+        (SELECT max(o.fair_rank) FROM llm_generation_job o WHERE o.state = 'running'
+         AND o.provider_id = j.provider_id AND o.priority = j.priority),
+        (SELECT min(o.fair_rank) FROM llm_generation_job o WHERE {READY.sql("o")}
+         AND o.provider_id = j.provider_id AND o.priority = j.priority))
+    WHERE j.id = %s
 """
 
 #: What a job may cost until its answer tells: the length of the answer that was asked for, and a
@@ -357,7 +388,13 @@ NEXT_DUE = f"""
          CROSS JOIN LATERAL (
              SELECT FROM llm_generation_job j
              WHERE j.provider_id = q.provider_id AND j.state = 'queued' LIMIT 1) waiting
-         WHERE q.enabled AND q.paused_until > {NOW} - interval '0.5 seconds')
+         WHERE q.enabled AND q.paused_until > {NOW} - interval '0.5 seconds'),
+        (SELECT min(p.paused_until) FROM llm_generation_model_pause p
+         JOIN llm_generation_queue q ON q.id = p.queue_id
+         CROSS JOIN LATERAL (
+             SELECT FROM llm_generation_job j
+             WHERE j.provider_id = q.provider_id AND j.state = 'queued' LIMIT 1) waiting
+         WHERE q.enabled AND p.paused_until > {NOW} - interval '0.5 seconds')
     ) - {NOW})
 """
 
@@ -590,7 +627,10 @@ FIGURES = f"""
         GROUP BY p.provider_id
     )
     SELECT q.id AS queue_id, b.processed_at AS last_processed_at, lived.*, ended.*,
-        retry.can IS TRUE AS retriable
+        retry.can IS TRUE AS retriable,
+        (SELECT string_agg(m.name, ', ' ORDER BY m.name)
+         FROM llm_generation_model_pause p JOIN llm_model m ON m.id = p.model_id
+         WHERE p.queue_id = q.id AND p.paused_until > {NOW}) AS paused_models
     FROM llm_generation_queue q
     LEFT JOIN llm_generation_bucket b ON b.queue_id = q.id
     LEFT JOIN lived ON lived.provider_id = q.provider_id

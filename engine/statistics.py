@@ -7,7 +7,13 @@ from ..const import ACTIVE_STATES, READY
 from . import sql
 
 #: What a queue has that has done nothing yet.
-NOTHING = {"last_processed_at": False, "waiting_since": None, "by_hour": None, "retriable": False}
+NOTHING = {
+    "last_processed_at": False,
+    "waiting_since": None,
+    "by_hour": None,
+    "retriable": False,
+    "paused_models": None,
+}
 AVERAGES = ("avg_queue_time", "avg_processing_time")
 
 
@@ -104,6 +110,9 @@ class LlmGenerationEngine(models.AbstractModel):
                                      failed=done - succeeded, done=done)  # fmt: skip
         if queue.paused_until and queue.paused_until > fields.Datetime.now():
             return "warning", env._("Calls pause; the newest failures tell why.")
+        if figures["paused_models"]:
+            return "warning", env._("Calls of %s pause; the newest failures tell why.",
+                                    figures["paused_models"])  # fmt: skip
         if busy:
             return "warning", env._("Every slot is busy (%s).", limit)
         if done >= 5 and succeeded * 10 < done * 9:

@@ -330,6 +330,10 @@ class LlmGenerationQueue(models.Model):
         self.check_access("write")
         # sudo: these are the engine's, and managers end a pause by this way only.
         self.sudo().write({"paused_until": False, "refused_by": False})
+        # sudo: as above
+        self.env["llm.generation.model.pause"].sudo().search([
+            ("queue_id", "in", self.ids)
+        ]).unlink()
         self.env["llm.generation.engine"]._wake_for_queues(self.ids)
 
     def action_clear_queue(self):
@@ -505,6 +509,24 @@ class LlmGenerationBucket(models.Model):
     processed_at = fields.Datetime()
 
     _queue_unique = models.UniqueIndex("(queue_id)")
+
+
+class LlmGenerationModelPause(models.Model):
+    """A model of which nothing starts for a while, as its provider refuses or limits it.
+
+    Apart from the limits, which are the managers', and from the models, which are the family's.
+    """
+
+    _name = "llm.generation.model.pause"
+    _description = "LLM Generation Model Pause"
+    _log_access = False
+
+    queue_id = fields.Many2one("llm.generation.queue", required=True, ondelete="cascade")
+    model_id = fields.Many2one("llm.model", required=True, index=True, ondelete="cascade")
+    paused_until = fields.Datetime(required=True)
+    refused_by = fields.Char()
+
+    _model_unique = models.UniqueIndex("(queue_id, model_id)")
 
 
 class LlmGenerationModelLimit(models.Model):

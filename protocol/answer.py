@@ -63,6 +63,10 @@ class Answer:
     error_type: str | None = None
     error_message: str | None = None
     retry_after: float | None = None
+    #: Whose fault an error is, one of `exceptions.SCOPES`; None for that of its type.
+    scope: str | None = None
+    #: Whether it is sure that the provider did nothing.
+    unbilled: bool = False
     provider_data: dict | None = None
     progress: float | None = None
     poll_after: float | None = None
@@ -90,6 +94,7 @@ class Answer:
         is_id = type(message_id) is int and 0 < message_id < 2**31
         error = values.get("error_message") or values.get("error")
         error_type = values.get("error_type")
+        scope = values.get("scope")
         is_known = any(error_type == code for code, _label in ERROR_TYPES)
         if not is_known:
             error_type = "provider_failed" if values["state"] == "failed" else None
@@ -100,6 +105,7 @@ class Answer:
             error_type=error_type,
             error_message=redact(error) if error else None,
             retry_after=_number(values.get("retry_after"), 0, LONGEST_WAIT),
+            scope=next((one for one in exceptions.SCOPES if one == scope), None),
             provider_data=_storable(values.get("provider_data")),
             progress=_number(values.get("progress"), 0, 100),
             poll_after=_number(values.get("poll_after"), 0, 3600),
@@ -116,6 +122,8 @@ class Answer:
             error_type=error.error_type,
             error_message=redact(error),
             retry_after=_number(error.retry_after, 0, LONGEST_WAIT),
+            scope=error.scope,
+            unbilled=error.unbilled,
             pause=DISK_FULL_DELAY if isinstance(error, exceptions.DiskFullError) else None,
         )
 

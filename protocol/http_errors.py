@@ -33,15 +33,25 @@ DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 NO_ROOM = _lt(
     "The server's disk is full: the answer is lost. Free some space; the queue waits meanwhile."
 )
-#: Providers' codes that mean "pay first", whatever the status.
+#: Providers' codes that mean "pay first", whatever the status; in lower case.
 QUOTA_CODES = frozenset({
+    "arrearage",  # Alibaba
     "billing_error",
     "billing_hard_limit_reached",
     "billing_not_active",
+    "budget_exceeded",  # LiteLLM, with a status of 400 or 429
+    "credit_balance_exhausted",
+    "exceeded_current_quota_error",  # Moonshot
+    "insufficient_balance",
     "insufficient_quota",
 })
-#: The same of who has no code for it: Anthropic (status 400) and fal (status 403).
-QUOTA_RE = re.compile(r"credit balance is too low|exhausted balance", re.IGNORECASE)
+#: The same of who has no code for it: Anthropic (status 400), fal and OpenRouter (403), LiteLLM
+#: (400). Google says "exceeded your current quota" of what is over within a minute.
+QUOTA_RE = re.compile(
+    r"credit balance is too low|exhausted balance|insufficient (?:credits?|balance|funds)\b"
+    r"|key limit exceeded|budget has been exceeded|\bexceeded ?budget\b",
+    re.IGNORECASE,
+)
 #: Providers' codes that no repetition changes.
 CONTENT_CODES = frozenset({
     "content_filter",
@@ -50,14 +60,43 @@ CONTENT_CODES = frozenset({
     "exceed_context_size_error",
     "moderation_blocked",
 })
-#: What the codes mean that come in the middle of a stream, where no status tells it.
+#: A status 401 or 403 that is about what was asked, as of OpenRouter ("Input was flagged") and
+#: xAI, and one that is about who asks, though it tells of rules, too.
+CONTENT_RE = re.compile(
+    r"\bflagged\b|moderat|content (?:policy|filter|management)|safety|guidelines|violat",
+    re.IGNORECASE,
+)
+ACCOUNT_RE = re.compile(
+    r"\b(?:account|organi[sz]ation|project|key|user)\b[^.]{0,80}"
+    r"\b(?:blocked|banned|deactivated|disabled|locked|revoked|suspended|terminated)\b",
+    re.IGNORECASE,
+)
+#: It is about one model: OpenAI names it in "for gpt-4o in organization org-…", the others say so.
+#: Who may not ask for any misses a scope, `model.request`.
+MODEL_RE = re.compile(r"\bmodels?\b(?!\.)|reached for \S+ in organization", re.IGNORECASE)
+MODEL_BUDGET_RE = re.compile(r"\bfor (?:the |this )?model\b", re.IGNORECASE)
+#: Of status 402, 403 or 429: the request is larger than it may ever be. OpenAI: "Request too large
+#: … Limit 30000, Requested 36278"; OpenRouter: "fewer max_tokens … can only afford 3919".
+TOO_LARGE_RE = re.compile(r"request too large|prompt tokens limit exceeded", re.IGNORECASE)
+NUMBER = r"(\d+(?:,\d{3})*)"
+ALLOWANCE_RE = re.compile(rf"\blimit:? {NUMBER}\b.*?\brequested:? {NUMBER}\b", re.IGNORECASE)
+AFFORD_RE = re.compile(rf"can only afford {NUMBER}\b", re.IGNORECASE)
+#: What LiteLLM adds to any error.
+ADDED_RE = re.compile(r"\.?\s*(?:Received|Available) Model Group.*", re.DOTALL)
+#: Waits that are told in a sentence: OpenAI, Google, Replicate.
+WAIT_RE = re.compile(
+    r"\b(?:resets|try again|retry) in ~?((?:\d+(?:\.\d+)?(?:ms|h|m|s))+)", re.IGNORECASE
+)
+#: A gateway had nobody to ask: nothing was done.
+UNBILLED_STATUS = 502
+#: The status that codes mean which come in the middle of a stream, where no status tells it.
 STREAM_CODES = {
-    "authentication_error": exceptions.AuthenticationError,
-    "invalid_request_error": exceptions.BadRequestError,
-    "overloaded_error": exceptions.OverloadedError,
-    "permission_error": exceptions.AuthenticationError,
-    "rate_limit_error": exceptions.RateLimitedError,
-    "rate_limit_exceeded": exceptions.RateLimitedError,
+    "authentication_error": 401,
+    "invalid_request_error": 400,
+    "overloaded_error": 529,
+    "permission_error": 403,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
 }
 UNREADABLE = _lt("The provider answered with something that is no answer.")
 #: Where a redirect points, which is not followed: the key would go there, too.
@@ -231,7 +270,12 @@ def _details_of(body):
     if isinstance(error.get("detail"), list):  # fal
         names += [one.get("type") for one in error["detail"] if isinstance(one, dict)]
     code = next((name for name in names if name and not text_of(name).isdigit()), "")
-    return text_of(code), (_sentence(error) or _sentence(body.get("detail")))[:500]
+    words = _sentence(error) or _sentence(body.get("detail"))
+    metadata = error.get("metadata")  # OpenRouter: what the service behind it said
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    if isinstance(raw, str) and not raw.lstrip().startswith(("{", "[")):
+        words = f"{words}: {raw}"
+    return text_of(code), words[:500]
 
 
 def _sentence(told, depth=6):
@@ -266,25 +310,47 @@ def from_response(response, message=None):
 
 def _meaning(status, code, detail, headers, text):
     wait = retry_after(headers)
-    if wait is None and "resets in" in detail:  # Replicate tells it in the sentence only
-        wait = parse_duration(detail.rpartition("resets in")[2].strip(" ~."))
-    return _class_of(status, code, detail)(redact(text), retry_after=wait)
+    if wait is None and (found := WAIT_RE.search(detail)):
+        wait = parse_duration(found[1])
+    kind, scope = _kind_of(status, code.lower(), ADDED_RE.sub("", detail))
+    unbilled = status == UNBILLED_STATUS
+    return kind(redact(text), retry_after=wait, scope=scope, unbilled=unbilled)
 
 
-def _class_of(status, code, detail=""):
+def _kind_of(status, code, detail):
+    """Return the class of an error, and whose fault it is: None for what the class says."""
+    if status in {402, 403, 429} and _asks_too_much(detail):
+        return exceptions.BadRequestError, None
     if code in QUOTA_CODES or status == 402 or QUOTA_RE.search(detail):
-        return exceptions.QuotaExceededError
+        return exceptions.QuotaExceededError, MODEL_BUDGET_RE.search(detail) and "model"
     if code in CONTENT_CODES:
-        return exceptions.ContentRefusedError
+        return exceptions.ContentRefusedError, None
+    scope = "model" if "model" in code or MODEL_RE.search(detail) else None
     if status == 429:
-        return exceptions.RateLimitedError
+        return exceptions.RateLimitedError, scope
     if status in {401, 403}:
-        return exceptions.AuthenticationError
+        if CONTENT_RE.search(detail) and not ACCOUNT_RE.search(detail):
+            return exceptions.ContentRefusedError, None
+        return exceptions.AuthenticationError, scope
     if status in {503, 529}:
-        return exceptions.OverloadedError
+        return exceptions.OverloadedError, None
     if status in {408, 409} or status >= 500:
-        return exceptions.TransientError
-    return exceptions.BadRequestError
+        return exceptions.TransientError, None
+    return exceptions.BadRequestError, None
+
+
+def _asks_too_much(detail):
+    """Return whether a request will be refused however long one waits: it is too large."""
+    if afford := AFFORD_RE.search(detail):
+        return _number(afford[1]) > 0  # who can afford none has no credit
+    allowance = ALLOWANCE_RE.search(detail)
+    return bool(
+        TOO_LARGE_RE.search(detail) or (allowance and _number(allowance[2]) > _number(allowance[1]))
+    )
+
+
+def _number(text):
+    return int(text.replace(",", ""))
 
 
 def classify(error, heard=None):
@@ -342,9 +408,10 @@ def _classify_one(error):
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return exceptions.DiskFullError(NO_ROOM)
     if isinstance(error, ConnectionRefusedError | socket.gaierror):
-        return exceptions.TransientError(redact(error))
+        return exceptions.TransientError(redact(error), unbilled=True)
     if isinstance(error, ConnectionError | TimeoutError) and not _is_vague(error):
-        return exceptions.UnknownOutcomeError(redact(error))
+        unbilled = isinstance(error, ConnectionError)
+        return exceptions.UnknownOutcomeError(redact(error), unbilled=unbilled)
     return _of_library(error)
 
 
@@ -445,15 +512,31 @@ def _of_library(error):
         return exceptions.AuthenticationError(UNSENDABLE_KEY)
     if not STREAM_ERRORS.isdisjoint(names) and not _is_vague(error):
         code, detail = _told_by(error)
-        if status := _status_in(getattr(error, "body", None)):
-            return _meaning(status, code, detail, {}, detail or _words_of(error))
-        kind = exceptions.ProviderFailedError
+        words = detail or _words_of(error)
+        if status := _status_in(getattr(error, "body", None)) or STREAM_CODES.get(code):
+            return _meaning(status, code, detail, {}, words)
         if code in QUOTA_CODES or code in CONTENT_CODES or QUOTA_RE.search(detail):
-            kind = _class_of(0, code, detail)
-        kind = STREAM_CODES.get(code, kind)
-        return kind(redact(detail) or _words_of(error))
+            return _meaning(400, code, detail, {}, words)
+        return exceptions.ProviderFailedError(redact(words))
     known = next((LIBRARY_ERRORS[name] for name in names if name in LIBRARY_ERRORS), None)
-    return known and known(_words_of(error))
+    unsent = known is exceptions.TransientError or _is_unanswered(error, names)
+    return known and known(_words_of(error), unbilled=unsent)
+
+
+def _is_unanswered(error, names):
+    """Return whether a connection of `httpx` broke, as far as it tells, before the first byte."""
+    return (
+        "WriteError" in names
+        or ("RemoteProtocolError" in names and "without sending a response" in text_of(error))
+        or ("ReadError" in names and _is_reset(error))
+    )
+
+
+def _is_reset(error):
+    """Return whether the cause of an exception is a connection that was reset."""
+    while error is not None and not isinstance(error, ConnectionResetError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _of_requests(error):
@@ -462,15 +545,18 @@ def _of_requests(error):
     if "UnreadableError" in _names_of(error):  # that of `bounded_http`, and of others like it
         return exceptions.UnreadableAnswerError(redact(error))
     if isinstance(error, requests.ConnectTimeout | requests.exceptions.SSLError):
-        return exceptions.TransientError(redact(error))
+        return exceptions.TransientError(redact(error), unbilled=True)
     if isinstance(error, requests.ReadTimeout | requests.exceptions.ChunkedEncodingError):
         return exceptions.UnknownOutcomeError(redact(error))
     if isinstance(error, requests.ConnectionError):
         # `requests` says the same for "nobody listens" and for "hung up while answering";
         # only the former is sure to have done nothing.
         refused = "NewConnectionError" in repr(error) or "NameResolution" in repr(error)
-        kind = exceptions.TransientError if refused else exceptions.UnknownOutcomeError
-        return kind(redact(error))
+        if refused:
+            return exceptions.TransientError(redact(error), unbilled=True)
+        # So says urllib3 of a connection that was cut before the first byte of an answer.
+        unbilled = "Connection aborted" in repr(error)
+        return exceptions.UnknownOutcomeError(redact(error), unbilled=unbilled)
     if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.MissingSchema):
         return exceptions.BadRequestError(redact(error))
     return exceptions.TransientError(redact(error))

@@ -3,6 +3,7 @@ from . import test_answer
 from . import test_answer_ends
 from . import test_answer_limits
 from . import test_backoff
+from . import test_blame
 from . import test_bounded_http
 from . import test_brief_examples
 from . import test_clients

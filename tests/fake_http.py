@@ -66,10 +66,24 @@ def json_reply(body, status=200, **headers):
 def error(meaning, retry_after=None, text="It went wrong.", code=None):
     """Return the fault that says, in HTTP, what an exception of `exceptions.py` means."""
     if meaning == "unknown_outcome":
-        return reset
+        return bodiless
     body = {"error": {"message": text, "code": code}, "detail": text}
     headers = {"Retry-After": str(retry_after)} if retry_after else {}
     reply = Reply(STATUS_OF[meaning], json.dumps(body).encode(), headers=headers)
+
+    def fault(handler, _reply):
+        handler.send_reply(reply)
+
+    fault.refuses = True
+    return fault
+
+
+def refusal(status, body, **headers):
+    """Return the fault of a service that refuses a request in words of its own.
+
+    :param body: what becomes its JSON
+    """
+    reply = json_reply(body, status, **headers)
 
     def fault(handler, _reply):
         handler.send_reply(reply)
@@ -100,6 +114,11 @@ def reset(handler, _reply):
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     handler.connection.close()
     handler.close_connection = True
+
+
+def bodiless(handler, reply):
+    """Begin to answer, and hang up before the first byte of the body."""
+    handler.send_reply(reply, part=0.0)
 
 
 def garbage(handler, _reply):

@@ -78,7 +78,7 @@ class TestFamily(LlmGenerationCommon):
         for error, state, error_type in (
             (http_error(500), "failed", "transient"),
             (http_error(400), "failed", "bad_request"),
-            (requests.ConnectionError("NewConnectionError: refused"), "failed", "transient"),
+            (requests.ConnectionError("NewConnectionError: refused"), "queued", "transient"),
             (requests.ReadTimeout("read timed out"), "failed", "unknown_outcome"),
             (http_error(401), "queued", "authentication"),  # and the queue stops
         ):

@@ -31,6 +31,97 @@ MEANINGS = {
     529: exceptions.OverloadedError,
 }
 
+#: What services say, by whose fault it is: status, code, sentence, meaning.
+WORDS = {
+    "request": [
+        (403, None, "Input was flagged", exceptions.ContentRefusedError),
+        (403, None, "Content violates usage guidelines.", exceptions.ContentRefusedError),
+        (
+            429,
+            "rate_limit_exceeded",
+            (
+                "Request too large for gpt-4o in organization org-x on tokens per min (TPM):"
+                " Limit 30000, Requested 36278. The input or output tokens must be reduced."
+            ),
+            exceptions.BadRequestError,
+        ),
+        (429, None, "TPM: limit: 6,000, requested: 8,274", exceptions.BadRequestError),
+        (
+            402,
+            None,
+            (
+                "This request requires more credits, or fewer max_tokens. You requested up to 16384"
+                " tokens, but can only afford 3919."
+            ),
+            exceptions.BadRequestError,
+        ),
+        (402, None, "Prompt tokens limit exceeded: 230799 > 91442.", exceptions.BadRequestError),
+    ],
+    "model": [
+        (401, "key_model_access_denied", "Not allowed.", exceptions.AuthenticationError),
+        (403, "team_model_access_denied", "Not allowed.", exceptions.AuthenticationError),
+        (403, None, "Project p does not have access to model `x`", exceptions.AuthenticationError),
+        (
+            429,
+            "rate_limit_exceeded",
+            (
+                "Rate limit reached for gpt-4o in organization org-x on tokens per min (TPM): Limit"
+                " 30000, Used 14567, Requested 24754. Please try again in 18.642s."
+            ),
+            exceptions.RateLimitedError,
+        ),
+        (
+            429,
+            None,
+            (
+                "You exceeded your current quota, please check your plan and billing details."
+                " Quota exceeded for metric: requests, model: gemini. Please retry in 20.04s."
+            ),
+            exceptions.RateLimitedError,
+        ),
+        (429, "budget_exceeded", "exceeded budget for model=x", exceptions.QuotaExceededError),
+    ],
+    "account": [
+        (400, "budget_exceeded", "No.", exceptions.QuotaExceededError),
+        (
+            400,
+            "400",
+            (
+                "Budget has been exceeded! Current cost: 14.1, Max budget: 10."
+                " Received Model Group=x\nAvailable Model Group Fallbacks=None"
+            ),
+            exceptions.QuotaExceededError,
+        ),
+        (400, None, "Your credit balance is too low.", exceptions.QuotaExceededError),
+        (400, "Arrearage", "Access denied.", exceptions.QuotaExceededError),
+        (403, None, "Key limit exceeded (monthly limit).", exceptions.QuotaExceededError),
+        (402, None, "fewer max_tokens, but can only afford 0.", exceptions.QuotaExceededError),
+        (401, "invalid_api_key", "Incorrect API key provided.", exceptions.AuthenticationError),
+        (403, None, "Missing scopes: model.request", exceptions.AuthenticationError),
+        (
+            403,
+            None,
+            "Your account was disabled for violating our usage policy.",
+            exceptions.AuthenticationError,
+        ),
+        (429, None, "Rate limit reached for requests", exceptions.RateLimitedError),
+        (
+            429,
+            None,
+            (
+                "Rate limit reached for organization org-x on tokens per min (TPM): Limit 250000,"
+                " Used 250000, Requested 22700."
+            ),
+            exceptions.RateLimitedError,
+        ),
+    ],
+    "service": [
+        (500, "server_error", "The model had an error.", exceptions.TransientError),
+        (502, None, "Bad gateway", exceptions.TransientError),
+        (503, None, "The model is overloaded.", exceptions.OverloadedError),
+    ],
+}
+
 
 def response(status, body=None, headers=None):
     answer = requests.Response()
@@ -79,6 +170,51 @@ class TestHttpErrors(BaseCase):
                 with self.subTest(status=status, error=error):
                     answer = response(status, {"error": error})
                     self.assertIs(type(from_response(answer)), error_class)
+
+    def test_the_words_of_services_tell_whose_fault_it_is(self):
+        for scope, table in WORDS.items():
+            for status, code, words, error_class in table:
+                with self.subTest(status=status, words=words):
+                    body = {"error": {"message": words, "type": "some_error", "code": code}}
+                    error = from_response(response(status, body))
+                    self.assertEqual((type(error), error.scope), (error_class, scope))
+
+    def test_a_gateway_tells_what_the_service_behind_it_said(self):
+        metadata = {"raw": "some/model:free is temporarily rate-limited upstream."}
+        body = {"error": {"message": "Provider returned error", "metadata": metadata}}
+        self.assertIn("some/model:free is", str(from_response(response(429, body))))
+        metadata["raw"] = '{"input": "the prompt of somebody"}'
+        self.assertNotIn("prompt", str(from_response(response(429, body))))
+
+    def test_only_what_was_certainly_not_done_cost_nothing(self):
+        for status in MEANINGS:
+            with self.subTest(status=status):
+                self.assertEqual(from_response(response(status)).unbilled, status == 502)
+        cut = "('Connection aborted.', RemoteDisconnected('closed without response'))"
+        for error, unbilled in (
+            (requests.ConnectionError(NewConnectionError(None, "refused")), True),
+            (requests.ConnectTimeout(), True),
+            (ConnectionRefusedError("refused"), True),
+            (requests.ConnectionError(cut), True),
+            (ConnectionResetError("reset"), True),
+            (requests.ConnectionError("reset by peer"), False),
+            (requests.exceptions.ChunkedEncodingError(), False),
+            (requests.ReadTimeout(), False),
+            (TimeoutError("timed out"), False),
+        ):
+            with self.subTest(error=error):
+                self.assertEqual(classify(error).unbilled, unbilled)
+
+    def test_waits_are_told_in_sentences_too(self):
+        for words, seconds in (
+            ("Please try again in 1m26.4s. Visit us.", 86.4),
+            ("Please try again in 644ms.", 0.644),
+            ("Please retry in 20.5s.", 20.5),
+            ("Try again in a while.", None),
+        ):
+            with self.subTest(words=words):
+                error = from_response(response(429, {"error": {"message": words}}))
+                self.assertEqual(error.retry_after, seconds)
 
     def test_retry_after_comes_in_many_shapes(self):
         table = [

@@ -16,7 +16,7 @@ from odoo.tests import BaseCase, tagged
 from .. import exceptions
 from ..protocol.http_errors import UNREADABLE, UNSENDABLE_KEY, classify, no_answer
 from ..protocol.sanitize import redact_error
-from .test_http_errors import MEANINGS
+from .test_http_errors import MEANINGS, WORDS
 
 KEY = "plain-word-of-the-key"
 PROMPT = "the prompt of somebody"
@@ -155,6 +155,22 @@ class TestLibraryErrors(BaseCase):
                     error = service(status, {})
                     self._assert_means(error, error_class, f"HTTP {status}: Told so.")
 
+    def test_each_library_tells_whose_fault_it_is(self):
+        for scope, table in WORDS.items():
+            for status, code, words, error_class in table:
+                error = {"message": words, "type": "some_type", "code": code}
+                for body in ({"error": error}, {"type": "error", "error": error}):
+                    for family in ("OpenAIError", "AnthropicError"):
+                        told = of_stainless(status, body, Response(status, body), family)
+                        with self.subTest(status=status, words=words, family=family):
+                            self.assertEqual(self._assert_means(told, error_class).scope, scope)
+                unread = having(
+                    library("HTTPStatusError", "HTTPError")("for url 'https://example.com'"),
+                    response=Response(status, {"error": error}),
+                )
+                with self.subTest(status=status, words=words, family="httpx"):
+                    self.assertEqual(self._assert_means(unread, error_class).scope, scope)
+
     def test_each_library_tells_the_wait(self):
         for service in SERVICES:
             for headers in ({"Retry-After": "7"}, {"retry-after-ms": "7000"}):
@@ -247,6 +263,24 @@ class TestLibraryErrors(BaseCase):
                 with self.subTest(name=name, who=who, origin=origin):
                     error = wrap(of_httpx(name, base, "Its words.", origin))
                     self._assert_means(error, error_class, "Its words.")
+
+    def test_what_was_cut_before_the_first_byte_cost_nothing(self):
+        gone = "Server disconnected without sending a response."
+        table = [
+            ("ConnectError", "NetworkError", "", ConnectionRefusedError(), True),
+            ("ReadError", "NetworkError", "", ConnectionResetError(), True),
+            ("WriteError", "NetworkError", "", None, True),
+            ("RemoteProtocolError", "ProtocolError", gone, None, True),
+            ("RemoteProtocolError", "ProtocolError", "incomplete chunked read", None, False),
+            ("ReadError", "NetworkError", "", None, False),
+            ("ReadTimeout", "TimeoutException", "", TimeoutError(), False),
+        ]
+        for name, base, words, origin, unbilled in table:
+            error = of_httpx(name, base, words, origin)
+            of_openai = raised(library("APIConnectionError", *OPENAI)("No."), error)
+            for one in (error, of_openai):
+                with self.subTest(name=name, words=words, error=type(one).__name__):
+                    self.assertEqual(classify(one).unbilled, unbilled)
 
     def test_an_error_without_words_is_called_by_its_name(self):
         error = library("ReadTimeout", "TimeoutException", *TRANSPORT)("")

@@ -76,7 +76,7 @@ class TestPause(LlmGenerationCommon):
             self._call(claim)
         self.assertAlmostEqual(self._left(), 20, delta=2)
 
-    def test_the_headers_of_a_good_answer_may_ask_for_a_pause_too(self):
+    def test_the_headers_of_a_good_answer_may_ask_for_a_pause_of_its_model_too(self):
         job, [claim] = self._claimed()
         call = Execution(claim)
         call.pause = 20.0
@@ -84,9 +84,15 @@ class TestPause(LlmGenerationCommon):
         with self._woken() as woken:
             self._call(claim, call)
         self.assertEqual(job.state, "completed")
-        self.assertAlmostEqual(self._left(), 20, delta=2)
         # The end of the pause is due by time: each runner has to know.
         self.assertIn(Due(), woken)
+        self.assertFalse(self.queue.paused_until)
+        self._create_job("queued")
+        self.assertAlmostEqual(self._engine()._next_due(), 20, delta=2)
+        self.assertFalse(self._claim_all())
+        other_model = self.native_model.copy({"name": "Other"})
+        self._create_job("queued", model=other_model)
+        self.assertEqual(len(self._claim_all()), 1)
 
     @contextlib.contextmanager
     def _woken(self):

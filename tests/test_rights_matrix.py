@@ -70,6 +70,10 @@ class TestRightsMatrix(RightsMatrix, LlmGenerationCommon):
                 bucket = self.env[name].create({"queue_id": self.direct_queue.id})
                 self.env[name].search([("queue_id", "=", self.queue.id)]).unlink()
                 return bucket, {"queue_id": self.queue.id}, {"token_level": 9.0}
+            case "llm.generation.model.pause":
+                pause = limit | {"paused_until": "2026-01-01 00:00:00"}
+                other = pause | {"model_id": self._second_model().id}
+                return self.env[name].create(pause), other, {"refused_by": "quota"}
             case "llm.generation.prioritize":
                 record = self.env[name].with_user(self.manager).create({})
                 return record, {"priority": 1}, {"priority": 2}

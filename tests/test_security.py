@@ -154,7 +154,8 @@ class TestSecurity(LlmGenerationCommon):
                 foreign.attempt_ids.with_user(user).read(["outcome"])
 
     def test_runners_and_allowances_are_the_engines(self):
-        for model in ("llm.generation.runner", "llm.generation.bucket"):
+        kept = ("llm.generation.runner", "llm.generation.bucket", "llm.generation.model.pause")
+        for model in kept:
             with self.subTest(model=model), self.assertRaises(AccessError):
                 self.env[model].with_user(self.manager).create({})
             with self.subTest(model=model), self.assertRaises(AccessError):
