@@ -159,6 +159,8 @@ def connection_error(error, host):
         return requests.exceptions.SSLError(f"The certificate of {host} is not accepted.")
     if _any(kinds, requests.exceptions.InvalidURL, requests.exceptions.MissingSchema):
         return requests.exceptions.InvalidURL("The API base is no valid address.")
+    if "Connection aborted" in str(error):  # so says urllib3 before the first byte of an answer
+        return requests.ConnectionError(f"Connection aborted: {host} hung up before it answered.")
     if _any(kinds, requests.exceptions.ChunkedEncodingError, urllib3.exceptions.ProtocolError):
         return requests.exceptions.ChunkedEncodingError(f"{host} broke off its answer.")
     return requests.ConnectionError(f"The connection to {host} failed.")
