@@ -206,7 +206,9 @@ class LlmGenerationEngine(models.AbstractModel):
     def _keep_running(self, job, answer, values):
         """Note where an external job is, and when to ask again."""
         polls = 0 if answer.external_job_id else job.poll_count + 1
-        wait = answer.poll_after or min(LAST_POLL, FIRST_POLL * 1.5 ** min(polls, 50))
+        wait = min(LAST_POLL, FIRST_POLL * 1.5 ** min(polls, 50))
+        if answer.poll_after:
+            wait = min(answer.poll_after, backoff.ODD_DELAY)  # its result may not be kept for ever
         now = self.env.cr.now().replace(microsecond=0)  # what is due now must not come too late
         next_poll_at = now + timedelta(seconds=wait)
         if job.poll_requested:  # a webhook came while we asked, or before the job had its id

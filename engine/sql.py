@@ -262,8 +262,8 @@ PAUSE_MODEL = """
     RETURNING (SELECT refused_by FROM llm_generation_model_pause WHERE id = p.id)
 """
 
-#: A running job that is given back goes behind what is next in line, each time by more turns. In its
-#: old place it would be the next again, whatever it meets.
+#: A running job that is given back goes behind what is next in line, each time by more turns: in
+#: its old place it would be the next again, whatever it meets.
 TAKE_NEW_TURN = f"""
     UPDATE llm_generation_job j
     SET fair_rank = 1 + j.attempt_count + GREATEST(

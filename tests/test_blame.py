@@ -266,6 +266,19 @@ class TestBlame(LlmGenerationCommon):
                 job.action_cancel()
                 self.direct_queue.paused_until = False
 
+    def test_a_job_at_its_provider_is_asked_about_within_the_hour(self):
+        for wait in (86_400_000.0, 1e300):
+            with self.subTest(wait=wait):
+                job = self._create_job("queued")
+                self._process_queue()
+                limited = exceptions.RateLimitedError("Slowly.", retry_after=wait)
+                self.service.answers["check"] = [limited]
+                self._engine()._check_due()
+                self.assertEqual(job.state, "running")
+                left = (job.next_poll_at - fields.Datetime.now()).total_seconds()
+                self.assertLess(left, 3601)
+                job.action_cancel()
+
     # === QUICK TRIES === #
 
     def test_what_cost_nothing_is_tried_again_within_seconds_at_no_cost(self):

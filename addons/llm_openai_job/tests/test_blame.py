@@ -29,7 +29,7 @@ class TestChatBlame(ContractCommon):
 
     def _left(self):
         """Return the seconds for which the queue waits, and its model."""
-        now = fields.Datetime.now()
+        now = self.env.cr.now()  # the pauses begin with the transaction
         pause = self.env["llm.generation.model.pause"].search([("model_id", "=", self.model.id)])
         return [
             until and round((until - now).total_seconds(), -1)
