@@ -18,7 +18,9 @@ LEVELS = 5
 HIDDEN = "[hidden]"
 SECRET_RE = re.compile(
     r"(?i)\bbearer\s+[\w*.+/=~-]+"
-    r"|\b(?:sk|pk|rk|gsk|xai|hf|key|r8)[-_][\w*.-]{6,}"
+    r"|\b(?:sk|pk|rk|gsk|xai|hf|r8)[-_][\w*.-]{6,}"
+    # Not a code of an error, as `key_model_access_denied`.
+    r"|\bkey[-_](?=[\w*.-]*[\d*])[\w*.-]{6,}"
     r"|\bAIza[\w-]{10,}"
     r"|(?<=key=)[^&\s\"']+|(?<=token=)[^&\s\"']+"
 )
