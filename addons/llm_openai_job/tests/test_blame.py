@@ -27,40 +27,40 @@ class TestChatBlame(ContractCommon):
         self._process_queue(self.provider)
         return self.remote.count("POST") - before
 
-    def _left(self):
-        """Return the seconds for which the queue waits, and its model."""
-        now = self.env.cr.now()  # the pauses begin with the transaction
+    def _assert_pauses(self, *expected):
+        """Compare the seconds for which the queue waits, and its model."""
         pause = self.env["llm.generation.model.pause"].search([("model_id", "=", self.model.id)])
-        return [
-            until and round((until - now).total_seconds(), -1)
-            for until in (self.other_queue.paused_until, pause.paused_until)
-        ]
+        for until, seconds in zip(
+            (self.other_queue.paused_until, pause.paused_until), expected, strict=True
+        ):
+            left = (until - fields.Datetime.now()).total_seconds() if until else 0
+            self.assertAlmostEqual(left, seconds, delta=20 if seconds else 0)
 
     def test_each_fault_has_the_consequence_of_its_scope(self):
         too_large = "Request too large for m on tokens per min: Limit 30000, Requested 36278."
         limited = "Rate limit reached for m in organization o on tokens per min."
         table = [
-            (told(403, "Input was flagged"), "failed", "content_refused", False, False),
-            (told(429, too_large), "failed", "bad_request", False, False),
+            (told(403, "Input was flagged"), "failed", "content_refused", 0, 0),
+            (told(429, too_large), "failed", "bad_request", 0, 0),
             (
                 told(402, "fewer max_tokens, can only afford 5"),
                 "failed",
                 "bad_request",
-                False,
-                False,
+                0,
+                0,
             ),
-            (told(401, "No.", "key_model_access_denied"), "queued", "authentication", False, 900),
-            (told(403, "No.", "key_model_access_denied"), "queued", "authentication", False, 900),
-            (told(429, limited, Retry_After="20"), "queued", "rate_limited", False, 20),
-            (told(429, "Slowly.", Retry_After="20"), "queued", "rate_limited", 20, False),
-            (told(429, "Slowly.", Retry_After="86400000"), "queued", "rate_limited", 3600, False),
-            (told(400, "No.", "budget_exceeded"), "queued", "quota", 900, False),
-            (told(400, "Your credit balance is too low"), "queued", "quota", 900, False),
-            (told(502, "Bad gateway"), "queued", "transient", False, False),
-            (told(503, "Unavailable"), "queued", "overloaded", False, False),
-            (fake_http.reset, "queued", "unknown_outcome", False, False),
-            (told(500, "Oops"), "failed", "transient", False, False),
-            (fake_http.bodiless, "failed", "unknown_outcome", False, False),
+            (told(401, "No.", "key_model_access_denied"), "queued", "authentication", 0, 900),
+            (told(403, "No.", "key_model_access_denied"), "queued", "authentication", 0, 900),
+            (told(429, limited, Retry_After="60"), "queued", "rate_limited", 0, 60),
+            (told(429, "Slowly.", Retry_After="60"), "queued", "rate_limited", 60, 0),
+            (told(429, "Slowly.", Retry_After="86400000"), "queued", "rate_limited", 3600, 0),
+            (told(400, "No.", "budget_exceeded"), "queued", "quota", 900, 0),
+            (told(400, "Your credit balance is too low"), "queued", "quota", 900, 0),
+            (told(502, "Bad gateway"), "queued", "transient", 0, 0),
+            (told(503, "Unavailable"), "queued", "overloaded", 0, 0),
+            (fake_http.reset, "queued", "unknown_outcome", 0, 0),
+            (told(500, "Oops"), "failed", "transient", 0, 0),
+            (fake_http.bodiless, "failed", "unknown_outcome", 0, 0),
         ]
         for fault, state, error_type, queue, model in table:
             self.other_queue.write({"paused_until": False, "refused_by": False})
@@ -68,7 +68,7 @@ class TestChatBlame(ContractCommon):
             self.assertEqual(self._meet(fault), 1)
             with self.subTest(told=self.job.error_message):
                 self.assertEqual((self.job.state, self.job.error_type), (state, error_type))
-                self.assertEqual(self._left(), [queue, model])
+                self._assert_pauses(queue, model)
                 self.assertEqual(self.job.retry_count, 0)
                 if state == "queued":
                     self.job.action_cancel()
