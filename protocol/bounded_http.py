@@ -5,7 +5,10 @@ import io
 import ipaddress
 import json
 import socket
+import threading
 import time
+from collections import Counter
+from contextvars import ContextVar
 from urllib.parse import quote, urlsplit
 
 import requests
@@ -26,6 +29,11 @@ ERROR_SECONDS = 10
 CHUNK = 64 * 1024
 #: Characters that are told of something that is no answer.
 EXCERPT = 100
+#: Bytes of all answers that a process reads at once, and seconds that one waits for its share.
+MEMORY_LIMIT = 256 * 1024 * 1024
+MEMORY_PATIENCE = 30.0
+#: Bytes that a value of JSON takes, about.
+VALUE_SIZE = 64
 TOO_MANY = "There are too many values or levels."
 #: What is sent with each request. Compressed, a small answer becomes a thousand times as large:
 #: nobody who asks for none has to decode one.
@@ -40,8 +48,66 @@ class TooLargeError(UnreadableError):
     """An answer is larger than anybody needs."""
 
 
+# === HANGING UP ===
+#
+# A call can be hung up on from its first byte on: who may do so knows each connection as soon as
+# there is one.
+
+_on_connection = ContextVar("llm_generate_job.on_connection", default=None)
+
+
+@contextlib.contextmanager
+def hung_up_by(on_connection):
+    """Tell a callable of each `Connection` that this thread's clients open; None tells nobody."""
+    token = _on_connection.set(on_connection)
+    try:
+        yield
+    finally:
+        _on_connection.reset(token)
+
+
+class Connection:
+    """An open connection, which any thread may close."""
+
+    def __init__(self, sock):
+        self._socket = sock
+
+    def close(self):
+        """End the connection, and wake the thread that reads or writes."""
+        # Not that of an SSL socket: it would let go of the encryption first.
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+
+class _HeardConnection:
+    """What a connection of urllib3 becomes of which others know."""
+
+    def connect(self):
+        super().connect()
+        if on_connection := _on_connection.get():
+            on_connection(Connection(self.sock))
+
+
+def _pool_class(pool_class, *mixins):
+    bases = (*mixins, _HeardConnection, pool_class.ConnectionCls)
+    connection_class = type("HeardConnection", bases, {})
+    return type("HeardPool", (pool_class,), {"ConnectionCls": connection_class})
+
+
+def _pool_classes(*mixins):
+    return {
+        "http": _pool_class(HTTPConnectionPool, *mixins),
+        "https": _pool_class(HTTPSConnectionPool, *mixins),
+    }
+
+
 class TimeoutAdapter(HTTPAdapter):
-    """Gives every request its two limits; Odoo's tests accept no pair as a request's `timeout`."""
+    """Gives every request its two limits; Odoo's tests accept no pair as a request's `timeout`.
+
+    Its connections can be hung up on, see `hung_up_by()`.
+    """
+
+    POOL_CLASSES = _pool_classes()
 
     def __init__(self, timeout):
         """Prepare an adapter.
@@ -50,6 +116,15 @@ class TimeoutAdapter(HTTPAdapter):
         """
         self.timeout = timeout
         super().__init__()
+
+    def init_poolmanager(self, *args, **kwargs):
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = self.POOL_CLASSES
+
+    def proxy_manager_for(self, *args, **kwargs):
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = self.POOL_CLASSES
+        return manager
 
     def send(self, request, timeout=None, **kwargs):
         return super().send(request, timeout=timeout or self.timeout, **kwargs)
@@ -81,6 +156,49 @@ def request_json(method, url, *, timeout, headers=None, limit=JSON_LIMIT, **kwar
             return read_json(response, limit)
 
 
+class Memory:
+    """The bytes that answers take together while they are read, in all threads of a process."""
+
+    def __init__(self, limit):
+        """Take how many that may be: a host gets no more than is left for all others."""
+        self._limit = limit
+        self._changed = threading.Condition()
+        self._taken = Counter()
+
+    @contextlib.contextmanager
+    def of(self, host):
+        """Yield a function that takes bytes for an answer of a host, which are given back later.
+
+        It waits a while for others to give some back.
+
+        :raise TooLargeError: by the function, when they do not
+        """
+        taken = 0
+
+        def take(size):
+            nonlocal taken
+            with self._changed:
+                if not self._changed.wait_for(lambda: self._has_room(host, size), MEMORY_PATIENCE):
+                    raise TooLargeError(f"{host} sends more than there is room for now.")
+                self._taken[host] += size
+            taken += size
+
+        try:
+            yield take
+        finally:
+            with self._changed:
+                self._taken[host] -= taken
+                self._taken += Counter()  # without those that have none
+                self._changed.notify_all()
+
+    def _has_room(self, host, size):
+        return self._taken[host] + size <= self._limit - self._taken.total()
+
+
+#: For this process.
+MEMORY = Memory(MEMORY_LIMIT)
+
+
 def read_body(response, limit, seconds=BODY_SECONDS):
     """Return the body of an answer to a request with `stream=True`.
 
@@ -90,6 +208,11 @@ def read_body(response, limit, seconds=BODY_SECONDS):
     :raise UnreadableError: for a compressed one
     :raise requests.ReadTimeout: for one that takes longer
     """
+    with MEMORY.of(_host(response)) as take:
+        return _read_body(response, limit, seconds, take)
+
+
+def _read_body(response, limit, seconds, take):
     if _is_compressed(response):
         raise UnreadableError(
             f"{_host(response)} compressed its answer though it was asked not to."
@@ -98,6 +221,7 @@ def read_body(response, limit, seconds=BODY_SECONDS):
     chunks, size = [], 0
     for chunk in _blocks(response, limit):
         size += len(chunk)
+        take(len(chunk))
         if size > limit:
             raise TooLargeError(f"The answer of {_host(response)} is larger than {limit} bytes.")
         if time.monotonic() > end:
@@ -128,8 +252,10 @@ def read_json(response, limit=JSON_LIMIT, seconds=BODY_SECONDS):
     :raise UnreadableError: for anything else; see `read_body()`
     """
     try:
-        content = read_body(response, limit, seconds)
-        body = parse_json(content)
+        with MEMORY.of(_host(response)) as take:
+            content = _read_body(response, limit, seconds, take)
+            take(VALUE_SIZE * min(count_values(content), VALUES_LIMIT))
+            body = parse_json(content)
     except ValueError:
         body = None
     if not isinstance(body, dict):
@@ -150,12 +276,21 @@ def parse_json(data):
     >>> parse_json(b'{"a": [1]}')
     {'a': [1]}
     """
-    if sum(map(data.count, (b",", b"[", b"{"))) > VALUES_LIMIT:
+    if count_values(data) > VALUES_LIMIT:
         raise ValueError(TOO_MANY)
     try:
         return json.loads(data)
     except RecursionError:
         raise ValueError(TOO_MANY) from None
+
+
+def count_values(data):
+    """Return how many values a JSON text has at most.
+
+    >>> count_values(b'{"a": [1, 2]}')
+    3
+    """
+    return sum(map(data.count, (b",", b"[", b"{")))
 
 
 def start_of(response):
@@ -274,23 +409,10 @@ class _PublicConnection:
         raise failure
 
 
-def _pool_class(pool_class):
-    connection_class = type("PublicConnection", (_PublicConnection, pool_class.ConnectionCls), {})
-    return type("PublicPool", (pool_class,), {"ConnectionCls": connection_class})
-
-
 class PublicAdapter(TimeoutAdapter):
     """Connects to public addresses only, and never over a proxy, which would resolve the name."""
 
-    POOL_CLASSES = {
-        "http": _pool_class(HTTPConnectionPool),
-        "https": _pool_class(HTTPSConnectionPool),
-    }
-
-    def init_poolmanager(self, *args, **kwargs):
-        result = super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = self.POOL_CLASSES
-        return result
+    POOL_CLASSES = _pool_classes(_PublicConnection)
 
     def send(self, request, proxies=None, **kwargs):
         """Send a request.

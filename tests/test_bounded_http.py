@@ -1,4 +1,6 @@
+import contextlib
 import json
+import threading
 import time
 import tracemalloc
 from unittest.mock import patch
@@ -201,3 +203,60 @@ class TestBoundedHttp(BaseCase):
         self.remote.fault(half)
         with self.assertRaises(requests.exceptions.ChunkedEncodingError):
             self._ask(Reply(200, chunks=[b'{"a": 1}', b" " * 1000]))
+
+
+@tagged("post_install", "-at_install")
+class TestMemory(BaseCase):
+    """What all answers of a process take together while they are read."""
+
+    def setUp(self):
+        super().setUp()
+        self.startPatcher(patch.object(bounded_http, "MEMORY_PATIENCE", 0.05))
+        self.memory = bounded_http.Memory(100)
+
+    def test_a_host_gets_no_more_than_it_leaves_to_others(self):
+        with self.memory.of("one") as first, self.memory.of("one") as second:
+            first(30)
+            second(20)
+            with self.assertRaises(bounded_http.TooLargeError):
+                first(1)
+            with self.memory.of("other") as other:
+                other(25)
+                with self.assertRaises(bounded_http.TooLargeError):
+                    other(1)
+
+    def test_what_has_been_read_is_given_back(self):
+        for _answer in range(3):
+            with contextlib.suppress(KeyError), self.memory.of("one") as take:
+                take(50)
+                raise KeyError
+        with self.memory.of("one") as take:
+            take(50)
+        self.assertFalse(self.memory._taken)
+
+    def test_who_finds_no_room_waits_for_it(self):
+        self.startPatcher(patch.object(bounded_http, "MEMORY_PATIENCE", 10))
+        with self.memory.of("one") as late:
+            with self.memory.of("one") as early:
+                early(50)
+                waiter = threading.Thread(target=late, args=(50,), daemon=True)
+                waiter.start()
+                waiter.join(0.1)
+                self.assertTrue(waiter.is_alive())
+            waiter.join(5)
+            self.assertFalse(waiter.is_alive())
+
+    def test_answers_are_refused_that_have_no_room_together(self):
+        remote = FakeHost()
+        self.addCleanup(remote.close)
+        self.startPatcher(patch.object(bounded_http, "MEMORY", self.memory))
+        small, many = json_reply({"a": 1}), json_reply({"a": [1] * 9})
+        for reply, is_too_much in ((small, True), (many, True), (json_reply({}), False)):
+            remote.reply = reply
+            with self.memory.of("127.0.0.1") as take:
+                take(40 if reply is small else 0)
+                if not is_too_much:
+                    bounded_http.request_json("GET", remote.url, timeout=5)
+                    continue
+                with self.assertRaises(bounded_http.TooLargeError):
+                    bounded_http.request_json("GET", remote.url, timeout=5)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import socket
 from urllib.parse import urlsplit
 
 import requests
@@ -18,6 +19,19 @@ READ_TIMEOUT = 120
 #: Characters that are told of something that is no answer.
 EXCERPT = 100
 STREAM_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
+
+
+class OpenConnection:
+    """A connection that may be closed from any thread, before there is an answer too."""
+
+    def __init__(self, sock):
+        self._socket = sock
+
+    def close(self):
+        """End the connection, and wake the thread that waits for it."""
+        # Not that of an SSL socket: it would let go of the encryption first.
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
 class OpenStream:
@@ -37,12 +51,35 @@ class OpenStream:
             self.response.close()
 
 
+class _HeardConnection:
+    """What a connection of urllib3 becomes of which others know."""
+
+    def connect(self):
+        super().connect()
+        self.on_connection(OpenConnection(self.sock))
+
+
 class TimeoutAdapter(HTTPAdapter):
     """Gives every request its two limits; Odoo's tests accept no pair as a request's `timeout`."""
 
-    def __init__(self, timeout):
-        super().__init__()
+    def __init__(self, timeout, on_connection=None):
         self.timeout = timeout
+        self.on_connection = on_connection
+        super().__init__()
+
+    def get_connection_with_tls_context(self, *args, **kwargs):
+        return self._heard(super().get_connection_with_tls_context(*args, **kwargs))
+
+    def get_connection(self, *args, **kwargs):  # of an older requests
+        return self._heard(super().get_connection(*args, **kwargs))
+
+    def _heard(self, pool):
+        """Have the connections of a pool told to who may want to close them."""
+        if self.on_connection:
+            bases = (_HeardConnection, pool.ConnectionCls)
+            values = {"on_connection": staticmethod(self.on_connection)}
+            pool.ConnectionCls = type("HeardConnection", bases, values)
+        return pool
 
     def send(self, request, timeout=None, **kwargs):
         return super().send(request, timeout=timeout or self.timeout, **kwargs)
@@ -51,11 +88,13 @@ class TimeoutAdapter(HTTPAdapter):
 class OpenAIClient:
     """Calls to one server, with one key."""
 
-    def __init__(self, api_base, api_key="", timeout=None):
+    def __init__(self, api_base, api_key="", timeout=None, on_connection=None):
         """Prepare calls, without making one.
 
         :param timeout: `(connect, read)` seconds in the place of the usual limits
+        :param on_connection: callable that gets each `OpenConnection`
         """
+        self.on_connection = on_connection
         self.api_base = api_base.rstrip("/")
         self.api_key = api_key
         self.timeout = timeout or (CONNECT_TIMEOUT, READ_TIMEOUT)
@@ -103,7 +142,7 @@ class OpenAIClient:
         # Without an `auth`, requests would put the user's ~/.netrc in the place of the key.
         session = requests.Session()
         for scheme in ("http://", "https://"):
-            session.mount(scheme, TimeoutAdapter(self.timeout))
+            session.mount(scheme, TimeoutAdapter(self.timeout, self.on_connection))
         try:
             response = session.request(
                 method,

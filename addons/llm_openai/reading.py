@@ -6,10 +6,13 @@ those that none parts, as the standard says and servers do send.
 """
 
 import codecs
+import contextlib
 import itertools
 import json
 import re
+import threading
 import time
+from collections import Counter
 
 import requests
 
@@ -26,6 +29,9 @@ ERROR_SECONDS = 10
 CHUNK = 64 * 1024
 #: How the first line of a stream of events begins.
 EVENT_RE = re.compile(rb"(?:data|event|id|retry)?(?::|$)")
+#: Bytes of all answers that a process reads at once, and seconds that one waits for its share.
+MEMORY_LIMIT = 256 * 1024 * 1024
+MEMORY_PATIENCE = 30.0
 NO_OBJECT = "It is no object."
 TOO_MANY = "There are too many values or levels."
 #: What is sent with each request. Compressed, a small answer becomes a thousand times as large:
@@ -42,6 +48,49 @@ def is_compressed(response):
     return encoding.strip().lower() != "identity"
 
 
+class Memory:
+    """The bytes that answers take together while they are read, in all threads of a process."""
+
+    def __init__(self, limit):
+        """Take how many that may be: a host gets no more than is left for all others."""
+        self._limit = limit
+        self._changed = threading.Condition()
+        self._taken = Counter()
+
+    @contextlib.contextmanager
+    def of(self, host):
+        """Yield a function that takes bytes for an answer of a host, which are given back later.
+
+        It waits a while for others to give some back.
+
+        :raise UnreadableError: by the function, when they do not
+        """
+        taken = 0
+
+        def take(size):
+            nonlocal taken
+            with self._changed:
+                if not self._changed.wait_for(lambda: self._has_room(host, size), MEMORY_PATIENCE):
+                    raise UnreadableError(f"{host} sends more than there is room for now.")
+                self._taken[host] += size
+            taken += size
+
+        try:
+            yield take
+        finally:
+            with self._changed:
+                self._taken[host] -= taken
+                self._taken += Counter()  # without those that have none
+                self._changed.notify_all()
+
+    def _has_room(self, host, size):
+        return self._taken[host] + size <= self._limit - self._taken.total()
+
+
+#: For this process.
+MEMORY = Memory(MEMORY_LIMIT)
+
+
 def read_body(response, host):
     """Return the body of an answer.
 
@@ -49,13 +98,15 @@ def read_body(response, host):
     """
     _check_encoding(response, host)
     chunks, size, end = [], 0, time.monotonic() + BODY_SECONDS
-    for chunk in _blocks(response, CHUNK):
-        size += len(chunk)
-        if time.monotonic() > end:
-            raise requests.ReadTimeout(f"{host} did not end its answer in time.")
-        _check_size(size, BODY_LIMIT, host)
-        chunks.append(chunk)
-    return b"".join(chunks)
+    with MEMORY.of(host) as take:
+        for chunk in _blocks(response, CHUNK):
+            size += len(chunk)
+            if time.monotonic() > end:
+                raise requests.ReadTimeout(f"{host} did not end its answer in time.")
+            _check_size(size, BODY_LIMIT, host)
+            take(len(chunk))
+            chunks.append(chunk)
+        return b"".join(chunks)
 
 
 def read_start(response, limit):
@@ -74,11 +125,17 @@ def read_lines(response, host):
     :raise UnreadableError: unless they are plain and bounded
     """
     _check_encoding(response, host)
+    with MEMORY.of(host) as take:
+        yield from _lines(response, host, take)
+
+
+def _lines(response, host, take):
     # Pieces of a line are put together once: to add each to the last is quadratic.
     pieces, length, size = [], 0, 0
     for block in _blocks(response):
         size += len(block)
         _check_size(size, STREAM_LIMIT, host)
+        take(len(block))
         *ends, rest = block.split(b"\n")
         for end in ends:
             yield b"".join([*pieces, end])

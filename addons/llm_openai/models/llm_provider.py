@@ -8,7 +8,7 @@ from odoo import api, models
 from odoo.exceptions import UserError
 
 from .. import completion
-from ..client import OpenAIClient
+from ..client import CONNECT_TIMEOUT, OpenAIClient
 
 DEFAULT_API_BASE = "https://api.openai.com/v1"
 IMAGE_USES = ("image_generation", "generation")
@@ -51,7 +51,15 @@ class LlmProvider(models.Model):
                     self.name,
                 )
             )
-        return OpenAIClient(self.api_base or DEFAULT_API_BASE, key, timeout)
+        if timeout is None and (seconds := self._answer_seconds()):
+            timeout = (CONNECT_TIMEOUT, seconds)
+        on_connection = self.env.context.get("llm_on_response")
+        return OpenAIClient(self.api_base or DEFAULT_API_BASE, key, timeout, on_connection)
+
+    def _answer_seconds(self):
+        """Return how long an answer is waited for where somebody has set that, None elsewhere."""
+        inherited = getattr(super(), "_answer_seconds", None)
+        return inherited and inherited()
 
     # === CHAT === #
 

@@ -169,6 +169,28 @@ class TestClient(ServerMixin, BaseCase):
 
         self.assertLess(time.monotonic() - start, 5)
 
+    def test_another_thread_can_close_a_call_that_waits_for_its_headers(self):
+        release = threading.Event()
+        self.addCleanup(release.set)
+        opened = []
+        client = OpenAIClient(self.api_base, API_KEY, on_connection=opened.append)
+        calls = (
+            lambda: client.post("chat/completions", {}),
+            lambda: list(client.stream("chat/completions", {})),
+        )
+
+        def close():
+            opened[-1].close()
+
+        for call in calls:
+            self.answer(lambda _handler: release.wait(20))
+            threading.Timer(0.2, close).start()
+            start = time.monotonic()
+            with self.assertRaises(requests.RequestException):
+                call()
+            self.assertLess(time.monotonic() - start, 5)
+        self.assertEqual(len(opened), 2)
+
     def test_an_answer_that_is_not_json_says_to_check_the_address(self):
         self.answer(lambda handler: handler.send_body(200, "text/html", b"<html>Welcome</html>"))
 

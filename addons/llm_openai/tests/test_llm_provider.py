@@ -1,3 +1,4 @@
+from unittest.mock import patch
 from urllib.parse import quote
 
 import requests
@@ -225,9 +226,19 @@ class TestLlmProvider(LlmOpenaiCommon):
 
         list(provider.chat([{"role": "user", "content": "Hi"}], stream=True))
 
-        self.assertEqual(len(opened), 1)
-        self.assertIn("text/event-stream", opened[0].headers["Content-Type"])
-        opened[0].close()
+        connection, stream = opened
+        self.assertFalse(hasattr(connection, "headers"))
+        self.assertIn("text/event-stream", stream.headers["Content-Type"])
+        connection.close()
+        stream.close()
+
+    def test_who_sets_how_long_an_answer_may_take_is_heard(self):
+        limits = {"in code": ((1, 2), (1, 2)), "by nobody": (None, (10, 120))}
+        for what, (given, expected) in limits.items():
+            with self.subTest(what=what):
+                self.assertEqual(self.provider._openai_client(given).timeout, expected)
+        with patch.object(type(self.provider), "_answer_seconds", lambda _provider: 1800):
+            self.assertEqual(self.provider._openai_client().timeout, (10, 1800))
 
     def test_a_user_may_use_the_key_without_reading_it(self):
         user = new_test_user(self.env, "openai_user")

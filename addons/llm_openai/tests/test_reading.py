@@ -53,6 +53,24 @@ class TestReading(ServerMixin, BaseCase):
                 self.assertEqual(str(error), "HTTP 503: Service Unavailable")
         self.assertEqual(self.server.requests[0][1]["Accept-Encoding"], "identity")
 
+    def test_all_answers_of_the_process_are_bounded_together(self):
+        memory = reading.Memory(3000)
+        self.startPatcher(patch.object(reading, "MEMORY", memory))
+        self.startPatcher(patch.object(reading, "MEMORY_PATIENCE", 0.05))
+        calls = (
+            (lambda: self.client.get("models"), json.dumps({"a": "b" * 800}).encode()),
+            (lambda: list(self.client.stream("x", {})), b'data: {"a": "%s"}\n' % (b"b" * 800)),
+        )
+        for content_type, (call, body) in zip(
+            ("application/json", "text/event-stream"), calls, strict=True
+        ):
+            with memory.of("127.0.0.1") as take:
+                take(1400)
+                self._body(body, content_type=content_type)
+                with self.assertRaisesRegex(reading.UnreadableError, "room"):
+                    call()
+            self.assertFalse(memory._taken)
+
     def test_a_body_is_bounded(self):
         self._body(json.dumps({"a": "b" * 1000}).encode())
         with patch.object(reading, "BODY_LIMIT", 1000):
