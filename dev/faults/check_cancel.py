@@ -16,12 +16,10 @@ CALLS = {
     "flowing-stream": ("faultchat", {"delay": 60, "pieces": 200}),
     "openai-stream": ("openai", {"delay": 60, "pieces": 200}),
     "native-job": ("fault", {"job_seconds": 60}),
+    "late-headers": ("openai", {"delay": 60, "late_headers": True}),
 }
-#: These cannot be hung up on before their answer begins, which is after the cancelling.
-LATE = {
-    "late-answer": ("fault", {"delay": 12}),
-    "late-headers": ("openai", {"delay": 12, "late_headers": True}),
-}
+#: What is submitted has a few seconds to say its id, without which nobody could end it.
+LATE = {"late-answer": ("fault", {"delay": 12})}
 #: Holds something to a bar in seconds.
 ALONE = True
 

@@ -88,10 +88,11 @@ def start_late(lab):
         tally.check(len(cut) == 3, "late streams are closed", str(calls))
         told = {call["key"] for call in fake.calls("late-job", "cancel")}
         tally.check(told == {"job 1", "job 2"}, "late jobs are cancelled there", str(told))
-        # By now the answers are there that nobody waits for any more.
+        # By now the answers are there that nobody waits for any more, or their calls are closed.
         time.sleep(max(0, begin + 25 - time.time()))
         answered = [call["outcome"] for call in fake.calls("late-sync", "create")]
-        tally.check(answered == ["ok", "ok"], "the late answers did come", str(answered))
+        is_over = len(answered) == 2 and "open" not in answered
+        tally.check(is_over, "the late submissions are over", str(answered))
         late = [job for group in providers for job in lab.jobs(providers[group])]
         bad = [
             job

@@ -7,11 +7,11 @@ PORT serves `/<group>/v1/chat/completions`, as OpenAI does, `/<group>/api/chat`,
 DESK_PORT takes orders and tells what happened; it stays when the provider is "down". An order is
 a dict: `group` and `match` (the start of a call's key) say which calls it is for, `times` for how
 many of them, `lasts` for how many seconds from the first of them on; `delay` (seconds, or a
-range), `job_seconds`, `fault`, `status`, `retry_after`, `late_headers`, `pieces` and
-`finish_reason` say what these calls get, `cancel_delay` and `cancel_status` what who cancels a job
-gets; with the fault `within` they get a success whose body, or stream, is the `error` of the
-order. Newer orders go first. `rounds` has tools called in that many rounds, three each, before the
-answer; what was told of them is in the last call as `told`.
+range), `job_seconds`, `fault`, `status`, `retry_after`, `late_headers`, `late_body`, `pieces` and
+`finish_reason` say what these calls get, `check_seconds`, `cancel_delay` and `cancel_status` what
+who asks about a job or cancels it gets; with the fault `within` they get a success whose body, or
+stream, is the `error` of the order. Newer orders go first. `rounds` has tools called in that many
+rounds, three each, before the answer; what was told of them is in the last call as `told`.
 """
 
 import contextlib
@@ -136,6 +136,7 @@ class Provider(Handler):
     def do_GET(self):
         job = self.find_job("check")
         if job:
+            self.stay(self.order_of(job).get("check_seconds", 0))
             ended = job["ends"] <= time.time()
             state = "cancelled" if job["cancelled"] else "completed" if ended else "running"
             self.answer(200, {"id": job["id"], "state": state, "text": f"Answer to {job['key']}"})
@@ -156,6 +157,9 @@ class Provider(Handler):
             live = is_live(job, time.time())
             job["cancelled"] = live
             self.answer(200, {"cancelled": live})
+
+    def order_of(self, job):
+        return self.server.book.order_for(job)
 
     def find_job(self, kind):
         group, _jobs, job_id = self.path.strip("/").split("/")
@@ -234,7 +238,14 @@ class Provider(Handler):
     # === ANSWERS === #
 
     def submit(self, call, order, _body):
+        if order.get("late_body"):
+            self.head(200, "application/json")
+            self.wfile.write(b"{")
         self.stay(FOREVER if order.get("fault") == "hang" else seconds_of(order.get("delay")))
+        if order.get("late_body"):
+            self.end(call, "ok")
+            self.wfile.write(b'"state": "completed", "text": "Answer"}')
+            return
         seconds = order.get("job_seconds")
         if seconds is None:  # done already
             self.end(call, "ok")
