@@ -12,6 +12,10 @@ from . import sql
 #: Seconds until a queue that somebody holds is looked at again.
 LOOK_AGAIN = 0.05
 
+#: Seconds until a queue is looked at again whose provider has its share of the threads.
+SHARE_AGAIN = 0.25
+#: Seconds that a slot is held at most whose queue has a short timeout, and one that has none.
+SHORTEST_HOLD, LONGEST_HOLD = 600, 3600
 #: Errors after which nothing runs at the provider any more.
 ENDED_AT_PROVIDER = ("provider_failed", "cancelled")
 #: What a provider's code reads of a job's surroundings.
@@ -49,19 +53,26 @@ class LlmGenerationEngine(models.AbstractModel):
         with self._transaction() as engine:
             return engine._claim_here(slots, runner_id, runner_name, queue_ids)
 
-    def _claim_here(self, slots, runner_id, runner_name, queue_ids):
-        """Claim in this very transaction, which commits after each queue."""
+    def _claim_here(self, slots, runner_id, runner_name, queue_ids, busy=None):
+        """Claim in this very transaction, which commits after each queue.
+
+        :param busy: how many threads of this process each provider has, a `Counter` by id, if they
+            are to be shared
+        """
         claims, waits = [], {}
         # A single queue needs no search for those that have something.
         if not queue_ids or len(queue_ids) > 1:
             rows = self._select(sql.READY_QUEUES, {"queue_ids": queue_ids, "even_full": False})
             queue_ids = [row[0] for row in rows]
         for queue_id in queue_ids:
+            free = slots - len(claims)
             try:
-                some, wait = self._claim_from(queue_id, slots - len(claims), runner_id, runner_name)
+                some, wait = self._claim_from(queue_id, free, runner_id, runner_name, busy)
             except psycopg2.errors.LockNotAvailable:
                 self.env.cr.rollback()
                 some, wait = [], LOOK_AGAIN
+            if busy is not None:
+                busy.update(claim.provider_id for claim in some)
             self.env.cr.commit()  # pylint: disable=invalid-commit
             claims += some
             if wait:
@@ -70,15 +81,19 @@ class LlmGenerationEngine(models.AbstractModel):
                 break
         return claims, waits
 
-    def _claim_from(self, queue_id, slots, runner_id, runner_name):
+    def _claim_from(self, queue_id, slots, runner_id, runner_name, busy=None):
         locked = self._select(sql.LOCK_QUEUE, [queue_id])
         if not locked:
             # Another claimer, or business code that changes the queue, holds it; or it is closed.
             params = {"queue_ids": [queue_id], "even_full": False}
             return [], LOOK_AGAIN if self._select(sql.READY_QUEUES, params) else None
-        has_room, provider_id, limit, has_model_limits, *per_minute = locked[0]
+        has_room, provider_id, limit, has_model_limits, *per_minute, timeout, others = locked[0]
         if not has_room:
             return [], None
+        free, slots = slots, self._share(slots, provider_id, limit, others, busy)
+        if not slots:
+            return [], SHARE_AGAIN
+        is_short = slots < free
         levels, tokens = {"requests": 0.0, "tokens": 0.0}, None
         if any(per_minute):
             levels, wait = self._fill_bucket(queue_id, *per_minute)
@@ -108,8 +123,29 @@ class LlmGenerationEngine(models.AbstractModel):
             levels["requests"] -= len(rows)
             levels["tokens"] -= spent
             tokens = None if tokens is None else tokens - spent
-            claims += [Claim(*row[:3]) for row in rows]
-        return claims, self._bucket_wait(levels, *per_minute)
+            claims += [Claim(*row[:3], timeout or None, provider_id) for row in rows]
+        wait = self._bucket_wait(levels, *per_minute)
+        if is_short and len(claims) >= slots:
+            wait = max(wait or 0.0, SHARE_AGAIN)
+        return claims, wait
+
+    @api.model
+    def _share(self, free, provider_id, limit, others, busy):
+        """Return how many of this process's free threads a provider may have now.
+
+        All that the others have no right to. Each of those that are in use has one to an equal
+        share, or to its limit if that is less: however many providers do not answer, one that does
+        finds its threads. Where less is left than they may ask for, each gets a part of it.
+
+        :param others: the other providers that are in use and their limits, `(id, limit)` pairs
+        """
+        if busy is None:
+            return free
+        equal = max(1, (free + busy.total()) // (len(others) + 1))
+        owed = max(0, min(limit, equal) - busy[provider_id])
+        reserved = sum(max(0, min(most, equal) - busy[other]) for other, most in others)
+        part = -(-free * owed // (owed + reserved)) if owed else 0
+        return max(part, free - reserved)
 
     @api.model
     def _fill_bucket(self, queue_id, requests_per_minute, tokens_per_minute):
@@ -158,18 +194,42 @@ class LlmGenerationEngine(models.AbstractModel):
             queue._fields[name]._update_cache(queue, values[name] or None)
         return queue
 
+    # === HELD SLOTS === #
+    #
+    # A slot is free when the call has ended, not when its job has.
+
+    @api.model
+    def _hold_slots(self, jobs):
+        """Keep the slots of jobs that somebody else than their call ends, until it has ended.
+
+        Nobody knows that of each: a slot is held no longer than a job may run, but for as long as
+        libraries wait between two bytes.
+        """
+        params = {"jobs": jobs.ids, "shortest": SHORTEST_HOLD, "longest": LONGEST_HOLD}
+        self._change(sql.HOLD_SLOTS, params, touches=())
+
+    @api.model
+    def _release_slots(self, tokens):
+        """Free the slots of attempts whose calls have ended."""
+        self._slots_are_free(self._change(sql.RELEASE_SLOTS, {"tokens": tokens}, touches=()))
+
+    def _slots_are_free(self, rows):
+        if queue_ids := {row[0] for row in rows} - {None}:
+            self._wake_for_slots(queue_ids)
+
     # === PREFETCH === #
     #
     # Reads, for many claimed jobs in one short transaction, all that providers will want.
 
     @api.model
-    def _take(self, slots, runner_id, runner_name, queue_ids=None):
+    def _take(self, slots, runner_id, runner_name, queue_ids=None, busy=None):
         """Claim jobs, and prepare them over the same connection.
 
+        :param busy: see `_claim_here()`
         :return: how many were claimed, their job contexts, and when to look again, as in `_claim()`
         """
         with self._transaction() as prefetch:
-            claims, waits = prefetch._claim_here(slots, runner_id, runner_name, queue_ids)
+            claims, waits = prefetch._claim_here(slots, runner_id, runner_name, queue_ids, busy)
             return len(claims), prefetch._job_contexts(claims) if claims else [], waits
 
     @api.model

@@ -101,7 +101,7 @@ class LlmGenerationEngine(models.AbstractModel):
             if answer.state in {"queued", "running"}:
                 self._keep_running(job, answer, values)
             elif answer.state == "cancelled":
-                job._set_state("cancelled", **values, error_type="cancelled")
+                job._set_state("cancelled", call_ended=True, **values, error_type="cancelled")
             else:
                 self._apply_failure(job, answer, values)
         self._settle_tokens(jobs, answers)  # after the queue's row, in the order of a claim
@@ -110,9 +110,13 @@ class LlmGenerationEngine(models.AbstractModel):
             told[str(answer)].append(f"{job_id} (attempt {tokens[job_id]})")
         for outcome, which in told.items():
             _logger.info("%s: job %s", outcome.capitalize(), ", ".join(which))
+        late = [pair for pair in late if pair[0] not in (held or ())]
         for claim, answer in late:
-            if claim not in (held or ()):
-                self._note_late(claim, answer)
+            self._note_late(claim, answer)
+        # What the provider runs under an id goes on.
+        ended = [claim for claim, answer in late if answer.state not in {"queued", "running"}]
+        if ended:
+            self._release_slots([claim.token for claim in ended])
         return len(jobs)
 
     @api.model
@@ -182,7 +186,8 @@ class LlmGenerationEngine(models.AbstractModel):
             if values := self._values_of(job, answers[job.id]):
                 job.write(values)
         # One move for all of them: what follows from it costs the same for one as for many.
-        jobs._set_state("completed", progress=100.0, error_type=False, error_message=False)
+        done = {"progress": 100.0, "error_type": False, "error_message": False}
+        jobs._set_state("completed", call_ended=True, **done)
         if jobs:
             touches = ["llm.generation.queue"]
             self._change(sql.PROVIDERS_WORK, working, touches=touches)
@@ -217,6 +222,7 @@ class LlmGenerationEngine(models.AbstractModel):
             "next_poll_at": next_poll_at,
             "poll_count": polls,
             "asked_at": now,
+            "polled_until": False,
         }
         values.pop("error_message", None)
         if answer.expires_in:
@@ -244,14 +250,17 @@ class LlmGenerationEngine(models.AbstractModel):
             model = job.model_id if scope == "model" else None
             self._pause(queue, decision.pause, answer.error_type, model)
         if decision.action == "snooze":
-            # A pause holds it, too. Who waits for a thread has called nobody: it keeps its place.
+            # A pause of the queue holds it, too. Who waits for a thread has called nobody: it keeps
+            # its place.
             if answer.error_type != "busy":
                 self._change(sql.TAKE_NEW_TURN, [job.id])
-            self._snooze(job, decision.delay, **values)
+            self._snooze(job, decision.delay, call_ended=True, **values)
             return
-        if answer.error_type == "access" and job.external_job_id:
+        goes_on = answer.error_type == "access" and bool(job.external_job_id)
+        if goes_on:
             values["cancel_requested"] = True  # nobody may have what the provider still works on
-        job._set_state("failed", **values, **self._retry_values(decision))
+        values |= self._retry_values(decision)
+        job._set_state("failed", call_ended=not goes_on, **values)
 
     @api.model
     def _scope_of(self, job, answer):
@@ -370,7 +379,9 @@ class LlmGenerationEngine(models.AbstractModel):
             what = dict(queue._fields["refused_by"]._description_selection(env))[refusal]
             if model:
                 return env._(
-                    "The provider refuses the model %(model)s: %(what)s", model=model.name, what=what
+                    "The provider refuses the model %(model)s: %(what)s",
+                    model=model.name,
+                    what=what,
                 ), env._(
                     "Jobs of this model wait, others go on. Check what the API key may use, then"
                     " press Process Now."

@@ -8,12 +8,14 @@ from odoo import api, models
 from odoo.exceptions import AccessError, MissingError, UserError
 
 from .. import exceptions
+from ..protocol import bounded_http
 from ..protocol.answer import Answer, job_id_of, total
 from ..protocol.http_errors import classify, traceback_of
 from ..protocol.sanitize import redact, sanitize_json
 from ..runner import thread_lock
 from ..runner.cursor import is_away
 from ..runner.executor import CallRecorder, is_uninstalled
+from . import sql
 
 _logger = logging.getLogger(__name__)
 
@@ -24,6 +26,9 @@ TOOL_LOST = (
 TOOL_NOT_CALLED = (
     "The tool was not called: the answer was interrupted before. Call it again if it is needed."
 )
+#: Seconds that a provider has to say the id of a job that is cancelled while it is submitted:
+#: without it nobody could stop what it may have begun.
+SUBMIT_PATIENCE = 5.0
 #: Tokens after which it is noted how many there were, as nobody tells if the process is killed.
 NOTED_TOKENS = 500
 #: Seconds until a job is tried again whose thread is busy with an answer that no job writes;
@@ -74,7 +79,9 @@ class LlmGenerationEngine(models.AbstractModel):
         """
         raw, claim, told = False, job_context.claim, {}
         recorder = CallRecorder(is_repeatable=talk == "_ask")
-        with self._transaction(lazy=True, lent=lent) as call:
+        recorder.execution = execution
+        heard_by = bounded_http.hung_up_by(execution and execution.on_response)
+        with self._transaction(lazy=True, lent=lent) as call, heard_by:
             call.env.cr.is_patient = True  # the provider's code would take it for its own error
             try:
                 answer, raw = call._heard(job_context, talk, recorder, execution)
@@ -82,9 +89,8 @@ class LlmGenerationEngine(models.AbstractModel):
                 call.env.flush_all()  # what was written goes with the answer, or not at all
             except OvertakenError:
                 call.env.cr.rollback()
-                if not recorder.usage:
-                    return False
-                answer = Answer("cancelled", error_type="cancelled")  # it counts no longer
+                # It counts no longer, but its slot does, until this is stored.
+                answer = Answer("cancelled", error_type="cancelled")
             except BaseException as error:  # noqa: BLE001 whatever is raised ends its job only
                 call.env.cr.rollback()
                 if is_uninstalled(call.env.cr.dbname):
@@ -129,11 +135,16 @@ class LlmGenerationEngine(models.AbstractModel):
         """Hand the job to its provider, or generate directly where that runs no jobs."""
         if job_context.earlier_job:
             self._end_earlier_try(job, job_context.earlier_job)
+        execution = recorder.execution
+        if execution and job.provider_id._implements("create_generation_job"):
+            execution.patience = SUBMIT_PATIENCE
         try:
             with recorder.answering(job):
                 result = job.provider_id.create_generation_job(job)
         except exceptions.NoJobInterfaceError:
             recorder.error = None
+            if execution:
+                execution.patience = 0.0
             return self._generate(job, job_context.claim, recorder), False
         if isinstance(result, dict):
             answer = Answer.from_dict(result)
@@ -262,6 +273,7 @@ class LlmGenerationEngine(models.AbstractModel):
 
         :raise OvertakenError: when the attempt no longer counts: nothing more is posted
         """
+        self.env.cr.execute(sql.LOCK_JOB, [claim.job_id])
         locked = self._fence([claim])
         if not locked:
             raise OvertakenError

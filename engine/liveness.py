@@ -1,4 +1,7 @@
 import logging
+import socket
+
+import psutil
 
 from odoo import api, fields, models
 
@@ -8,8 +11,21 @@ from . import sql
 
 _logger = logging.getLogger(__name__)
 
+#: Seconds that the slots of a process stay held that is about to end, and its connections with it.
+LEAVING = 10
+#: The same for one that is gone with its machine, or is cut off: services notice that some time.
+VANISHED = 60
 #: The parameter that notes in which database the jobs were last run.
 IDENTITY = "llm_generate_job.database_identity"
+
+
+def _has_ended_here(name):
+    """Return whether a runner was a process of this machine that has ended.
+
+    The kernel has closed its connections then; those of another machine may stay open for long.
+    """
+    host, _colon, pid = name.partition(" ")[0].rpartition(":")
+    return host == socket.gethostname() and pid.isdigit() and not psutil.pid_exists(int(pid))
 
 
 class LlmGenerationEngine(models.AbstractModel):
@@ -120,6 +136,8 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _unregister_runner(self, runner_id):
         with self._transaction() as engine:
+            params = {"runners": [runner_id], "seconds": LEAVING}
+            engine._change(sql.SHORTEN_HOLDS, params, touches=())
             engine.env["llm.generation.runner"].browse(runner_id).exists().unlink()
 
     @api.model
@@ -141,7 +159,11 @@ class LlmGenerationEngine(models.AbstractModel):
             rows = engine._select(sql.LOST, [runner_id, tokens])
             lost = engine.env["llm.generation.job"].browse(row[0] for row in rows)
             lost = lost.filtered(lambda job: engine._owner_of(job).id == runner_id)
+            tokens_of = {job.id: job.attempt_token for job in lost}
             engine._each(lost, lambda job: engine._rescue_job(job, external=False))
+            # No thread has them: no call goes on.
+            if ended := lost.filtered(lambda job: job.state != "running"):
+                engine._release_slots([tokens_of[job.id] for job in ended])
         return len(lost)
 
     @api.model
@@ -172,9 +194,14 @@ class LlmGenerationEngine(models.AbstractModel):
             )
             engine._each(orphans, lambda job: engine._rescue_job(job, external[job.id]))
             # One that is left for the next time is an orphan then, too.
-            runners = engine.env["llm.generation.runner"].browse(dead)
-            engine._each(runners, lambda runner: runner.unlink())
+            engine._each(engine.env["llm.generation.runner"].browse(dead), engine._forget_runner)
         return len(orphans)
+
+    def _forget_runner(self, runner):
+        seconds = 0 if _has_ended_here(runner.name) else VANISHED
+        params = {"runners": runner.ids, "seconds": seconds}
+        self._change(sql.SHORTEN_HOLDS, params, touches=())
+        runner.unlink()
 
     @api.model
     def _owner_of(self, job):

@@ -7,12 +7,13 @@ from odoo import SUPERUSER_ID, api, fields, models
 from odoo.exceptions import UserError
 from odoo.fields import Domain
 
-from ..const import AT_PROVIDER, DEFAULT_RETENTION_DAYS, FINAL_STATES
+from ..const import AT_PROVIDER, DEFAULT_RETENTION_DAYS
 from ..protocol.answer import Answer, Claim
 from ..protocol.http_errors import classify, traceback_of
 from ..runner import runner as runners
 from ..runner import thread_lock
 from ..runner.cursor import is_away
+from ..runner.limits import POLL_TIMEOUT
 from . import sql
 from .sql import READY_QUEUES
 
@@ -34,6 +35,8 @@ CANCEL_LEASE = 60
 CANCEL_PATIENCE = timedelta(hours=1)
 #: Errors of a provider that is told of a cancellation which no repetition changes.
 UNCHANGED = frozenset({"bad_request", "content_refused", "provider_failed", "cancelled"})
+#: Seconds between two questions about a job that was given up and may go on at its provider.
+HELD_PAUSE = 10.0
 
 #: Records removed in one transaction.
 CLEAN_UP_BATCH = 1000
@@ -118,11 +121,30 @@ class LlmGenerationEngine(models.AbstractModel):
     # === EXTERNAL JOBS === #
 
     @api.model
-    def _claim_polls(self, limit, *, now=False):
-        """Return claims on external jobs to ask about; `now` takes those not yet due, too."""
+    def _claim_polls(self, limit, *, now=False, busy=None):
+        """Return claims on external jobs to ask about; `now` takes those not yet due, too.
+
+        :param list busy: the providers that are being asked here, once for each question; what is
+            left of `limit` is shared with regard to them. None takes as many as there are
+        """
+        share = 2 * limit if busy is None else limit
+        limit = limit if busy is None else (limit + 1) // 2  # others may come
+        params = {"limit": limit, "now": now, "share": share, "busy": busy or []}
         with self._transaction() as engine:
-            rows = engine._change(sql.CLAIM_POLLS, {"limit": limit, "now": now})
-        return [Claim(job_id, token or 0) for job_id, token in rows]
+            rows = engine._change(sql.CLAIM_POLLS, params)
+        return [
+            Claim(job_id, token or 0, timeout=POLL_TIMEOUT, provider_id=provider_id)
+            for job_id, token, provider_id in rows
+        ]
+
+    @api.model
+    def _renew_polls(self, claims):
+        """Say that these jobs are still being asked about: nobody else is to ask."""
+        if claims:
+            params = {"jobs": [claim.job_id for claim in claims],
+                      "tokens": [claim.token for claim in claims]}  # fmt: skip
+            with self._transaction() as engine:
+                engine._change(sql.RENEW_POLLS, params)
 
     @api.model
     def _check_due(self):
@@ -300,7 +322,38 @@ class LlmGenerationEngine(models.AbstractModel):
             known = classify(error)
             passes = (known is not None and known.error_type not in UNCHANGED) or is_away(error)
             return not passes or ended < fields.Datetime.now() - CANCEL_PATIENCE
+        if done:
+            self._release_slots(job._attempts_at_provider().ids)
         return True
+
+    @api.model
+    def _held_at_providers(self, limit):
+        """Return what to ask providers about whose jobs were given up and may go on there.
+
+        Drops the holds that are over, and returns `(token, job id, provider's id)` of others.
+        """
+        with self._transaction() as engine:
+            engine._slots_are_free(engine._change(sql.RELEASE_OLD, touches=()))
+            params = {"limit": limit, "pause": HELD_PAUSE}
+            return engine._change(sql.HELD_AT_PROVIDER, params, touches=())
+
+    @api.model
+    def _ask_about_held(self, token, job_id, external_job_id):
+        """Free the slot of a job that was given up once it no longer runs at its provider."""
+        with self._transaction(lazy=True) as engine:
+            job = engine.env["llm.generation.job"].browse(job_id)
+            job._fields["external_job_id"]._update_cache(job, external_job_id)  # as it was
+            try:
+                # Who lost the right to the provider cannot be the one who asks it.
+                owned = job if job.error_type == "access" else job.with_user(job.user_id)
+                answer = Answer.from_dict(owned.provider_id.check_generation_job_status(owned))
+            except BaseException as error:  # noqa: BLE001 it is asked again
+                _logger.info("Job %s: whether it goes on is not known: %s", job_id, type(error))
+                return
+            finally:
+                engine.env.cr.rollback()  # its answer comes too late for anybody
+            if answer.state not in {"queued", "running"}:
+                engine._release_slots([token])
 
     # === MANY JOBS === #
 

@@ -48,12 +48,19 @@ ATTEMPTS = """
 
 # === QUEUEING: How jobs enter a queue, are claimed from it, and leave it.
 
+#: How many calls of a provider go on whose jobs no longer run: they were given up, and the
+#: service may still work on them.
+HELD = f"""(
+    SELECT count(*) FROM llm_generation_held_slot h
+    WHERE h.provider_id = {{provider}} AND h.until > {NOW})
+"""
 #: Whether a queue `q` has a free slot, and a job that may start. LIMIT is one look into an index
 #: for each queue; from EXISTS, statistics that know of few waiting jobs make a scan of all of
 #: them, and they change faster than any statistics.
-HAS_SLOT = """(
+HAS_SLOT = f"""(
     (SELECT count(*) FROM llm_generation_job j
-     WHERE j.provider_id = q.provider_id AND j.state = 'running') < q.max_concurrent_jobs)
+     WHERE j.provider_id = q.provider_id AND j.state = 'running')
+    + {HELD.format(provider="q.provider_id")} < q.max_concurrent_jobs)
 """
 HAS_JOB = f"""(
     (SELECT 1 FROM llm_generation_job j
@@ -80,7 +87,10 @@ READY_QUEUES = f"""
 LOCK_QUEUE = f"""
     SELECT {HAS_SLOT} AND {HAS_JOB}, q.provider_id, q.max_concurrent_jobs,
         EXISTS (SELECT FROM llm_generation_model_limit l WHERE l.queue_id = q.id),
-        COALESCE(q.requests_per_minute, 0), COALESCE(q.tokens_per_minute, 0)
+        COALESCE(q.requests_per_minute, 0), COALESCE(q.tokens_per_minute, 0), q.job_timeout,
+        (SELECT COALESCE(json_agg(json_build_array(o.provider_id, o.max_concurrent_jobs)), '[]')
+         FROM llm_generation_queue o JOIN llm_generation_bucket b ON b.queue_id = o.id
+         WHERE o.enabled AND o.id <> q.id AND b.processed_at > {NOW} - interval '1 hour')
     FROM llm_generation_queue q
     JOIN llm_provider p ON p.id = q.provider_id AND p.active
     WHERE q.id = %s AND q.enabled AND (q.paused_until IS NULL OR q.paused_until <= {NOW})
@@ -119,14 +129,16 @@ BEHIND_OTHERS = f"""(
 #: limit of their own, and the tokens of the bucket; notes what is left of it for others.
 CLAIM = f"""
     WITH free AS (
-        SELECT LEAST(%(slots)s, %(limit)s - count(*)) AS slots
+        SELECT LEAST(
+            %(slots)s, %(limit)s - count(*) - {HELD.format(provider="%(provider)s")}) AS slots
         FROM llm_generation_job
         WHERE provider_id = %(provider)s AND state = 'running'
     ), limited AS MATERIALIZED (
         SELECT l.model_id, l.max_concurrent_jobs - (
             SELECT count(*) FROM llm_generation_job j
             WHERE j.provider_id = %(provider)s AND j.state = 'running'
-              AND j.model_id = l.model_id) AS slots
+              AND j.model_id = l.model_id)
+            - {HELD.format(provider="%(provider)s AND h.model_id = l.model_id")} AS slots
         FROM llm_generation_model_limit l
         WHERE l.queue_id = %(queue)s
     ), head AS MATERIALIZED (
@@ -181,12 +193,67 @@ CLAIM = f"""
         completion_tokens = 0,
         external_job_id = NULL,
         next_poll_at = NULL,
+        polled_until = NULL,
         result_expires_at = NULL,
         poll_requested = FALSE
     FROM attempt
     WHERE j.id = attempt.job_id
     RETURNING j.id, attempt.id, (SELECT active FROM res_users u WHERE u.id = j.user_id),
         j.estimated_tokens
+"""
+
+#: Somebody else than the call itself ends these attempts: their slots stay taken until the call has
+#: ended, or for as long as a call may take.
+HOLD_SLOTS = f"""
+    INSERT INTO llm_generation_held_slot (token, provider_id, model_id, runner_id, until)
+    SELECT a.id, j.provider_id, j.model_id, a.runner_id,
+        {NOW} + make_interval(secs => CASE WHEN q.job_timeout > 0
+            THEN GREATEST(q.job_timeout, %(shortest)s) ELSE %(longest)s END)
+    FROM llm_generation_job j
+    JOIN llm_generation_attempt a ON a.id = j.attempt_token AND a.outcome = 'running'
+    JOIN llm_generation_queue q ON q.provider_id = j.provider_id
+    WHERE j.id = ANY(%(jobs)s)
+    ON CONFLICT (token) DO NOTHING
+"""
+
+#: In the order of the ids, as SHORTEN_HOLDS: two that wait for each other's rows cannot be.
+RELEASE_SLOTS = """
+    DELETE FROM llm_generation_held_slot h
+    WHERE h.id IN (
+        SELECT id FROM llm_generation_held_slot WHERE token = ANY(%(tokens)s)
+        ORDER BY id FOR UPDATE)
+    RETURNING (SELECT q.id FROM llm_generation_queue q WHERE q.provider_id = h.provider_id)
+"""
+
+#: The same for those that were held long enough; who frees one just now is not waited for.
+RELEASE_OLD = f"""
+    DELETE FROM llm_generation_held_slot h
+    WHERE h.id IN (
+        SELECT id FROM llm_generation_held_slot WHERE until <= {NOW} FOR UPDATE SKIP LOCKED)
+    RETURNING (SELECT q.id FROM llm_generation_queue q WHERE q.provider_id = h.provider_id)
+"""
+
+#: The process is gone, or as good as gone: its connections end with it.
+SHORTEN_HOLDS = f"""
+    UPDATE llm_generation_held_slot
+    SET until = LEAST(until, {NOW} + make_interval(secs => %(seconds)s))
+    WHERE id IN (
+        SELECT id FROM llm_generation_held_slot WHERE runner_id = ANY(%(runners)s)
+        ORDER BY id FOR UPDATE)
+"""
+
+#: What a provider may run though its job was given up: whether it still does.
+HELD_AT_PROVIDER = f"""
+    UPDATE llm_generation_held_slot h SET asked_at = {NOW}
+    FROM llm_generation_attempt a
+    WHERE a.id = h.token AND h.id IN (
+        SELECT h.id FROM llm_generation_held_slot h
+        JOIN llm_generation_attempt a ON a.id = h.token AND a.external_job_id IS NOT NULL
+        WHERE h.until > {NOW}
+          AND (h.asked_at IS NULL OR h.asked_at <= {NOW} - make_interval(secs => %(pause)s))
+        ORDER BY h.asked_at NULLS FIRST LIMIT %(limit)s
+        FOR UPDATE OF h SKIP LOCKED)
+    RETURNING h.token, a.job_id, a.external_job_id
 """
 
 #: Jobs and what they refer to.
@@ -207,6 +274,9 @@ CLAIMED = """
     WHERE j.state = 'running'
     ORDER BY j.id
 """
+#: What an answer's message is written after: whoever ends the job locks in this order, too.
+LOCK_JOB = "SELECT FROM llm_generation_job WHERE id = %s FOR NO KEY UPDATE"
+
 STILL_COUNT = f"SELECT j.id {CLAIMED}"
 
 #: The same, locked, with their columns as they are then. Waits for whoever is changing one just
@@ -398,28 +468,50 @@ NEXT_DUE = f"""
     ) - {NOW})
 """
 
+#: How long one who asks about a job keeps others from asking, unless it says that it still does.
+POLL_LEASE = "interval '30 seconds'"
+
 HINTED_AT = f"""
             CASE WHEN hinted_at > {NOW} THEN hinted_at
                 ELSE GREATEST(date_trunc('second', {NOW}),
                     hinted_at + make_interval(secs => %(pause)s)) END"""
 
-#: External jobs to ask about: what the provider forgets first comes first. Nobody else asks
-#: about them for half a minute. A subquery in the place of `due` might be executed more than
-#: once, each time with other rows: the limit would not hold.
+IS_DUE_POLL = f"""
+        {AT_PROVIDER.sql()} AND ((next_poll_at <= {NOW} AND {DUE} <= {NOW}
+            AND (polled_until IS NULL OR polled_until <= {NOW})) OR %(now)s)"""
+
+#: External jobs to ask about: what the provider forgets first comes first, the providers taking
+#: turns; who keeps many of our threads waiting gets few of the others. Nobody else asks about them
+#: until the answer is there, or who asked is gone. A subquery in the place of `due` might be
+#: executed more than once, each time with other rows: the limit would not hold.
 CLAIM_POLLS = f"""
-    WITH due AS MATERIALIZED (
-        SELECT id FROM llm_generation_job
-        WHERE {AT_PROVIDER.sql()}
-          AND ((next_poll_at <= {NOW} AND {DUE} <= {NOW}) OR %(now)s)
-        ORDER BY result_expires_at NULLS LAST, next_poll_at
+    WITH turns AS MATERIALIZED (
+        SELECT id, provider_id, row_number() OVER (
+            PARTITION BY provider_id ORDER BY result_expires_at NULLS LAST, next_poll_at) AS nth
+        FROM llm_generation_job WHERE {IS_DUE_POLL}
+    ), due AS MATERIALIZED (
+        SELECT j.id FROM llm_generation_job j JOIN turns USING (id)
+        WHERE {IS_DUE_POLL}
+          AND turns.nth <= (%(share)s + 1 - (
+              SELECT count(*) FROM unnest(%(busy)s::int[]) AS busy (id)
+              WHERE busy.id = j.provider_id)) / 2
+        ORDER BY turns.nth, j.result_expires_at NULLS LAST, j.next_poll_at
         LIMIT %(limit)s
-        FOR NO KEY UPDATE SKIP LOCKED
+        FOR NO KEY UPDATE OF j SKIP LOCKED
     )
     UPDATE llm_generation_job j
-    SET next_poll_at = {NOW} + interval '30 seconds', poll_requested = FALSE
+    SET next_poll_at = {NOW} + {POLL_LEASE}, polled_until = {NOW} + {POLL_LEASE},
+        poll_requested = FALSE
     FROM due
     WHERE j.id = due.id
-    RETURNING j.id, j.attempt_token
+    RETURNING j.id, j.attempt_token, j.provider_id
+"""
+
+#: Who asks about these lives, and has no answer yet.
+RENEW_POLLS = f"""
+    UPDATE llm_generation_job
+    SET next_poll_at = {NOW} + {POLL_LEASE}, polled_until = {NOW} + {POLL_LEASE}
+    WHERE id = ANY(%(jobs)s) AND attempt_token = ANY(%(tokens)s) AND state = 'running'
 """
 
 #: A webhook: the job is to be asked about now, or once a pause since the last webhook's question
@@ -427,7 +519,7 @@ CLAIM_POLLS = f"""
 HINT = f"""
     UPDATE llm_generation_job
     SET poll_requested = TRUE,
-        next_poll_at = LEAST(next_poll_at, {HINTED_AT}),
+        next_poll_at = LEAST(next_poll_at, GREATEST({HINTED_AT}, polled_until)),
         hinted_at = {HINTED_AT}
     WHERE id = %(job)s AND COALESCE(attempt_token, 0) = %(token)s AND state = 'running'
     RETURNING id
@@ -436,11 +528,13 @@ HINT = f"""
 #: A question that somebody brings about who calls `check_status()`: one a pause, those of webhooks
 #: counted. Who changes the job just now, which may be the caller, is not waited for.
 CLAIM_QUESTION = f"""
-    UPDATE llm_generation_job SET hinted_at = date_trunc('second', {NOW})
+    UPDATE llm_generation_job
+    SET hinted_at = date_trunc('second', {NOW}), polled_until = {NOW} + {POLL_LEASE}
     WHERE id = (
         SELECT id FROM llm_generation_job
         WHERE id = %(job)s AND COALESCE(attempt_token, 0) = %(token)s AND state = 'running'
           AND (hinted_at IS NULL OR hinted_at <= {NOW} - make_interval(secs => %(pause)s))
+          AND (polled_until IS NULL OR polled_until <= {NOW})
         FOR NO KEY UPDATE SKIP LOCKED)
     RETURNING id
 """
@@ -587,6 +681,9 @@ FIGURES = f"""
         UNION ALL
         SELECT provider_id, 'running', count(*), NULL FROM llm_generation_job
         WHERE state = 'running' AND provider_id = ANY(%(providers)s) GROUP BY provider_id
+        UNION ALL
+        SELECT provider_id, 'held', count(*), NULL FROM llm_generation_held_slot
+        WHERE until > {NOW} AND provider_id = ANY(%(providers)s) GROUP BY provider_id
         UNION ALL
         SELECT provider_id, 'draft', count(*), NULL FROM llm_generation_job
         WHERE state = 'draft' AND provider_id = ANY(%(providers)s) GROUP BY provider_id

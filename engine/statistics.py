@@ -47,7 +47,8 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     def _row_statistics(self, row):
-        live = dict.fromkeys(("draft", READY.name, *ACTIVE_STATES), 0) | (row.pop("counts") or {})
+        names = ("draft", "held", READY.name, *ACTIVE_STATES)
+        live = dict.fromkeys(names, 0) | (row.pop("counts") or {})
         live["delayed"] = live["queued"] - live[READY.name]
         kept = {name: row.pop(name) for name in NOTHING}
         averages = {name: float(row.pop(name) or 0) for name in AVERAGES}
@@ -92,8 +93,8 @@ class LlmGenerationEngine(models.AbstractModel):
         """Return `(health, reason)`, from the worst finding down."""
         env, limit = self.env, queue.max_concurrent_jobs
         running, ready = figures["running"], figures[READY.name]
-        done, succeeded = figures["hour_finished"], figures["hour_completed"]
-        busy = running >= limit
+        done, succeeded, held = figures["hour_finished"], figures["hour_completed"], figures["held"]
+        busy = running + held >= limit
         if not queue.enabled:
             return "disabled", env._("The queue is disabled: nothing starts.")
         # sudo: who may see a queue may see whether it can start anything.
@@ -102,20 +103,32 @@ class LlmGenerationEngine(models.AbstractModel):
         if queue.refused_by:
             what = dict(queue._fields["refused_by"]._description_selection(env))[queue.refused_by]
             return "critical", env._("The provider refuses our account: %s.", what)
+        if busy and held and ready:
+            return "warning", env._(
+                "Every slot is busy (%(limit)s), %(held)s of them with calls that were given up and"
+                " may go on at the provider.",
+                limit=limit,
+                held=held,
+            )
         if busy and ready > 2 * limit:
             return "critical", env._("Every slot is busy (%(limit)s) and %(queued)s jobs wait.",
                                      limit=limit, queued=ready)  # fmt: skip
         if done >= 5 and succeeded * 2 < done:
             return "critical", env._("%(failed)s of the last hour's %(done)s jobs failed.",
                                      failed=done - succeeded, done=done)  # fmt: skip
-        if queue.paused_until and queue.paused_until > fields.Datetime.now():
-            return "warning", env._("Calls pause; the newest failures tell why.")
-        if figures["paused_models"]:
-            return "warning", env._("Calls of %s pause; the newest failures tell why.",
-                                    figures["paused_models"])  # fmt: skip
+        if pause := self._pause_reason(queue, figures):
+            return "warning", pause
         if busy:
             return "warning", env._("Every slot is busy (%s).", limit)
         if done >= 5 and succeeded * 10 < done * 9:
             return "warning", env._("%(failed)s of the last hour's %(done)s jobs failed.",
                                     failed=done - succeeded, done=done)  # fmt: skip
         return "healthy", env._("Slots are free and jobs succeed.")
+
+    @api.model
+    def _pause_reason(self, queue, figures):
+        if queue.paused_until and queue.paused_until > fields.Datetime.now():
+            return self.env._("Calls pause; the newest failures tell why.")
+        if paused := figures["paused_models"]:
+            return self.env._("Calls of %s pause; the newest failures tell why.", paused)
+        return ""

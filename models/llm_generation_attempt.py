@@ -19,6 +19,28 @@ class LlmGenerationRunner(models.Model):
     slots = fields.Integer(readonly=True, help="Jobs that the process runs at once, at most.")
 
 
+class LlmGenerationHeldSlot(models.Model):
+    """A slot that no job has any more, and whose call may go on. Written by the engine alone.
+
+    The job was cancelled, timed out, given back or rescued. Until the call ends the service has as
+    much to do as before, and the limit counts it. Apart from jobs and attempts, which may be
+    deleted meanwhile.
+    """
+
+    _name = "llm.generation.held.slot"
+    _description = "LLM Generation Held Slot"
+    _log_access = False
+
+    token = fields.Integer(required=True, help="The id of the attempt that began the call.")
+    provider_id = fields.Many2one("llm.provider", required=True, index=True, ondelete="cascade")
+    model_id = fields.Many2one("llm.model", ondelete="set null")
+    runner_id = fields.Many2one("llm.generation.runner", ondelete="set null")
+    until = fields.Datetime(required=True, help="From then on the slot is free in any case.")
+    asked_at = fields.Datetime(help="When the provider was last asked whether its job goes on.")
+
+    _token_unique = models.UniqueIndex("(token)")
+
+
 class LlmGenerationAttempt(models.Model):
     """One try at a job: who ran it, when, and how it ended. Written by the engine alone."""
 

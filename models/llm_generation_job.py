@@ -209,6 +209,12 @@ class LlmGenerationJob(models.Model):
     estimated_tokens = fields.Integer(readonly=True, copy=False, groups="base.group_system")
     next_poll_at = fields.Datetime(readonly=True, copy=False, groups="base.group_system")
     asked_at = fields.Datetime(readonly=True, copy=False, groups="base.group_system")
+    polled_until = fields.Datetime(
+        readonly=True,
+        copy=False,
+        groups="base.group_system",
+        help="Until then somebody is asking the provider about the job, and nobody else does.",
+    )
     poll_count = fields.Integer(
         readonly=True, copy=False, aggregator=None, groups="base.group_system"
     )
@@ -656,12 +662,14 @@ class LlmGenerationJob(models.Model):
     # === THE STATE === #
     # Which moves are legal is the table `TRANSITIONS` of `const.py`.
 
-    def _set_state(self, target, **values):
+    def _set_state(self, target, *, call_ended=False, **values):
         """Move the jobs to `target`, skipping those that may not go there.
 
         The only place that writes a state, but for the statements ENQUEUE and CLAIM.
 
         :param str target: a key of `TRANSITIONS`
+        :param bool call_ended: whether no call of a provider goes on for them: if one may, its slot
+            stays taken until it ends
         :param values: further values to write with the state
         :return: the jobs that moved
         """
@@ -679,9 +687,15 @@ class LlmGenerationJob(models.Model):
             own.write({"state": target, **dict(dates), **values})
         if target in {"failed", "queued"}:
             was_running._mark_half_answers()
+        if was_running and not call_ended:
+            self.env["llm.generation.engine"]._hold_slots(was_running)
         if moved:
             self.env["llm.generation.engine"]._moved(moved, target, was_running)
         return moved
+
+    def _attempts_at_provider(self):
+        """Return the attempts that began what the provider has under the id of the job."""
+        return self.attempt_ids.filtered(lambda one: one.external_job_id == self.external_job_id)
 
     def _mark_half_answers(self):
         """Mark what an attempt leaves of an answer that did not come to its end.
@@ -1020,7 +1034,7 @@ class LlmGenerationJob(models.Model):
         values = {"progress": 100.0, "error_type": False, "error_message": False}
         if output_message_id:
             values["output_message_id"] = getattr(output_message_id, "id", output_message_id)
-        self._set_state("completed", **values)
+        self._set_state("completed", call_ended=True, **values)
         return True
 
     @api.private

@@ -9,6 +9,7 @@ from odoo import api, fields, models
 from ..const import READY
 from ..exceptions import BadRequestError, NoJobInterfaceError
 from ..protocol import tokens
+from ..protocol.bounded_http import Connection
 from ..protocol.markdown import put_texts
 from ..protocol.sanitize import redact_error, sanitize_answer
 from ..protocol.signatures import verify_standard
@@ -130,8 +131,19 @@ class LlmProvider(models.Model):
         client = super().client
         recorder = received(self.env, "generation_recorder")
         if recorder and not recorder.is_direct:
-            return without_retries(client)
+            client = with_timeout(without_retries(client), self._answer_seconds())
+            hear_connections(client, self.env.context.get("llm_on_response"))
         return client
+
+    def _answer_seconds(self):
+        """Return how long the job that is executed may take, None where nothing says so.
+
+        So long its call may be silent, too: a model that thinks says nothing meanwhile. Services
+        take it in the place of a limit of their own that nobody has set.
+        """
+        inherited = getattr(super(), "_answer_seconds", None)
+        execution = getattr(received(self.env, "generation_recorder"), "execution", None)
+        return (execution and execution.claim.timeout) or (inherited and inherited())
 
     @api.private
     def chat(self, messages, *args, **kwargs):
@@ -388,6 +400,47 @@ def without_retries(client):
     if getattr(configuration, "retry_config", None):
         configuration.retry_config = None
     return client
+
+
+def with_timeout(client, seconds):
+    """Return a client that waits so long for an answer; None leaves what the library has set.
+
+    That of `openai` and `anthropic` is ten minutes between two bytes.
+    """
+    if isinstance(client, ModuleType) or not seconds:
+        return client
+    if hasattr(client, "timeout") and callable(getattr(client, "with_options", None)):
+        return client.with_options(timeout=seconds)
+    return client
+
+
+def hear_connections(client, on_response):
+    """Have a vendor's client tell of its connections, so that it can be hung up on.
+
+    Those of `openai`, `anthropic`, `mistralai`, `ollama` and `replicate` are made of `httpx`, whose
+    hooks may have `httpcore` trace what it does:
+    https://www.encode.io/httpcore/extensions/#trace.
+
+    :param on_response: see `Execution.on_response()`; None for nobody who wants to know
+    """
+    if isinstance(client, ModuleType):
+        return
+    http = getattr(client, "_client", None) or getattr(
+        getattr(client, "sdk_configuration", None), "client", None
+    )
+    hooks = getattr(http, "event_hooks", None)
+    if not on_response or not isinstance(hooks, dict):
+        return
+
+    def trace(_event, info):
+        stream = info.get("return_value")
+        if sock := hasattr(stream, "get_extra_info") and stream.get_extra_info("socket"):
+            on_response(Connection(sock))
+
+    def watch(request):
+        request.extensions = {**request.extensions, "trace": trace}
+
+    http.event_hooks = {**hooks, "request": [*hooks.get("request", ()), watch]}
 
 
 def _close(model_class, is_closed):

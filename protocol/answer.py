@@ -51,6 +51,9 @@ class Claim:
     token: int
     #: Whether the job's owner was not archived at the claim; None where nobody looked.
     owner_is_active: bool | None = field(default=None, compare=False)
+    #: Seconds that the job may take, None where nothing says so; and whose call it is.
+    timeout: int | None = field(default=None, compare=False)
+    provider_id: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

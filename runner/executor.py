@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from dataclasses import dataclass, field
 
 import psycopg2
@@ -113,7 +114,8 @@ class Threads(Executor):
         return 1 - self.free / max(1, self.slots)
 
     def take(self, slots, runner_id, runner_name, queue_ids=None):
-        return self._models.engine()._take(slots, runner_id, runner_name, queue_ids)
+        busy = self._calls.providers()
+        return self._models.engine()._take(slots, runner_id, runner_name, queue_ids, busy)
 
     def start(self, work):
         for job_context in work:
@@ -152,12 +154,16 @@ class Execution:
         #: By `time.monotonic()`, from when on its answer is stored without what locked rows keep
         #: back.
         self.last_from = math.inf
+        #: Seconds that the call has to end by itself once it is cancelled.
+        self.patience = 0.0
+        self.began_at = time.monotonic()
 
     def on_response(self, response):
-        """Note an open HTTP response, to be closed when the job is cancelled.
+        """Note an open HTTP response, or its connection, to be closed when the job is cancelled.
 
         Its headers may say that the allowance is used up, and for how long: that is `pause`.
-        Providers find this in their context as `llm_on_response`.
+        Providers find this in their context as `llm_on_response`. The clients of
+        `protocol/bounded_http.py` tell it of each connection, before anything is sent.
 
         :param response: one of `requests`, or a provider's own with a `close()` that wakes its
             reader and, where they are known, `headers`
@@ -172,6 +178,15 @@ class Execution:
 
     def cancel(self):
         """Hang up: the thread that reads gets an error at once."""
+        if self.patience:
+            timer = threading.Timer(self.patience, self.hang_up)
+            timer.daemon = True
+            timer.start()
+        else:
+            self.hang_up()
+
+    def hang_up(self):
+        """Hang up at once, also on what is submitted just now."""
         with self._lock:
             self.cancelled = True
             responses, self._responses = self._responses, []
@@ -187,6 +202,16 @@ class Running(dict):
         call = self[claim.token] = Execution(claim)
         return call
 
+    def providers(self):
+        """Return how many calls each provider has, as a `Counter` by id."""
+        return Counter(call.claim.provider_id for call in list(self.values()))
+
+    def hang_up_on_old(self, seconds):
+        """Hang up on the calls that began more than so many seconds ago."""
+        for call in list(self.values()):
+            if time.monotonic() > call.began_at + seconds:
+                call.hang_up()
+
     def wind_up(self, engine, deadline, wait):
         """Let calls end by themselves until a deadline; give back and hang up on what is left.
 
@@ -199,7 +224,11 @@ class Running(dict):
         calls = list(self.values())
         engine._snooze_claims([call.claim for call in calls])
         for call in calls:
-            call.cancel()
+            call.hang_up()
+        # Each that is back frees its slot for another server.
+        deadline = time.monotonic() + limits.HANG_UP
+        while self and time.monotonic() < deadline:
+            wait(0.1)
 
     def hear(self, message):
         """Hang up on the jobs that a message says were cancelled."""
@@ -259,6 +288,8 @@ class Executions:
         self._last_from = math.inf
         #: Whether others may have taken the jobs of this process: then no call is begun.
         self.is_silent = lambda: False
+        #: The questions about external jobs.
+        self.polls = Running()
 
     def _completer(self, provider_id):
         """Return the thread for a provider: none waits for what another one's answers touch."""
@@ -287,6 +318,16 @@ class Executions:
             for completer in self._completers.values():
                 completer.stop()
 
+    def poll(self, job_context, workers):
+        """Have one of these workers ask the provider about an external job."""
+        claim = job_context.claim
+        self.polls.add(claim)
+        try:
+            workers.submit(self.execute, job_context, "_poll")
+        except RuntimeError:  # no thread is to be had
+            self.polls.pop(claim.token, None)
+            raise
+
     def execute(self, job_context, method):
         """Speak with the provider about one job.
 
@@ -307,10 +348,11 @@ class Executions:
                 complete(job_context.claim, Answer.from_error(OverloadedError(SILENT)))
                 return
             engine = self._models.engine()
-            execution = self.calls.get(token)
+            execution = self.calls.get(token) or self.polls.get(token)
             getattr(engine, method)(job_context, execution=execution, complete=complete, lent=True)
             engine.env.registry.signal_changes()
         finally:
+            self.polls.pop(token, None)
             if not handed_over:
                 self.calls.pop(token, None)
                 self._on_end()
@@ -514,6 +556,8 @@ class CallRecorder:
         """
         self.is_direct = is_direct
         self.is_repeatable = is_repeatable
+        #: By which others hang up on the call, None where nobody does.
+        self.execution = None
         self.has_asked = False
         #: Whether any code of a provider was called that may have asked it.
         self.has_begun = False

@@ -2,8 +2,10 @@
 
 #: Calls in flight at most; `ir.config_parameter` llm_generate_job.runner_slots changes it.
 SLOTS = 64
-#: External jobs asked about at the same time.
-POLLERS = 8
+#: External jobs asked about at the same time; jobs cancelled at their providers.
+POLLERS, CANCELLERS = 24, 8
+#: Seconds after which a question about an external job is given up.
+POLL_TIMEOUT = 30
 #: Seconds between heartbeats; who is silent for HEARTBEAT_TIMEOUT and has lost its lock is dead.
 HEARTBEAT, HEARTBEAT_TIMEOUT = 10.0, 45.0
 #: Seconds after which a runner that cannot renew its heartbeat stops its calls: longer than most
@@ -16,6 +18,8 @@ IDLE_TIMEOUT = 60.0
 GRACE = 20.0
 #: Seconds before their end in which answers are stored without what locked rows keep back.
 LAST_TRY = 5.0
+#: Seconds that it then waits for calls to end that it has hung up on.
+HANG_UP = 3.0
 #: Seconds that it then waits for what they leave to be given back.
 LEAVE_TIMEOUT = 5.0
 #: Seconds between tries of what waits for the database, or for room on the disk: ten minutes.

@@ -41,6 +41,7 @@ class Runner(threading.Thread):
         self.listener = None
         self.threads = None
         self.pollers = Workers(limits.POLLERS, f"{self.name}.poll", self.wake)
+        self.cancellers = Workers(limits.CANCELLERS, f"{self.name}.cancel", self.wake)
         self.messenger = Workers(1, f"{self.name}.news", lambda: None)
         self.outbox = Outbox()
         self._models = EnvironmentFactory(dbname)
@@ -219,11 +220,12 @@ class Runner(threading.Thread):
         if seconds == 0:
             self._set_aside(engine._schedule)
             self._set_aside(engine._retry_due)
-            if (free := self.pollers.free) and (claims := engine._claim_polls(free)):
+            busy = [poll.claim.provider_id for poll in list(self.executions.polls.values())]
+            if (free := self.pollers.free) and (claims := engine._claim_polls(free, busy=busy)):
                 for job_context in self._models.engine()._prefetch(claims):
-                    self.pollers.submit(self.executions.execute, job_context, "_poll")
+                    self.executions.poll(job_context, self.pollers)
             for job_id in engine._claim_cancellations():
-                self.pollers.submit(engine._cancel_at_provider, job_id)
+                self.cancellers.submit(engine._cancel_at_provider, job_id)
             seconds = engine._next_due()
         self._due.put_off("due", limits.HEARTBEAT if seconds is None else seconds)
         # What is due and cannot be done now, as all pollers are at it, must not make this spin.
@@ -274,6 +276,12 @@ class Runner(threading.Thread):
         dead = (limits.HEARTBEAT_TIMEOUT, limits.LIVENESS_LOCK)
         self._set_aside(lambda: engine._rescue(*dead))
         self._set_aside(self._models.engine()._fail_overdue)
+        polls = self.executions.polls
+        polls.hang_up_on_old(limits.POLL_TIMEOUT)
+        claims = [poll.claim for poll in list(polls.values())]
+        self._set_aside(lambda: engine._renew_polls(claims))
+        for given_up in engine._held_at_providers(self.cancellers.free):
+            self.cancellers.submit(self._models.engine()._ask_about_held, *given_up)
 
     def _send_outbox(self):
         self.outbox.send(self._models.engine()._send_outbox)

@@ -23,6 +23,7 @@ from . import test_direct_generation
 from . import test_doctests
 from . import test_event_stream
 from . import test_heart
+from . import test_held_slots
 from . import test_hooks
 from . import test_hoot
 from . import test_family

@@ -1,9 +1,15 @@
 import copy
+import importlib
+import socket
+import threading
+import time
+from importlib.util import find_spec
 from types import ModuleType, SimpleNamespace
 from unittest.mock import patch
 
-from ..models.llm_provider import without_retries
-from ..runner.executor import CallRecorder
+from ..models.llm_provider import hear_connections, with_timeout, without_retries
+from ..protocol.answer import Claim
+from ..runner.executor import CallRecorder, Execution
 from .common import LlmGenerationCommon
 
 
@@ -31,6 +37,26 @@ class StainlessClient:
         for attempt in range(self.max_retries + 1):
             self.asked.append(attempt)
         raise RateLimitError
+
+
+class HttpxStandIn:
+    """Does of `httpx` what the hooks need: it is not installed where no vendor's library is."""
+
+    def __init__(self):
+        self.event_hooks = {"request": [], "response": []}
+
+    def get(self, url, timeout):
+        request = SimpleNamespace(extensions={"timeout": timeout})
+        for hook in self.event_hooks["request"]:
+            hook(request)
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout) as sock:
+            stream = SimpleNamespace(get_extra_info={"socket": sock}.get)
+            request.extensions["trace"]("connection.connect_tcp.started", {"host": host})
+            request.extensions["trace"]("connection.connect_tcp.complete", {"return_value": stream})
+            sock.sendall(b"GET")
+            if not sock.recv(1):
+                raise EOFError
 
 
 class TestClients(LlmGenerationCommon):
@@ -90,6 +116,60 @@ class TestClients(LlmGenerationCommon):
     def test_what_is_not_known_is_left_as_it_is(self):
         for client in (None, object(), SimpleNamespace(max_retries=2), {"max_retries": 2}):
             self.assertIs(without_retries(client), client)
+
+    def test_a_client_waits_as_long_as_the_job_may_take(self):
+        client = StainlessClient()
+        self.assertIs(with_timeout(client, 1234), client)  # it has none that could be set
+        client.timeout = 600
+        self.assertEqual(with_timeout(client, 1234).timeout, 1234)
+        self.assertEqual(client.timeout, 600)
+        self.assertIs(with_timeout(client, None), client)
+
+    def test_a_client_of_httpx_is_hung_up_on_before_there_is_an_answer(self):
+        makers = [HttpxStandIn]
+        if find_spec("httpx"):
+            makers.append(importlib.import_module("httpx").Client)
+        for make in makers:
+            for vendors in (
+                lambda http: SimpleNamespace(_client=http),
+                lambda http: SimpleNamespace(sdk_configuration=SimpleNamespace(client=http)),
+            ):
+                with self.subTest(make=make), socket.create_server(("127.0.0.1", 0)) as server:
+                    self._assert_hung_up_on(make(), vendors, server)
+
+    def _assert_hung_up_on(self, http, vendors, server):
+        connections = []  # which stay open
+        take = connections.append
+        threading.Thread(target=lambda: take(server.accept()), daemon=True).start()
+        execution, failed = Execution(Claim(1, 1)), []
+        with patch.object(execution, "on_response", wraps=execution.on_response) as told:
+            hear_connections(vendors(http), execution.on_response)
+
+            def ask():
+                try:
+                    http.get("http://{}:{}".format(*server.getsockname()), timeout=30)
+                except Exception as error:  # noqa: BLE001 whichever library it is
+                    failed.append(error)
+
+            caller = threading.Thread(target=ask, daemon=True)
+            caller.start()
+            for _moment in range(100):
+                if told.called:
+                    break
+                time.sleep(0.05)
+        caller.join(0.2)
+        self.assertTrue(caller.is_alive())
+        execution.cancel()
+        caller.join(5)
+        self.assertFalse(caller.is_alive())
+        self.assertTrue(failed)
+
+    def test_a_client_that_is_not_known_is_not_hung_up_on(self):
+        for client in (None, ModuleType("fal_client"), SimpleNamespace(_client=object())):
+            hear_connections(client, self.fail)
+        http = HttpxStandIn()
+        hear_connections(SimpleNamespace(_client=http), None)
+        self.assertEqual(http.event_hooks, {"request": [], "response": []})
 
     def test_who_asks_without_a_job_has_the_client_as_it_is(self):
         self.assertIs(self.direct.client, self.client)

@@ -88,7 +88,8 @@ class TestDirectGeneration(LlmGenerationCommon):
     @mute_logger("odoo.addons.llm_generate_job.engine.liveness")
     def test_however_an_attempt_ends_its_half_answer_is_none(self):
         engine = self._engine()
-        self.direct_queue.job_timeout = 60
+        # No call comes back here that would free its slot.
+        self.direct_queue.write({"job_timeout": 60, "max_concurrent_jobs": 20})
         an_hour_ago = fields.Datetime.now() - timedelta(hours=1)
         call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
         ends = {

@@ -74,6 +74,13 @@ class TestRightsMatrix(RightsMatrix, LlmGenerationCommon):
                 pause = limit | {"paused_until": "2026-01-01 00:00:00"}
                 other = pause | {"model_id": self._second_model().id}
                 return self.env[name].create(pause), other, {"refused_by": "quota"}
+            case "llm.generation.held.slot":
+                values = {"provider_id": self.native.id, "until": "2026-01-01 00:00:00"}
+                return (
+                    self.env[name].create({"token": 1, **values}),
+                    {"token": 2, **values},
+                    {"token": 3},
+                )
             case "llm.generation.prioritize":
                 record = self.env[name].with_user(self.manager).create({})
                 return record, {"priority": 1}, {"priority": 2}

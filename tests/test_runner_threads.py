@@ -9,10 +9,11 @@ import requests
 
 from odoo.tests import BaseCase, TransactionCase, tagged
 
+from ..protocol import bounded_http
 from ..protocol.answer import Claim
 from ..runner import executor as finisher_module
 from ..runner import thread_lock
-from ..runner.executor import Completer, Execution, Threads
+from ..runner.executor import Completer, Execution, Running, Threads
 from ..runner.messages import Cancelled
 from ..runner.notifier import Listener, Outbox, private_connection
 from ..runner.runner import Runner
@@ -230,6 +231,89 @@ class TestCall(BaseCase):
             call.on_response(response)
             with self.assertRaises(requests.RequestException):
                 response.content  # noqa: B018 - reads to the end
+
+    @contextlib.contextmanager
+    def _silent_server(self):
+        """Yield the address of a server that reads and says nothing, and an event: one has come."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            has_come, hung_up = threading.Event(), threading.Event()
+
+            def serve():
+                with server.accept()[0] as connection:
+                    while connection.recv(65536):
+                        has_come.set()
+                    hung_up.set()
+
+            thread = threading.Thread(target=serve, daemon=True)
+            thread.start()
+            try:
+                yield f"http://127.0.0.1:{server.getsockname()[1]}/", has_come, hung_up
+            finally:
+                thread.join(5)
+
+    def _in_thread(self, call, url, failed):
+        def ask():
+            try:
+                with bounded_http.hung_up_by(call.on_response):
+                    bounded_http.request_json("GET", url, timeout=30)
+            except requests.RequestException as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        return thread
+
+    def test_a_call_is_hung_up_on_before_there_is_an_answer(self):
+        with self._silent_server() as (url, has_come, hung_up):
+            call, failed = Execution(Claim(1, 1)), []
+            caller = self._in_thread(call, url, failed)
+            self.assertTrue(has_come.wait(5))
+            call.cancel()
+            caller.join(5)
+            self.assertFalse(caller.is_alive())
+            self.assertTrue(failed)
+            self.assertTrue(hung_up.wait(5))
+
+    def test_a_call_that_is_cancelled_before_it_connects_is_hung_up_on_at_once(self):
+        with self._silent_server() as (url, _has_come, hung_up):
+            call, failed = Execution(Claim(1, 1)), []
+            call.cancel()
+            self._in_thread(call, url, failed).join(5)
+            self.assertTrue(failed)
+            self.assertTrue(hung_up.wait(5))
+
+    def test_what_is_submitted_has_its_patience_and_a_server_that_ends_has_none(self):
+        for hang_up, is_patient in ((Execution.cancel, True), (Execution.hang_up, False)):
+            with self.subTest(is_patient=is_patient), self._silent_server() as (url, has_come, _up):
+                call, failed = Execution(Claim(1, 1)), []
+                call.patience = 1.0
+                caller = self._in_thread(call, url, failed)
+                self.assertTrue(has_come.wait(5))
+                hang_up(call)
+                caller.join(0.4)
+                self.assertEqual(caller.is_alive(), is_patient)
+                caller.join(5)
+                self.assertTrue(failed)
+
+    def test_questions_that_take_too_long_are_hung_up_on(self):
+        polls = Running()
+        old, young = polls.add(Claim(1, 1)), polls.add(Claim(2, 2))
+        old.began_at -= 31
+        polls.hang_up_on_old(30)
+        self.assertEqual([old.cancelled, young.cancelled], [True, False])
+
+    def test_a_server_that_ends_waits_for_what_it_hung_up_on(self):
+        running, engine, order = Running(), Mock(), []
+        call = running.add(Claim(1, 7))
+        engine._snooze_claims.side_effect = lambda _claims: order.append("given back")
+        call.on_response(Mock(spec=["close"], close=lambda: order.append("hung up")))
+
+        def wait(_seconds):
+            order.append("waited")
+            running.pop(7, None)
+
+        running.wind_up(engine, time.monotonic(), wait)
+        self.assertEqual(order, ["given back", "hung up", "waited"])
 
     def test_a_provider_may_give_a_response_of_its_own(self):
         response = Mock(spec=["close"])

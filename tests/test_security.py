@@ -154,8 +154,8 @@ class TestSecurity(LlmGenerationCommon):
                 foreign.attempt_ids.with_user(user).read(["outcome"])
 
     def test_runners_and_allowances_are_the_engines(self):
-        kept = ("llm.generation.runner", "llm.generation.bucket", "llm.generation.model.pause")
-        for model in kept:
+        engines = ("runner", "bucket", "model.pause", "held.slot")
+        for model in [f"llm.generation.{name}" for name in engines]:
             with self.subTest(model=model), self.assertRaises(AccessError):
                 self.env[model].with_user(self.manager).create({})
             with self.subTest(model=model), self.assertRaises(AccessError):

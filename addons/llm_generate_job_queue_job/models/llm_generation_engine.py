@@ -19,6 +19,14 @@ class LlmGenerationEngine(models.AbstractModel):
             self._change(sql.WITHDRAW, params, touches=["queue.job"])
         return super()._moved(jobs, target, was_running, queue_ids)
 
+    @api.model
+    def _hold_slots(self, jobs):
+        # What queue_job has not begun has called nobody.
+        Attempt = self.env["llm.generation.attempt"].sudo()  # sudo: as above
+        attempts = Attempt.browse(jobs.sudo().mapped("attempt_token")).exists()
+        unbegun = attempts.filtered(lambda a: a.queue_job_uuid and not a.queue_job_begun_at)
+        super()._hold_slots(jobs.filtered(lambda job: job.id not in unbegun.job_id.ids))
+
     # === WHAT QUEUE_JOB HAS, AND HAD === #
 
     @api.model
