@@ -87,13 +87,16 @@ class LlmGenerationEngine(models.AbstractModel):
             # Another claimer, or business code that changes the queue, holds it; or it is closed.
             params = {"queue_ids": [queue_id], "even_full": False}
             return [], LOOK_AGAIN if self._select(sql.READY_QUEUES, params) else None
-        has_room, provider_id, limit, has_model_limits, *per_minute, timeout, others = locked[0]
+        has_room, provider_id, limit, *told = locked[0]
+        has_model_limits, has_bucket, *per_minute, timeout, others = told
         if not has_room:
             return [], None
         free, slots = slots, self._share(slots, provider_id, limit, others, busy)
         if not slots:
             return [], SHARE_AGAIN
         is_short = slots < free
+        if not has_bucket:
+            self._change(sql.OPEN_BUCKET, [queue_id], touches=())
         levels, tokens = {"requests": 0.0, "tokens": 0.0}, None
         if any(per_minute):
             levels, wait = self._fill_bucket(queue_id, *per_minute)
@@ -150,7 +153,7 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _fill_bucket(self, queue_id, requests_per_minute, tokens_per_minute):
         """Return the bucket's levels now, and the seconds until a job may start (or None)."""
-        requests, tokens, elapsed = self._change(sql.READ_BUCKET, [queue_id], touches=())[0]
+        requests, tokens, elapsed = self._select(sql.READ_BUCKET, [queue_id])[0]
         levels = {
             "requests": ratelimit.refill(requests, requests_per_minute, float(elapsed)),
             "tokens": ratelimit.refill(tokens, tokens_per_minute, float(elapsed)),

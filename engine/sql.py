@@ -87,6 +87,7 @@ READY_QUEUES = f"""
 LOCK_QUEUE = f"""
     SELECT {HAS_SLOT} AND {HAS_JOB}, q.provider_id, q.max_concurrent_jobs,
         EXISTS (SELECT FROM llm_generation_model_limit l WHERE l.queue_id = q.id),
+        EXISTS (SELECT FROM llm_generation_bucket b WHERE b.queue_id = q.id),
         COALESCE(q.requests_per_minute, 0), COALESCE(q.tokens_per_minute, 0), q.job_timeout,
         (SELECT COALESCE(json_agg(json_build_array(o.provider_id, o.max_concurrent_jobs)), '[]')
          FROM llm_generation_queue o JOIN llm_generation_bucket b ON b.queue_id = o.id
@@ -97,11 +98,17 @@ LOCK_QUEUE = f"""
     FOR NO KEY UPDATE OF q SKIP LOCKED
 """
 
-READ_BUCKET = f"""
+#: Once in the life of a queue: each insertion takes a number of a sequence, also in vain.
+OPEN_BUCKET = f"""
     INSERT INTO llm_generation_bucket (queue_id, request_level, token_level, filled_at)
     VALUES (%s, 0, 0, {NOW} - interval '1 minute')
-    ON CONFLICT (queue_id) DO UPDATE SET queue_id = EXCLUDED.queue_id
-    RETURNING request_level, token_level, EXTRACT(EPOCH FROM {NOW} - filled_at)
+    ON CONFLICT (queue_id) DO NOTHING
+"""
+
+READ_BUCKET = f"""
+    SELECT request_level, token_level, EXTRACT(EPOCH FROM {NOW} - filled_at)
+    FROM llm_generation_bucket WHERE queue_id = %s
+    FOR NO KEY UPDATE
 """
 
 #: What was estimated at the claim is replaced by what was used.
@@ -171,15 +178,13 @@ CLAIM = f"""
           AND nth_of_model <= COALESCE(limited.slots, nth_of_model)
         RETURNING id, job_id
     ), bucket AS (
-        INSERT INTO llm_generation_bucket
-            (queue_id, request_level, token_level, filled_at, processed_at)
-        SELECT %(queue)s, %(request_level)s - count(*),
-            %(token_level)s - COALESCE(sum(head.estimated_tokens), 0), {NOW}, {NOW}
-        FROM attempt JOIN head ON head.id = attempt.job_id
-        HAVING count(*) > 0
-        ON CONFLICT (queue_id) DO UPDATE
-        SET request_level = EXCLUDED.request_level, token_level = EXCLUDED.token_level,
-            filled_at = EXCLUDED.filled_at, processed_at = EXCLUDED.processed_at
+        UPDATE llm_generation_bucket b
+        SET request_level = %(request_level)s - taken.jobs,
+            token_level = %(token_level)s - taken.tokens,
+            filled_at = {NOW}, processed_at = {NOW}
+        FROM (SELECT count(*) AS jobs, COALESCE(sum(head.estimated_tokens), 0) AS tokens
+              FROM attempt JOIN head ON head.id = attempt.job_id) taken
+        WHERE b.queue_id = %(queue)s AND taken.jobs > 0
     )
     UPDATE llm_generation_job j
     SET state = 'running',

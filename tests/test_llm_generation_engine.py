@@ -186,6 +186,18 @@ class TestLlmGenerationEngine(LlmGenerationCommon):
         later.action_start()
         self.assertEqual(later.queue_position, 1)
 
+    def test_a_claim_takes_no_number_without_a_row(self):
+        self.queue.requests_per_minute = 600
+        self._queued()
+        self._process_queue()
+        self.env.cr.execute("SELECT last_value FROM llm_generation_bucket_id_seq")
+        before = self.env.cr.fetchone()
+        for _job in range(3):
+            self._queued()
+        self._process_queue()
+        self.env.cr.execute("SELECT last_value FROM llm_generation_bucket_id_seq")
+        self.assertEqual(self.env.cr.fetchone(), before)
+
     # === NOT BEFORE === #
 
     def test_a_scheduled_job_waits_for_its_time(self):

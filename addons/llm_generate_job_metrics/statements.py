@@ -17,7 +17,8 @@ TAKE_MARK = f"""
 """
 MOVE_MARK = "UPDATE llm_generation_tally_mark SET counted_until = %(until)s WHERE id = 1"
 
-#: Adds what ended since the mark to the counters. The bucket of a duration is the number of the
+#: Adds what ended since the mark to the counters. A new one is inserted, and no other: each try
+#: would take a number of the sequence. The bucket of a duration is the number of the
 #: bounds that it exceeds.
 COUNT = """
     WITH jobs AS (
@@ -47,10 +48,16 @@ COUNT = """
         FROM ran WHERE duration IS NOT NULL GROUP BY 1, 2, 3
         UNION ALL
         SELECT provider_id, 'run_sum', '', sum(duration) FROM ran GROUP BY 1, 2, 3
+    ), known AS (
+        UPDATE llm_generation_tally t SET value = t.value + found.value
+        FROM found
+        WHERE found.value > 0 AND (t.provider_id, t.series, t.label)
+            = (found.provider_id, found.series, found.label)
+        RETURNING t.provider_id, t.series, t.label
     )
-    INSERT INTO llm_generation_tally AS t (provider_id, series, label, value)
-    SELECT * FROM found WHERE value > 0
-    ON CONFLICT (provider_id, series, label) DO UPDATE SET value = t.value + EXCLUDED.value
+    INSERT INTO llm_generation_tally (provider_id, series, label, value)
+    SELECT * FROM found
+    WHERE value > 0 AND (provider_id, series, label) NOT IN (SELECT * FROM known)
 """
 
 TALLIES = """
