@@ -50,6 +50,17 @@ def private_connection(dbname):
     return connection
 
 
+def is_gone(dbname):
+    """Return whether there is no database of that name any more; False where nobody can tell."""
+    try:
+        with contextlib.closing(private_connection("postgres")) as connection:
+            cursor = connection.cursor()
+            cursor.execute("SELECT FROM pg_database WHERE datname = %s", [dbname])
+            return not cursor.rowcount
+    except psycopg2.Error:
+        return False
+
+
 class Listener:
     """Hears the notifications of one channel from the moment it is made.
 
@@ -58,14 +69,25 @@ class Listener:
 
     def __init__(self, dbname, channel):
         self.connection = private_connection(dbname)
+        self._channel = channel
         self._lock = threading.Lock()
         self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         # Not `select()`: a process with many connections has descriptors beyond what it takes.
         self._selector = selectors.DefaultSelector()
-        for source in (self.connection, self._pipe[0]):
-            self._selector.register(source, selectors.EVENT_READ)
-        with self.connection.cursor() as cursor:
-            cursor.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+        try:
+            for source in (self.connection, self._pipe[0]):
+                self._selector.register(source, selectors.EVENT_READ)
+            self.listen()
+        except BaseException:
+            self.close()
+            raise
+
+    def listen(self):
+        """Hear the channel from now on, if it was not heard before.
+
+        :raise psycopg2.Error: when the connection is lost
+        """
+        self.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
 
     def wait(self, timeout):
         """Return the payloads that came, after at most `timeout` seconds.

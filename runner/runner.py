@@ -19,9 +19,12 @@ from . import limits
 from .executor import EnvironmentFactory, Executions, Threads, Workers
 from .heart import Heart
 from .messages import Due, Lost, Queued, SlotFree, parse
-from .notifier import Listener, Outbox
+from .notifier import Listener, Outbox, is_gone
 
 _logger = logging.getLogger(__name__)
+
+#: Seconds until a runner that lost the database tries again; it doubles while that does not help.
+FIRST_PAUSE = 0.2
 
 
 class Runner(threading.Thread):
@@ -63,8 +66,9 @@ class Runner(threading.Thread):
         """Serve the queues until there is nothing to do or the server goes down."""
         _logger.info("Runner %s of %s starts", self.title, self.dbname)
         self.heart.start()
-        pause = 0.2
+        pause = FIRST_PAUSE
         while not self._is_over():
+            began = time.monotonic()
             try:
                 self._serve()
             except psycopg2.Error as error:
@@ -72,11 +76,15 @@ class Runner(threading.Thread):
                 # Whatever would start the next runner may have ended with the connection.
                 self._may_retire = False
                 _logger.warning("Runner %s lost the database: %s", self.title, type(error).__name__)
+                if is_gone(self.dbname):
+                    self._stopping.set()  # it was dropped, or has another name now
             except BaseException:
                 _logger.exception("Runner %s failed, and starts over", self.title)
             if not self._is_over():
+                if time.monotonic() - began > limits.HEARTBEAT:
+                    pause = FIRST_PAUSE  # it served: this is another loss
                 time.sleep(pause)
-                pause = min(5.0, pause * 2) if not self._ready.is_set() else 0.2
+                pause = min(5.0, pause * 2)
         retire(self)
         self.heart.stop()
         self.executions.stop()
@@ -267,6 +275,7 @@ class Runner(threading.Thread):
 
     def _maintain(self):
         engine = self._models.engine()
+        self.listener.listen()  # whatever became of it; and to hear if the connection is lost
         if not self.heart.renew():
             _logger.warning("Runner %s was taken for dead, and registers again", self.title)
             self._register()

@@ -1,4 +1,6 @@
 import contextlib
+import gc
+import os
 import socket
 import threading
 import time
@@ -7,16 +9,17 @@ from unittest.mock import Mock, patch
 import psycopg2
 import requests
 
-from odoo.tests import BaseCase, TransactionCase, tagged
+from odoo.tests import BaseCase, TransactionCase, get_db_name, tagged
 
 from ..protocol import bounded_http
 from ..protocol.answer import Claim
 from ..runner import executor as finisher_module
-from ..runner import thread_lock
+from ..runner import notifier, thread_lock
+from ..runner import runner as runner_module
 from ..runner.executor import Completer, Execution, Running, Threads
 from ..runner.messages import Cancelled
-from ..runner.notifier import Listener, Outbox, private_connection
-from ..runner.runner import Runner
+from ..runner.notifier import Listener, Outbox, is_gone, private_connection
+from ..runner.runner import Runner, warn_without_cron
 
 CHANNEL = "llm_generate_job_test"
 #: Never an id of a thread.
@@ -46,6 +49,62 @@ class TestRunner(BaseCase):
             runner._leave()
         response.close.assert_called_once_with()
         self.assertEqual(runner.listener.wait.call_count, 2, "nothing runs any more")
+
+    def _pauses(self, seconds, losses=8):
+        """Return how long a runner waits after each loss of a database that it serves so long."""
+        runner, clock, pauses = Runner(get_db_name()), [0.0], []
+
+        def serve():
+            clock[0] += seconds
+            if len(pauses) == losses:
+                runner._stopping.set()
+            raise psycopg2.OperationalError
+
+        with (
+            patch.object(runner, "_serve", serve),
+            patch.object(runner, "executions"),
+            patch.object(runner_module, "time") as time_,
+            self.assertLogs("odoo.addons.llm_generate_job.runner.runner", "INFO"),
+        ):
+            time_.monotonic.side_effect = lambda: clock[0]
+            time_.sleep.side_effect = pauses.append
+            runner.run()
+        return pauses
+
+    def test_a_runner_that_does_not_get_back_waits_longer_each_time(self):
+        self.assertEqual(self._pauses(0), [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0])
+
+    def test_a_runner_that_had_got_back_begins_with_a_short_wait(self):
+        self.assertEqual(self._pauses(60), [0.2] * 8)
+
+    def test_a_runner_of_a_database_that_is_gone_ends(self):
+        runner = Runner("llm_generate_job_no_such_database")
+        with self.assertLogs("odoo.addons.llm_generate_job.runner.runner", "INFO") as logs:
+            runner.start()
+            runner.join(30)
+        self.assertFalse(runner.is_alive())
+        warnings = [one for one in logs.records if one.levelname == "WARNING"]
+        self.assertLessEqual(len(warnings), 1)
+
+    def test_a_database_is_gone_only_where_its_server_says_so(self):
+        self.assertFalse(is_gone(get_db_name()))
+        self.assertTrue(is_gone("llm_generate_job_no_such_database"))
+        away = patch.object(notifier, "private_connection", side_effect=psycopg2.OperationalError)
+        with away:
+            self.assertFalse(is_gone("llm_generate_job_no_such_database"))
+
+    def test_a_server_that_runs_no_jobs_says_so_once(self):
+        self.addCleanup(warn_without_cron.cache_clear)
+        for cron_threads, times in ((2, 0), (0, 1)):
+            config = {"max_cron_threads": cron_threads, "test_enable": False}
+            with (
+                patch.object(runner_module, "config", config),
+                patch.object(runner_module._logger, "warning") as warning,
+            ):
+                warn_without_cron.cache_clear()
+                warn_without_cron()
+                warn_without_cron()
+            self.assertEqual(warning.call_count, times)
 
     def test_no_thread_at_all_is_a_full_load(self):
         self.assertEqual(Threads(None, Mock(), Mock(free=0, size=0)).load, 1)
@@ -338,6 +397,29 @@ class TestListener(TransactionCase):
             if len(heard) < 2:
                 heard += listener.wait(5)
             self.assertEqual(heard, ["one", "two"])
+
+    def test_a_listener_that_cannot_listen_leaves_nothing_open(self):
+        def descriptors():
+            gc.collect()
+            return len(os.listdir("/proc/self/fd"))
+
+        failure = patch.object(Listener, "execute", side_effect=psycopg2.OperationalError)
+        with failure, self.assertRaises(psycopg2.OperationalError) as first:
+            Listener(self.env.cr.dbname, CHANNEL)
+        first.exception.__traceback__ = None
+        before = descriptors()
+        for _time in range(5):
+            with failure, contextlib.suppress(psycopg2.OperationalError):
+                Listener(self.env.cr.dbname, CHANNEL)
+        self.assertLessEqual(descriptors(), before + 1)
+
+    def test_what_is_no_longer_listened_to_is_listened_to_again(self):
+        with Listener(self.env.cr.dbname, CHANNEL) as listener:
+            listener.execute("UNLISTEN *")
+            self._notify("lost")
+            listener.listen()
+            self._notify("heard")
+            self.assertEqual(listener.wait(5), ["heard"])
 
     def test_it_waits_no_longer_than_it_was_told(self):
         with Listener(self.env.cr.dbname, CHANNEL) as listener:
