@@ -46,6 +46,7 @@ for group in GROUPS:
         "refusal": refusal,
         "same_transaction": env.cr.fetchone() == begun,
         "answered": bool(job.output_message_id),
+        "body": str(job.output_message_id.body or ""),
     }
     env.cr.commit()
 """
@@ -93,6 +94,7 @@ def check_loop(tally, mode, group, one, server):
     tally.check(one["same_transaction"], f"{title}: it was one transaction", str(one))
     tally.check("ommit" in one["refusal"], f"{title}: asks to commit first", str(one))
     tally.check(one["answered"] == (state == "completed"), f"{title}: knows the answer", str(one))
+    tally.check(bool(one["body"]) == one["answered"], f"{title}: can read the answer", str(one))
     step(f"{title}: {one['state']} after {one['seconds']:.1f} s and {one['asked']} questions")
 
 
