@@ -10,10 +10,10 @@ from odoo.tests import BaseCase, tagged
 from ..protocol.answer import Claim
 from ..runner import limits, thread_lock
 from ..runner.executor import Executions, JobContext, Running
-from ..runner.heart import Heart
 from ..runner.notifier import keep_alive
+from ..runner.runner import Heart
 
-HEART = "odoo.addons.llm_generate_job.runner.heart"
+HEART = "odoo.addons.llm_generate_job.runner.runner"
 #: Far more than anything here waits.
 SOON = 10
 

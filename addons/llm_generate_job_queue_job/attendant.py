@@ -15,7 +15,6 @@ from odoo.addons.llm_generate_job.protocol.http_errors import traceback_of
 from odoo.addons.llm_generate_job.runner import limits as runner_limits
 from odoo.addons.llm_generate_job.runner import runner as runners
 from odoo.addons.llm_generate_job.runner.executor import EnvironmentFactory, Running
-from odoo.addons.llm_generate_job.runner.heart import Heart
 from odoo.addons.llm_generate_job.runner.messages import parse
 from odoo.addons.llm_generate_job.runner.notifier import Listener
 
@@ -46,7 +45,7 @@ class Attendant(threading.Thread):
         self.beginning = threading.Lock()
         # Other processes have to see that this one lives, in tests, too.
         self._models = EnvironmentFactory(dbname, generation_inline=False)
-        self._heart = Heart(self.name, self._beat, self.calls)
+        self._heart = runners.Heart(self.name, self._beat, self.calls)
         self._stopping = threading.Event()
         self._last_call = time.monotonic()
 
