@@ -19,6 +19,7 @@ from lib.tally import Tally
 #: A browser, servers that are restarted, and answers that are watched as they grow.
 ALONE = True
 SIZES = {"desk": (1440, 900), "phone": (390, 844)}
+#: Who may ask at all: with the family, members of its own group, else every user.
 GROUPS = {"user": "llm.group_llm_user", "manager": "llm.group_llm_manager"}
 ACTION = "llm_thread.chat_client_action"
 #: What a browser says by itself while a server is away; no script of a page failed.
@@ -56,12 +57,13 @@ def main():
         (server,) = lab.start_servers(threaded=1)
         with environment(lab, lab.database) as env:
             action = env["ir.actions.client"].search([("tag", "=", ACTION)], limit=1).id
-            for login, group in GROUPS.items():
+            for login, name in GROUPS.items():
+                group = env.ref(name, raise_if_not_found=False) or env["res.groups"]
                 env["res.users"].with_context(no_reset_password=True).create({
                     "name": f"The {login}",
                     "login": login,
                     "password": login,
-                    "group_ids": [(4, env.ref("base.group_user").id), (4, env.ref(group).id)],
+                    "group_ids": (env.ref("base.group_user") | group).ids,
                 })
         for login in GROUPS:
             for size in SIZES:

@@ -117,7 +117,7 @@ def add_provider(lab, name, service, base):
         values = {"provider_id": provider.id, "model_use": "image_generation"}
         env["llm.model"].create({"name": MODEL, **values})
         queue = env["llm.generation.queue"]._get_or_create_queue(provider)
-        queue.write({"auto_retry": False})
+        queue.write({"auto_retry_failed": False})
         return provider.id
 
 
