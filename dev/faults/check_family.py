@@ -4,6 +4,7 @@ On the stand-ins that is `openai` by our own code; with FAMILY it is each vendor
 the family's addons, whose threads turn every error into a message.
 """
 
+import inspect
 import time
 from statistics import median
 
@@ -33,13 +34,20 @@ def main():
         lab.start_servers(threaded=1, env=env)
         with environment(lab, lab.database) as env:
             known = dict(env["llm.provider"]._get_available_services())
-        services = [service for service in SERVICES if service in known]
+            services = [one for one in SERVICES if one in known and fits(env["llm.provider"], one)]
+        step(f"services: {', '.join(services)}")
         check_errors(lab, tally, services)
         for service in services:
             check_rate_limit(lab, tally, service)
         check_two_questions(lab, tally)
         check_pace(lab, tally)
     return tally.close()
+
+
+def fits(provider, service):
+    """Return whether an addon takes what the family's `llm` hands it: that of Ollama did not."""
+    method = getattr(provider, f"{service}_format_messages", None)
+    return not method or "model" in inspect.signature(method).parameters
 
 
 def check_errors(lab, tally, services):
