@@ -5,8 +5,9 @@ import time
 
 _logger = logging.getLogger(__name__)
 
-#: seconds between two writes of a growing answer, and of one that takes long to be written
-WRITE_INTERVAL, LONGEST_INTERVAL = 0.2, 2.0
+#: seconds between two writes of a growing answer, and characters of one that is written as often:
+#: a longer one takes longer to be made HTML
+WRITE_INTERVAL, SHORT = 0.2, 10_000
 
 
 class AnswerStream:
@@ -34,9 +35,7 @@ class AnswerStream:
             now = time.monotonic()
             if now >= due:
                 yield
-                spent = time.monotonic() - now
-                # A long text takes longer to be made HTML: a fifth of the time at most.
-                due = now + min(WRITE_INTERVAL * max(1, 25 * spent), LONGEST_INTERVAL)
+                due = now + WRITE_INTERVAL * max(1, len(self.text) / SHORT)
 
     def _next(self):
         try:

@@ -58,6 +58,19 @@ class TestStream(LlmThreadCommon):
             ],
         )
 
+    def test_a_long_answer_is_written_less_often(self):
+        generator = self._post(
+            {"content": "x" * 30_000},
+            self._wait(0.5),
+            {"content": "y"},
+            self._wait(0.5),
+            {"content": "z"},
+        )
+
+        ends = [event["message"]["body"].strip("</p>")[-2:] for event in generator]
+
+        self.assertEqual(ends, ["xx", "yz", "yz"])
+
     def test_the_generator_returns_the_message(self):
         def run():
             yield (yield from self._post({"content": "Hi"}))
