@@ -1,7 +1,6 @@
 import requests
 
 from odoo import api, models
-from odoo.tools import html2plaintext
 
 from odoo.addons.llm_generate_job.exceptions import (
     BadRequestError,
@@ -90,7 +89,7 @@ class LlmProvider(models.Model):
 
         :raise BadRequestError: if the inputs have what is not for users
         """
-        question = html2plaintext(job.input_message_id.body or "").strip()
+        question = job.input_message_id._said().strip()
         inputs = job.generation_inputs or {"prompt": question}
         if unknown := sorted(inputs.keys() - PARAMETERS):
             raise BadRequestError(
