@@ -31,7 +31,8 @@ class TestAnswerEnds(LlmGenerationCommon):
             given.update(arguments)
             return self.service.chat(messages)
 
-        parameters = [Parameter(name, Parameter.KEYWORD_ONLY) for name in names]
+        parameters = [Parameter("provider", Parameter.POSITIONAL_ONLY)]
+        parameters += [Parameter(name, Parameter.KEYWORD_ONLY) for name in names]
         chat.__signature__ = Signature(parameters)
         self.enterContext(self._offered("llm.provider", fakedirect_chat=chat))
         return given

@@ -108,3 +108,10 @@ test("a cancelled answer is said to be so, and is no failure", async () => {
     expect(".o_llm_generation_status.alert-secondary").toHaveText("The answer was cancelled.");
     expect(".o_llm_generation_status :is(i, button)").toHaveCount(0);
 });
+
+test("an answer that is not whole says so above the composer", async () => {
+    job = { ...job, state: "completed", finish_reason: "content_filter" };
+    await mount();
+    expect.verifySteps(["shown 1: completed"]);
+    expect(".o_llm_generation_status.alert-warning").toHaveText(/cut off: a filter stopped it/);
+});
