@@ -83,9 +83,10 @@ class _HeardConnection:
     """What a connection of urllib3 becomes of which others know."""
 
     def connect(self):
-        super().connect()
+        result = super().connect()
         if on_connection := _on_connection.get():
             on_connection(Connection(self.sock))
+        return result
 
 
 def _pool_class(pool_class, *mixins):
@@ -118,8 +119,9 @@ class TimeoutAdapter(HTTPAdapter):
         super().__init__()
 
     def init_poolmanager(self, *args, **kwargs):
-        super().init_poolmanager(*args, **kwargs)
+        result = super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = self.POOL_CLASSES
+        return result
 
     def proxy_manager_for(self, *args, **kwargs):
         manager = super().proxy_manager_for(*args, **kwargs)

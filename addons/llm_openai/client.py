@@ -55,8 +55,9 @@ class _HeardConnection:
     """What a connection of urllib3 becomes of which others know."""
 
     def connect(self):
-        super().connect()
+        result = super().connect()
         self.on_connection(OpenConnection(self.sock))
+        return result
 
 
 class TimeoutAdapter(HTTPAdapter):

@@ -25,7 +25,7 @@ class LlmGenerationEngine(models.AbstractModel):
         Attempt = self.env["llm.generation.attempt"].sudo()  # sudo: as above
         attempts = Attempt.browse(jobs.sudo().mapped("attempt_token")).exists()
         unbegun = attempts.filtered(lambda a: a.queue_job_uuid and not a.queue_job_begun_at)
-        super()._hold_slots(jobs.filtered(lambda job: job.id not in unbegun.job_id.ids))
+        return super()._hold_slots(jobs.filtered(lambda job: job.id not in unbegun.job_id.ids))
 
     # === WHAT QUEUE_JOB HAS, AND HAD === #
 
