@@ -188,6 +188,7 @@ class LlmGenerationEngine(models.AbstractModel):
             woken = True
         else:
             woken = self._pump_cron()._trigger()  # which goes with its savepoint
+            runners.warn_without_cron()
         cr.postcommit.data["llm_generate_job.woken"] = woken
 
     @api.model

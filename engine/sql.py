@@ -732,7 +732,9 @@ FIGURES = f"""
         retry.can IS TRUE AS retriable,
         (SELECT string_agg(m.name, ', ' ORDER BY m.name)
          FROM llm_generation_model_pause p JOIN llm_model m ON m.id = p.model_id
-         WHERE p.queue_id = q.id AND p.paused_until > {NOW}) AS paused_models
+         WHERE p.queue_id = q.id AND p.paused_until > {NOW}) AS paused_models,
+        EXISTS (SELECT FROM llm_generation_runner
+                WHERE heartbeat_at > {NOW} - make_interval(secs => %(silence)s)) AS has_runner
     FROM llm_generation_queue q
     LEFT JOIN llm_generation_bucket b ON b.queue_id = q.id
     LEFT JOIN lived ON lived.provider_id = q.provider_id

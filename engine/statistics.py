@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from odoo import api, fields, models
 
 from ..const import ACTIVE_STATES, READY
+from ..runner.limits import HEARTBEAT_TIMEOUT
 from . import sql
 
 #: What a queue has that has done nothing yet.
@@ -13,7 +14,10 @@ NOTHING = {
     "by_hour": None,
     "retriable": False,
     "paused_models": None,
+    "has_runner": True,
 }
+#: Seconds that a job may stand in line while no server runs any: one is started within a minute.
+NO_RUNNER = 120
 AVERAGES = ("avg_queue_time", "avg_processing_time")
 
 
@@ -38,6 +42,7 @@ class LlmGenerationEngine(models.AbstractModel):
             "queues": queues.ids,
             "providers": queues.provider_id.ids,
             "now": now,
+            "silence": HEARTBEAT_TIMEOUT,
             "midnight": midnight.astimezone(UTC).replace(tzinfo=None),
         }
         self.env.flush_all()
@@ -91,10 +96,16 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _evaluate_health(self, queue, figures):
         """Return `(health, reason)`, from the worst finding down."""
-        env, limit = self.env, queue.max_concurrent_jobs
-        running, ready = figures["running"], figures[READY.name]
-        done, succeeded, held = figures["hour_finished"], figures["hour_completed"], figures["held"]
-        busy = running + held >= limit
+        return (
+            self._evaluate_start(queue, figures)
+            or self._evaluate_work(queue, figures)
+            or ("healthy", self.env._("Slots are free and jobs succeed."))
+        )
+
+    @api.model
+    def _evaluate_start(self, queue, figures):
+        """Return the same about why nothing starts, None where something may."""
+        env = self.env
         if not queue.enabled:
             return "disabled", env._("The queue is disabled: nothing starts.")
         # sudo: who may see a queue may see whether it can start anything.
@@ -103,6 +114,20 @@ class LlmGenerationEngine(models.AbstractModel):
         if queue.refused_by:
             what = dict(queue._fields["refused_by"]._description_selection(env))[queue.refused_by]
             return "critical", env._("The provider refuses our account: %s.", what)
+        if self._nobody_starts(queue, figures):
+            return "critical", env._(
+                "Jobs wait, and no server runs them. Odoo has to be running,"
+                " with one cron thread at least (max_cron_threads)."
+            )
+        return None
+
+    @api.model
+    def _evaluate_work(self, queue, figures):
+        """Return the same about what runs, None where all is well."""
+        env, limit = self.env, queue.max_concurrent_jobs
+        running, ready = figures["running"], figures[READY.name]
+        done, succeeded, held = figures["hour_finished"], figures["hour_completed"], figures["held"]
+        busy = running + held >= limit
         if busy and held and ready:
             return "warning", env._(
                 "Every slot is busy (%(limit)s), %(held)s of them with calls that were given up and"
@@ -123,7 +148,16 @@ class LlmGenerationEngine(models.AbstractModel):
         if done >= 5 and succeeded * 10 < done * 9:
             return "warning", env._("%(failed)s of the last hour's %(done)s jobs failed.",
                                     failed=done - succeeded, done=done)  # fmt: skip
-        return "healthy", env._("Slots are free and jobs succeed.")
+        return None
+
+    @api.model
+    def _nobody_starts(self, queue, figures):
+        """Return whether jobs wait that could start, and no process that runs jobs is alive."""
+        since, now = figures["waiting_since"], fields.Datetime.now()
+        paused = queue.paused_until and queue.paused_until > now
+        if figures["has_runner"] or paused or not since:
+            return False
+        return (now - since).total_seconds() > NO_RUNNER
 
     @api.model
     def _pause_reason(self, queue, figures):

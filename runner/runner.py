@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import logging
 import os
 import socket
@@ -445,6 +446,16 @@ def starts_by_itself():
         and not config["test_enable"]
         and not is_stopping()
     )
+
+
+@functools.cache
+def warn_without_cron():
+    """Say once in the log that this server runs no jobs, where that is so."""
+    if not config["max_cron_threads"] and not config["test_enable"]:
+        _logger.warning(
+            "Jobs wait for another server of the database: this one has no cron thread"
+            " (max_cron_threads), and runs none"
+        )
 
 
 def _spare_address_space():

@@ -218,6 +218,29 @@ class TestLlmGenerationFigures(LlmGenerationCommon):
         self._assert_health("critical", "3 jobs wait")
         self.assertEqual(self.queue.queued_jobs_count, 7)
 
+    def test_jobs_that_no_server_runs_are_critical(self):
+        job = self._create_job("queued")
+        runners = self.env["llm.generation.runner"].sudo()
+        runners.search([]).unlink()
+        self._assert_health("healthy", "Slots are free")
+        job.queued_at -= timedelta(minutes=3)
+        self._assert_health("critical", "no server runs them.*max_cron_threads")
+        self.queue.paused_until = fields.Datetime.now() + timedelta(hours=1)
+        self._assert_health("warning", "pause")
+        self.queue.paused_until = False
+        now = fields.Datetime.now()
+        runner = runners.create({
+            "name": "test",
+            "slots": 1,
+            "started_at": now,
+            "heartbeat_at": now,
+        })
+        self._assert_health("healthy", "Slots are free")
+        runner.heartbeat_at -= timedelta(minutes=3)
+        self._assert_health("critical", "no server runs them")
+        job.write({"is_scheduled": True})
+        self._assert_health("healthy", "Slots are free")
+
     # === STATS === #
 
     def test_counts_are_whole_numbers(self):
