@@ -144,10 +144,15 @@ class LlmGenerationEngine(models.AbstractModel):
     def _snooze_claims(self, claims):
         """Let jobs wait again whose process ends before they do; costs them no retry.
 
-        Those that somebody is changing just now, which may be their own calls, are rescued.
+        One that is locked for longer than a moment, which may be by its own call, is rescued.
         """
         with self._transaction() as engine:
-            engine._each(engine._fence(claims, held=[]), engine._snooze)
+
+            def snooze(claim):
+                for job in engine._fence([claim]):
+                    engine._snooze(job)
+
+            engine._each(claims, snooze)
 
     @api.model
     def _rescue_lost(self, runner_id, tokens):
