@@ -113,7 +113,7 @@ class TestWebhook(LlmGenerationCommon, HttpCase):
         engine = self._engine()
         self.assertEqual(self._send(headers=headers), 200)
         [claim] = engine._claim_polls(5)
-        self._apply(claim, state="running")  # until then nobody else asks
+        self._apply(claim, state="running", poll_after=60)  # until then nobody else asks
 
         for _time in range(5):
             self.assertEqual(self._send(headers=headers), 200)
