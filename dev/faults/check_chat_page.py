@@ -175,6 +175,8 @@ class Scenes:
             self.say("Are you there?")
             self.browser.page.wait_for_timeout(3500)
             self.picture("down")
+            words = self.browser.page.inner_text("body").split()
+            self.tally.check("false" not in words, f"{self.name}: buttons have labels")
         finally:
             self.lab.fake.up()
         self.browser.page.wait_for_selector(

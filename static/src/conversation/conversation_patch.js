@@ -233,8 +233,9 @@ const queuedConversation = {
         return this.followedJob && (job.state !== "running" || super.isWaiting) ? job.message : "";
     },
 
+    /** Null leaves the label as it is; false would be written. */
     get stopLabel() {
-        return this.canCancel ? _t("Cancel") : false;
+        return this.canCancel ? _t("Cancel") : null;
     },
 };
 
