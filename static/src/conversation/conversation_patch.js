@@ -1,6 +1,6 @@
 import { browser } from "@web/core/browser/browser";
 import { _t } from "@web/core/l10n/translation";
-import { RPCError } from "@web/core/network/rpc";
+import { ConnectionLostError, RPCError } from "@web/core/network/rpc";
 import { registry } from "@web/core/registry";
 import { registerTemplateExtension } from "@web/core/templates";
 import { patch } from "@web/core/utils/patch";
@@ -150,7 +150,14 @@ const queuedConversation = {
         while (this.followedJob?.state === "queued" && !signal.aborted) {
             const ids = [[this.resId]];
             const { job_id: jobId } = this.followedJob;
-            this.take(await this.orm.silent.call("llm.thread", "get_generation_news", ids));
+            try {
+                this.take(await this.orm.silent.call("llm.thread", "get_generation_news", ids));
+            } catch (error) {
+                if (!(error instanceof ConnectionLostError)) {
+                    throw error;
+                }
+                // A server that starts again: the job waits there, and so does the page.
+            }
             if (this.followedJob && this.followedJob.job_id !== jobId) {
                 await this.loadMessages(); // somebody asked more, and is answered after it
             }
