@@ -22,7 +22,7 @@ class TestMarkup(BaseCase):
                 '<p dir="auto"><strong><code>x &lt; 1</code></strong>:<br>\nnow</p>',
             ),
             ("- one", '<ul dir="auto">\n<li>one</li>\n</ul>'),
-            ("> `2**3`", '<blockquote dir="auto">\n<p><code>2**3</code></p>\n</blockquote>'),
+            ("# `2**3`", '<h1 dir="auto"><code>2**3</code></h1>'),
         ):
             with self.subTest(text=text):
                 self.assertEqual(markdown_to_html(text), html)
