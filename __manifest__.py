@@ -1,6 +1,6 @@
 {
     "name": "LLM Generate Job",
-    "version": "19.0.1.1.0",
+    "version": "19.0.1.2.0",
     "category": "Productivity/LLM",
     "summary": "Queue, limit, retry and watch every LLM generation",
     "author": "llm_generate_job contributors",

@@ -121,7 +121,7 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _now(self):
         """Return the time by the database's clock, to the microsecond, as jobs' dates have it."""
-        self.env.cr.execute(f"SELECT {sql.NOW}")
+        self.env.cr.execute(sql.CLOCK)
         return self.env.cr.fetchone()[0]
 
     @api.model

@@ -7,6 +7,7 @@ from ..protocol.tokens import LIMIT_NAMES, MOST_TOKENS
 
 #: The database's clock: several servers share it, whatever their own clocks say.
 NOW = "(clock_timestamp() AT TIME ZONE 'UTC')"
+CLOCK = f"SELECT {NOW}"
 #: The same, and one moment for all rows of a statement.
 MOMENT = "(statement_timestamp() AT TIME ZONE 'UTC')"
 

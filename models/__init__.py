@@ -8,7 +8,6 @@ from . import llm_generation_dashboard
 from . import llm_provider
 from . import llm_thread
 from . import mail_message
-from . import mail_thread
 from . import res_config_settings
 from . import res_users
 from . import llm_generation_prioritize

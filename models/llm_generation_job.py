@@ -505,7 +505,7 @@ class LlmGenerationJob(models.Model):
 
     # === WHO MAY WRITE WHAT === #
     # The engine writes as superuser. A remote call gets that only by code of others that works as
-    # superuser with what it is given, as the mail gateway does: see `models/mail_thread.py`.
+    # superuser with what it is given, as the mail gateway does: see `models/mail_message.py`.
 
     @api.model
     def _check_ranges(self, vals_list):
@@ -708,8 +708,8 @@ class LlmGenerationJob(models.Model):
             is_its_own = (half.model, half.res_id) == ("llm.thread", job.thread_id.id)
             is_half = is_its_own and half.llm_role == "assistant" and not half._tool_calls()
             if is_half and not half.is_error:  # else whoever marked it says why
-                _ = self.with_context(lang=job.user_id.lang).env._
-                note = _("Cancelled.") if job.state == "cancelled" else _("Broke off.")
+                env = self.with_context(lang=job.user_id.lang).env
+                note = env._("Cancelled.") if job.state == "cancelled" else env._("Broke off.")
                 body = (half.body or "") + Markup("<p><em>%s</em></p>") % note
                 half.write({"body": body, "is_error": True})
 

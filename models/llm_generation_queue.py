@@ -251,7 +251,7 @@ class LlmGenerationQueue(models.Model):
 
     # === CRUD METHODS === #
     # The engine writes as superuser. A remote call gets that only by code of others that works as
-    # superuser with what it is given, as the mail gateway does: see `models/mail_thread.py`.
+    # superuser with what it is given, as the mail gateway does: see `models/mail_message.py`.
 
     @api.model_create_multi
     def create(self, vals_list):
