@@ -254,7 +254,7 @@ HELD_AT_PROVIDER = f"""
     FROM llm_generation_attempt a
     WHERE a.id = h.token AND h.id IN (
         SELECT h.id FROM llm_generation_held_slot h
-        JOIN llm_generation_attempt a ON a.id = h.token AND a.external_job_id IS NOT NULL
+        JOIN llm_generation_attempt a ON a.id = h.token AND a.external_job_id <> ''
         WHERE h.until > {NOW}
           AND (h.asked_at IS NULL OR h.asked_at <= {NOW} - make_interval(secs => %(pause)s))
         ORDER BY h.asked_at NULLS FIRST LIMIT %(limit)s

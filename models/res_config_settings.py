@@ -71,6 +71,8 @@ class ResConfigSettings(models.TransientModel):
                     self.env._("Delays, timeouts and retries cannot be negative. Use 0 for none.")
                 )
 
+    @api.model
+    @api.private
     def get_values(self):
         # Odoo takes each text for a yes, also "False".
         always = self.env["llm.generation.queue"]._default_setting("always_queue", False)

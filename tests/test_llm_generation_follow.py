@@ -54,7 +54,9 @@ class TestLlmGenerationFollow(LlmGenerationCommon):
         opened, open_one = [], LazyCursor._open
         with (
             self.enter_registry_test_mode(),
-            patch.object(LazyCursor, "_open", lambda cr: opened.append(1) or open_one(cr)),
+            patch.object(
+                LazyCursor, "_open", lambda cr, **how: opened.append(1) or open_one(cr, **how)
+            ),
         ):
             types = [event["type"] for event in follow._new_events(job, {})]
         self.assertEqual(types, ["job_status", "message_create", "done"])

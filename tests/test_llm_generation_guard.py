@@ -17,7 +17,7 @@ FORGED = {
     "one2many": [(0, 0, {})],
     "text": "forged",
 }
-FORGED_CHOICES = {"state": "completed", "error_type": "internal"}
+FORGED_CHOICES = {"state": "completed", "error_type": "internal", "finish_reason": "stop"}
 #: columns that every table has
 MAGIC = {"id", "create_uid", "create_date", "write_uid", "write_date"}
 

@@ -25,14 +25,14 @@ class TestLlmGenerationQueuePanel(LlmGenerationCommon):
     # === THE GRAPH === #
 
     def test_the_graph_counts_what_ended_in_each_hour(self):
-        with freeze_time("2026-03-02 10:20:00"):
-            self._create_job("completed")
-            self._create_job("failed")
-            self._create_job("cancelled")
-        with freeze_time("2026-03-02 11:59:00"):
-            self._create_job("completed")
-        with freeze_time("2026-03-01 11:00:00"):
-            self._create_job("completed")  # longer ago than the graph shows
+        for state, ended in (
+            ("completed", "2026-03-02 10:20:00"),
+            ("failed", "2026-03-02 10:20:00"),
+            ("cancelled", "2026-03-02 10:20:00"),
+            ("completed", "2026-03-02 11:59:00"),
+            ("completed", "2026-03-01 11:00:00"),  # longer ago than the graph shows
+        ):
+            self._create_job(state).completed_at = ended
 
         with freeze_time("2026-03-02 12:30:00"):
             queue = self.queue.with_context(tz="Europe/Paris")

@@ -101,6 +101,9 @@ class TestRightsMatrix(RightsMatrix, LlmGenerationCommon):
                 message = self.thread.message_post(body="Hello", llm_role="user")
                 about = {"model": "llm.thread", "res_id": self.thread.id, "body": "Hello"}
                 return message, about, {"body": "Changed"}
+            case "ir.attachment":
+                about = {"name": "A", "res_model": "llm.thread", "res_id": self.thread.id}
+                return self.env[name].create(about), about, {"name": "B"}
         raise KeyError(name)
 
     def _second_model(self):

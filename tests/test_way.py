@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 #: What is no part of the addon that a reader would open for it.
 APART = ("tests", "addons", "dev")
 #: The bar of the house is 20; a new file has to earn its place.
-MOST_FILES = 24
+MOST_FILES = 26
 
 
 class TestWay(LlmGenerationCommon):
