@@ -220,6 +220,12 @@ class TestReadmeNames(TransactionCase):
 
     def test_the_errors_are_there(self):
         for names, *_told in self._rows(PROVIDERS.text, "raise"):
-            for name in self._code(names):
+            for code in self._code(names):
+                name, _paren, argument = code.partition("(")
+                if "=" in name:  # what any of them may have
+                    name, argument = "GenerationError", name
                 known = getattr(exceptions, name, None) or {"UserError": UserError}[name]
                 self.assertTrue(issubclass(known, Exception))
+                if argument:
+                    error = eval(f"known('', {argument.rstrip(')')})")
+                    self.assertTrue(error.unbilled or error.scope == "model")
