@@ -17,6 +17,7 @@ INTENDED = {
         "llm_generation_job.generation_inputs",
         "mail_message.body",
         "mail_message.body_json",
+        "mail_message.llm_source",
     },
 }
 #: What the marked data has to have reached, or the search proves nothing.
@@ -24,6 +25,7 @@ REACHED = {
     ("key", "llm_provider.api_key"),
     ("prompt", "llm_generation_job.generation_inputs"),
     ("prompt", "mail_message.body"),
+    ("prompt", "mail_message.llm_source"),
 }
 #: PostgreSQL logs the row that breaks a constraint, and tests of constraints break them. No
 #: constraint is broken where servers run.
