@@ -13,8 +13,6 @@ _logger = logging.getLogger(__name__)
 
 #: Seconds that the slots of a process stay held that is about to end, and its connections with it.
 LEAVING = 10
-#: The same for one that is gone with its machine, or is cut off: services notice that some time.
-VANISHED = 60
 #: The parameter that notes in which database the jobs were last run.
 IDENTITY = "llm_generate_job.database_identity"
 
@@ -203,7 +201,8 @@ class LlmGenerationEngine(models.AbstractModel):
         return len(orphans)
 
     def _forget_runner(self, runner):
-        seconds = 0 if _has_ended_here(runner.name) else VANISHED
+        silence = (self.env.cr.now() - runner.heartbeat_at).total_seconds()
+        seconds = 0 if _has_ended_here(runner.name) else max(0, TAKEN_ALONE - silence)
         params = {"runners": runner.ids, "seconds": seconds}
         self._change(sql.SHORTEN_HOLDS, params, touches=())
         runner.unlink()

@@ -11,7 +11,7 @@ from odoo.tools import mute_logger
 from ..engine.execute import OvertakenError
 from ..exceptions import TransientError
 from ..runner.executor import CallRecorder, Execution, received
-from ..runner.limits import LIVENESS_LOCK
+from ..runner.limits import HEARTBEAT, LIVENESS_LOCK, TAKEN_ALONE
 from .common import LlmGenerationCommon, posted
 
 
@@ -180,19 +180,23 @@ class TestHeldSlots(LlmGenerationCommon):
 
     # === PROCESSES THAT END === #
 
-    def _dead(self, name):
+    def _dead(self, name, silence=60):
         runner = self.env["llm.generation.runner"].browse(self._engine()._runner_row(name, 4))
         job = self._create_job("queued")
         self._engine()._claim(1, runner.id, runner.name, self.queue.ids)
-        runner.heartbeat_at = fields.Datetime.now() - timedelta(minutes=1)
+        runner.heartbeat_at = fields.Datetime.now() - timedelta(seconds=silence)
         with self.assertLogs("odoo.addons.llm_generate_job.engine.liveness", "WARNING"):
             self.assertEqual(self._engine()._rescue(10.0, LIVENESS_LOCK), 1)
         return job
 
-    def test_what_a_vanished_machine_called_is_held_for_a_minute(self):
+    def test_what_a_vanished_machine_called_is_held_until_it_has_stopped_its_calls(self):
         self._dead("elsewhere:1")
         wait = (self._held().until - fields.Datetime.now()).total_seconds()
-        self.assertAlmostEqual(wait, 60, delta=20)
+        self.assertAlmostEqual(wait, TAKEN_ALONE - 60, delta=15)
+
+    def test_what_a_process_called_that_has_long_stopped_its_calls_is_not_held(self):
+        self._dead("elsewhere:1", TAKEN_ALONE + 5)
+        self.assertEqual(self._slots(), 1)
 
     def test_what_a_process_of_this_machine_called_ended_with_it(self):
         ended = max(psutil.pids()) + 10_000_000
@@ -245,13 +249,13 @@ class TestHeldSlots(LlmGenerationCommon):
             seen.append(execution.patience)
         self.assertEqual(seen, [5.0, 5.0, 0.0])
 
-    def test_a_call_may_be_silent_for_as_long_as_the_queue_lets_its_jobs_run(self):
+    def test_a_call_may_be_silent_until_the_engine_has_ended_it(self):
         self.queue.job_timeout = 1234
         recorder, (job, claim) = CallRecorder(), self._claimed()
         provider = self.native.with_context(generation_recorder=recorder)
         self.assertFalse(provider._answer_seconds())
         recorder.execution = Execution(claim)
-        self.assertEqual(provider._answer_seconds(), 1234)
+        self.assertGreater(provider._answer_seconds(), 1234 + HEARTBEAT)
         self.queue.job_timeout = 0
         job.action_complete()
         recorder.execution = Execution(self._claimed()[1])
