@@ -14,6 +14,7 @@ from ..protocol.markdown import put_texts
 from ..protocol.sanitize import redact_error, sanitize_answer
 from ..protocol.signatures import verify_standard
 from ..runner.executor import CallRecorder, received
+from ..runner.limits import HEARTBEAT
 
 #: Calls of a service for one answer: a model that calls tools is asked again after each turn, and
 #: not each family counts them.
@@ -136,14 +137,17 @@ class LlmProvider(models.Model):
         return client
 
     def _answer_seconds(self):
-        """Return how long the job that is executed may take, None where nothing says so.
+        """Return how long a call of the job that is executed may be silent, None for no limit.
 
-        So long its call may be silent, too: a model that thinks says nothing meanwhile. Services
-        take it in the place of a limit of their own that nobody has set.
+        A model that thinks says nothing meanwhile, for as long as the job may take; and a little
+        longer, as it is the engine that ends what takes too long, and says so. Services take it in
+        the place of a limit of their own that nobody has set.
         """
         inherited = getattr(super(), "_answer_seconds", None)
         execution = getattr(received(self.env, "generation_recorder"), "execution", None)
-        return (execution and execution.claim.timeout) or (inherited and inherited())
+        if execution and execution.claim.timeout:
+            return execution.claim.timeout + 2 * HEARTBEAT
+        return inherited and inherited()
 
     @api.private
     def chat(self, messages, *args, **kwargs):
