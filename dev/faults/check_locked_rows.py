@@ -19,19 +19,19 @@ LOCKED = 60
 #: Seconds in which a server ends: the grace, what it then waits for, and Odoo itself.
 ENDS_WITHIN = 20 + 5 + 5
 HELD = 6
+#: Seconds that a call takes whose answer touches what is locked then.
+CALL = 5
 
 
 def main():
     tally = Tally()
     with FaultLab("locked-rows") as lab:
         lab.fake.order(delay=0.3)
-        rows = Rows(lab)
+        rows = Rows(lab, tally)
         [server] = lab.start_servers(threaded=1)
         lab.start_runners([server])
         usual = pace(lab, rows.healthy, "usual", 15)
-        lock = rows.lock(LOCKED, user=True)
-        rows.add_jobs("first", user=True)
-        wait_for(lambda: len(lab.fake.calls("hooked")) == HELD, 20, 0.1)
+        lock = rows.lock_under("first", LOCKED, user=True)
         meanwhile = pace(lab, rows.healthy, "meanwhile", LOCKED / 2)
         tally.check(
             meanwhile < 2 * usual + 0.5,
@@ -48,10 +48,8 @@ def main():
 
 def check_shutdown(lab, tally, rows, server):
     """A server ends in time though rows are locked, and its answers are kept."""
-    lock = rows.lock(ENDS_WITHIN + 5)
-    rows.add_jobs("second")
-    wait_for(lambda: len(lab.fake.calls("hooked")) == 2 * HELD, 20, 0.1)
-    time.sleep(2)
+    lock = rows.lock_under("second", ENDS_WITHIN + 5)
+    time.sleep(CALL)
     begin = time.monotonic()
     server.stop(seconds=ENDS_WITHIN + 30)
     lasted = time.monotonic() - begin
@@ -88,15 +86,17 @@ def pace(lab, provider, name, seconds):
         f" FROM llm_generation_job WHERE id IN ({', '.join(map(str, ids))})"
     )
     seconds = median(row["lasted"] for row in found)
-    step(f"{name}: {len(found)} jobs, median {seconds:.2f} s")
+    slowest = max(row["lasted"] for row in found)
+    waited = time.monotonic() - begin
+    step(f"{name}: {len(found)} jobs in {waited:.0f} s, median {seconds:.2f} s, at most {slowest:.2f}")
     return seconds
 
 
 class Rows:
     """Providers, and what their jobs touch."""
 
-    def __init__(self, lab):
-        self.lab = lab
+    def __init__(self, lab, tally):
+        self.lab, self.tally = lab, tally
         self.healthy = lab.add_provider("healthy", "faultchat")
         self.hooked = lab.add_provider("hooked", "faultchat", max_concurrent_jobs=HELD)
         self.of_user = lab.add_provider("user", "faultchat", max_concurrent_jobs=HELD)
@@ -109,15 +109,25 @@ class Rows:
             self.partner_id = env["res.partner"].create({"name": "Locked"}).id
             self.user_id = env["res.users"].create({"name": "Locked", "login": "locked"}).id
 
-    def add_jobs(self, name, *, user=False):
-        """Queue jobs whose answers touch what is locked."""
-        # It is locked a moment after they were claimed.
-        refused = {"fault": "status", "status": 429, "retry_after": 1, "delay": 2}
-        self.lab.fake.order(group="limited", times=HELD, **refused)
-        self._add(self.hooked, f"hooked {name}", ADMIN, touches=self.partner_id)
-        self._add(self.limited, f"limited {name}", ADMIN)
+    def lock_under(self, name, seconds, *, user=False):
+        """Queue jobs whose answers touch rows, and lock these while the calls are under way.
+
+        :return: the thread that locks them, which ends then
+        """
+        refused = {"fault": "status", "status": 429, "retry_after": 1}
+        self.lab.fake.order(group="limited", times=HELD, delay=CALL, **refused)
+        for group in ("hooked", "user"):
+            self.lab.fake.order(group=group, delay=CALL)
+        groups = {"hooked": (ADMIN, {"touches": self.partner_id}), "limited": (ADMIN, {})}
         if user:
-            self._add(self.of_user, f"user {name}", self.user_id)
+            groups["user"] = (self.user_id, {})
+        before = {group: len(self.lab.fake.calls(group)) for group in groups}
+        for group, (user_id, inputs) in groups.items():
+            self._add(self.providers[group], f"{group} {name}", user_id, **inputs)
+        for group, count in before.items():
+            called = wait_for(lambda: len(self.lab.fake.calls(group)) == count + HELD, 20, 0.1)  # noqa: B023
+            self.tally.check(called, f"{name}, {group}: all are called")
+        return self.lock(seconds, user=user)
 
     def _add(self, provider_id, name, user_id, **inputs):
         with environment(self.lab, self.lab.database) as env:
@@ -141,7 +151,6 @@ class Rows:
             BEGIN;
             SELECT FROM res_partner WHERE id = {self.partner_id} FOR UPDATE;
             SELECT FROM res_users WHERE id = {self.user_id if user else 0} FOR UPDATE;
-            SELECT pg_sleep(1.5);
             SELECT FROM llm_generation_queue WHERE provider_id = {self.limited} FOR UPDATE;
             SELECT pg_sleep({seconds}); COMMIT;
         """

@@ -98,6 +98,9 @@ class LlmProvider(models.Model):
 
     # === CHAT === #
 
+    def faultchat_chat_inputs(self):
+        return {"touches"}  # the service is not told of it: `_on_generation_job_done()` reads it
+
     def faultchat_chat(
         self, messages, model=None, stream=False, tools=None, prepend_messages=None, **kwargs
     ):
