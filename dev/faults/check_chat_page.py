@@ -16,6 +16,7 @@ from lib.client import Client
 from lib.lab import environment
 from lib.say import run_main, step
 from lib.tally import Tally
+from weather_table import report
 
 #: A browser, servers that are restarted, and answers that are watched as they grow.
 ALONE = True
@@ -70,11 +71,15 @@ def main():
                 })
         for login in GROUPS:
             for size in SIZES:
+                begin = time.time()
                 scenes = Scenes(lab, tally, server, action, login, size)
                 try:
                     scenes.play()
                 finally:
                     scenes.browser.close()
+                report(lab, tally, f"trouble on the chat page, {scenes.name}",
+                       {scenes.group: scenes.provider}, since=begin,
+                       ends=("completed", "cancelled"), explained=())  # fmt: skip
     return tally.close()
 
 

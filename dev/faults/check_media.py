@@ -8,16 +8,19 @@ import json
 import ssl
 import subprocess
 import threading
+import time
 from http.server import ThreadingHTTPServer
+from pathlib import Path
 
 from evidence import describe
 from fake_provider import Handler
 from fault_lab import ADMIN, FaultLab
-from lib import family
+from lib import family, fault_table
 from lib.commands import wait_for
 from lib.lab import environment, insist
 from lib.say import run_main, step
 from lib.tally import Tally
+from weather_table import LIVE
 
 MODEL = "acme/painter"
 #: A picture that is given, and what the service made of it.
@@ -165,6 +168,7 @@ def check_answers(lab, tally, service, fake):
 
 
 def check_faults(lab, tally, service, fake):
+    """Refuse a job once each way; what cannot be mended by another try is not tried again."""
     for fault, (status, state, error_type) in FAULTS.items():
         name = f"{service}-{fault}"
         provider = add_provider(lab, name, service, base_of(service, fake))
@@ -188,6 +192,7 @@ def check_rate_limit(lab, tally, service, fake):
     name = f"{service}-limited"
     provider = add_provider(lab, name, service, base_of(service, fake))
     fake.refusals[name] = [429]
+    since = time.time()
     ask(lab, provider, prompt=f"{name} please")
     paused = f"SELECT 1 FROM llm_generation_queue WHERE provider_id = {provider} AND paused_until"
     is_told = not (service == "fal_ai" and family.folder())
@@ -204,6 +209,18 @@ def check_rate_limit(lab, tally, service, fake):
     calls = sum(call["prompt"].startswith(name) for call in fake.calls)
     tally.check(calls == 2, f"{name}: two calls", f"{calls}")
     step(f"{name}: {job['state']}, retries {job['retry_count']}, the queue was told: {is_told}")
+    fault_table.hand_over(
+        fault_table.Row(
+            script=Path(__file__).stem,
+            fault=f"429, by {service}",
+            jobs=1,
+            lost=int(job["state"] != "completed"),
+            duplicated=calls - 2,  # the first of them was refused
+            unexplained=calls - 2,
+            stuck=int(job["state"] in LIVE),
+            recovered=max(0.0, job["ended"] - since - RETRY_AFTER),
+        )
+    )
 
 
 def check_what_cannot_be_called(lab, tally, service):
