@@ -20,6 +20,8 @@ CALLS = {
 }
 #: What is submitted has a few seconds to say its id, without which nobody could end it.
 LATE = {"late-answer": ("fault", {"delay": 12})}
+#: What is put below what there is of an answer; the call itself does it, as it ends.
+CANCELLED = "<p><em>Cancelled.</em></p>"
 #: Holds something to a bar in seconds.
 ALONE = True
 
@@ -48,7 +50,7 @@ def check_mode(lab, tally, mode, server, providers):
     started = wait_for(lambda: all(is_running(lab, group) for group in providers), 30)
     tally.check(started, f"{mode}: the calls are in flight", log_tails([server]))
     cancelled_at = {group: lab.cancel([job_id]) for group, job_id in job_ids.items()}
-    answers = count_answers(lab)
+    answers = answers_now(lab)
     time.sleep(LIMIT)
     for group in CALLS:
         kind = "cancel" if group == "native-job" else "chat"
@@ -66,7 +68,9 @@ def check_mode(lab, tally, mode, server, providers):
     answered = wait_for(lambda: all(is_answered(fake, group) for group in LATE), 20)
     tally.check(answered, f"{mode}: the late answers did come")
     time.sleep(1)
-    tally.check(count_answers(lab) == answers, f"{mode}: nothing was posted after the cancelling")
+    after = answers_now(lab)
+    posted = f"{answers}\n{after}"
+    tally.check(after == answers, f"{mode}: nothing was posted after the cancelling", posted)
     jobs = [job for provider in providers.values() for job in lab.jobs(provider)]
     bad = [job for job in jobs if job["state"] != "cancelled" or len(job["attempts"]) != 1]
     tally.check(not bad, f"{mode}: the jobs are cancelled for good", describe(bad))
@@ -91,10 +95,11 @@ def is_answered(fake, group):
     return any(call["outcome"] != "open" for call in fake.calls(group))
 
 
-def count_answers(lab):
-    """Return the answers in all threads, and how long their texts are."""
+def answers_now(lab):
+    """Return the answers in all threads, without the note that an answer was cancelled."""
     return lab.sql(
-        "SELECT count(*), sum(length(body)) FROM mail_message WHERE llm_role IS NOT NULL"
+        f"SELECT id, replace(body, '{CANCELLED}', '') FROM mail_message"
+        " WHERE llm_role IS NOT NULL ORDER BY id"
     )
 
 
