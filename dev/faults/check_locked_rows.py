@@ -87,8 +87,8 @@ def pace(lab, provider, name, seconds):
     )
     seconds = median(row["lasted"] for row in found)
     slowest = max(row["lasted"] for row in found)
-    waited = time.monotonic() - begin
-    step(f"{name}: {len(found)} jobs in {waited:.0f} s, median {seconds:.2f} s, at most {slowest:.2f}")
+    lasted = f"median {seconds:.2f} s, at most {slowest:.2f} s"
+    step(f"{name}: {len(found)} jobs in {time.monotonic() - begin:.0f} s, {lasted}")
     return seconds
 
 
