@@ -81,6 +81,7 @@ env.cr.commit()
 result = {**found, "states": [draft.state, waiting.state]}
 """
 UNINSTALL = f"""
+env.cr.execute("LOCK ir_module_module IN EXCLUSIVE MODE")  # a vacuum may be at it
 env["ir.module.module"].search([("name", "=", "{ADDON}")]).button_immediate_uninstall()
 """
 

@@ -50,7 +50,9 @@ if "llm.generation.batch" in env:
     })
     batches[1].action_id = action
 """
+# Odoo takes that lock or gives up at once; PostgreSQL's own vacuum lets go for who waits.
 _UNINSTALL = """\
+env.cr.execute("LOCK ir_module_module IN EXCLUSIVE MODE")
 module = env["ir.module.module"].search([("name", "=", {name!r})])
 module.button_immediate_uninstall()
 """
