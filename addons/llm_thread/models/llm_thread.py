@@ -202,11 +202,14 @@ class LlmThread(models.Model):
         return {"type": event_type, "message": self._store_message(message), **values}
 
     @api.readonly
-    def get_conversation(self):
-        """Return the newest messages of the conversation, oldest first."""
+    def get_conversation(self, since=0):
+        """Return the newest messages of the conversation, oldest first.
+
+        :param int since: id of the first message that is wanted
+        """
         self.ensure_one()
         self.check_access("read")
-        messages = self._search_conversation([], SHOWN_MESSAGES)
+        messages = self._search_conversation([("id", ">=", since)], SHOWN_MESSAGES)
         return [self._store_message(message) for message in messages]
 
     def _search_conversation(self, domain, limit):

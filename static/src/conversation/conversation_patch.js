@@ -11,14 +11,12 @@ import { unfinishedSentence } from "../generation_status/generation_status";
 import { addCopyButtons } from "../copy_code/copy_code";
 import { useJobUpdates } from "../job_updates/job_updates";
 
-/** Between two streams about one job. */
-const RESUME_MILLISECONDS = 1000;
-/** A place in the queue changes without a message about it. */
-const POLL_MILLISECONDS = 5000;
+/** Between two looks at a job that waits, and at an answer that is being written. */
+const [POLL_MILLISECONDS, GROWTH_MILLISECONDS] = [5000, 1000];
 
 /**
- * Lets a conversation ask through the queue. `state.job` is the newest `job_status` event of the
- * job that answers; `ended` is set in it when it is over and still to be told.
+ * Lets a conversation ask through the queue. `state.job` is what was last told of the job that
+ * answers; `ended` is set in it when it is over and still to be told.
  */
 const queuedConversation = {
     setup() {
@@ -78,7 +76,7 @@ const queuedConversation = {
     async onJobUpdates(jobs) {
         const news = jobs.filter((job) => job.thread_id === this.resId);
         if (news.length) {
-            this.wake?.();
+            this.wake();
         }
         if (!news.length || !this.isIdle) {
             return;
@@ -107,24 +105,17 @@ const queuedConversation = {
         await this.generation;
     },
 
-    /** A stream ends before the server's time limit, or with the connection; the job goes on. */
+    /** Follow the job by what the bus tells: a stream would keep a worker of the server busy. */
     async readStream(text) {
         const { signal } = this.abortController;
         if (!this.followedJob && !(await this.ask(text))) {
             return;
         }
-        for (;;) {
-            await this.waitForTurn(signal);
-            if (!this.followedJob || signal.aborted) {
-                return;
+        while (this.followedJob && !signal.aborted) {
+            await this.waitForNews(signal);
+            if (!signal.aborted) {
+                await this.readNews();
             }
-            this.isHeard = false;
-            await super.readStream(text);
-            if (!this.followedJob || !this.isHeard || signal.aborted) {
-                return;
-            }
-            this.state.error = "";
-            await new Promise((resolve) => browser.setTimeout(resolve, RESUME_MILLISECONDS));
         }
     },
 
@@ -145,56 +136,68 @@ const queuedConversation = {
         return true;
     },
 
-    /** Nothing of the server is held while the job waits: a stream keeps a worker busy. */
-    async waitForTurn(signal) {
-        while (this.followedJob?.state === "queued" && !signal.aborted) {
-            const ids = [[this.resId]];
-            const { job_id: jobId } = this.followedJob;
-            try {
-                this.take(await this.orm.silent.call("llm.thread", "get_generation_news", ids));
-            } catch (error) {
-                if (!(error instanceof ConnectionLostError)) {
-                    throw error;
+    /** A place in the queue changes, and an answer grows, without a message about it. */
+    async waitForNews(signal) {
+        const isGrowing = this.followedJob.state === "running";
+        const milliseconds = isGrowing ? GROWTH_MILLISECONDS : POLL_MILLISECONDS;
+        await new Promise((resolve) => {
+            this.endWait = resolve;
+            signal.addEventListener("abort", resolve);
+            // What was told while the page read the messages is read at once.
+            browser.setTimeout(resolve, this.hasNews ? 0 : milliseconds);
+        });
+        this.hasNews = false;
+    },
+
+    wake() {
+        this.hasNews = true;
+        this.endWait?.();
+    },
+
+    async readNews() {
+        const ids = [[this.resId]];
+        const { job_id: jobId, state } = this.followedJob;
+        try {
+            const news = await this.orm.silent.call("llm.thread", "get_generation_news", ids);
+            this.take(news);
+            if (state === "queued" && this.followedJob?.state === "queued") {
+                if (this.jobId !== jobId) {
+                    await this.loadMessages(); // somebody asked more, and is answered after it
                 }
-                // A server that starts again: the job waits there, and so does the page.
+            } else {
+                await this.loadMessages(news.since);
             }
-            if (this.followedJob && this.followedJob.job_id !== jobId) {
-                await this.loadMessages(); // somebody asked more, and is answered after it
+        } catch (error) {
+            if (!(error instanceof ConnectionLostError)) {
+                throw error;
             }
-            if (this.followedJob?.state === "queued" && !signal.aborted) {
-                await new Promise((resolve) => {
-                    this.wake = resolve;
-                    signal.addEventListener("abort", resolve);
-                    browser.setTimeout(resolve, POLL_MILLISECONDS);
-                });
-            }
+            // A server that starts again: the job waits there, and so does the page.
         }
     },
 
+    /** Show where the job stands: `llm.thread.get_generation_news()`. */
     take({ job }) {
-        this.state.job = job ? { job_id: job.id, state: job.state, message: job.message } : null;
-        this.jobId = job ? job.id : this.jobId;
-    },
-
-    async loadMessages() {
-        const messages = await this.orm.call("llm.thread", "get_conversation", [[this.resId]]);
-        this.state.messages = messages;
-    },
-
-    onEvent(event) {
-        this.isHeard = true;
-        if (event.type === "job_status") {
-            this.state.job = event;
-            this.jobId = event.job_id;
-        } else if (event.type === "done") {
-            const job = { ...this.state.job, state: "completed", ended: true };
-            job.finish_reason = event.finish_reason;
-            this.state.job = unfinishedSentence(job) ? job : null;
-        } else if (["cancelled", "error"].includes(event.type) && this.state.job) {
-            const state = event.type === "error" ? "failed" : "cancelled";
-            this.state.job = { ...this.state.job, state, ended: true };
+        if (!job) {
+            this.state.job = null;
+            return;
         }
-        super.onEvent(event);
+        const ended = !["queued", "running"].includes(job.state) && !job.retry_at;
+        this.jobId = job.id;
+        this.state.job = { ...job, job_id: job.id, ended };
+        if (ended && job.state === "completed" && !unfinishedSentence(job)) {
+            this.state.job = null;
+        } else if (ended && job.state === "failed") {
+            this.state.error = job.message;
+        }
+    },
+
+    /** Read the messages again; those before the message `since` are as they were. */
+    async loadMessages(since = 0) {
+        const ids = [[this.resId]];
+        const kwargs = { since: since || 0 };
+        const messages = await this.orm.call("llm.thread", "get_conversation", ids, kwargs);
+        const before = this.state.messages.filter(({ id }) => since && id < since);
+        this.state.messages = [...before, ...messages];
     },
 
     /** Who leaves the page only stops listening; who presses the button cancels the job. */
@@ -203,7 +206,7 @@ const queuedConversation = {
             return super.stop();
         }
         await this.orm.call("llm.generation.job", "action_cancel", [[this.state.job.job_id]]);
-        this.wake?.();
+        this.wake();
     },
 
     /** A job that failed and waits for its automatic retry can only be left alone. */
@@ -213,14 +216,6 @@ const queuedConversation = {
 
     get followedJob() {
         return this.state.job?.ended ? null : this.state.job;
-    },
-
-    get streamUrl() {
-        return "/llm_generate_job/follow";
-    },
-
-    get streamParams() {
-        return { job_id: this.followedJob.job_id };
     },
 
     get isWaiting() {

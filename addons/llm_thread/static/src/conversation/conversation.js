@@ -18,11 +18,12 @@ import {
 
 import { readEvents } from "./event_reader";
 
+const STREAM_URL = "/llm/thread/generate";
+
 /**
  * The messages of a thread, and a box to say something.
  *
- * Another addon patches `streamUrl` and `streamParams` to answer in another way, `onEvent()` to
- * understand more types of events, and `stop()`.
+ * Another addon patches `readStream()` to answer in another way, and `stop()`.
  */
 export class LlmConversation extends Component {
     static template = "llm_thread.Conversation";
@@ -96,12 +97,12 @@ export class LlmConversation extends Component {
 
     async readStream(text) {
         const body = new FormData();
-        const params = { ...this.streamParams, message: text, csrf_token: odoo.csrf_token };
+        const params = { thread_id: this.resId, message: text, csrf_token: odoo.csrf_token };
         for (const [key, value] of Object.entries(params)) {
             body.append(key, value);
         }
         const { signal } = this.abortController;
-        const response = await browser.fetch(this.streamUrl, { method: "POST", body, signal });
+        const response = await browser.fetch(STREAM_URL, { method: "POST", body, signal });
         if (!response.ok) {
             this.state.error = _t(
                 "The server refused the message (%s). Reload the page.",
@@ -161,14 +162,6 @@ export class LlmConversation extends Component {
             ev.preventDefault();
             this.send();
         }
-    }
-
-    get streamUrl() {
-        return "/llm/thread/generate";
-    }
-
-    get streamParams() {
-        return { thread_id: this.resId };
     }
 
     get lastMessage() {
