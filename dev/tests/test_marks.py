@@ -15,6 +15,7 @@ GOOD = [
     ("key", "llm_provider.api_key", 1),
     ("prompt", "llm_generation_job.generation_inputs", 5),
     ("prompt", "mail_message.body", 5),
+    ("prompt", "mail_message.llm_source", 5),
 ]
 
 
