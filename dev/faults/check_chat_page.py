@@ -18,8 +18,6 @@ from lib.say import run_main, step
 from lib.tally import Tally
 from weather_table import report
 
-#: A browser, servers that are restarted, and answers that are watched as they grow.
-ALONE = True
 SIZES = {"desk": (1440, 900), "phone": (390, 844)}
 #: Who may ask at all: with the family, members of its own group, else every user.
 GROUPS = {"user": "llm.group_llm_user", "manager": "llm.group_llm_manager"}
