@@ -19,6 +19,8 @@ LOCKED = 60
 #: Seconds in which a server ends: the grace, what it then waits for, and Odoo itself.
 ENDS_WITHIN = 20 + 5 + 5
 HELD = 6
+#: Has a hook of a thread write on a partner's row.
+TOUCHES = {"LLM_FAULT_TOUCHES": "1"}
 #: Seconds that a call takes whose answer touches what is locked then.
 CALL = 5
 
@@ -28,7 +30,7 @@ def main():
     with FaultLab("locked-rows") as lab:
         lab.fake.order(delay=0.3)
         rows = Rows(lab, tally)
-        [server] = lab.start_servers(threaded=1)
+        [server] = lab.start_servers(threaded=1, env=TOUCHES)
         lab.start_runners([server])
         usual = pace(lab, rows.healthy, "usual", 15)
         lock = rows.lock_under("first", LOCKED, user=True)
@@ -58,7 +60,7 @@ def check_shutdown(lab, tally, rows, server):
     done = lab.states(rows.hooked)
     tally.check(done == {"completed": 2 * HELD}, "its answers are kept", str(done))
     lock.join()
-    lab.start_runners(lab.start_servers(threaded=1))
+    lab.start_runners(lab.start_servers(threaded=1, env=TOUCHES))
     check_ends(lab, tally, rows, "a server ends while rows are locked")
 
 
