@@ -59,14 +59,8 @@ def main():
         (server,) = lab.start_servers(threaded=1)
         with environment(lab, lab.database) as env:
             action = env["ir.actions.client"].search([("tag", "=", ACTION)], limit=1).id
-            for login, name in GROUPS.items():
-                group = env.ref(name, raise_if_not_found=False) or env["res.groups"]
-                env["res.users"].with_context(no_reset_password=True).create({
-                    "name": f"The {login}",
-                    "login": login,
-                    "password": login,
-                    "group_ids": (env.ref("base.group_user") | group).ids,
-                })
+        for login, group in GROUPS.items():
+            lab.add_users(login, group=group)
         for login in GROUPS:
             for size in SIZES:
                 begin = time.time()

@@ -13,7 +13,6 @@ import urllib.request
 
 from fault_lab import FaultLab
 from lib.commands import wait_for
-from lib.lab import environment
 from lib.say import run_main, step
 from lib.tally import Tally
 from weather_table import report
@@ -107,7 +106,8 @@ def main():
     with FaultLab("streams") as lab:
         lab.fake.order(group="slow", delay=DELAY)
         provider = lab.add_provider("slow", "faultchat", max_concurrent_jobs=40)
-        people = add_people(lab)
+        people = [f"person{number}" for number in range(USERS)]
+        lab.add_users(*people)
         [server] = lab.start_servers(threaded=1, args=(f"--db_maxconn={POOL}",))
         browsers = [Browser(server.url, lab.database, login) for login in people]
         model = lab.rows(f"SELECT id FROM llm_model WHERE provider_id = {provider}")[0]["id"]
@@ -122,20 +122,6 @@ def main():
         report(lab, tally, "streams of a slow provider", {"slow": provider}, since=since,
                expected=USERS * ALLOWED, explained=())  # fmt: skip
     return tally.close()
-
-
-def add_people(lab):
-    logins = [f"person{number}" for number in range(USERS)]
-    with environment(lab, lab.database) as env:
-        group = env.ref("base.group_user").ids
-        for login in logins:
-            env["res.users"].with_context(no_reset_password=True).create({
-                "name": login,
-                "login": login,
-                "password": login,
-                "group_ids": [(6, 0, group)],
-            })
-    return logins
 
 
 def watch(lab, tally, server, name, browsers, path, form, allowed, place):

@@ -13,7 +13,6 @@ from evidence import check_completed, log_tails
 from fault_lab import FaultLab
 from lib.client import Client
 from lib.commands import wait_for
-from lib.lab import environment
 from lib.say import run_main, step
 from lib.tally import Tally
 from weather_table import report
@@ -98,7 +97,8 @@ def main():
     with FaultLab("waiting-chats") as lab:
         lab.fake.order(group="chats", delay=DELAY, pieces=20)
         provider = lab.add_provider("chats", "openai", max_concurrent_jobs=LIMIT)
-        logins = add_people(lab)
+        logins = [f"person{number}" for number in range(USERS)]
+        lab.add_users(*logins, group="llm.group_llm_user")
         [server] = lab.start_servers(prefork=1)
         lab.set_queue(provider, enabled=False)
         hears = wait_for(lambda: is_open(server.gevent_port), 60, 0.2)
@@ -143,22 +143,6 @@ def is_open(port):
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
         return True
     return False
-
-
-def add_people(lab):
-    logins = [f"person{number}" for number in range(USERS)]
-    with environment(lab, lab.database) as env:
-        group = env.ref("llm.group_llm_user", raise_if_not_found=False) or env["res.groups"]
-        env["res.users"].with_context(no_reset_password=True).create([
-            {
-                "name": login,
-                "login": login,
-                "password": login,
-                "group_ids": (env.ref("base.group_user") | group).ids,
-            }
-            for login in logins
-        ])
-    return logins
 
 
 def threads(lab, browser):
