@@ -152,8 +152,8 @@ class TestFinisher(BaseCase):
             time.sleep(0.0005)
         self.assertLess(puts, 5000)
 
-    def test_a_batch_that_is_lost_does_not_stop_the_next(self):
-        stored, failures = threading.Event(), iter([ValueError])
+    def _assert_the_next_is_stored_after(self, failure):
+        stored, failures = threading.Event(), iter([failure])
 
         def store(_pairs):
             for failure in failures:
@@ -167,22 +167,12 @@ class TestFinisher(BaseCase):
             time.sleep(0.1)
         completer.put(2, "answer")
         self.assertTrue(stored.wait(5))
+
+    def test_a_batch_that_is_lost_does_not_stop_the_next(self):
+        self._assert_the_next_is_stored_after(ValueError)
 
     def test_what_would_end_the_thread_does_not(self):
-        stored, failures = threading.Event(), iter([SystemExit])
-
-        def store(_pairs):
-            for failure in failures:
-                raise failure
-            stored.set()
-
-        completer = self._completer(store)
-        completer.start()
-        with self.assertLogs("odoo.addons.llm_generate_job.runner.executor", "ERROR"):
-            completer.put(1, "answer")
-            time.sleep(0.1)
-        completer.put(2, "answer")
-        self.assertTrue(stored.wait(5))
+        self._assert_the_next_is_stored_after(SystemExit)
 
     def test_what_is_held_is_tried_again_and_holds_up_nothing(self):
         stored, tries, ended = [], [], threading.Event()
