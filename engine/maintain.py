@@ -365,16 +365,17 @@ class LlmGenerationEngine(models.AbstractModel):
 
         :return: how many were cancelled
         """
-        companies = self._seen_companies()
-        cancelled, batch = 0, CANCEL_BATCH
-        while batch == CANCEL_BATCH:
-            with self._transaction() as engine:
-                params = {"providers": providers.ids, "companies": companies, "limit": CANCEL_BATCH}
-                rows = engine._select(sql.WAITING, params)
-                jobs = engine.env["llm.generation.job"].browse(row[0] for row in rows)
-                jobs._set_state("cancelled", is_scheduled=False)
-                batch = len(jobs)
-            cancelled += batch
+        params = {"companies": self._seen_companies(), "limit": CANCEL_BATCH}
+        cancelled = 0
+        for provider_id in providers.ids:
+            batch = CANCEL_BATCH
+            while batch == CANCEL_BATCH:
+                with self._transaction() as engine:
+                    rows = engine._select(sql.WAITING, {**params, "provider": provider_id})
+                    jobs = engine.env["llm.generation.job"].browse(row[0] for row in rows)
+                    jobs._set_state("cancelled", is_scheduled=False)
+                    batch = len(jobs)
+                cancelled += batch
         return cancelled
 
     @api.model

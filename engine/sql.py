@@ -581,12 +581,12 @@ CANCEL_ENDED = """
     WHERE id = %(job)s AND COALESCE(external_job_id, '') = %(external)s
 """
 
-#: The last ones first: claims begin at the head.
+#: The last ones first, as the index has them: claims begin at the head.
 WAITING = """
     SELECT id FROM llm_generation_job
-    WHERE provider_id = ANY(%(providers)s) AND state = 'queued'
+    WHERE provider_id = %(provider)s AND state = 'queued'
         AND (%(companies)s::int[] IS NULL OR company_id = ANY(%(companies)s))
-    ORDER BY priority DESC, fair_rank DESC LIMIT %(limit)s
+    ORDER BY priority DESC, user_id DESC, fair_rank DESC LIMIT %(limit)s
     FOR NO KEY UPDATE SKIP LOCKED
 """
 

@@ -38,8 +38,9 @@ READ_RE = re.compile(
 
 #: Milliseconds that the engine waits for a row that somebody has locked: it is set aside then, and
 #: tried again, while all else goes on. And those that a process which is frozen in the middle of
-#: a transaction keeps others from its rows.
-BOUNDS = "SET lock_timeout = {}; SET idle_in_transaction_session_timeout = 60000"
+#: a transaction keeps others from its rows. PostgreSQL takes a claim from a long queue for so
+#: costly that it compiles it, which lasts a second, each time; the claim takes a millisecond.
+BOUNDS = "SET lock_timeout = {}; SET idle_in_transaction_session_timeout = 60000; SET jit = off"
 #: Milliseconds, and those where there is no more time: many answers may have to be stored then.
 LOCK_TIMEOUT, LAST_LOCK_TIMEOUT = 300, 30
 #: Seconds after which PostgreSQL ends a transaction whose host is gone without a word, and frees

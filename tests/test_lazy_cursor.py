@@ -10,7 +10,15 @@ from odoo.sql_db import db_connect
 from odoo.tests import TransactionCase, tagged
 from odoo.tools import SQL, mute_logger
 
-from ..runner.cursor import GATE, READ_RE, EngineCursor, InlineCursor, LazyCursor, open_cursor
+from ..runner.cursor import (
+    GATE,
+    READ_RE,
+    EngineCursor,
+    InlineCursor,
+    LazyCursor,
+    bound,
+    open_cursor,
+)
 from ..runner.notifier import private_connection
 
 #: What only its writer should know.
@@ -232,6 +240,12 @@ class TestFailedStatements(TransactionCase):
             )
             self.assertIn("NotNullViolation", told)
             self.assertNotIn(PROMPT, told)
+
+    def test_no_statement_of_the_engine_is_compiled(self):
+        with contextlib.closing(open_cursor(self.registry)) as cursor:
+            bound(cursor)
+            cursor.execute("SHOW jit")
+            self.assertEqual(cursor.fetchone(), ("off",))
 
     def test_who_wants_nothing_told_gets_that(self):
         with (
