@@ -1,5 +1,6 @@
 import contextlib
 import logging
+import time
 from dataclasses import replace
 
 import psycopg2
@@ -34,6 +35,9 @@ NOTED_TOKENS = 500
 #: Seconds until a job is tried again whose thread is busy with an answer that no job writes;
 #: the end of one that a job writes is noticed at once.
 BUSY_DELAY = 5.0
+#: Seconds for which what was read counts while an answer is written: rights are withdrawn, and
+#: threads change hands. A direct answer reads everything once.
+BELIEVED = 10.0
 
 
 class OvertakenError(Exception):
@@ -187,9 +191,9 @@ class LlmGenerationEngine(models.AbstractModel):
         with thread_lock.hold(self.env.cr.dbname, thread.id) as unlock:
             if not unlock:
                 raise ThreadBusyError
+            self.env.cr.keeps, recorder.away = True, self.env.cr.away
             self._forget_partial_answer(job, claim)
             self._put_question(job, claim)
-            self.env.cr.keeps, recorder.away = True, self.env.cr.away
             try:
                 return self._relay(job, claim, recorder)
             except UserError as error:
@@ -215,7 +219,7 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _relay(self, job, claim, recorder):
         """Run the thread's own generator, committing after each event it yields."""
-        usages = {}
+        usages, read_at = {}, time.monotonic()
         output = newest = job.output_message_id.id
         with contextlib.closing(job._direct_events()) as events:
             for event in events:
@@ -228,7 +232,11 @@ class LlmGenerationEngine(models.AbstractModel):
                 # A tool that speaks within its savepoint would not find it after a commit. What
                 # tells an error goes at the end, unless the thread goes on: the job tells it, too.
                 if not (self.env.cr.in_savepoint or newest != output):
-                    self._keep(job, claim, output, recorder)
+                    # A tool sees what others have done meanwhile.
+                    goes_on = message.get("llm_role") == "assistant"
+                    goes_on = goes_on and time.monotonic() < read_at + BELIEVED
+                    read_at = read_at if goes_on else time.monotonic()
+                    self._keep(job, claim, output, recorder, goes_on=goes_on)
                 if event.get("type") == "error":
                     raise exceptions.ProviderFailedError(str(event.get("error") or ""))
         self._raise_what_was_swallowed(job, claim, (output, newest), recorder)
@@ -241,10 +249,10 @@ class LlmGenerationEngine(models.AbstractModel):
         return newest != output and self.env["mail.message"].browse(newest).is_error
 
     @api.model
-    def _keep(self, job, claim, output, recorder):
+    def _keep(self, job, claim, output, recorder, *, goes_on=False):
         self._checkpoint(job, claim, output)
         self._note_usage(claim, recorder)
-        self.env.cr.commit()  # pylint: disable=invalid-commit
+        self.env.cr.commit(goes_on=goes_on)  # pylint: disable=invalid-commit
 
     @api.model
     def _raise_what_was_swallowed(self, job, claim, messages, recorder):
@@ -369,7 +377,7 @@ class LlmGenerationEngine(models.AbstractModel):
         if job._put_question():
             if not self._fence([claim]):
                 raise OvertakenError
-            self.env.cr.commit()  # pylint: disable=invalid-commit
+            self.env.cr.commit(goes_on=True)  # pylint: disable=invalid-commit
 
     # === ERRORS === #
 

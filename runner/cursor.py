@@ -217,7 +217,7 @@ class LazyCursor(SavepointCursor):
             read_committed(cursor)
             if self._lock_timeout:
                 bound(cursor, self._lock_timeout)
-            elif not reading and isinstance(cursor, Cursor):
+            elif (self.keeps or not reading) and isinstance(cursor, Cursor):
                 cursor.execute(SERVER_KEEPALIVES)
         except BaseException:
             self._shut(cursor)
@@ -365,14 +365,22 @@ class LazyCursor(SavepointCursor):
 
     # === TRANSACTION === #
 
-    def commit(self):
-        """Commit what was written, and let go of the connection."""
+    def commit(self, *, goes_on=False):
+        """Commit what was written, and let go of the connection.
+
+        :param bool goes_on: whether to stay with what was read, and with the connection of who
+            `keeps` one: more is written at once, and no other one's work has to be seen for that
+        """
         self.flush()
         if self._cursor is not None:
             self._cursor.commit()
         self._savepoints.clear()
-        self._release()
-        self.clear()
+        if goes_on and self.keeps:
+            self._held = self._cursor is not None
+        else:
+            self._release()
+        if not goes_on:
+            self.clear()
         self._now = None
         self.prerollback.clear()
         self.postrollback.clear()
@@ -440,11 +448,12 @@ class InlineCursor(SavepointCursor):
         """Return the time, not that at which the caller's transaction began."""
         return datetime.now()
 
-    def commit(self):
-        """Keep what was written, as far as the caller commits."""
+    def commit(self, *, goes_on=False):
+        """Keep what was written, as far as the caller commits; see `LazyCursor`."""
         self.flush()
         self._end(rollback=False)
-        self.clear()
+        if not goes_on:
+            self.clear()
         self.postcommit.clear()
 
     def rollback(self):

@@ -10,8 +10,12 @@ from odoo.tests import BaseCase, get_db_name, tagged
 from ..engine import maintain
 from ..engine.claim import LOOK_AGAIN
 from ..protocol.answer import Answer
-from ..runner.cursor import read_committed
+from ..runner import cursor
+from ..runner.cursor import GATE, open_cursor, read_committed
+from ..runner.executor import CHUNK_INTERVAL, EnvironmentFactory
 
+#: Connections that a plain answer takes one after the other, at most.
+OPENS = 5
 THREADS = 6
 LIMIT = 3
 JOBS = 30
@@ -274,6 +278,37 @@ class TestConcurrency(ConcurrencyCase):
         with patch.object(maintain, "CHECK_PAUSE", -5.0):
             self._at_once(ask)
         self.assertEqual(asked, [job.id] * 2)
+
+    def test_an_answer_takes_few_connections_and_holds_none_while_it_waits(self):
+        held, opened = [], []
+
+        def chat(provider, _messages, **_kwargs):
+            for word in ("An", " oak", " table."):
+                cr = provider.env.cr
+                held.append((cr._cursor, cr.in_transaction, len(GATE._through)))
+                time.sleep(CHUNK_INTERVAL)  # what comes faster is written at once
+                yield {"content": word}
+
+        def spy(registry):
+            opened.append(registry)
+            return open_cursor(registry)
+
+        queue_id, [job_id] = self._queue_jobs(1)
+        with self._env() as env:
+            claims, _wait = env["llm.generation.engine"]._claim(1, queue_ids=[queue_id])
+            [job_context] = env["llm.generation.engine"]._prefetch(claims)
+            self.enterContext(
+                patch.object(type(env["llm.provider"]), "contended_chat", chat, create=True)
+            )
+        factory = EnvironmentFactory(self.registry.db_name, generation_inline=False)
+        with patch.object(cursor, "open_cursor", spy):
+            factory.engine()._run(job_context, lent=True)
+        self.assertEqual(held, [(None, False, 0)] * 3)
+        # Two of them are of the words in the middle, each of which is shown.
+        self.assertLessEqual(len(opened) - 2, OPENS)
+        with self._env() as env:
+            job = env["llm.generation.job"].browse(job_id)
+            self.assertEqual((job.state, job.output_text), ("completed", "An oak table."))
 
     def test_who_holds_a_job_holds_up_no_other_verdict(self):
         with self._env() as env:

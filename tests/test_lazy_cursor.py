@@ -13,6 +13,7 @@ from odoo.tools import SQL, mute_logger
 from ..runner.cursor import (
     GATE,
     READ_RE,
+    SERVER_KEEPALIVES,
     EngineCursor,
     InlineCursor,
     LazyCursor,
@@ -139,6 +140,45 @@ class TestLazyCursor(TransactionCase):
             self.lazy.execute(LOCK)
         self.assertTrue(self.lazy.in_transaction)
         self.assertTrue(self._is_locked())
+
+    def test_who_goes_on_after_a_commit_keeps_the_connection_and_what_was_read(self):
+        env = api.Environment(self.lazy, SUPERUSER_ID, {})
+        self.lazy.keeps = True
+        self.lazy.execute(LOCK)
+        self.lazy.execute("SELECT pg_backend_pid()")
+        pid, company = self.lazy.fetchone()[0], env["res.company"].search([], limit=1)
+        name = company.name
+
+        self.lazy.commit(goes_on=True)
+
+        self.assertFalse(self.lazy.in_transaction or self._is_locked())
+        with self._other_session() as other:
+            other.execute("SELECT state FROM pg_stat_activity WHERE pid = %s", [pid])
+            self.assertEqual(other.fetchone()[0], "idle")
+        with patch.object(LazyCursor, "execute") as execute:
+            self.assertEqual(company.name, name)
+        execute.assert_not_called()
+        self.lazy.execute("SELECT pg_backend_pid()")
+        self.assertEqual(self.lazy.fetchone()[0], pid)
+        with self.lazy.away():
+            self.assertIsNone(self.lazy._cursor)
+        self.lazy.execute(LOCK)
+        self.lazy.commit()
+        self.assertIsNone(self.lazy._cursor)
+        self.assertFalse(env.transaction.field_data)
+
+    def test_a_write_after_reads_on_a_connection_that_is_kept_is_found_dead_in_time(self):
+        told, execute = [], EngineCursor.execute
+
+        def spy(cr, query, *args, **kwargs):
+            told.append(query)
+            return execute(cr, query, *args, **kwargs)
+
+        self.lazy.keeps = True
+        with patch.object(EngineCursor, "execute", spy):
+            self.lazy.execute("SELECT 1")
+            self.lazy.execute(LOCK)
+        self.assertEqual(told, [SERVER_KEEPALIVES, "SELECT 1", LOCK])
 
     def test_rows_come_in_each_of_the_usual_ways(self):
         self.lazy.execute("SELECT n, n * n AS square FROM generate_series(1, 5) AS n")
