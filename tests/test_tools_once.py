@@ -3,6 +3,7 @@ from unittest.mock import patch
 from odoo.tests import tagged
 from odoo.tools import mute_logger
 
+from ..engine import execute
 from ..engine.execute import TOOL_LOST, TOOL_NOT_CALLED
 from .common import LlmGenerationCommon
 from .family import play_family
@@ -46,6 +47,17 @@ class TestToolsOnce(LlmGenerationCommon):
             job.action_retry()
         self._process_queue(self.direct)
 
+    def _goes_on(self):
+        """Return a list that gets, for each commit of an answer, whether what was read counts."""
+        kept, keep = [], type(self._engine())._keep
+
+        def spy(engine, *args, **how):
+            kept.append(how["goes_on"])
+            return keep(engine, *args, **how)
+
+        self.enterContext(patch.object(type(self._engine()), "_keep", spy))
+        return kept
+
     def _messages(self, role):
         domain = [("model", "=", "llm.thread"), ("res_id", "=", self.thread.id)]
         self.env.flush_all()  # the search of messages does not
@@ -63,7 +75,7 @@ class TestToolsOnce(LlmGenerationCommon):
             self.service.chunks = left.pop(0)
             return self.service.chat(messages)
 
-        def execute(tool, parameters):
+        def run(tool, parameters):
             marks = [one.body_json.get("status") for one in self._messages("tool")]
             done.append((parameters, marks))
             tool.env.user.partner_id.comment = f"{len(done)} times"
@@ -72,7 +84,7 @@ class TestToolsOnce(LlmGenerationCommon):
             return {"seen": len(done)}
 
         self.enterContext(self._offered("llm.provider", fakedirect_chat=chat))
-        self.enterContext(self._offered("llm.tool", execute=execute))
+        self.enterContext(self._offered("llm.tool", execute=run))
         return done
 
     def _killed(self, text="Look"):
@@ -183,3 +195,18 @@ class TestToolsOnceInFamily(TestToolsOnce):
     def setUp(self):
         super().setUp()
         play_family(self)
+
+    def test_a_tool_begins_with_what_others_did_meanwhile(self):
+        self._turns([{"tool_calls": [CALL]}], [{"content": "Seen."}])
+        kept = self._goes_on()
+        self._asked()
+        self.assertEqual((kept[0], kept[-1], kept.count(False)), (True, True, 2), kept)
+
+    def test_rights_are_read_again_while_a_long_answer_is_written(self):
+        kept = self._goes_on()
+        self._asked()
+        self.assertTrue(kept and all(kept), kept)
+        kept.clear()
+        with patch.object(execute, "BELIEVED", 0.0):
+            self._asked()
+        self.assertTrue(kept and not any(kept), kept)
