@@ -281,13 +281,26 @@ class LlmGenerationEngine(models.AbstractModel):
 
         :raise OvertakenError: when the attempt no longer counts: nothing more is posted
         """
-        self.env.cr.execute(sql.LOCK_JOB, [claim.job_id])
-        locked = self._fence([claim])
-        if not locked:
-            raise OvertakenError
-        if output and locked.output_message_id.id != output:
+        known = self._lock_job(claim)
+        locked = self.env["llm.generation.job"].browse(claim.job_id)
+        if output and known != output:
             locked.output_message_id = output
         self._notify(locked)
+
+    @api.model
+    def _lock_job(self, claim):
+        """Lock the job of an attempt that still counts, and return the id of its answer so far.
+
+        Nothing is flushed before, see `LOCK_JOB`.
+
+        :raise OvertakenError: when it no longer counts
+        """
+        self.env.cr.execute(sql.LOCK_JOB, [claim.job_id, claim.token])
+        row = self.env.cr.fetchone()
+        if not row:
+            _logger.info("Job %s: the attempt was overtaken", claim.job_id)
+            raise OvertakenError
+        return row[0]
 
     @api.model
     def _note_usage(self, claim, recorder):
@@ -375,8 +388,7 @@ class LlmGenerationEngine(models.AbstractModel):
     def _put_question(self, job, claim):
         """Post the question that only the inputs have, before its answer is waited for."""
         if job._put_question():
-            if not self._fence([claim]):
-                raise OvertakenError
+            self._lock_job(claim)
             self.env.cr.commit(goes_on=True)  # pylint: disable=invalid-commit
 
     # === ERRORS === #

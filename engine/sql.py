@@ -280,8 +280,13 @@ CLAIMED = """
     WHERE j.state = 'running'
     ORDER BY j.id
 """
-#: What an answer's message is written after: whoever ends the job locks in this order, too.
-LOCK_JOB = "SELECT FROM llm_generation_job WHERE id = %s FOR NO KEY UPDATE"
+#: The fence of a single attempt in the middle of its answer. The message of the answer is written
+#: after it: whoever ends the job locks in this order, too.
+LOCK_JOB = """
+    SELECT output_message_id FROM llm_generation_job
+    WHERE id = %s AND COALESCE(attempt_token, 0) = %s AND state = 'running'
+    FOR NO KEY UPDATE
+"""
 
 STILL_COUNT = f"SELECT j.id {CLAIMED}"
 
