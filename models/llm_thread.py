@@ -225,15 +225,20 @@ class LlmThread(models.Model):
         """
         self.ensure_one()
         provider = self.provider_id
-        info = provider.get_generation_queue_info()
+        # What nobody says otherwise is known without its figures, which are of a whole day.
+        says = provider._implements("get_generation_queue_info")
+        info = provider.get_generation_queue_info() if says else {}
         if info.get("supports_jobs", provider._implements("create_generation_job")):
             return True
         # sudo: figures over all users' jobs decide, and no job is told.
         queue = self.env["llm.generation.queue"]._get_or_create_queue(provider).sudo()
         if queue.always_queue:
             return True
-        figures = self.env["llm.generation.engine"]._statistics(queue)[queue.id]
-        return queue.enabled and figures["running"] + figures[READY.name] >= BUSY_SLOTS
+        busy = Domain("state", "=", "running") | Domain(READY.domain)
+        live = Domain("provider_id", "=", provider.id) & busy
+        # sudo: as above.
+        jobs = self.env["llm.generation.job"].sudo()
+        return queue.enabled and jobs.search_count(live, limit=BUSY_SLOTS) >= BUSY_SLOTS
 
     @api.private
     def enqueue_generation(self, user_message_body=None, inputs=None, **job_values):

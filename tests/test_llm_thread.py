@@ -1,4 +1,5 @@
 from datetime import timedelta
+from unittest.mock import patch
 
 from odoo import fields
 from odoo.exceptions import AccessError
@@ -63,6 +64,14 @@ class TestLlmThread(LlmGenerationCommon):
         self.assertTrue(thread._should_queue_generation())
         self.direct_queue.enabled = False
         self.assertFalse(thread._should_queue_generation())
+
+    def test_whether_to_queue_is_known_without_the_figures_of_a_day(self):
+        thread = self._create_thread(self.direct_model)
+        for _job in range(3):
+            self._create_job("running", self.direct_model)
+        with patch.object(type(self._engine()), "_statistics") as statistics:
+            self.assertTrue(thread._should_queue_generation())
+        statistics.assert_not_called()
 
     def test_what_waits_for_its_date_makes_nobody_wait(self):
         thread = self._create_thread(self.direct_model)
