@@ -53,6 +53,8 @@ MANAGER_FIELDS = frozenset({"max_retries", "priority", "scheduled_at"})
 NUMBER_RANGES = {"max_retries": (0, MAX_RETRIES), "priority": (-LAST_ID, LAST_ID)}
 #: What the rest of a new job's values follows from.
 GIVEN = ("thread_id", "provider_id", "model_id", "user_id")
+#: What of its thread these values follow from, as far as the stack has it.
+THREAD_FIELDS = ("name", "user_id", "provider_id", "model_id", "company_id")
 #: Characters of JSON that a job asks, wherever they come from; files belong into attachments.
 INPUT_LIMIT = BOUNDS["json"]
 #: What a provider's code may write on the job that it works for, instead of returning it.
@@ -384,9 +386,12 @@ class LlmGenerationJob(models.Model):
         """Return the values of new jobs with those that follow from them."""
         of_thread, completed = {}, []
         threads = self._read_threads({vals.get("thread_id") for vals in vals_list})
+        names = [name for name in THREAD_FIELDS if name in threads._fields]
+        kinds = {row.pop("id"): tuple(row.values()) for row in threads.read(names, load=None)}
         for vals in vals_list:
             given = {name: vals[name] for name in GIVEN if vals.get(name)}
-            key = tuple(given.items())
+            # Threads that were made for a batch differ in their ids alone.
+            key = tuple({**given, "thread_id": kinds.get(given.get("thread_id"))}.items())
             if key not in of_thread:
                 of_thread[key] = self._values_from_thread(given, threads)
             vals = {**of_thread[key], **self._without_empty_key(vals)}
@@ -405,16 +410,12 @@ class LlmGenerationJob(models.Model):
         threads = self.env["llm.thread"].sudo().with_context(active_test=False)
         return threads.search_fetch(
             [("id", "in", [thread_id for thread_id in ids if thread_id])],
-            [
-                name
-                for name in ("name", "user_id", "provider_id", "model_id", "company_id")
-                if name in threads._fields
-            ],
+            [name for name in THREAD_FIELDS if name in threads._fields],
         )
 
     @api.model
     def _values_from_thread(self, given, threads):
-        """Return what jobs of a thread have in common: computed once for thousands of them.
+        """Return what jobs of a thread, or of its like, have in common: computed once for them.
 
         Where OdooBot works for others, as scheduled actions do, a job gets the rights of the
         thread's owner, which are the lesser ones.
@@ -766,18 +767,19 @@ class LlmGenerationJob(models.Model):
         :raise UserError: with the path and the reason of each thing that is wrong, or with what
             to write instead of a limit that is none, or of which the provider would not hear
         """
-        for model, jobs in self.grouped("model_id").items():
+        kinds = self.grouped(lambda job: (job.model_id, job.provider_id))
+        for (model, provider), jobs in kinds.items():
             details = model.sudo().details  # sudo: what a job may ask depends on its model
             check = validator(details.get("input_schema") if isinstance(details, dict) else None)
+            runs_jobs = provider.sudo()._implements("create_generation_job")  # sudo: as above
             for job in jobs:
-                job._check_inputs_with(check)
+                job._check_inputs_with(check, runs_jobs=runs_jobs)
 
-    def _check_inputs_with(self, check):
+    def _check_inputs_with(self, check, *, runs_jobs):
         inputs = self._structured_inputs() or {}
         # What is reserved for the answer follows from its limit.
-        self._answer_limit()
-        provider = self.provider_id.sudo()  # sudo: the job names its provider
-        if not self._is_media() and not provider._implements("create_generation_job"):
+        self._answer_limit(inputs)
+        if not self._is_media() and not runs_jobs:
             self._told_inputs()
         if len(json.dumps(inputs)) > INPUT_LIMIT:
             raise UserError(
@@ -794,12 +796,12 @@ class LlmGenerationJob(models.Model):
                 )
             )
 
-    def _answer_limit(self):
+    @api.model
+    def _answer_limit(self, inputs):
         """Return the limit in the inputs, `(name, tokens)`, None where there is none.
 
         :raise UserError: for one that is none
         """
-        inputs = self._structured_inputs()
         given = [name for name in tokens.LIMIT_NAMES if isinstance(inputs, dict) and name in inputs]
         if len(given) > 1:
             raise UserError(
@@ -821,7 +823,8 @@ class LlmGenerationJob(models.Model):
         :return: a dict of those besides the prompt and the limit, and `_told_limit()`, or None
         :raise UserError: for those that it cannot be told
         """
-        inputs = self.generation_inputs if isinstance(self.generation_inputs, dict) else {}
+        asked = self.generation_inputs
+        inputs = asked if isinstance(asked, dict) else {}
         told = {name: inputs[name] for name in inputs.keys() - {"prompt", *tokens.LIMIT_NAMES}}
         provider = self.provider_id.sudo()  # sudo: the job names its provider
         known = provider._chat_inputs() if told else set()
@@ -835,7 +838,7 @@ class LlmGenerationJob(models.Model):
                     known=", ".join(sorted(known | {"prompt"})),
                 )
             )
-        limit = self._answer_limit()
+        limit = self._answer_limit(inputs)
         return told, limit and self._told_limit(*limit)
 
     def _told_limit(self, name, limit):

@@ -1,4 +1,5 @@
 from datetime import timedelta
+from unittest.mock import patch
 
 import psycopg2
 
@@ -27,6 +28,25 @@ class TestLlmGenerationJob(LlmGenerationCommon):
                 }
             ],
         )
+
+    def test_what_follows_from_threads_that_are_alike_is_computed_once(self):
+        threads = self._create_thread(name="Same") + self._create_thread(name="Same")
+        threads += self._create_thread(self.direct_model, name="Same")
+        threads += self._create_thread(name="Other")
+        job_class, seen = type(self.env["llm.generation.job"]), []
+        compute = job_class._values_from_thread
+
+        def spy(jobs, given, all_threads):
+            seen.append(given["thread_id"])
+            return compute(jobs, given, all_threads)
+
+        with patch.object(job_class, "_values_from_thread", spy):
+            jobs = self.env["llm.generation.job"].create([{"thread_id": one.id} for one in threads])
+        self.assertEqual(seen, [threads[0].id, threads[2].id, threads[3].id])
+        self.assertEqual(jobs.thread_id, threads)
+        for job, thread in zip(jobs, threads, strict=True):
+            self.assertEqual((job.model_id, job.user_id), (thread.model_id, thread.user_id))
+            self.assertEqual(job.name.partition(" - ")[0], thread.name)
 
     def test_another_model_of_the_provider_may_be_asked(self):
         thread = self._create_thread(self.native_model)
