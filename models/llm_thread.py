@@ -131,10 +131,22 @@ class LlmThread(models.Model):
             kwargs |= self._with_source(llm_role, kwargs.get("body"))
         if recorder and llm_role != "user" and (question := recorder.questions.get(self.id)):
             kwargs.setdefault("parent_id", question.id)
+        if llm_role:  # conversations take no mail: there is no address to find for a reply
+            kwargs.setdefault("reply_to", False)
         message = super().message_post(llm_role=llm_role, body_json=body_json, **kwargs)
         if recorder and llm_role == "user":
             recorder.questions[self.id] = message
         return message
+
+    def _store_message(self, message):
+        """Return a message as the events of an answer have it.
+
+        Whoever follows a job reads it from the database; the job itself, only which one it is.
+        """
+        recorder = received(self.env, "generation_recorder")
+        if recorder and not recorder.is_direct:
+            return {"id": message.id, "llm_role": message.llm_role}
+        return super()._store_message(message)
 
     def _with_source(self, llm_role, body):
         """Return the values of a message whose text is kept beside its HTML."""

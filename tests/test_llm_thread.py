@@ -94,6 +94,32 @@ class TestLlmThread(LlmGenerationCommon):
                 list(thread.generate_response("How are you?"))
                 self.assertEqual(bool(thread.generation_job_ids), rule)
 
+    # === WHAT NOBODY READS === #
+
+    def test_messages_of_a_conversation_have_no_address_for_replies(self):
+        thread = self._create_thread(self.direct_model)
+        list(thread.generate_response("How are you?", use_queue=True))
+        said = thread.message_ids.filtered("llm_role")
+        self.assertEqual(said.mapped("reply_to"), [False, False])
+        self.assertTrue(thread.message_post(body="A note among people").reply_to)
+
+    def test_a_job_makes_no_picture_of_its_messages_and_who_follows_it_gets_one(self):
+        thread, store = self._create_thread(self.direct_model), type(self.env["mail.message"])
+        self._needs(hasattr(thread, "_event"), "whose events can be asked for less")
+        job, made = thread.enqueue_generation("How are you?"), []
+        whole = store.to_store_format
+
+        def spy(message):
+            made.append(message.id)
+            return whole(message)
+
+        with patch.object(store, "to_store_format", spy):
+            self._process_queue(self.direct)
+            self.assertEqual((job.state, made), ("completed", []))
+            direct = [event for event in thread.generate("And you?") if event.get("message")]
+            self.assertIn("Hello", direct[-1]["message"]["body"])
+            self.assertTrue(made)
+
     # === ENQUEUE === #
 
     def test_enqueueing_waits_for_nothing(self):
