@@ -10,6 +10,7 @@ import report
 from lib import paths, peer
 from lib.say import halt, run_main, say, stage, step
 from rows import (
+    answers,
     backlog,
     blocking,
     costs,
@@ -26,6 +27,7 @@ from stand import open_stand
 import odoo.release
 
 FAMILIES = (
+    answers,
     throughput,
     dispatch,
     first_word,

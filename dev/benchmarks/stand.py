@@ -144,7 +144,7 @@ class Stand:
         elif name == "lanes":
             self.database("plain")
             instance.create_database(name, ["llm_generate_job", "bench_llm"], template="plain")
-            prepare = [f"env['bench']._prefetch({lane!r}, {n})" for lane, n in LANES.items()]
+            prepare = [f"env['bench']._prepare({lane!r}, {n})" for lane, n in LANES.items()]
             instance.code(name, "\n".join(prepare))
         else:
             self.database("lanes")

@@ -2,6 +2,7 @@ import time
 from itertools import cycle
 
 from odoo import api, models
+from odoo.exceptions import UserError
 
 from .llm_provider import WORDS, called_at
 
@@ -112,3 +113,63 @@ class Bench(models.AbstractModel):
         self.env.cr.commit()  # pylint: disable=invalid-commit
         marks = {"called": called_at.pop(thread.id), "seen": seen}
         return {name: 1000 * (moment - begin) for name, moment in marks.items()}
+
+    # === REAL ANSWERS === #
+
+    @api.model
+    def answers(self, way, count, limit, address):
+        """Have so many questions answered over HTTP, each in a thread of its own.
+
+        :param str way: `chat`, `direct` or `queued`
+        :param int limit: how many the queue asks at once
+        :param str address: of a provider as OpenAI is
+        :return: dict of the milliseconds of `processor` time of this process that one takes, and of
+            the `rate` a second
+        """
+        threads = self._answer_threads(count, limit, address)
+        self.env.cr.commit()  # pylint: disable=invalid-commit
+        processor, clock = time.process_time(), time.perf_counter()
+        getattr(self, f"_answers_{way}")(threads)
+        return {
+            "processor": 1000 * (time.process_time() - processor) / count,
+            "rate": count / (time.perf_counter() - clock),
+        }
+
+    @api.model
+    def _answer_threads(self, count, limit, address):
+        provider = self.env["llm.provider"].search([("name", "=", "answers")], limit=1)
+        provider = provider or self._prepare("answers", limit)
+        provider.write({"service": "openai", "api_base": address, "api_key": "none"})
+        place = {"provider_id": provider.id, "model_id": provider.model_ids.id}
+        return self.env["llm.thread"].create([
+            {"name": f"Product {number}", **place} for number in range(count)
+        ])
+
+    @api.model
+    def _answers_chat(self, threads):
+        for thread in threads:
+            asked = [{"role": "user", "content": f"{PROMPT}{thread.id}"}]
+            for _chunk in thread.provider_id.chat(asked, model=thread.model_id, stream=True):
+                pass
+
+    @api.model
+    def _answers_direct(self, threads):
+        for thread in threads:
+            for _event in thread.generate(f"{PROMPT}{thread.id}"):
+                pass
+            self.env.cr.commit()  # pylint: disable=invalid-commit
+
+    @api.model
+    def _answers_queued(self, threads):
+        jobs = self.env["llm.generation.job"].create([
+            {"thread_id": thread.id, "generation_inputs": {"prompt": f"{PROMPT}{thread.id}"}}
+            for thread in threads
+        ])
+        jobs.action_queue()
+        states, ids = {"queued"}, jobs.ids
+        while states & {"queued", "running"}:
+            self.env.cr.commit()  # pylint: disable=invalid-commit
+            time.sleep(0.02)
+            states = set(jobs.browse(ids).mapped("state"))
+        if states != {"completed"}:
+            raise UserError(self.env._("Jobs of the benchmark failed: %s", jobs[0].error_message))
