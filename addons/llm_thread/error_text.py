@@ -33,23 +33,17 @@ def explain(env, error):
 
 
 def _explain_status(env, status):
+    """Return what a status means, without its number: that tells the log more than a user."""
     if status in {401, 403}:
-        return env._(
-            "The provider refuses the API key (%s). Ask an administrator to check it.", status
-        )
+        return env._("The provider refuses the API key. Ask an administrator to check it.")
     if status == 402:
-        return env._("The provider's credit is used up (%s). Ask an administrator.", status)
+        return env._("The provider's credit is used up. Ask an administrator.")
     if status == 404:
-        return env._(
-            "The provider does not know this model or address (%s). Choose another model.", status
-        )
+        return env._("The provider does not know this model or address. Choose another model.")
     if status == 429:
-        return env._(
-            "The provider gets too many requests (%s). Wait a minute and try again.", status
-        )
+        return env._("The provider gets too many requests. Wait a minute and try again.")
     if status >= 500:
-        return env._("The provider is in trouble (%s). Try again in a moment.", status)
+        return env._("The provider is in trouble. Try again in a moment.")
     return env._(
-        "The provider does not accept this conversation (%s). Try a shorter one, or another model.",
-        status,
+        "The provider does not accept this conversation. Try a shorter one, or another model."
     )

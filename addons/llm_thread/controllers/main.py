@@ -76,7 +76,9 @@ class EventStream:
         try:
             yield from self._relay(env, events)
         except (UserError, requests.RequestException) as error:
-            _logger.info("Thread %s got no answer: %s", self.thread_id, type(error).__name__)
+            status = getattr(getattr(error, "response", None), "status_code", "")
+            what = f"{type(error).__name__} {status}".strip()
+            _logger.info("Thread %s got no answer: %s", self.thread_id, what)
             yield self._error(env, error)
         except Exception as error:
             _logger.warning("Thread %s got no answer", self.thread_id, exc_info=True)

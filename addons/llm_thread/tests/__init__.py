@@ -1,5 +1,6 @@
 from . import test_access
 from . import test_controller
+from . import test_error_text
 from . import test_generation
 from . import test_llm_thread
 from . import test_markup

@@ -104,10 +104,7 @@ export class LlmConversation extends Component {
         const { signal } = this.abortController;
         const response = await browser.fetch(STREAM_URL, { method: "POST", body, signal });
         if (!response.ok) {
-            this.state.error = _t(
-                "The server refused the message (%s). Reload the page.",
-                response.status,
-            );
+            this.state.error = _t("The server refused the message. Reload the page.");
             return;
         }
         let ended = false;
