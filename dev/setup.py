@@ -26,6 +26,7 @@ COMMANDS = {
     "screenshots": {"odoo", "model", "chromium", "browser"},
     "bench": {"odoo", "chromium", "browser", "peer", "plot"},
     "load": {"odoo", "peer"},
+    "translate": {"odoo", "peer"},
     "lint": {"linters"},
     "wheel": {"wheel"},
     "test": {"odoo", "model", "mock", "chromium", "browser", "peer", "wheel", "linters"},
