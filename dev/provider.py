@@ -17,7 +17,8 @@ def main():
     say("- tests/common.py: let the stand-in answer as the documentation of the service says;")
     say("- models/llm_provider.py: make the tests pass again;")
     if into.resolve() == paths.ROOT / "addons":
-        say(f"- make test T=/{folder.name} runs them, in about a minute.")
+        say(f"- make test T=/{folder.name} runs them, in about a minute;")
+        say("- make translate makes its folder i18n/: fill in the German and the French.")
     else:
         say("- the tests run with --test-tags in any Odoo that has the folder on its addons path.")
 

@@ -67,6 +67,8 @@ def checks():
     for name, folder in (modules.folders() | skeleton).items():
         place = os.path.relpath(folder, paths.ROOT)
         yield f"oca checks of {name}", lambda place=place: _run(*oca, place)
+    named = [part for addon in modules.folders().items() for part in addon]
+    yield "translations", lambda: _run(python, "tests/po_files.py", *named)
     pretty = [
         name
         for name in tracked(".cjs", ".js", ".scss", ".xml")

@@ -3,3 +3,4 @@ from . import test_delegation
 from . import test_execution
 from . import test_loss
 from . import test_rights_matrix
+from . import test_translations
