@@ -18,11 +18,11 @@ def upgrade_sentences(env):
             " known. Retry it if you need the answer."
         ),
         "held": env._(
-            "The queue of the job's model was disabled when the module was upgraded. Queue the"
-            " job again if you still need the answer."
+            "The queue of the job's model was paused when the module was upgraded. Queue the job"
+            " again if you still need the answer."
         ),
         "merged": env._(
-            "The queue of the model %s was disabled. It is part of this queue now, which can only"
-            " be disabled as a whole: the jobs that waited for the model are drafts again."
+            "The queue of the model %s was paused. It is part of this queue now, which can only be"
+            " paused as a whole: the jobs that waited for the model are drafts again."
         ),
     }

@@ -119,7 +119,7 @@ class LlmGenerationEngine(models.AbstractModel):
             return env._("The queue of a copied database waits for you"), env._(
                 "This database was copied, or restored under another name, while jobs waited or"
                 " ran. The database that it comes from may have run them since. Cancel those"
-                " that must not run again, then enable the queue."
+                " that must not run again, then resume the queue."
             )
 
         for queue in self.env["llm.generation.queue"].browse(row[0] for row in rows):

@@ -23,7 +23,7 @@ HEALTH = [
     ("healthy", "Healthy"),
     ("warning", "Warning"),
     ("critical", "Critical"),
-    ("disabled", "Disabled"),
+    ("disabled", "Paused"),
 ]
 #: What may let more jobs start.
 SLOT_FIELDS = {"enabled", "max_concurrent_jobs", "requests_per_minute", "tokens_per_minute"}
@@ -47,9 +47,10 @@ class LlmGenerationQueue(models.Model):
     )
     company_id = fields.Many2one(related="provider_id.company_id", store=True)
     enabled = fields.Boolean(
+        "Starts Jobs",
         default=True,
         tracking=True,
-        help="A disabled queue starts nothing, lets what runs finish, and keeps what waits.",
+        help="A paused queue starts nothing, lets what runs finish, and keeps what waits.",
     )
     max_concurrent_jobs = fields.Integer(
         default=lambda self: self._default_setting("max_concurrent_jobs", DEFAULT_MAX_CONCURRENT),
@@ -282,7 +283,7 @@ class LlmGenerationQueue(models.Model):
     @api.ondelete(at_uninstall=False)
     def _unlink_except_with_provider(self):
         raise UserError(
-            self.env._("A queue goes with its provider. Disable it to stop it from starting jobs.")
+            self.env._("A queue goes with its provider. Pause it to stop it from starting jobs.")
         )
 
     # === MAIL === #

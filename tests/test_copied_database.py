@@ -62,7 +62,7 @@ class TestCopiedDatabase(LlmGenerationCommon):
         self.assertTrue(self.direct_queue.enabled)
         activities = self.queue.activity_ids.filtered(lambda one: one.user_id == self.manager)
         self.assertEqual(len(activities), 1)
-        self.assertIn("then enable the queue", activities.note)
+        self.assertIn("then resume the queue", activities.note)
         self.assertEqual(self._process_queue(), 0)
         self.queue.with_user(self.manager).action_enable()
         self.assertEqual(self._process_queue(), 1)

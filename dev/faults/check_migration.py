@@ -376,7 +376,7 @@ def check_jobs(lab, tally, before):
     same(tally, answered["completed_at"], before["answered"]["completed_at"], "so is its end")
     same(tally, undated["completed_at"], before["undated"]["write_date"], "an end has its date")
     same(tally, undated["error_message"], "It broke.", "an error stays what it was")
-    for key, part in {"direct": "upgraded while", "held": "was disabled"}.items():
+    for key, part in {"direct": "upgraded while", "held": "was paused"}.items():
         tally.check(part in (after[key]["error_message"] or ""), f"{key} says why",
                     str(after[key]["error_message"]))  # fmt: skip
     tokens = [row["webhook_token"] for row in after.values()]

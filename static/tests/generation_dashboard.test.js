@@ -75,12 +75,12 @@ test("only the buttons that the server offers are there", async () => {
 
 test("a button tells what it did and shows what has become of it", async () => {
     const server = await open([makeCard({ buttons: [PAUSE] })]);
-    server.dashboard = makeDashboard([makeCard({ health: "disabled", health_label: "Disabled" })]);
+    server.dashboard = makeDashboard([makeCard({ health: "disabled", health_label: "Paused" })]);
     await contains("[data-button=pause]").click();
     await waitFor(".o_notification:contains('It is done.')");
     await animationFrame();
     expect.verifySteps([[[7], "pause"], "load"]);
-    expect(".o_llm_queue_card .o_llm_health").toHaveText("Disabled");
+    expect(".o_llm_queue_card .o_llm_health").toHaveText("Paused");
     expect("[data-button=pause]").toHaveCount(0);
 });
 

@@ -96,7 +96,7 @@ tours.add("llm_generation_dashboard_manager_tour", {
         ...openMenu("Dashboard"),
         { trigger: health("Native", "Healthy") },
         { trigger: button("Native", "pause"), run: "click" },
-        { trigger: health("Native", "Disabled") },
+        { trigger: health("Native", "Paused") },
         { trigger: card("Native", " .o_llm_reason:contains('nothing starts')") },
         { trigger: ".o_notification:contains('Native starts nothing more')" },
         {

@@ -71,7 +71,7 @@ tours.add("llm_generation_queue_manager_tour", {
             trigger: ".o_kanban_record:contains('Native') button[name=action_disable]",
             run: "click",
         },
-        { trigger: ".o_kanban_record:contains('Native') [name=queue_health]:contains('Disabled')" },
+        { trigger: ".o_kanban_record:contains('Native') [name=queue_health]:contains('Paused')" },
         { trigger: ".o_kanban_record:contains('Native') button[name=action_enable]", run: "click" },
         { trigger: ".o_kanban_record:contains('Native') [name=queue_health]:contains('Healthy')" },
         {
