@@ -127,7 +127,7 @@ class LlmGenerationJob(models.Model):
     )
     queued_at = fields.Datetime(readonly=True, copy=False)
     started_at = fields.Datetime(readonly=True, copy=False)
-    completed_at = fields.Datetime(readonly=True, copy=False)
+    completed_at = fields.Datetime("Ended At", readonly=True, copy=False)
     duration = fields.Float(
         "Run Time (s)", readonly=True, copy=False, aggregator="avg", help="Seconds of processing."
     )

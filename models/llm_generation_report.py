@@ -22,7 +22,7 @@ class LlmGenerationReport(models.Model):
     _rec_name = "job_id"
 
     job_id = fields.Many2one("llm.generation.job", readonly=True)
-    completed_at = fields.Datetime("Ended On", readonly=True)
+    completed_at = fields.Datetime("Ended At", readonly=True)
     # Odoo's own groups by hour write 1 for both one in the morning and one in the afternoon.
     clock_hour = fields.Char("Hour", readonly=True, help="Date and hour, in your time zone.")
     hour = fields.Char(
