@@ -14,7 +14,10 @@ class LlmGenerationRunner(models.Model):
     name = fields.Char("Process", required=True, readonly=True)
     started_at = fields.Datetime(required=True, readonly=True)
     heartbeat_at = fields.Datetime(
-        required=True, readonly=True, help="Renewed every few seconds while the process lives."
+        "Last Seen",
+        required=True,
+        readonly=True,
+        help="Renewed every few seconds while the process lives.",
     )
     slots = fields.Integer(readonly=True, help="Jobs that the process runs at once, at most.")
 
