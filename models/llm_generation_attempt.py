@@ -19,7 +19,9 @@ class LlmGenerationRunner(models.Model):
         readonly=True,
         help="Renewed every few seconds while the process lives.",
     )
-    slots = fields.Integer(readonly=True, help="Jobs that the process runs at once, at most.")
+    slots = fields.Integer(
+        readonly=True, help="Jobs that the process runs at the same time, at most."
+    )
 
 
 class LlmGenerationHeldSlot(models.Model):

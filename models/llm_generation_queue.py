@@ -53,10 +53,11 @@ class LlmGenerationQueue(models.Model):
         help="A paused queue starts nothing, lets what runs finish, and keeps what waits.",
     )
     max_concurrent_jobs = fields.Integer(
+        "Jobs at the Same Time",
         default=lambda self: self._default_setting("max_concurrent_jobs", DEFAULT_MAX_CONCURRENT),
         required=True,
         tracking=True,
-        help="Jobs of this provider that run at once, on all servers together.",
+        help="Jobs of this provider that run at the same time, on all servers together.",
     )
     requests_per_minute = fields.Integer(tracking=True, help="0: no limit.")
     tokens_per_minute = fields.Integer(tracking=True, help="0: no limit.")
@@ -549,7 +550,7 @@ class LlmGenerationModelLimit(models.Model):
         ondelete="cascade",
         domain="[('provider_id', '=', provider_id)]",
     )
-    max_concurrent_jobs = fields.Integer(default=1, required=True)
+    max_concurrent_jobs = fields.Integer("Jobs at the Same Time", default=1, required=True)
 
     _model_unique = models.UniqueIndex(
         "(queue_id, model_id)", "This model already has a limit in this queue."
@@ -574,7 +575,7 @@ class LlmGenerationModelLimit(models.Model):
     def create(self, vals_list):
         limits = super().create(vals_list)
         for limit in limits:
-            limit._log(limit.env._("%s jobs at once", limit.max_concurrent_jobs))
+            limit._log(limit.env._("%s jobs at the same time", limit.max_concurrent_jobs))
         return limits
 
     def write(self, vals):
@@ -589,7 +590,7 @@ class LlmGenerationModelLimit(models.Model):
             if (model, number) != (limit.model_id, limit.max_concurrent_jobs):
                 limit._log(
                     limit.env._(
-                        "%(after)s jobs at once (before: %(model)s, %(number)s)",
+                        "%(after)s jobs at the same time (before: %(model)s, %(number)s)",
                         after=limit.max_concurrent_jobs,
                         # sudo: the model may be of a company that the manager has left.
                         model=model.sudo().name,

@@ -16,7 +16,7 @@ class ResConfigSettings(models.TransientModel):
     _inherit = "res.config.settings"
 
     llm_generation_max_concurrent_jobs = fields.Integer(
-        "Concurrent Jobs",
+        "Jobs at the Same Time",
         config_parameter="llm_generate_job.max_concurrent_jobs",
         default=DEFAULT_MAX_CONCURRENT,
     )
@@ -55,7 +55,9 @@ class ResConfigSettings(models.TransientModel):
         for settings in self:
             if settings.llm_generation_max_concurrent_jobs < 1:
                 raise ValidationError(
-                    self.env._("A queue runs at least one job at a time: set Concurrent Jobs to 1.")
+                    self.env._(
+                        "A queue runs at least one job at a time: set Jobs at the Same Time to 1."
+                    )
                 )
             if settings.llm_generation_retention_days < 1:
                 raise ValidationError(

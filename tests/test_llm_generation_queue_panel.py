@@ -141,13 +141,13 @@ class TestLlmGenerationQueuePanel(LlmGenerationCommon):
             "model_id": self.native_model.id,
             "max_concurrent_jobs": 2,
         })
-        self.assertIn("Limit of the model Native model: 2 jobs at once", self._notes())
+        self.assertIn("Limit of the model Native model: 2 jobs at the same time", self._notes())
 
         limit.max_concurrent_jobs = 4
-        self.assertIn("4 jobs at once (before: Native model, 2)", self._notes())
+        self.assertIn("4 jobs at the same time (before: Native model, 2)", self._notes())
 
         limit.max_concurrent_jobs = 4
-        self.assertEqual(self._notes().count("4 jobs at once"), 1)
+        self.assertEqual(self._notes().count("4 jobs at the same time"), 1)
 
         limit.unlink()
         self.assertIn("Native model: no limit of its own any more", self._notes())

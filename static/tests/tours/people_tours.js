@@ -190,7 +190,7 @@ tours.add("llm_generation_queue_form_tour", {
             trigger: ".o_form_view:contains('A secret is set.'):not(:has(input[type=password]))",
         },
         { trigger: ".o-mail-Message:contains('The webhook secret was changed.')" },
-        { trigger: ".o-mail-Message:contains('Limit of the model Native model: 1 jobs at once')" },
-        { trigger: ".o-mail-Message:contains('Max Concurrent Jobs')" },
+        { trigger: ".o-mail-Message:contains('Limit of the model Native model: 1 jobs at the same time')" },
+        { trigger: ".o-mail-Message:contains('Jobs at the Same Time')" },
     ],
 });
