@@ -88,7 +88,7 @@ ERROR_TYPES = [
     ("rate_limited", "Rate limited"),
     ("overloaded", "Provider overloaded"),
     ("transient", "Temporary failure"),
-    ("unknown_outcome", "Outcome unknown"),
+    ("unknown_outcome", "Connection lost; result unknown"),
     ("unreadable", "Unreadable answer"),
     ("quota", "Quota exhausted"),
     ("authentication", "Authentication refused"),
