@@ -59,8 +59,8 @@ class LlmGenerationQueue(models.Model):
         tracking=True,
         help="Jobs of this provider that run at the same time, on all servers together.",
     )
-    requests_per_minute = fields.Integer(tracking=True, help="0: no limit.")
-    tokens_per_minute = fields.Integer(tracking=True, help="0: no limit.")
+    requests_per_minute = fields.Integer(tracking=True, help="0 means no limit.")
+    tokens_per_minute = fields.Integer(tracking=True, help="0 means no limit.")
     auto_retry_failed = fields.Boolean(
         default=True, tracking=True, help="Retry failed jobs when their error may pass."
     )
@@ -75,7 +75,7 @@ class LlmGenerationQueue(models.Model):
         "Job Timeout (s)",
         default=lambda self: self._default_setting("job_timeout", DEFAULT_JOB_TIMEOUT),
         tracking=True,
-        help="Seconds after which a running job is stopped and counts as failed. 0: never.",
+        help="Seconds after which a running job is stopped and counts as failed. 0 means never.",
     )
     model_limit_ids = fields.One2many("llm.generation.model.limit", "queue_id")
     webhook_secret = fields.Char(

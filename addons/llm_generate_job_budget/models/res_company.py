@@ -16,20 +16,24 @@ class ResCompany(models.Model):
     _inherit = "res.company"
 
     llm_daily_jobs = fields.Integer(
-        "Jobs a Day", groups="llm.group_llm_manager", help="Of the whole company. 0: no limit."
+        "Jobs a Day", groups="llm.group_llm_manager", help="Of the whole company. 0 means no limit."
     )
     llm_daily_tokens = fields.Integer(
-        "Tokens a Day", groups="llm.group_llm_manager", help="Of the whole company. 0: no limit."
+        "Tokens a Day",
+        groups="llm.group_llm_manager",
+        help="Of the whole company. 0 means no limit.",
     )
     llm_user_daily_jobs = fields.Integer(
         "Jobs a Day and User",
         groups="llm.group_llm_manager",
-        help="A user of several companies has the smallest that any of them gives. 0: no limit.",
+        help="A user of several companies has the smallest that any of them gives."
+        " 0 means no limit.",
     )
     llm_user_daily_tokens = fields.Integer(
         "Tokens a Day and User",
         groups="llm.group_llm_manager",
-        help="A user of several companies has the smallest that any of them gives. 0: no limit.",
+        help="A user of several companies has the smallest that any of them gives."
+        " 0 means no limit.",
     )
 
     _llm_budgets_not_negative = models.Constraint(

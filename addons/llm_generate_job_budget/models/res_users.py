@@ -15,10 +15,10 @@ class ResUsers(models.Model):
         help="In place of the one that the company gives to each of its users.",
     )
     llm_daily_jobs = fields.Integer(
-        "Jobs a Day", groups="llm.group_llm_manager", help="0: no limit."
+        "Jobs a Day", groups="llm.group_llm_manager", help="0 means no limit."
     )
     llm_daily_tokens = fields.Integer(
-        "Tokens a Day", groups="llm.group_llm_manager", help="0: no limit."
+        "Tokens a Day", groups="llm.group_llm_manager", help="0 means no limit."
     )
     llm_spent_today = fields.Char(
         "Spent Today", compute="_compute_llm_spent_today", groups="llm.group_llm_manager"
