@@ -76,17 +76,14 @@ class LlmGenerationQueue(models.Model):
     def _dashboard_buttons(self, figures, cooling):
         """Return `{name, label, icon, confirm}` of each button that can do something now."""
         env, waiting = self.env, figures["queued"]
-        name = self.provider_id.name
         starts = self.enabled and self.provider_id.active
         held = cooling or self.refused_by
-        clear = env._("Cancel what waits for %(name)s (%(count)s)? This cannot be undone.",
-                      count=waiting, name=name)  # fmt: skip
         buttons = [
             (starts and (waiting or held), "process", env._("Process Now"), "fa-play", False),
             (self.enabled, "pause", env._("Pause"), "fa-pause", False),
             (not self.enabled, "resume", env._("Resume"), "fa-play", False),
             (figures["retriable"], "retry", env._("Retry Failed"), "fa-refresh", False),
-            (waiting, "clear", env._("Clear"), "fa-trash-o", clear),
+            (waiting, "clear", env._("Cancel Waiting Jobs"), "fa-trash-o", False),
         ]
         return [
             {"name": button, "label": label, "icon": icon, "confirm": confirm}

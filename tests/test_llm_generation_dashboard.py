@@ -182,11 +182,15 @@ class TestLlmGenerationDashboard(LlmGenerationCommon):
 
     def test_buttons_for_many_jobs_leave_them_to_the_bulk_action(self):
         failed, waiting = self._create_job("failed"), self._create_job("queued")
-        for button, what, jobs in (("retry", "retry", failed), ("clear", "cancel", waiting)):
+        asked = {"are_waiting": True}
+        for button, what, jobs, more in (
+            ("retry", "retry", failed, {}),
+            ("clear", "cancel", waiting, asked),
+        ):
             with self.subTest(button):
                 action = self._press(button)
                 self.assertEqual(action["tag"], "llm_generation_bulk")
-                params = {"what": what, "value": None, "ids": jobs.ids}
+                params = {"what": what, "value": None, "ids": jobs.ids, **more}
                 self.assertEqual(action["params"], params)
         self.assertEqual((failed.state, waiting.state), ("failed", "queued"))
 

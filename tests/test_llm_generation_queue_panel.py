@@ -162,7 +162,8 @@ class TestLlmGenerationQueuePanel(LlmGenerationCommon):
         retry, clear = queue.action_bulk_retry_failed(), queue.action_bulk_clear()
 
         self.assertEqual(retry["params"]["ids"], failed.ids)
-        self.assertEqual(clear["params"], {"what": "cancel", "value": None, "ids": waiting.ids})
+        params = {"what": "cancel", "value": None, "ids": waiting.ids, "are_waiting": True}
+        self.assertEqual(clear["params"], params)
         self.assertNotIn(other.id, retry["params"]["ids"])
 
     def test_no_user_does(self):

@@ -58,6 +58,35 @@ test("many jobs are done some at a time, and summed up", async () => {
     ]);
 });
 
+test("jobs are cancelled once somebody has agreed to their number", async () => {
+    mockNotification();
+    let sure = false;
+    mockService("dialog", {
+        add(_component, { title, confirmLabel, cancelLabel, confirm, cancel }) {
+            expect.step([title, confirmLabel, cancelLabel].join(" | "));
+            return sure ? confirm() : cancel();
+        },
+    });
+    onRpc("llm.generation.job", "apply_bulk", ({ args: [ids, what] }) => {
+        expect.step(`${what} ${ids.length}`);
+        return { done: ids.length, refused: {} };
+    });
+    await makeMockEnv();
+    await run({ what: "cancel", ids: [1, 2, 3, 4], are_waiting: true });
+    expect.verifySteps(["Cancel 4 Waiting Jobs? | Cancel 4 Jobs | Keep Them"]);
+    sure = true;
+    await run({ what: "cancel", ids: [1, 2] });
+    await run({ what: "cancel", ids: [1] });
+    expect.verifySteps([
+        "Cancel 2 Jobs? | Cancel 2 Jobs | Keep Them",
+        "cancel 2",
+        "success: 2 cancelled.",
+        "Cancel the Job? | Cancel the Job | Keep It",
+        "cancel 1",
+        "success: 1 cancelled.",
+    ]);
+});
+
 test("the page is told how far it is, and is free afterwards", async () => {
     const ui = [];
     onRpc("llm.generation.job", "apply_bulk", () => {

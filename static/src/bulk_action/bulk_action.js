@@ -1,3 +1,4 @@
+import { ConfirmationDialog } from "@web/core/confirmation_dialog/confirmation_dialog";
 import { _t } from "@web/core/l10n/translation";
 import { registry } from "@web/core/registry";
 
@@ -35,10 +36,39 @@ function doneText(what, done, refused) {
     });
 }
 
+/**
+ * Ask before jobs are cancelled: how many they are is in the question and in its answer.
+ *
+ * @param {Object} dialog the service
+ * @param {number} count
+ * @param {boolean} areWaiting whether none of them runs
+ * @returns {Promise<boolean>} whether to go on
+ */
+function askToCancel(dialog, count, areWaiting) {
+    const many = areWaiting ? _t("Cancel %s Waiting Jobs?", count) : _t("Cancel %s Jobs?", count);
+    return new Promise((resolve) => {
+        const props = {
+            title: count === 1 ? _t("Cancel the Job?") : many,
+            body: areWaiting
+                ? _t("This cannot be undone.")
+                : _t("They are given up, and running ones are stopped. This cannot be undone."),
+            confirmLabel: count === 1 ? _t("Cancel the Job") : _t("Cancel %s Jobs", count),
+            cancelLabel: count === 1 ? _t("Keep It") : _t("Keep Them"),
+            confirm: () => resolve(true),
+            cancel: () => resolve(false),
+        };
+        dialog.add(ConfirmationDialog, props, { onClose: () => resolve(false) });
+    });
+}
+
 /** Call the server for some jobs after the other, and say how far it is, and what came of it. */
 async function applyBulk(env, { params }) {
-    const { orm, notification, ui } = env.services;
-    const { what, value, ids, left } = params;
+    const { dialog, orm, notification, ui } = env.services;
+    const { what, value, ids, left, are_waiting: areWaiting } = params;
+    const mustAsk = what === "cancel" && ids.length;
+    if (mustAsk && !(await askToCancel(dialog, ids.length, areWaiting))) {
+        return { type: "ir.actions.act_window_close" };
+    }
     if (!ids.length) {
         const message = left
             ? _t("%s of other companies were left.", left)

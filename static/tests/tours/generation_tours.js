@@ -81,7 +81,7 @@ tours.add("llm_generation_queue_manager_tour", {
             trigger: ".o_kanban_record:contains('Native') button[name=action_bulk_clear]",
             run: "click",
         },
-        { trigger: ".modal button:contains('Clear the Queue')", run: "click" },
+        { trigger: ".modal button:contains('Cancel the Job')", run: "click" },
         {
             content: "nothing waits, so nothing can be cleared",
             trigger:

@@ -59,7 +59,7 @@ tours.add("llm_generation_bulk_priority_tour", {
         { trigger: "body:not(:has(.modal))" },
         selectAll,
         { trigger: ".o_control_panel button[name=action_bulk_cancel]", run: "click" },
-        { trigger: ".modal button:contains('Cancel the Jobs')", run: "click" },
+        { trigger: ".modal button:contains('Cancel the Job')", run: "click" },
         says("1 cancelled."),
         { trigger: ".o_data_row:contains('Waiting') [name=state]:contains('Cancelled')" },
     ],
@@ -190,7 +190,10 @@ tours.add("llm_generation_queue_form_tour", {
             trigger: ".o_form_view:contains('A secret is set.'):not(:has(input[type=password]))",
         },
         { trigger: ".o-mail-Message:contains('The webhook secret was changed.')" },
-        { trigger: ".o-mail-Message:contains('Limit of the model Native model: 1 jobs at the same time')" },
+        {
+            trigger:
+                ".o-mail-Message:contains('Limit of the model Native model: 1 jobs at the same time')",
+        },
         { trigger: ".o-mail-Message:contains('Jobs at the Same Time')" },
     ],
 });
