@@ -384,11 +384,11 @@ class LlmGenerationEngine(models.AbstractModel):
                     what=what,
                 ), env._(
                     "Jobs of this model wait, others go on. Check what the API key may use, then"
-                    " press Process Now."
+                    " press Try Again Now."
                 )
             return env._("The provider refuses our account: %s", what), env._(
                 "The queue waits and keeps its jobs. Check the API key and the credit of the"
-                " account, then press Process Now."
+                " account, then press Try Again Now."
             )
 
         self._tell_managers(queue, words)

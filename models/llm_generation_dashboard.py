@@ -79,7 +79,7 @@ class LlmGenerationQueue(models.Model):
         starts = self.enabled and self.provider_id.active
         held = cooling or self.refused_by
         buttons = [
-            (starts and (waiting or held), "process", env._("Process Now"), "fa-play", False),
+            (starts and (waiting or held), "process", env._("Try Again Now"), "fa-play", False),
             (self.enabled, "pause", env._("Pause"), "fa-pause", False),
             (not self.enabled, "resume", env._("Resume"), "fa-play", False),
             (figures["retriable"], "retry", env._("Retry Failed"), "fa-refresh", False),
