@@ -62,7 +62,10 @@ class LlmGenerationQueue(models.Model):
     requests_per_minute = fields.Integer(tracking=True, help="0 means no limit.")
     tokens_per_minute = fields.Integer(tracking=True, help="0 means no limit.")
     auto_retry_failed = fields.Boolean(
-        default=True, tracking=True, help="Retry failed jobs when their error may pass."
+        "Retry Failed Jobs Automatically",
+        default=True,
+        tracking=True,
+        help="Retry failed jobs when their error may pass.",
     )
     retry_delay_minutes = fields.Float(
         default=lambda self: self._default_setting(
