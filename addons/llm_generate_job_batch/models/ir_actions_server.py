@@ -56,7 +56,7 @@ class IrActionsServer(models.Model):
     )
 
     llm_economy = fields.Boolean(
-        "When Idle", help="Generate when the provider has nothing else to do, within a day."
+        "Run When Idle", help="Generate when the provider has nothing else to do, within a day."
     )
 
     @api.model_create_multi

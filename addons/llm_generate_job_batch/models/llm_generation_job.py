@@ -30,7 +30,7 @@ class LlmGenerationJob(models.Model):
     )
 
     is_economy = fields.Boolean(
-        "Economy",
+        "Run When Idle",
         help="Runs when nothing else waits, in half of the queue's slots at most; at the latest"
         " at its date, or after a day.",
     )
