@@ -51,6 +51,8 @@ OWNER_FIELDS = frozenset({
 MANAGER_FIELDS = frozenset({"max_retries", "priority", "scheduled_at"})
 #: The numbers that a person chooses: the least and the largest.
 NUMBER_RANGES = {"max_retries": (0, MAX_RETRIES), "priority": (-LAST_ID, LAST_ID)}
+#: How an error begins that a provider's status tells.
+HTTP_STATUS = re.compile(r"^HTTP \d+: ")
 #: What the rest of a new job's values follows from.
 GIVEN = ("thread_id", "provider_id", "model_id", "user_id")
 #: What of its thread these values follow from, as far as the stack has it.
@@ -1281,17 +1283,21 @@ class LlmGenerationJob(models.Model):
         if self.state == "queued":
             return self._waiting_sentence()
         if RETRYING.holds(self):
-            return self.env._(
-                "Failed, and will be tried again by itself: %s", self.error_message or ""
-            )
+            return self.env._("Failed, and will be tried again by itself: %s", self._told_error())
         if self.state == "failed":
-            return self.error_message or self.env._("The generation failed.")
+            return self._told_error() or self.env._("The generation failed.")
         return {
             "draft": self.env._("Not queued yet."),
             "running": self.env._("The provider is working on it."),
             "completed": self._completed_sentence(),
             "cancelled": self.env._("Cancelled."),
         }[self.state]
+
+    def _told_error(self):
+        """Return what went wrong for who chats: its kind in place of a status of HTTP."""
+        kinds = dict(self._fields["error_type"]._description_selection(self.env))
+        kind = f"{kinds[self.error_type]}: " if self.error_type else ""
+        return HTTP_STATUS.sub(lambda _status: kind, self.error_message or "")
 
     def _waiting_sentence(self):
         if self.scheduled_at and not self.queue_position:

@@ -115,7 +115,7 @@ test("a failure has its reason, and a retry where one is left", async () => {
         job = { ...job, state: "queued", can_retry: false };
         return true;
     });
-    job = { ...job, state: "failed", error_message: "It broke.", can_retry: true };
+    job = { ...job, state: "failed", error_message: "HTTP 500: It broke.", can_retry: true };
     await openForm();
     expect(".o_llm_generation_status.alert-danger").toHaveText(/It broke\./);
     await contains(".o_llm_generation_status button:contains(Retry)").click();

@@ -115,7 +115,8 @@ export class GenerationStatus extends Component {
         if (job.state === "completed") {
             return unfinishedSentence(job);
         }
-        return _t("The last generation failed: %s", job.error_message || _t("no reason is known."));
+        const reason = (job.error_message || "").replace(/^HTTP \d+: /, "");
+        return _t("The last generation failed: %s", reason || _t("no reason is known."));
     }
 }
 
