@@ -197,9 +197,10 @@ class TestLlmGenerationFollow(LlmGenerationCommon):
 
     def test_who_chats_reads_no_status_of_http(self):
         told = {"error_type": "bad_request", "error_message": r"HTTP 400: \d is no number."}
-        job = self._create_job("failed", **told)
+        job = self._create_job("failed")
+        job.write(told)
         self.assertEqual(job._status_sentence(), r"Request refused: \d is no number.")
-        job = self._create_job("failed", **told, retry_at="2099-01-01 12:00:00")
+        job.retry_at = "2099-01-01 12:00:00"
         self.assertNotIn("HTTP", job._status_sentence())
 
     def test_sentences_come_in_the_language_of_who_waits(self):

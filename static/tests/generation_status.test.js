@@ -117,7 +117,7 @@ test("a failure has its reason, and a retry where one is left", async () => {
     });
     job = { ...job, state: "failed", error_message: "HTTP 500: It broke.", can_retry: true };
     await openForm();
-    expect(".o_llm_generation_status.alert-danger").toHaveText(/It broke\./);
+    expect(".o_llm_generation_status.alert-danger").toHaveText(/failed: It broke\./);
     await contains(".o_llm_generation_status button:contains(Retry)").click();
     expect.verifySteps([[1]]);
     expect(".o_llm_generation_status.alert-info").toHaveCount(1);
