@@ -107,7 +107,7 @@ class LlmGenerationEngine(models.AbstractModel):
         """Return the same about why nothing starts, None where something may."""
         env = self.env
         if not queue.enabled:
-            return "disabled", env._("The queue is disabled: nothing starts.")
+            return "disabled", env._("Paused by an administrator: nothing starts.")
         # sudo: who may see a queue may see whether it can start anything.
         if not queue.provider_id.sudo().active:
             return "disabled", env._("The provider is archived: nothing starts.")

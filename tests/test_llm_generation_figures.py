@@ -151,7 +151,7 @@ class TestLlmGenerationFigures(LlmGenerationCommon):
     def test_a_disabled_queue_is_disabled_whatever_else(self):
         self._ended("failed", 10)
         self.queue.enabled = False
-        self._assert_health("disabled", "disabled")
+        self._assert_health("disabled", "Paused by an administrator")
 
     def test_busy_slots_are_a_warning(self):
         self.queue.max_concurrent_jobs = 1
