@@ -1,4 +1,4 @@
-"""What is wrong with the translations of addons, told by their files alone.
+"""What is wrong with the texts of addons and their translations, told by their files alone.
 
 `make lint` runs this file on each addon of the repository, the tests ask it about what is there.
 """
@@ -22,10 +22,25 @@ SHARED = {
 }
 #: Words that neither German nor French has: a text with one was left half as it was.
 ENGLISH = re.compile(r"\b(?:and|from|not|of|the|this|which|with|your)\b")
+#: Words that are said otherwise: what reads like code, or like something else, and what it is.
+RETIRED = (
+    (re.compile(r"\b(?:dis|en)abled?\b", re.IGNORECASE), "pause, resume"),
+    (re.compile(r"\bProcess Now\b"), "Try Again Now"),
+    (
+        re.compile(r"\bConcurrent Jobs\b|\b(?:jobs|run) at once\b", re.IGNORECASE),
+        "at the same time",
+    ),
+    (re.compile(r"\bCompleted At\b"), "Ended At"),
+    (re.compile(r"\bHeartbeat\b|\bSign of Life\b"), "Last Seen"),
+    (re.compile(r"\bEconomy\b"), "Run When Idle"),
+    (re.compile(r"\bOutcome unknown\b"), "Connection lost; result unknown"),
+    (re.compile(r"\b0: "), "0 means"),
+    (re.compile(r"\bHTTP (?:\d|%)"), "what the status means"),
+)
 
 
 def complaints(folder, addon):
-    """Return what is missing or wrong in an addon's translations, a line each.
+    """Return what is missing or wrong in an addon's texts and translations, a line each.
 
     :param Path folder: its `i18n`
     """
@@ -37,6 +52,12 @@ def complaints(folder, addon):
     if found:
         return found
     texts = {entry.msgid for entry in polib.pofile(str(folder / f"{addon}.pot"))}
+    found = [
+        f"{folder}: {text!r} should say: {instead}"
+        for text in texts
+        for pattern, instead in RETIRED
+        if pattern.search(text)
+    ]
     for language in LANGUAGES:
         entries = polib.pofile(str(folder / f"{language}.po"))
         told = {entry.msgid: _fault(entry, language, texts) for entry in entries}

@@ -71,3 +71,18 @@ class TestPoFiles(BaseCase):
                 french = ENTRY % (text, "Attente")
                 found = self._complaints(ENTRY % (text, text), french=french, text=text)
                 self.assertEqual(bool(found), is_wrong, found)
+
+    def test_words_that_are_said_otherwise(self):
+        for text, instead in (
+            ("The queue is disabled.", "pause"),
+            ("Max Concurrent Jobs", "at the same time"),
+            ("3 jobs at once", "at the same time"),
+            ("Never. 0: never.", "0 means"),
+            ("HTTP 400: no", "status"),
+            ("Ended At", ""),
+        ):
+            with self.subTest(text):
+                french = ENTRY % (text, "Attente")
+                found = self._complaints(ENTRY % (text, "Warten"), french=french, text=text)
+                self.assertIn(instead, found)
+                self.assertEqual(bool(instead), bool(found), found)
