@@ -112,14 +112,15 @@ class LlmGenerationEngine(models.AbstractModel):
         waits_for_retry = waits_for_retry and not self._is_inline()
         seen["ended"] = job.state in FINAL_STATES and not waits_for_retry
         position = job.queue_position if job.state == "queued" else 0
-        if (job.state, position) == (seen.get("state"), seen.get("position")):
+        told = (job.state, position, job._status_sentence())
+        if told == seen.get("told"):
             return
-        seen.update(state=job.state, position=position)
+        seen.update(state=job.state, told=told)
         yield {
             "type": "job_status",
             "job_id": job.id,
             "state": job.state,
-            "message": job._status_sentence(),
+            "message": told[2],
             "position": position,
         }
 

@@ -123,13 +123,14 @@ SETTLE_BUCKET = """
 #: Whether another question of the thread was asked of the same provider before that of a job `j`,
 #: with no worse priority, and waits or is being answered: it is answered first. What only its
 #: inputs ask, and pictures and the like, are made side by side: they are no conversation.
-BEHIND_OTHERS = f"""(
-        j.input_message_id IS NOT NULL AND EXISTS (SELECT FROM llm_generation_job e
+EARLIER = f"""llm_generation_job e
                 WHERE e.thread_id = j.thread_id AND e.provider_id = j.provider_id
                   AND e.id < j.id AND e.priority <= j.priority
                   AND e.input_message_id IS NOT NULL
                   AND (e.state = 'running' OR ({READY.sql("e")})
-                       OR ({WAITS_FOR_THREAD.sql("e")})))
+                       OR ({WAITS_FOR_THREAD.sql("e")}))"""
+BEHIND_OTHERS = f"""(
+        j.input_message_id IS NOT NULL AND EXISTS (SELECT FROM {EARLIER})
         AND NOT EXISTS (SELECT FROM llm_model m
                         WHERE m.id = j.model_id AND m.model_use = ANY(ARRAY{list(MEDIA_USES)})))"""
 
@@ -674,6 +675,33 @@ POSITIONS = f"""
             LIMIT 9999) ahead)
     FROM llm_generation_job j
     WHERE j.id = ANY(%s) AND {READY.sql("j")}
+"""
+
+#: What may keep waiting jobs from being claimed: the conditions of READY_QUEUES and CLAIM.
+WAITS = f"""
+    SELECT j.id, j.is_scheduled IS TRUE AS is_scheduled, q.enabled, p.active, q.refused_by,
+        CASE WHEN q.paused_until > {NOW} THEN q.paused_until END AS paused_until,
+        CASE WHEN {BEHIND_OTHERS} THEN (SELECT count(*) FROM {EARLIER}) ELSE 0 END AS earlier,
+        pause.refused_by AS model_refused_by, pause.paused_until AS model_paused_until,
+        q.max_concurrent_jobs AS slots, {HAS_SLOT} AS has_slot,
+        l.max_concurrent_jobs AS model_slots,
+        (SELECT count(*) FROM llm_generation_job o
+         WHERE o.provider_id = j.provider_id AND o.state = 'running' AND o.model_id = j.model_id)
+            + {HELD.format(provider="j.provider_id AND h.model_id = j.model_id")} AS model_running,
+        COALESCE(q.requests_per_minute, 0) AS requests, b.request_level,
+        COALESCE(q.tokens_per_minute, 0) AS tokens, b.token_level,
+        EXTRACT(EPOCH FROM {NOW} - b.filled_at)::float AS elapsed,
+        EXTRACT(EPOCH FROM {NOW} - j.queued_at)::float AS waited,
+        EXISTS (SELECT FROM llm_generation_runner
+                WHERE heartbeat_at > {NOW} - make_interval(secs => %(silence)s)) AS has_runner
+    FROM llm_generation_job j
+    JOIN llm_generation_queue q ON q.provider_id = j.provider_id
+    JOIN llm_provider p ON p.id = j.provider_id
+    LEFT JOIN llm_generation_bucket b ON b.queue_id = q.id
+    LEFT JOIN llm_generation_model_limit l ON l.queue_id = q.id AND l.model_id = j.model_id
+    LEFT JOIN llm_generation_model_pause pause
+        ON pause.queue_id = q.id AND pause.model_id = j.model_id AND pause.paused_until > {NOW}
+    WHERE j.id = ANY(%(jobs)s) AND j.state = 'queued'
 """
 
 #: All figures of all queues in one statement. Each branch fits one index, and needs nothing else.

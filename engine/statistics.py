@@ -2,6 +2,7 @@ from collections import defaultdict
 from datetime import UTC, datetime
 
 from odoo import api, fields, models
+from odoo.tools import format_datetime, format_time
 
 from ..const import ACTIVE_STATES, READY
 from ..runner.limits import HEARTBEAT_TIMEOUT
@@ -92,6 +93,33 @@ class LlmGenerationEngine(models.AbstractModel):
         self.env.flush_all()
         self.env.cr.execute(sql.POSITIONS, [waiting])
         return dict(self.env.cr.fetchall())
+
+    @api.model
+    def _waits(self, jobs):
+        """Return by id what may keep jobs from being claimed: a row of `WAITS` for each."""
+        ids = [job.id for job in jobs if isinstance(job.id, int)]
+        if not ids:
+            return {}
+        self.env.flush_all()
+        self.env.cr.execute(sql.WAITS, {"jobs": ids, "silence": HEARTBEAT_TIMEOUT})
+        return {row.pop("id"): row for row in self.env.cr.dictfetchall()}
+
+    @api.model
+    def _clock_time(self, moment, zone=None):
+        """Return when something is, in the user's time: the hour of today, else the date, too.
+
+        :param datetime moment: in UTC
+        :param str zone: the time zone of who reads it, where the context has none
+        """
+        zone = self.env.context.get("tz") or zone or self.env.user.tz
+        reader = self.with_context(tz=zone)
+        here, now = (
+            fields.Datetime.context_timestamp(reader, one).date()
+            for one in (moment, fields.Datetime.now())
+        )
+        if here == now:
+            return format_time(self.env, moment, tz=zone, time_format="short")
+        return format_datetime(self.env, moment, tz=zone)
 
     @api.model
     def _evaluate_health(self, queue, figures):

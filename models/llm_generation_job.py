@@ -7,7 +7,6 @@ from markupsafe import Markup
 
 from odoo import api, fields, models
 from odoo.exceptions import AccessError, UserError
-from odoo.tools import format_datetime
 
 from ..const import (
     ACTIVE_STATES,
@@ -28,7 +27,8 @@ from ..const import (
 )
 from ..engine import sql
 from ..engine.sql import DUE, HAS_DUE
-from ..protocol import tokens
+from ..engine.statistics import NO_RUNNER
+from ..protocol import ratelimit, tokens
 from ..protocol.sanitize import redact
 from ..protocol.schema import validator
 from ..runner.executor import received
@@ -255,6 +255,7 @@ class LlmGenerationJob(models.Model):
     can_retry = fields.Boolean(compute="_compute_abilities")
     can_cancel = fields.Boolean(compute="_compute_abilities")
     queue_position = fields.Integer(compute="_compute_queue_position", aggregator=None)
+    reason = fields.Char(compute="_compute_reason", help="Why the job waits, or why it failed.")
 
     # Each index costs each job a write, and stays only for a statement of the engine or a screen:
     # the claim takes the head of a queue in its order, CLAIM; queues with something, READY_QUEUES
@@ -358,6 +359,13 @@ class LlmGenerationJob(models.Model):
         positions = self.env["llm.generation.engine"]._queue_positions(self)
         for job in self:
             job.queue_position = positions.get(job.id, 0)
+
+    @api.depends("state", "priority", "queued_at", "is_scheduled", "scheduled_at", "error_message")
+    @api.depends_context("lang", "tz")
+    def _compute_reason(self):
+        waits = self._waiting_sentences()
+        for job in self:
+            job.reason = waits.get(job.id) or (job.state == "failed" and job.error_message)
 
     # === CRUD METHODS === #
 
@@ -1026,7 +1034,20 @@ class LlmGenerationJob(models.Model):
         """
         self._refuse_unless("running", self.env._("Only a queued job can be started."))
         self.env["llm.generation.engine"]._start_now(self)
-        return True
+        return self._tell_what_holds() or True
+
+    def _tell_what_holds(self):
+        """Return the action that says why the first of the jobs cannot start, False if they can."""
+        waits = self.env["llm.generation.engine"]._waits(self)
+        told = (job._hindrance(waits[job.id]) for job in self if job.id in waits)
+        if not (why := next(filter(None, told), "")):
+            return False
+        params = {
+            "type": "warning",
+            "message": self.env._("It cannot start yet. %s", why),
+            "next": {"type": "ir.actions.act_window_close"},  # has the view read the job again
+        }
+        return {"type": "ir.actions.client", "tag": "display_notification", "params": params}
 
     @api.private
     def action_complete(self, output_message_id=None):
@@ -1281,7 +1302,7 @@ class LlmGenerationJob(models.Model):
         """Return one sentence about where the job stands, for its owner."""
         self.ensure_one()
         if self.state == "queued":
-            return self._waiting_sentence()
+            return self._waiting_sentences().get(self.id) or self.env._("Waiting.")
         if RETRYING.holds(self):
             return self.env._("Failed, and will be tried again by itself: %s", self._told_error())
         if self.state == "failed":
@@ -1299,10 +1320,109 @@ class LlmGenerationJob(models.Model):
         kind = f"{kinds[self.error_type]}: " if self.error_type else ""
         return HTTP_STATUS.sub(lambda _status: kind, self.error_message or "")
 
-    def _waiting_sentence(self):
-        if self.scheduled_at and not self.queue_position:
-            return self.env._("Waiting until %s.", format_datetime(self.env, self.scheduled_at))
-        return self.env._("Waiting, position %s in the queue.", self.queue_position)
+    def _waiting_sentences(self):
+        """Return why each of the jobs that wait has not started, by id: for who asked.
+
+        What keeps all jobs of its queue is told first, then what keeps this one.
+        """
+        waits = self.env["llm.generation.engine"]._waits(self)
+        return {
+            job.id: job._hindrance(wait)
+            or job.env._("Waiting, position %s in the queue.", job.queue_position)
+            for job in self
+            if (wait := waits.get(job.id))
+        }
+
+    def _hindrance(self, wait):
+        return self._queue_holds(wait) or self._is_held(wait)
+
+    def _clock_time(self, moment):
+        # sudo: who reads of a job is its owner, where nobody else looks.
+        return self.env["llm.generation.engine"]._clock_time(moment, self.sudo().user_id.tz)
+
+    def _queue_holds(self, wait):
+        """Return why nothing of the queue starts, nothing if it may.
+
+        :param dict wait: a row of `WAITS`
+        """
+        env = self.env
+        if not wait["active"]:
+            return env._("The provider is archived: nothing of it starts.")
+        if not wait["enabled"]:
+            return env._("Paused by an administrator.")
+        if wait["refused_by"]:
+            refusals = {
+                "authentication": env._("The provider rejects the API key; managers know."),
+                "quota": env._("The account at the provider has no credit left; managers know."),
+            }
+            return refusals[wait["refused_by"]]
+        if wait["paused_until"]:
+            return env._(
+                "The provider asked for a pause; goes on at about %s.",
+                self._clock_time(wait["paused_until"]),
+            )
+        if not (wait["is_scheduled"] or wait["has_runner"]) and wait["waited"] > NO_RUNNER:
+            return env._("No server runs jobs; an administrator has to start one.")
+        return ""
+
+    def _is_held(self, wait):
+        """Return why this job does not start in a queue that may start others; see above."""
+        env, model = self.env, self.model_id.sudo().name  # sudo: the job names its model
+        if wait["is_scheduled"]:
+            return self._scheduled_sentence()
+        if wait["earlier"] == 1:
+            return env._("Another job of this thread is before it.")
+        if wait["earlier"]:
+            return env._("%s jobs of this thread are before it.", wait["earlier"])
+        if wait["model_refused_by"]:
+            return env._("The provider refuses the model %s; managers know.", model)
+        if wait["model_paused_until"]:
+            return env._(
+                "The provider asked for a pause of the model %(model)s; goes on at about %(time)s.",
+                model=model,
+                time=self._clock_time(wait["model_paused_until"]),
+            )
+        if not wait["has_slot"]:
+            full = env._("all slots of the provider are busy (%s)", wait["slots"])
+        elif wait["model_slots"] and wait["model_running"] >= wait["model_slots"]:
+            full = env._("all slots of the model are busy (%s)", wait["model_slots"])
+        elif self._is_used_up(wait):
+            full = env._("the allowance of this minute is used up")
+        else:
+            return ""
+        return env._(
+            "Waiting, position %(position)s in the queue: %(full)s.",
+            position=self.queue_position,
+            full=full,
+        )
+
+    @api.model
+    def _is_used_up(self, wait):
+        return any(
+            wait[limit]
+            and wait[level] is not None
+            and ratelimit.wait_for(
+                ratelimit.refill(wait[level], wait[limit], wait["elapsed"]), wait[limit]
+            )
+            for limit, level in (("requests", "request_level"), ("tokens", "token_level"))
+        )
+
+    def _scheduled_sentence(self):
+        """Return why a job is not in line yet."""
+        env = self.env
+        if self.error_type == "busy":
+            return env._("Another answer is being written in this thread.")
+        if not self.scheduled_at:
+            return env._("Waiting until it may start.")
+        time = self._clock_time(self.scheduled_at)
+        if self.error_type:
+            kinds = dict(self._fields["error_type"]._description_selection(env))
+            return env._(
+                "The last try did not succeed (%(error)s); the next is at about %(time)s.",
+                error=kinds[self.error_type],
+                time=time,
+            )
+        return env._("Waiting until %s.", time)
 
     def _completed_sentence(self):
         return {

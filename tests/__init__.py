@@ -70,6 +70,7 @@ from . import test_pool
 from . import test_public_addresses
 from . import test_ratelimit
 from . import test_readme
+from . import test_reason
 from . import test_res_config_settings
 from . import test_res_users
 from . import test_rights_fields

@@ -29,7 +29,7 @@ class TestLlmThreadChat(LlmGenerationCommon):
         job = self.thread.generation_job_ids
         self.assertEqual((news["job"]["id"], news["job"]["state"]), (job.id, "queued"))
         self.assertEqual(news["job"]["queue_position"], 1)
-        self.assertIn("position 1", news["job"]["message"])
+        self.assertEqual(news["job"]["message"], "Paused by an administrator.")
         self.assertEqual(news["message_ids"], job.input_message_id.ids)
         self.assertEqual(news["since"], job.input_message_id.id)
         [told] = news["data"]["mail.message"]

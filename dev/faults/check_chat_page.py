@@ -32,7 +32,7 @@ PIECES, SECONDS = 4, 15
 FAMILY_PAGE = {
     "input": ".o-llm-composer-area .o-mail-Composer-input",
     "answer": ".o-llm-thread-area .o-mail-Message",
-    "waiting": ".o_llm_generation_status:has-text('at position')",
+    "waiting": ".o_llm_generation_status:has-text('position')",
     "running": ".o_llm_generation_status:has-text('being generated')",
     "cancel": ".o_llm_generation_status button:has-text('Cancel')",
     "cancelled": ".o_llm_generation_status:has-text('cancelled')",

@@ -20,7 +20,8 @@ beforeEach(() => {
     heard = {};
     bus = new EventBus();
     chatBus = new EventBus();
-    job = { id: 7, state: "queued", queue_position: 3, progress: 0, can_retry: false };
+    const reason = "Waiting, position 3 in the queue.";
+    job = { id: 7, state: "queued", reason, progress: 0, can_retry: false };
     mockService("bus_service", {
         subscribe(type, callback) {
             (heard[type] ||= new Set()).add(callback);
@@ -51,11 +52,11 @@ async function tell(...jobs) {
 
 test("what waits has its place, which is looked up again", async () => {
     await mount();
-    expect(".o_llm_generation_status").toHaveText(/at position 3 of the queue/);
-    job = { ...job, queue_position: 2 };
+    expect(".o_llm_generation_status").toHaveText(/position 3 in the queue/);
+    job = { ...job, reason: "Waiting, position 2 in the queue." };
     await advanceTime(5000);
     await animationFrame();
-    expect(".o_llm_generation_status").toHaveText(/at position 2 of the queue/);
+    expect(".o_llm_generation_status").toHaveText(/position 2 in the queue/);
     expect.verifySteps(["shown 1: queued", "shown 1: queued"]);
 });
 
@@ -80,11 +81,11 @@ test("what is asked here is looked at, and nothing that is asked elsewhere", asy
     chatBus.trigger("ASKED", 2);
     await tell({ id: 8, thread_id: 2, state: "queued" });
     expect.verifySteps([]);
-    job = { id: 7, state: "queued", queue_position: 1 };
+    job = { id: 7, state: "queued", reason: "Waiting, position 1 in the queue." };
     chatBus.trigger("ASKED", THREAD);
     await animationFrame();
     expect.verifySteps(["shown 1: queued"]);
-    expect(".o_llm_generation_status").toHaveText(/at position 1/);
+    expect(".o_llm_generation_status").toHaveText(/position 1/);
 });
 
 test("what was missed is asked for when the connection is back", async () => {

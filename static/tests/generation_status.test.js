@@ -56,7 +56,8 @@ beforeEach(() => {
 let job;
 
 beforeEach(() => {
-    job = { id: 7, state: "queued", queue_position: 3, progress: 0, can_retry: false };
+    const reason = "Waiting, position 3 in the queue.";
+    job = { id: 7, state: "queued", reason, progress: 0, can_retry: false };
     onRpc("llm.generation.job", "search_read", ({ kwargs }) => {
         expect(kwargs.domain[0]).toEqual(["thread_id", "=", 1]);
         return job ? [job] : [];
@@ -78,17 +79,17 @@ async function tell(...jobs) {
 
 test("a waiting answer has its place in the queue", async () => {
     await openForm();
-    expect(".o_llm_generation_status").toHaveText(/at position 3 of the queue/);
+    expect(".o_llm_generation_status").toHaveText(/position 3 in the queue/);
     expect(".o_llm_generation_status .fa-spin").toHaveCount(1);
     expect(".o_llm_generation_status button").toHaveText("Cancel");
 });
 
 test("the place is looked up again", async () => {
     await openForm();
-    job = { ...job, queue_position: 1 };
+    job = { ...job, reason: "Waiting, position 1 in the queue." };
     await advanceTime(5000);
     await animationFrame();
-    expect(".o_llm_generation_status").toHaveText(/at position 1 of the queue/);
+    expect(".o_llm_generation_status").toHaveText(/position 1 in the queue/);
 });
 
 test("a message over the bus shows that it runs, and then that it ended", async () => {

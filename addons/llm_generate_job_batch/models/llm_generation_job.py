@@ -2,7 +2,6 @@ from datetime import timedelta
 
 from odoo import api, fields, models
 from odoo.exceptions import UserError
-from odoo.tools import format_datetime
 
 from odoo.addons.llm_generate_job.const import ACTIVE_STATES
 
@@ -70,12 +69,12 @@ class LlmGenerationJob(models.Model):
     def _owner_fields(self):
         return super()._owner_fields() | {"is_economy"}
 
-    def _waiting_sentence(self):
-        if not (self.is_economy and self.scheduled_at) or self.queue_position:
-            return super()._waiting_sentence()
+    def _scheduled_sentence(self):
+        if not (self.is_economy and self.scheduled_at):
+            return super()._scheduled_sentence()
         return self.env._(
             "Waiting until the provider has nothing else to do, until %s at the latest.",
-            format_datetime(self.env, self.scheduled_at),
+            self._clock_time(self.scheduled_at),
         )
 
     # === HOOKS === #

@@ -11,7 +11,7 @@ import { useJobUpdates } from "../job_updates/job_updates";
 import { reloadRecord } from "../live_record/live_record";
 
 const FIELDS = [
-    ...["state", "queue_position", "progress", "error_message", "retry_at", "can_retry"],
+    ...["state", "reason", "progress", "error_message", "retry_at", "can_retry"],
     "finish_reason",
 ];
 /** A place in the queue changes without a message about it. */
@@ -103,9 +103,7 @@ export class GenerationStatus extends Component {
     get sentence() {
         const { job } = this.state;
         if (job.state === "queued") {
-            return job.queue_position
-                ? _t("The answer waits, at position %s of the queue.", job.queue_position)
-                : _t("The answer waits for its time.");
+            return job.reason || _t("Waiting.");
         }
         if (job.state === "running") {
             return job.progress

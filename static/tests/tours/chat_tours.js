@@ -7,7 +7,7 @@ const page = registry.category("services").contains("llm.store")
     ? {
           input: ".o-llm-composer-area .o-mail-Composer-input:enabled",
           answer: ".o-llm-thread-area .o-mail-Message",
-          waiting: ".o_llm_generation_status:contains('at position 1 of the queue')",
+          waiting: ".o_llm_generation_status:contains('position 1 in the queue')",
           cancel: ".o_llm_generation_status button:contains('Cancel')",
           cancelled: ".o_llm_generation_status:contains('The answer was cancelled')",
           failure: ".o_llm_generation_status.alert-danger",
