@@ -10,12 +10,13 @@ from datetime import timedelta
 
 import psycopg2
 
-from odoo import api, models
+from odoo import api, fields, models
 
 from .. import exceptions
 from ..protocol import backoff
 from ..protocol.answer import Answer
 from ..protocol.http_errors import traceback_of
+from ..protocol.sanitize import redact
 from ..protocol.tokens import by_length, length_of
 from ..runner.cursor import LAST_LOCK_TIMEOUT, LOCK_TIMEOUT, is_away, is_locked
 from ..runner.limits import PATIENCE
@@ -30,6 +31,8 @@ FIRST_POLL, LAST_POLL = 1.0, 30.0
 _logger = logging.getLogger(__name__)
 
 UNSTORED = "The answer of job %s cannot be stored\n%s"
+#: Characters of what a provider said that the pages of its queue tell.
+STOPPED_WORDS = 300
 #: What is refused of one model, if its name is told.
 BY_MODEL = ("rate_limited", "authentication")
 
@@ -92,7 +95,8 @@ class LlmGenerationEngine(models.AbstractModel):
             if answer.pause:
                 # Headers of an answer tell the allowance of its model; a full disk is everybody's.
                 model = None if answer.scope == "account" else job.model_id
-                self._pause(self._queue_of(job), answer.pause, model=model)
+                words = answer.error_message
+                self._pause(self._queue_of(job), answer.pause, model=model, words=words)
         completed = jobs.filtered(lambda job: answers[job.id].state == "completed")
         self._apply_success(completed, answers)
         for job in jobs - completed:
@@ -248,7 +252,7 @@ class LlmGenerationEngine(models.AbstractModel):
             values["error_message"] = " ".join(filter(None, (values["error_message"], odd)))
         if decision.pause:
             model = job.model_id if scope == "model" else None
-            self._pause(queue, decision.pause, answer.error_type, model)
+            self._pause(queue, decision.pause, answer.error_type, model, answer.error_message)
         if decision.action == "snooze":
             # A pause of the queue holds it, too. Who waits for a thread has called nobody: it keeps
             # its place.
@@ -334,15 +338,18 @@ class LlmGenerationEngine(models.AbstractModel):
         return self.env["llm.generation.queue"]._get_or_create_queue(job.provider_id)
 
     @api.model
-    def _pause(self, queue, seconds, error_type=None, model=None):
+    def _pause(self, queue, seconds, error_type=None, model=None, words=None):
         """Start nothing of the queue for a while; a longer pause is never shortened.
 
         :param model: a record of `llm.model`, which alone pauses
+        :param str words: what the provider said
         """
+        words = redact(words)[:STOPPED_WORDS] if words else None
         refusal = error_type if error_type in backoff.REFUSALS else None
         until = self._after(backoff.believable(seconds))
         if model:
-            params = {"queue": queue.id, "model": model.id, "until": until, "refusal": refusal}
+            params = {"queue": queue.id, "model": model.id, "until": until}
+            params |= {"refusal": refusal, "words": words}
             ((known,),) = self._change(
                 sql.PAUSE_MODEL, params, touches=["llm.generation.model.pause"]
             )
@@ -358,6 +365,10 @@ class LlmGenerationEngine(models.AbstractModel):
             values["refused_by"] = refusal
             self._tell_of_refusal(queue, refusal)
         if values:
+            now = fields.Datetime.now()
+            is_known = queue.refused_by or (queue.paused_until and queue.paused_until > now)
+            values["stopped_since"] = (is_known and queue.stopped_since) or now
+            values["stopped_words"] = words or (is_known and queue.stopped_words)
             # sudo: what a provider brings about is written by no user.
             queue.sudo().write(values)
 

@@ -327,7 +327,8 @@ PROVIDERS_WORK = f"""
             SELECT id FROM llm_generation_model_pause
             WHERE model_id = ANY(%(models)s) AND paused_until <= {NOW}
             FOR UPDATE SKIP LOCKED))
-    UPDATE llm_generation_queue SET refused_by = NULL
+    UPDATE llm_generation_queue
+    SET refused_by = NULL, stopped_since = NULL, stopped_words = NULL
     WHERE id IN (
         SELECT id FROM llm_generation_queue
         WHERE provider_id = ANY(%(providers)s) AND refused_by IS NOT NULL
@@ -335,11 +336,16 @@ PROVIDERS_WORK = f"""
 """
 
 #: A longer pause is never shortened. Returns by what the model was refused before.
-PAUSE_MODEL = """
-    INSERT INTO llm_generation_model_pause AS p (queue_id, model_id, paused_until, refused_by)
-    VALUES (%(queue)s, %(model)s, %(until)s, %(refusal)s)
+PAUSE_MODEL = f"""
+    INSERT INTO llm_generation_model_pause AS p
+        (queue_id, model_id, paused_until, refused_by, stopped_since, stopped_words)
+    VALUES (%(queue)s, %(model)s, %(until)s, %(refusal)s, {NOW}, %(words)s)
     ON CONFLICT (queue_id, model_id) DO UPDATE
     SET paused_until = GREATEST(p.paused_until, EXCLUDED.paused_until),
+        stopped_since = CASE WHEN p.refused_by IS NOT NULL OR p.paused_until > {NOW}
+            THEN COALESCE(p.stopped_since, EXCLUDED.stopped_since)
+            ELSE EXCLUDED.stopped_since END,
+        stopped_words = COALESCE(EXCLUDED.stopped_words, p.stopped_words),
         refused_by = COALESCE(EXCLUDED.refused_by, p.refused_by)
     RETURNING (SELECT refused_by FROM llm_generation_model_pause WHERE id = p.id)
 """
@@ -652,7 +658,7 @@ IDENTITY_LOCK = "SELECT pg_advisory_xact_lock(hashtext('llm_generation_identity'
 
 #: Queues with work that the database which this one is a copy of may have done since.
 HOLD_QUEUES = f"""
-    UPDATE llm_generation_queue q SET enabled = FALSE
+    UPDATE llm_generation_queue q SET enabled = FALSE, stopped_since = {NOW}
     WHERE enabled AND EXISTS (
         SELECT FROM llm_generation_job j
         WHERE j.provider_id = q.provider_id
@@ -709,25 +715,27 @@ WAITS = f"""
 #: `_statistics_idx`.
 FIGURES = f"""
     WITH live AS (
-        SELECT provider_id, '{READY.name}' AS state, count(*) AS n, min(queued_at) AS since
+        SELECT provider_id, '{READY.name}' AS state, count(*) AS n, min(queued_at) AS since,
+            count(*) FILTER (WHERE queued_at > {MOMENT} - interval '10 minutes') AS fresh
         FROM llm_generation_job
         WHERE {READY.sql()} AND provider_id = ANY(%(providers)s)
         GROUP BY provider_id
         UNION ALL
-        SELECT provider_id, 'queued', count(*), NULL FROM llm_generation_job
+        SELECT provider_id, 'queued', count(*), NULL, NULL FROM llm_generation_job
         WHERE state = 'queued' AND provider_id = ANY(%(providers)s)
         GROUP BY provider_id
         UNION ALL
-        SELECT provider_id, 'running', count(*), NULL FROM llm_generation_job
+        SELECT provider_id, 'running', count(*), NULL, NULL FROM llm_generation_job
         WHERE state = 'running' AND provider_id = ANY(%(providers)s) GROUP BY provider_id
         UNION ALL
-        SELECT provider_id, 'held', count(*), NULL FROM llm_generation_held_slot
+        SELECT provider_id, 'held', count(*), NULL, NULL FROM llm_generation_held_slot
         WHERE until > {NOW} AND provider_id = ANY(%(providers)s) GROUP BY provider_id
         UNION ALL
-        SELECT provider_id, 'draft', count(*), NULL FROM llm_generation_job
+        SELECT provider_id, 'draft', count(*), NULL, NULL FROM llm_generation_job
         WHERE state = 'draft' AND provider_id = ANY(%(providers)s) GROUP BY provider_id
     ), lived AS (
-        SELECT provider_id, json_object_agg(state, n) AS counts, min(since) AS waiting_since
+        SELECT provider_id, json_object_agg(state, n) AS counts, min(since) AS waiting_since,
+            max(fresh) AS came_lately
         FROM live GROUP BY provider_id
     ), hours AS (
         SELECT n AS hour, %(now)s::timestamp - (n + 1) * interval '1 hour' AS begins,
@@ -743,6 +751,8 @@ FIGURES = f"""
             sum(tokens_today) AS tokens_today,
             sum(completed) FILTER (WHERE hour = 0) AS hour_completed,
             sum(completed + failed) FILTER (WHERE hour = 0) AS hour_finished,
+            min(failed_since) FILTER (WHERE hour = 0) AS failing_since,
+            sum(ended_lately) AS ended_lately,
             sum(waits) / NULLIF(sum(waited), 0) AS avg_queue_time,
             sum(runs) / NULLIF(sum(ran), 0) AS avg_processing_time,
             json_agg(json_build_array(completed, failed) ORDER BY hour DESC) AS by_hour
@@ -750,6 +760,9 @@ FIGURES = f"""
             SELECT count(*) FILTER (WHERE state = 'completed') AS completed,
                 count(*) FILTER (WHERE state = 'failed') AS failed,
                 count(*) FILTER (WHERE state = 'cancelled') AS cancelled,
+                min(completed_at) FILTER (WHERE state = 'failed') AS failed_since,
+                count(*) FILTER (WHERE completed_at > %(now)s::timestamp - interval '10 minutes')
+                    AS ended_lately,
                 count(*) FILTER (WHERE completed_at >= %(midnight)s) AS today,
                 sum(COALESCE(prompt_tokens, 0) + COALESCE(completion_tokens, 0))
                     FILTER (WHERE completed_at >= %(midnight)s) AS tokens_today,
@@ -764,9 +777,16 @@ FIGURES = f"""
     )
     SELECT q.id AS queue_id, b.processed_at AS last_processed_at, lived.*, ended.*,
         retry.can IS TRUE AS retriable,
-        (SELECT string_agg(m.name, ', ' ORDER BY m.name)
+        (SELECT json_agg(json_build_array(m.name, p.refused_by, p.stopped_since, p.stopped_words)
+             ORDER BY p.refused_by, m.name)
          FROM llm_generation_model_pause p JOIN llm_model m ON m.id = p.model_id
          WHERE p.queue_id = q.id AND p.paused_until > {NOW}) AS paused_models,
+        -- Where many fail, the newest of them is found at once.
+        (SELECT f.error_message FROM llm_generation_job f
+         WHERE f.provider_id = q.provider_id AND f.state = 'failed'
+             AND f.completed_at > %(now)s::timestamp - interval '1 hour'
+             AND ended.hour_finished >= 5 AND ended.hour_completed * 10 < ended.hour_finished * 9
+         ORDER BY f.completed_at DESC LIMIT 1) AS failing_words,
         EXISTS (SELECT FROM llm_generation_runner
                 WHERE heartbeat_at > {NOW} - make_interval(secs => %(silence)s)) AS has_runner
     FROM llm_generation_queue q

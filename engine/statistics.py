@@ -16,9 +16,15 @@ NOTHING = {
     "retriable": False,
     "paused_models": None,
     "has_runner": True,
+    "failing_since": None,
+    "failing_words": None,
 }
 #: Seconds that a job may stand in line while no server runs any: one is started within a minute.
 NO_RUNNER = 120
+#: Seconds after which what waits is a backlog, and has had time to move.
+BACKLOG = 600
+#: Characters of an error that a page of a queue tells.
+SHOWN_WORDS = 200
 AVERAGES = ("avg_queue_time", "avg_processing_time")
 
 
@@ -123,29 +129,71 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     def _evaluate_health(self, queue, figures):
-        """Return `(health, reason)`, from the worst finding down."""
+        """Return `(health, reason)`, from the worst finding down.
+
+        The reason tells what it is, since when, in the provider's words, and what to do. Critical is
+        what needs somebody; a line that moves does not.
+        """
         return (
             self._evaluate_start(queue, figures)
             or self._evaluate_work(queue, figures)
-            or ("healthy", self.env._("Slots are free and jobs succeed."))
+            or ("healthy", self._good_news(figures))
         )
+
+    @api.model
+    def _good_news(self, figures):
+        if figures["completed"] + figures["failed"]:
+            return self.env._("Slots are free and jobs succeed.")
+        if figures["last_processed_at"]:
+            return self.env._("Ready. Nothing has ended in the last 24 hours.")
+        return self.env._("Ready. Nothing has run yet.")
+
+    @api.model
+    def _since(self, moment):
+        return self.env._("Since %s.", self._clock_time(moment)) if moment else ""
+
+    @api.model
+    def _in_its_words(self, words):
+        words = " ".join((words or "").split()).rstrip(".")
+        if len(words) > SHOWN_WORDS:
+            words = f"{words[:SHOWN_WORDS]}…"
+        return self.env._("The newest error says: “%s”.", words) if words else ""
+
+    @api.model
+    def _joined(self, *sentences):
+        return " ".join(filter(None, sentences))
 
     @api.model
     def _evaluate_start(self, queue, figures):
         """Return the same about why nothing starts, None where something may."""
         env = self.env
         if not queue.enabled:
-            return "disabled", env._("Paused by an administrator: nothing starts.")
+            what = env._("Paused by an administrator: nothing starts.")
+            todo = env._("Press Resume to go on.")
+            return "disabled", self._joined(what, self._since(queue.stopped_since), todo)
         # sudo: who may see a queue may see whether it can start anything.
         if not queue.provider_id.sudo().active:
             return "disabled", env._("The provider is archived: nothing starts.")
         if queue.refused_by:
-            what = dict(queue._fields["refused_by"]._description_selection(env))[queue.refused_by]
-            return "critical", env._("The provider refuses our account: %s.", what)
+            what, todo = {
+                "authentication": (
+                    env._("The provider rejects the API key."),
+                    env._("Correct the key in the provider, then press Process Now."),
+                ),
+                "quota": (
+                    env._("The account at the provider has no credit left."),
+                    env._("Top it up at the provider, then press Process Now."),
+                ),
+            }[queue.refused_by]
+            words, since = self._in_its_words(queue.stopped_words), self._since(queue.stopped_since)
+            return "critical", self._joined(what, since, words, env._("Jobs are kept."), todo)
         if self._nobody_starts(queue, figures):
-            return "critical", env._(
-                "Jobs wait, and no server runs them. Odoo has to be running,"
-                " with one cron thread at least (max_cron_threads)."
+            return "critical", self._joined(
+                env._(
+                    "Jobs wait, and no server runs them. Odoo has to be running,"
+                    " with one cron thread at least (max_cron_threads)."
+                ),
+                self._since(figures["waiting_since"]),
             )
         return None
 
@@ -154,7 +202,7 @@ class LlmGenerationEngine(models.AbstractModel):
         """Return the same about what runs, None where all is well."""
         env, limit = self.env, queue.max_concurrent_jobs
         running, ready = figures["running"], figures[READY.name]
-        done, succeeded, held = figures["hour_finished"], figures["hour_completed"], figures["held"]
+        done, held = figures["hour_finished"], figures["held"]
         busy = running + held >= limit
         if busy and held and ready:
             return "warning", env._(
@@ -163,20 +211,72 @@ class LlmGenerationEngine(models.AbstractModel):
                 limit=limit,
                 held=held,
             )
-        if busy and ready > 2 * limit:
-            return "critical", env._("Every slot is busy (%(limit)s) and %(queued)s jobs wait.",
-                                     limit=limit, queued=ready)  # fmt: skip
-        if done >= 5 and succeeded * 2 < done:
-            return "critical", env._("%(failed)s of the last hour's %(done)s jobs failed.",
-                                     failed=done - succeeded, done=done)  # fmt: skip
+        if done >= 5 and figures["hour_completed"] * 2 < done:
+            return "critical", self._failing_reason(figures)
         if pause := self._pause_reason(queue, figures):
             return "warning", pause
+        if stuck := self._backlog_reason(queue, figures, busy):
+            return "critical", stuck
+        if busy and ready:
+            return "warning", env._("Every slot is busy (%(limit)s) and %(queued)s jobs wait.",
+                                    limit=limit, queued=ready)  # fmt: skip
         if busy:
             return "warning", env._("Every slot is busy (%s).", limit)
-        if done >= 5 and succeeded * 10 < done * 9:
-            return "warning", env._("%(failed)s of the last hour's %(done)s jobs failed.",
-                                    failed=done - succeeded, done=done)  # fmt: skip
+        if self._is_failing(figures):
+            return "warning", self._failing_reason(figures)
         return None
+
+    @api.model
+    def _failing_reason(self, figures):
+        done = figures["hour_finished"]
+        return self._joined(
+            self.env._(
+                "%(failed)s of the last hour's %(done)s jobs failed.",
+                failed=done - figures["hour_completed"],
+                done=done,
+            ),
+            self._since(figures["failing_since"]),
+            self._in_its_words(figures["failing_words"]),
+            self.env._("Open the failed jobs, and retry them once the cause is gone."),
+        )
+
+    @api.model
+    def _is_failing(self, figures):
+        done = figures["hour_finished"]
+        return done >= 5 and figures["hour_completed"] * 10 < done * 9
+
+    @api.model
+    def _backlog_reason(self, queue, figures, busy):
+        """Return why what waits needs somebody, nothing while the line is short, or moves."""
+        env, ready, since = self.env, figures[READY.name], figures["waiting_since"]
+        now = fields.Datetime.now()
+        if not since or (now - since).total_seconds() < BACKLOG:
+            return ""
+        # What has just been let go on has had no time to move.
+        moved = max(filter(None, (
+            since, figures["last_processed_at"], queue.paused_until, queue.write_date,
+        )))  # fmt: skip
+        patience = max(BACKLOG, 3 * figures["avg_processing_time"])
+        if (now - moved).total_seconds() > patience and not figures["ended_lately"]:
+            return self._joined(
+                env._("%s jobs wait, and none starts.", ready),
+                self._since(moved),
+                env._("Look at what runs, and cancel what hangs."),
+            )
+        # One more than a slow queue has ended yet is no growth.
+        if busy and figures["came_lately"] > figures["ended_lately"] + queue.max_concurrent_jobs:
+            return self._joined(
+                env._(
+                    "%(queued)s jobs wait, and more come than end: %(came)s in ten minutes, while"
+                    " %(ended)s ended.",
+                    queued=ready,
+                    came=figures["came_lately"],
+                    ended=figures["ended_lately"],
+                ),
+                self._since(since),
+                env._("Raise the limit of jobs, if the provider allows for more."),
+            )
+        return ""
 
     @api.model
     def _nobody_starts(self, queue, figures):
@@ -189,8 +289,22 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     def _pause_reason(self, queue, figures):
-        if queue.paused_until and queue.paused_until > fields.Datetime.now():
-            return self.env._("Calls pause; the newest failures tell why.")
-        if paused := figures["paused_models"]:
-            return self.env._("Calls of %s pause; the newest failures tell why.", paused)
-        return ""
+        env, now = self.env, fields.Datetime.now()
+        if queue.paused_until and queue.paused_until > now:
+            return self._joined(
+                env._("Calls pause, and go on by themselves."),
+                self._since(queue.stopped_since),
+                self._in_its_words(queue.stopped_words),
+            )
+        if not figures["paused_models"]:
+            return ""
+        name, refused_by, since, words = figures["paused_models"][0]
+        names = ", ".join(model[0] for model in figures["paused_models"])
+        if refused_by:
+            what = env._("The provider refuses the model %s.", name)
+            todo = env._("Check what the API key may use, then press Process Now.")
+        else:
+            what = env._("Calls of %s pause, and go on by themselves.", names)
+            todo = ""
+        since = self._since(since and fields.Datetime.to_datetime(since[:19].replace("T", " ")))
+        return self._joined(what, since, self._in_its_words(words), todo)

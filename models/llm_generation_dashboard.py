@@ -78,12 +78,15 @@ class LlmGenerationQueue(models.Model):
         env, waiting = self.env, figures["queued"]
         starts = self.enabled and self.provider_id.active
         held = cooling or self.refused_by
+        is_failing = not self.refused_by and self.env["llm.generation.engine"]._is_failing(figures)
         buttons = [
             (starts and (waiting or held), "process", env._("Try Again Now"), "fa-play", False),
             (self.enabled, "pause", env._("Pause"), "fa-pause", False),
             (not self.enabled, "resume", env._("Resume"), "fa-play", False),
             (figures["retriable"], "retry", env._("Retry Failed"), "fa-refresh", False),
             (waiting, "clear", env._("Cancel Waiting Jobs"), "fa-trash-o", False),
+            (self.refused_by, "look", env._("Open the Provider"), "fa-plug", False),
+            (is_failing, "look", env._("Show What Failed"), "fa-search", False),
         ]
         return [
             {"name": button, "label": label, "icon": icon, "confirm": confirm}
@@ -111,6 +114,8 @@ class LlmGenerationQueue(models.Model):
             case "resume":
                 self.action_enable()
                 return env._("%s starts jobs again.", name)
+            case "look":
+                return self.action_open_trouble()
             case "retry":
                 return self.action_bulk_retry_failed()
             case "clear":

@@ -28,7 +28,13 @@ HEALTH = [
 #: What may let more jobs start.
 SLOT_FIELDS = {"enabled", "max_concurrent_jobs", "requests_per_minute", "tokens_per_minute"}
 #: What the engine, or the provider, brought about: nobody writes it over RPC.
-ENGINE_FIELDS = frozenset({"company_id", "paused_until", "refused_by"})
+ENGINE_FIELDS = frozenset({
+    "company_id",
+    "paused_until",
+    "refused_by",
+    "stopped_since",
+    "stopped_words",
+})
 #: Hours that the graph of a queue shows.
 GRAPH_HOURS = 24
 
@@ -103,6 +109,10 @@ class LlmGenerationQueue(models.Model):
         readonly=True,
         help="Why the provider refuses our account, until a call succeeds again.",
     )
+    stopped_since = fields.Datetime(
+        readonly=True, help="Since when the queue is paused, or its provider pauses or refuses us."
+    )
+    stopped_words = fields.Char(readonly=True, help="What the provider said then.")
     last_processed_at = fields.Datetime(compute="_compute_statistics")
 
     current_running_jobs = fields.Integer(compute="_compute_statistics")
@@ -266,6 +276,9 @@ class LlmGenerationQueue(models.Model):
 
     def write(self, vals):
         self._refuse_by_hand(vals.keys() & (self._engine_fields() | {"provider_id"}))
+        if "enabled" in vals:
+            since = False if vals["enabled"] else fields.Datetime.now()
+            vals = {**vals, "stopped_since": since}
         result = super().write(vals)
         if vals.keys() & SLOT_FIELDS:
             self.env["llm.generation.engine"]._wake_for_queues(self.ids)
@@ -334,7 +347,12 @@ class LlmGenerationQueue(models.Model):
     def _resume(self):
         self.check_access("write")
         # sudo: these are the engine's, and managers end a pause by this way only.
-        self.sudo().write({"paused_until": False, "refused_by": False})
+        self.sudo().write({
+            "paused_until": False,
+            "refused_by": False,
+            "stopped_since": False,
+            "stopped_words": False,
+        })
         # sudo: as above
         self.env["llm.generation.model.pause"].sudo().search([
             ("queue_id", "in", self.ids)
@@ -378,6 +396,18 @@ class LlmGenerationQueue(models.Model):
             **action,
             "domain": [("provider_id", "in", self.provider_id.ids)],
             "context": {f"search_default_{search_filter}": 1},
+        }
+
+    def action_open_trouble(self):
+        """Open what the health of the queue is about: its provider, or the jobs that failed."""
+        self.ensure_one()
+        if not self.refused_by:
+            return self._open_jobs("failed")
+        return {
+            "type": "ir.actions.act_window",
+            "res_model": "llm.provider",
+            "res_id": self.provider_id.id,
+            "views": [(False, "form")],
         }
 
     def _jobs_domain(self, state):
@@ -532,6 +562,8 @@ class LlmGenerationModelPause(models.Model):
     model_id = fields.Many2one("llm.model", required=True, index=True, ondelete="cascade")
     paused_until = fields.Datetime(required=True)
     refused_by = fields.Char()
+    stopped_since = fields.Datetime()
+    stopped_words = fields.Char()
 
     _model_unique = models.UniqueIndex("(queue_id, model_id)")
 

@@ -45,7 +45,7 @@ class TestLlmGenerationDashboard(LlmGenerationCommon):
         self.assertAlmostEqual(card["oldest_wait"], 60, delta=15)
         self.assertEqual((card["ended"], card["success_rate"]), (0, False))
         self.assertEqual((card["health"], card["health_label"]), ("healthy", "Healthy"))
-        self.assertEqual(card["reason"], "Slots are free and jobs succeed.")
+        self.assertEqual(card["reason"], "Ready. Nothing has ended in the last 24 hours.")
 
     def test_a_job_for_later_does_not_wait_yet(self):
         self._create_job("queued", scheduled_at=datetime.now() + timedelta(hours=1))

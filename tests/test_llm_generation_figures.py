@@ -1,10 +1,12 @@
+import re
 from contextlib import contextmanager
 from datetime import timedelta
 from unittest.mock import patch
 
 from odoo import fields
 
-from .common import LlmGenerationCommon
+from ..exceptions import AuthenticationError
+from .common import LlmGenerationCommon, posted
 
 STATS = {
     "queue_id",
@@ -151,21 +153,70 @@ class TestLlmGenerationFigures(LlmGenerationCommon):
     def test_a_disabled_queue_is_disabled_whatever_else(self):
         self._ended("failed", 10)
         self.queue.enabled = False
-        self._assert_health("disabled", "Paused by an administrator")
+        self._assert_health("disabled", "^Paused by an administrator")
 
     def test_busy_slots_are_a_warning(self):
         self.queue.max_concurrent_jobs = 1
         self._create_job("running")
-        for _job in range(2):
-            self._create_job("queued")
         self._assert_health("warning", r"^Every slot is busy \(1\)\.$")
 
-    def test_a_long_line_before_busy_slots_is_critical(self):
+    def _line(self, *minutes):
+        """Fill the only slot, and let jobs wait since so many minutes."""
         self.queue.max_concurrent_jobs = 1
-        self._create_job("running")
-        for _job in range(3):
-            self._create_job("queued")
-        self._assert_health("critical", "Every slot is busy .* and 3 jobs wait")
+        self._create_job("running").env.flush_all()
+        for ago in minutes:
+            self._create_job("queued").queued_at -= timedelta(minutes=ago)
+        now = fields.Datetime.now()
+        runner = {"name": "test", "slots": 1, "started_at": now, "heartbeat_at": now}
+        self.env["llm.generation.runner"].sudo().create(runner)
+        self._nothing_changed_for(hours=1)
+
+    def _nothing_changed_for(self, **delta):
+        """Have the queue claimed nothing, and been left alone, for so long."""
+        self.env.flush_all()
+        then = fields.Datetime.now() - timedelta(**delta)
+        self.env.cr.execute(
+            "UPDATE llm_generation_bucket SET processed_at = %s WHERE queue_id = %s;"
+            "UPDATE llm_generation_queue SET write_date = %s WHERE id = %s",
+            [then, self.queue.id, then, self.queue.id],
+        )
+        self.env.invalidate_all()
+
+    def test_a_backlog_that_moves_is_a_warning(self):
+        self._line(*[5] * 9)
+        self._assert_health("warning", r"^Every slot is busy \(1\) and 9 jobs wait\.$")
+
+    def test_a_long_backlog_that_shrinks_is_a_warning(self):
+        self._line(*[30] * 4, 5)
+        self._ended("completed", 3, hours=0.1)
+        self._assert_health("warning", "Every slot is busy")
+
+    def test_a_backlog_that_does_not_move_is_critical(self):
+        self._line(20, 30, 45)
+        reason = r"^3 jobs wait, and none starts\. Since .+\. Look at what runs, and cancel"
+        self._assert_health("critical", reason)
+        self._nothing_changed_for(minutes=5)
+        self._assert_health("warning", "Every slot is busy")
+        self._nothing_changed_for(hours=1)
+        self._ended("completed", hours=2, run=3600)  # each takes an hour here
+        self._assert_health("warning", "Every slot is busy")
+
+    def test_a_queue_that_was_just_let_go_on_has_time_to_move(self):
+        self._line(30)
+        self._assert_health("critical", "none starts")
+        self.queue.action_process_queue()
+        self._assert_health("warning", "Every slot is busy")
+
+    def test_a_backlog_that_grows_for_ten_minutes_is_critical(self):
+        self._line(30, *[2] * 5)
+        self._ended("completed", 3, hours=0.1)
+        self._assert_health(
+            "critical",
+            "^6 jobs wait, and more come than end: 5 in ten minutes, while 3 ended. Since .+"
+            " Raise the limit of jobs",
+        )
+        self._ended("failed", hours=0.1)
+        self._assert_health("warning", "Every slot is busy")
 
     def test_a_long_line_before_free_slots_is_none(self):
         for _job in range(20):
@@ -175,7 +226,12 @@ class TestLlmGenerationFigures(LlmGenerationCommon):
     def test_many_failures_are_critical(self):
         self._ended("failed", 3)
         self._ended("completed", 2)
-        self._assert_health("critical", "3 of the last hour's 5 jobs failed")
+        self._assert_health(
+            "critical",
+            r"^3 of the last hour's 5 jobs failed\. Since .+\. Open the failed jobs, and retry",
+        )
+        self._create_job("running").action_fail("HTTP 500: it is broken.")
+        self._assert_health("critical", "The newest error says: “HTTP 500: it is broken”")
 
     def test_some_failures_are_a_warning(self):
         self._ended("failed", 1)
@@ -202,9 +258,91 @@ class TestLlmGenerationFigures(LlmGenerationCommon):
         self._assert_health("healthy", ".")
 
     def test_a_refusal_is_critical(self):
-        for refusal in ("quota", "authentication"):
+        for refusal, what in {
+            "quota": "no credit left.*Jobs are kept. Top it up",
+            "authentication": "rejects the API key.*Jobs are kept. Correct the key",
+        }.items():
             self.queue.refused_by = refusal
-            self._assert_health("critical", "The provider refuses our account")
+            self._assert_health("critical", what)
+
+    def test_a_refusal_has_its_time_and_the_words_of_the_provider(self):
+        job = self._create_job("queued")
+        self.service.answers["create"] = [
+            AuthenticationError(f"Incorrect API key. {number}") for number in range(2)
+        ]
+        self._process_queue()
+        since = self.queue.stopped_since
+        self.assertAlmostEqual(since, fields.Datetime.now(), delta=timedelta(seconds=60))
+        at = re.escape(self._engine()._clock_time(since))
+        self._assert_health("critical", rf"Since {at}\. .*“Incorrect API key\. 0”")
+        self.queue.sudo().stopped_since = since - timedelta(hours=1)
+        self.queue.paused_until = False
+        job.sudo().write({"is_scheduled": False, "scheduled_at": False})
+        self._process_queue()
+        self.assertEqual(self.queue.stopped_since, since - timedelta(hours=1))
+        self.assertIn("“Incorrect API key. 1”", self.queue.health_reason)
+        self.service.answers["create"] = ["ext-1"]
+        self.service.answers["check"] = [posted("Hi")]
+        self.queue.action_process_queue()
+        self.assertFalse(self.queue.stopped_since or self.queue.stopped_words)
+
+    def test_an_answer_ends_a_refusal_and_what_is_told_of_it(self):
+        self.queue.write({
+            "refused_by": "quota",
+            "stopped_since": fields.Datetime.now(),
+            "stopped_words": "No credit.",
+        })
+        claim = self._claim(self._create_job("queued"))
+        self._apply(claim, state="completed")
+        self.assertRecordValues(
+            self.queue, [{"refused_by": False, "stopped_since": False, "stopped_words": False}]
+        )
+
+    def test_what_a_provider_says_of_a_model_is_told(self):
+        self._create_job("queued")
+        self.service.answers["create"] = [AuthenticationError("Not for you.", scope="model")]
+        self._process_queue()
+        self._assert_health(
+            "warning",
+            "^The provider refuses the model Native model. Since .+ The newest error says: “Not for"
+            " you”. Check what the API key may use",
+        )
+        self.env["llm.generation.model.pause"].search([]).refused_by = False
+        self._assert_health("warning", "^Calls of Native model pause, and go on by themselves")
+
+    def test_a_key_is_in_no_words(self):
+        self._create_job("queued")
+        self.service.answers["create"] = [AuthenticationError(f"Wrong: sk-{'a1B2' * 8}")]
+        self._process_queue()
+        self.assertTrue(self.queue.stopped_words)
+        self.assertNotIn("a1B2", self.queue.stopped_words)
+
+    def test_who_pauses_a_queue_is_told_since_when(self):
+        self.queue.with_user(self.manager).action_disable()
+        at = re.escape(self._engine()._clock_time(self.queue.stopped_since))
+        self._assert_health("disabled", rf"^Paused by an administrator.*Since {at}\. Press Resume")
+        self.queue.with_user(self.manager).action_enable()
+        self.assertFalse(self.queue.stopped_since)
+
+    def test_a_queue_that_never_ran_says_so(self):
+        self._assert_health("healthy", "^Ready. Nothing has run yet.$")
+        self._ended("completed", hours=30)
+        self.env["llm.generation.bucket"].create({
+            "queue_id": self.queue.id,
+            "processed_at": fields.Datetime.now(),
+        })
+        self._assert_health("healthy", "^Ready. Nothing has ended in the last 24 hours.$")
+        self._ended("completed")
+        self._assert_health("healthy", "^Slots are free and jobs succeed.$")
+
+    def test_what_health_is_about_can_be_opened(self):
+        failed = self._create_job("failed")
+        action = self.queue.with_user(self.manager).action_open_trouble()
+        self.assertEqual(action["context"], {"search_default_failed": 1})
+        self.assertEqual(self.env["llm.generation.job"].search(action["domain"]), failed)
+        self.queue.refused_by = "quota"
+        action = self.queue.with_user(self.manager).action_open_trouble()
+        self.assertEqual((action["res_model"], action["res_id"]), ("llm.provider", self.native.id))
 
     def test_what_waits_for_its_date_is_no_line_before_busy_slots(self):
         self.queue.max_concurrent_jobs = 1
@@ -212,21 +350,21 @@ class TestLlmGenerationFigures(LlmGenerationCommon):
         tomorrow = fields.Datetime.now() + timedelta(days=1)
         for _job in range(4):
             self._create_job("queued", scheduled_at=tomorrow)
-        self._assert_health("warning", "Every slot is busy")
+        self._assert_health("warning", r"Every slot is busy \(1\)\.$")
         for _job in range(3):
             self._create_job("queued")
-        self._assert_health("critical", "3 jobs wait")
+        self._assert_health("warning", "3 jobs wait")
         self.assertEqual(self.queue.queued_jobs_count, 7)
 
     def test_jobs_that_no_server_runs_are_critical(self):
         job = self._create_job("queued")
         runners = self.env["llm.generation.runner"].sudo()
         runners.search([]).unlink()
-        self._assert_health("healthy", "Slots are free")
+        self._assert_health("healthy", "Ready")
         job.queued_at -= timedelta(minutes=3)
         self._assert_health("critical", "no server runs them.*max_cron_threads")
         self.queue.paused_until = fields.Datetime.now() + timedelta(hours=1)
-        self._assert_health("warning", "pause")
+        self._assert_health("warning", "Calls pause")
         self.queue.paused_until = False
         now = fields.Datetime.now()
         runner = runners.create({
@@ -235,11 +373,11 @@ class TestLlmGenerationFigures(LlmGenerationCommon):
             "started_at": now,
             "heartbeat_at": now,
         })
-        self._assert_health("healthy", "Slots are free")
+        self._assert_health("healthy", "Ready")
         runner.heartbeat_at -= timedelta(minutes=3)
         self._assert_health("critical", "no server runs them")
         job.write({"is_scheduled": True})
-        self._assert_health("healthy", "Slots are free")
+        self._assert_health("healthy", "Ready")
 
     # === STATS === #
 
