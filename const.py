@@ -103,6 +103,10 @@ ERROR_TYPES = [
     ("internal", "Unexpected error"),
 ]
 
+#: Errors that no further try changes: what is asked has to. The second a manager may have mended,
+#: whose models and providers it may be about.
+HOPELESS = ("content_refused", "bad_request")
+
 #: Errors after which the provider may have done the work all the same.
 UNKNOWN_OUTCOMES = ("unknown_outcome", "unreadable", "timeout", "worker_died")
 

@@ -140,9 +140,10 @@ class LlmGenerationEngine(models.AbstractModel):
     # === ENQUEUE === #
 
     @api.model
-    def _enqueue(self, jobs, sources=("draft",)):
+    def _enqueue(self, jobs, sources=("draft",), *, afresh=False):
         """Move drafts, or failed jobs, to the end of the queue; the latter costs a retry each.
 
+        :param bool afresh: they get all of their retries anew instead
         :return: the jobs that moved
         :raise UserError: where an addon does not allow for them
         """
@@ -156,6 +157,7 @@ class LlmGenerationEngine(models.AbstractModel):
                 "jobs": jobs.ids,
                 "sources": [state for state in sources if state in TRANSITIONS["queued"]],
                 "answer_tokens": DEFAULT_ANSWER_TOKENS,
+                "afresh": afresh,
             },
         )
         queued = jobs.browse(row[0] for row in rows)

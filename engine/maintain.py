@@ -94,6 +94,14 @@ class LlmGenerationEngine(models.AbstractModel):
         return len(live)
 
     @api.model
+    def _stop_retrying(self, jobs):
+        """Have failed jobs be at their end, which a retry was ahead of."""
+        jobs = jobs.sudo()  # sudo: the date is the engine's; who asks was checked before
+        jobs.write({"retry_at": False})
+        self._call_hooks(jobs)
+        self._notify(jobs)
+
+    @api.model
     def _fail_overdue(self):
         """Fail the jobs that run longer than their queue allows."""
         with self._transaction() as engine:

@@ -1,6 +1,6 @@
 """Every statement of the engine, in the order of a job's life."""
 
-from ..const import AT_PROVIDER, MEDIA_USES, READY, RETRYING, SCHEDULED, WAITS_FOR_THREAD
+from ..const import AT_PROVIDER, HOPELESS, MEDIA_USES, READY, RETRYING, SCHEDULED, WAITS_FOR_THREAD
 from ..protocol.tokens import LIMIT_NAMES, MOST_TOKENS
 
 # === CLOCK: The time, in SQL.
@@ -410,7 +410,8 @@ ENQUEUE = f"""
         fair_rank = last.fair_rank + numbered.n,
         is_scheduled = COALESCE(j.scheduled_at > {MOMENT}, FALSE),
         attempt_count = COALESCE(j.attempt_count, 0),
-        retry_count = COALESCE(j.retry_count, 0) + (CASE WHEN j.state = 'failed' THEN 1 ELSE 0 END),
+        retry_count = CASE WHEN %(afresh)s THEN 0
+            ELSE COALESCE(j.retry_count, 0) + (CASE WHEN j.state = 'failed' THEN 1 ELSE 0 END) END,
         estimated_tokens = {ESTIMATED_TOKENS},
         queued_at = {MOMENT},
         started_at = NULL,
@@ -797,7 +798,7 @@ FIGURES = f"""
     LEFT JOIN LATERAL (
         SELECT TRUE AS can FROM llm_generation_job j
         WHERE j.provider_id = q.provider_id AND j.state = 'failed'
-            AND j.retry_count < j.max_retries
+            AND j.error_type IS DISTINCT FROM '{HOPELESS[0]}'
             AND (j.identity_key IS NULL OR NOT EXISTS (
                 SELECT FROM llm_generation_job o
                 WHERE COALESCE(o.company_id, 0) = COALESCE(j.company_id, 0)

@@ -111,11 +111,12 @@ class LlmGenerationEngine(models.AbstractModel):
         return {row.pop("id"): row for row in self.env.cr.dictfetchall()}
 
     @api.model
-    def _clock_time(self, moment, zone=None):
+    def _clock_time(self, moment, zone=None, *, precise=False):
         """Return when something is, in the user's time: the hour of today, else the date, too.
 
         :param datetime moment: in UTC
         :param str zone: the time zone of who reads it, where the context has none
+        :param bool precise: tell the seconds, too
         """
         zone = self.env.context.get("tz") or zone or self.env.user.tz
         reader = self.with_context(tz=zone)
@@ -124,15 +125,16 @@ class LlmGenerationEngine(models.AbstractModel):
             for one in (moment, fields.Datetime.now())
         )
         if here == now:
-            return format_time(self.env, moment, tz=zone, time_format="short")
+            style = "medium" if precise else "short"
+            return format_time(self.env, moment, tz=zone, time_format=style)
         return format_datetime(self.env, moment, tz=zone)
 
     @api.model
     def _evaluate_health(self, queue, figures):
         """Return `(health, reason)`, from the worst finding down.
 
-        The reason tells what it is, since when, in the provider's words, and what to do. Critical is
-        what needs somebody; a line that moves does not.
+        The reason tells what it is, since when, in the provider's words, and what to do. Critical
+        is what needs somebody; a line that moves does not.
         """
         return (
             self._evaluate_start(queue, figures)

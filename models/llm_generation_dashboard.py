@@ -74,24 +74,33 @@ class LlmGenerationQueue(models.Model):
         }
 
     def _dashboard_buttons(self, figures, cooling):
-        """Return `{name, label, icon, confirm}` of each button that can do something now."""
+        """Return `{name, label, icon, confirm, reason}` of each button.
+
+        `reason` says why it can do nothing now, and is empty where it can.
+        """
         env, waiting = self.env, figures["queued"]
-        starts = self.enabled and self.provider_id.active
-        held = cooling or self.refused_by
+        idle = "" if waiting else env._("No job waits.")
+        if not self.enabled:
+            stays = env._("The queue is paused. Resume it first.")
+        elif not self.provider_id.active:
+            stays = env._("The provider is archived. Restore it first.")
+        else:
+            stays = "" if cooling or self.refused_by else idle
+        spent = "" if figures["retriable"] else env._("No failed job can be retried.")
         is_failing = not self.refused_by and self.env["llm.generation.engine"]._is_failing(figures)
         buttons = [
-            (starts and (waiting or held), "process", env._("Try Again Now"), "fa-play", False),
-            (self.enabled, "pause", env._("Pause"), "fa-pause", False),
-            (not self.enabled, "resume", env._("Resume"), "fa-play", False),
-            (figures["retriable"], "retry", env._("Retry Failed"), "fa-refresh", False),
-            (waiting, "clear", env._("Cancel Waiting Jobs"), "fa-trash-o", False),
-            (self.refused_by, "look", env._("Open the Provider"), "fa-plug", False),
-            (is_failing, "look", env._("Show What Failed"), "fa-search", False),
+            (True, "process", env._("Try Again Now"), "fa-play", False, stays),
+            (self.enabled, "pause", env._("Pause"), "fa-pause", False, ""),
+            (not self.enabled, "resume", env._("Resume"), "fa-play", False, ""),
+            (True, "retry", env._("Retry Failed"), "fa-refresh", False, spent),
+            (True, "clear", env._("Cancel Waiting Jobs"), "fa-trash-o", False, idle),
+            (self.refused_by, "look", env._("Open the Provider"), "fa-plug", False, ""),
+            (is_failing, "look", env._("Show What Failed"), "fa-search", False, ""),
         ]
         return [
-            {"name": button, "label": label, "icon": icon, "confirm": confirm}
-            for possible, button, label, icon, confirm in buttons
-            if possible
+            {"name": name, "label": label, "icon": icon, "confirm": confirm, "reason": reason}
+            for is_there, name, label, icon, confirm, reason in buttons
+            if is_there
         ]
 
     def press_dashboard_button(self, button):

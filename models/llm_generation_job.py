@@ -17,6 +17,7 @@ from ..const import (
     ERROR_TYPES,
     FINAL_STATES,
     FINISH_REASONS,
+    HOPELESS,
     LAST_ID,
     MAX_RETRIES,
     MEDIA_USES,
@@ -254,6 +255,9 @@ class LlmGenerationJob(models.Model):
     is_active = fields.Boolean(compute="_compute_abilities")
     can_retry = fields.Boolean(compute="_compute_abilities")
     can_cancel = fields.Boolean(compute="_compute_abilities")
+    retry_refusal = fields.Char(
+        compute="_compute_abilities", help="Why a failed job cannot be retried, and what to do."
+    )
     queue_position = fields.Integer(compute="_compute_queue_position", aggregator=None)
     reason = fields.Char(compute="_compute_reason", help="Why the job waits, or why it failed.")
 
@@ -267,7 +271,7 @@ class LlmGenerationJob(models.Model):
     _open_idx = models.Index(
         "(provider_id, state, priority, user_id, fair_rank)"
         " WHERE state IN ('draft', 'queued', 'running')"
-        " OR (state = 'failed' AND retry_count < max_retries)"
+        " OR state = 'failed'"
     )
     # when a runner has to look again, and at what: NEXT_DUE, SCHEDULE, CLAIM_POLLS, DUE_RETRIES, …
     _due_idx = models.Index(f"({DUE}) WHERE {HAS_DUE}")
@@ -347,12 +351,35 @@ class LlmGenerationJob(models.Model):
             answer = job.output_message_id
             job.output_text = answer._said() if answer.has_access("read") else ""
 
-    @api.depends("state", "retry_count", "max_retries")
+    @api.depends("state", "retry_count", "max_retries", "error_type")
+    @api.depends_context("uid", "su", "lang")
     def _compute_abilities(self):
+        manages = self._is_manager()
         for job in self:
+            failed = job.state == "failed"
             job.is_active = job.state in ACTIVE_STATES
-            job.can_retry = job.state == "failed" and job.retry_count < job.max_retries
+            job.retry_refusal = job._why_no_retry(manages) if failed else False
+            job.can_retry = failed and not job.retry_refusal
             job.can_cancel = job.state in TRANSITIONS["cancelled"]
+
+    def _why_no_retry(self, manages):
+        """Return what to do instead of another try that cannot help, nothing where it may.
+
+        :param bool manages: whether it is a manager who asks: their retry grants all retries anew
+        """
+        if self.error_type == "content_refused":
+            return self.env._(
+                "The provider refuses what was asked, or it is too long. Ask it in other words, or"
+                " ask for less: another try would be refused, too."
+            )
+        if self.error_type in HOPELESS and not (manages or self.env.su):
+            return self.env._(
+                "The provider does not accept this request. Ask it in other words, or have a"
+                " manager look at the model and its provider."
+            )
+        if self.retry_count >= self.max_retries and (self.env.su or not manages):
+            return self.env._("No retry is left. A manager can retry it.")
+        return False
 
     @api.depends("state", "priority", "queued_at", "is_scheduled")
     def _compute_queue_position(self):
@@ -360,12 +387,20 @@ class LlmGenerationJob(models.Model):
         for job in self:
             job.queue_position = positions.get(job.id, 0)
 
-    @api.depends("state", "priority", "queued_at", "is_scheduled", "scheduled_at", "error_message")
+    @api.depends(
+        "state",
+        "priority",
+        "queued_at",
+        "is_scheduled",
+        "scheduled_at",
+        "error_message",
+        "retry_at",
+    )
     @api.depends_context("lang", "tz")
     def _compute_reason(self):
         waits = self._waiting_sentences()
         for job in self:
-            job.reason = waits.get(job.id) or (job.state == "failed" and job.error_message)
+            job.reason = waits.get(job.id) or (job.state == "failed" and job._status_sentence())
 
     # === CRUD METHODS === #
 
@@ -1079,18 +1114,28 @@ class LlmGenerationJob(models.Model):
         return True
 
     def action_retry(self):
-        """Queue failed jobs again, at the end of the queue.
+        """Queue failed jobs again, at the end of the queue; a manager grants all retries anew.
 
-        :raise UserError: for a job that did not fail, or has no retry left
+        :raise UserError: for a job that did not fail, or has a `retry_refusal`
         """
         self.check_access("read")
         if any(job.state != "failed" for job in self):
             raise UserError(self.env._("Only a failed job can be retried."))
-        if not all(job.can_retry for job in self):
-            raise UserError(
-                self.env._("No retry is left. A manager can raise Max Retries and try again.")
-            )
-        self.env["llm.generation.engine"]._enqueue(self, sources=("failed",))
+        if refusal := next(filter(None, self.mapped("retry_refusal")), None):
+            raise UserError(refusal)
+        afresh = self._is_manager() and not self.env.su
+        self.env["llm.generation.engine"]._enqueue(self, sources=("failed",), afresh=afresh)
+        return True
+
+    def action_stop_retrying(self):
+        """Let failed jobs be failed for good: their automatic retry is given up.
+
+        :raise UserError: for a job that no automatic retry is ahead of
+        """
+        self.check_access("read")
+        if not all(RETRYING.holds(job) for job in self):
+            raise UserError(self.env._("No automatic retry is ahead of this job."))
+        self.env["llm.generation.engine"]._stop_retrying(self)
         return True
 
     def action_cancel(self):
@@ -1195,7 +1240,9 @@ class LlmGenerationJob(models.Model):
         if what == "retry" and self.state != "failed":
             return self.env._("did not fail")
         if what == "retry" and not self.can_retry:
-            return self.env._("no retry is left")
+            hopeless = self.error_type in HOPELESS
+            refused = self.env._("would be refused again")
+            return refused if hopeless else self.env._("no retry is left")
         if what == "cancel" and not self.can_cancel:
             return self.env._("ended before")
         if what == "prioritize" and self.state not in {"draft", "queued", "failed"}:
@@ -1304,7 +1351,11 @@ class LlmGenerationJob(models.Model):
         if self.state == "queued":
             return self._waiting_sentences().get(self.id) or self.env._("Waiting.")
         if RETRYING.holds(self):
-            return self.env._("Failed, and will be tried again by itself: %s", self._told_error())
+            return self.env._(
+                "Failed, and will be tried again by itself at about %(time)s: %(error)s",
+                time=self._clock_time(self.retry_at, precise=True),
+                error=self._told_error(),
+            )
         if self.state == "failed":
             return self._told_error() or self.env._("The generation failed.")
         return {
@@ -1336,9 +1387,10 @@ class LlmGenerationJob(models.Model):
     def _hindrance(self, wait):
         return self._queue_holds(wait) or self._is_held(wait)
 
-    def _clock_time(self, moment):
+    def _clock_time(self, moment, **how):
         # sudo: who reads of a job is its owner, where nobody else looks.
-        return self.env["llm.generation.engine"]._clock_time(moment, self.sudo().user_id.tz)
+        zone = self.sudo().user_id.tz
+        return self.env["llm.generation.engine"]._clock_time(moment, zone, **how)
 
     def _queue_holds(self, wait):
         """Return why nothing of the queue starts, nothing if it may.

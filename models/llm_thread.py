@@ -9,7 +9,7 @@ from odoo.fields import Domain
 
 from odoo.addons.mail.tools.discuss import Store
 
-from ..const import ACTIVE_STATES, FINAL_STATES, MEDIA_USES, READY, STATES
+from ..const import ACTIVE_STATES, FINAL_STATES, MEDIA_USES, READY, RETRYING, STATES
 from ..protocol.markdown import Rendered, markdown_to_html
 from ..protocol.sanitize import sanitize_body, sanitize_body_json, sanitize_text
 from ..protocol.tokens import estimate
@@ -24,7 +24,7 @@ HISTORY_LIMIT = 50
 #: What a chat page shows of a job.
 JOB_FIELDS = (
     "state", "queue_position", "reason", "progress", "error_message", "retry_at", "can_retry",
-    "finish_reason",
+    "retry_refusal", "finish_reason",
 )  # fmt: skip
 #: Newest messages that one answer tells of: those of a question, and of tools that were called.
 NEWS_LIMIT = 100
@@ -328,11 +328,13 @@ class LlmThread(models.Model):
     # === ACTION METHODS === #
 
     def action_cancel_generation(self):
-        """Cancel what waits or runs in these threads.
+        """Cancel what waits or runs in these threads, or else the retry that is ahead.
 
         :raise UserError: where nothing does
         """
         jobs = self.generation_job_ids.filtered("is_active")
+        if not jobs and (failed := self.generation_job_ids.filtered_domain(RETRYING.domain)):
+            return failed.action_stop_retrying()
         if not jobs:
             raise UserError(self.env._("No generation is waiting or running in this thread."))
         return jobs.action_cancel()

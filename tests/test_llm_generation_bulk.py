@@ -13,9 +13,48 @@ class TestLlmGenerationBulk(LlmGenerationCommon):
 
         result = (failed + spent + done).with_user(self.manager).apply_bulk("retry")
 
-        self.assertEqual(result, {"done": 2, "refused": {"no retry is left": 1, "did not fail": 1}})
-        self.assertEqual(failed.mapped("state"), ["queued"] * 2)
-        self.assertEqual((spent + done).mapped("state"), ["failed", "completed"])
+        self.assertEqual(result, {"done": 3, "refused": {"did not fail": 1}})
+        self.assertEqual((failed + spent).mapped("state"), ["queued"] * 3)
+        self.assertEqual(done.state, "completed")
+
+    def test_a_user_retries_as_often_as_there_are_retries(self):
+        failed, spent = self._create_job("failed"), self._create_job("failed", max_retries=0)
+        result = (failed + spent).with_user(self.user).apply_bulk("retry")
+        self.assertEqual(result, {"done": 1, "refused": {"no retry is left": 1}})
+        self.assertEqual((failed + spent).mapped("state"), ["queued", "failed"])
+
+    def test_what_would_be_refused_again_is_left(self):
+        refused = self._create_job("failed") + self._create_job("failed")
+        for job, error in zip(refused, ("content_refused", "bad_request"), strict=True):
+            job.sudo().error_type = error
+        result = refused.with_user(self.user).apply_bulk("retry")
+        self.assertEqual(result, {"done": 0, "refused": {"would be refused again": 2}})
+        result = refused.with_user(self.manager).apply_bulk("retry")  # who may have mended it
+        self.assertEqual(result, {"done": 1, "refused": {"would be refused again": 1}})
+        self.assertEqual(refused.mapped("state"), ["failed", "queued"])
+
+    def test_after_an_outage_a_manager_grants_all_retries_anew(self):
+        ways = {
+            "list": lambda job: job.apply_bulk("retry"),
+            "form": lambda job: job.action_retry(),
+            "queue": lambda _job: self.queue.with_user(self.manager).action_retry_failed_jobs(),
+            "chat": lambda job: job.thread_id.action_retry_last_failed_generation(),
+        }
+        for way, retry in ways.items():
+            with self.subTest(way):
+                user = self.manager if way == "chat" else self.user
+                job = self._create_job("failed", user=user, max_retries=2)
+                job.sudo().retry_count = 2
+                retry(job.with_user(self.manager))
+                self.assertRecordValues(job, [{"state": "queued", "retry_count": 0}])
+                self._claim(job)
+                self._engine()._apply([
+                    (
+                        self._claim_of(job, job.attempt_token),
+                        self._answer("failed", error_type="transient"),
+                    )
+                ])
+                self.assertTrue(job.retry_at)
 
     def test_of_two_jobs_with_one_key_one_is_retried(self):
         twins = self._create_job("failed", identity_key="key")

@@ -20,7 +20,9 @@ class TestLlmGenerationDashboard(LlmGenerationCommon):
         return next(card for card in self._dashboard(user)["cards"] if card["id"] == queue.id)
 
     def _buttons(self, user=None):
-        return [button["name"] for button in self._card(user=user)["buttons"]]
+        """Return the buttons that can do something; the others say why they cannot."""
+        buttons = self._card(user=user)["buttons"]
+        return [button["name"] for button in buttons if not button["reason"]]
 
     def _ended(self, state, ago, **values):
         """Create a job that ended some time ago."""
@@ -42,7 +44,7 @@ class TestLlmGenerationDashboard(LlmGenerationCommon):
         card = self._card()
         self.assertEqual((card["name"], card["running"], card["limit"]), ("Native", 1, 3))
         self.assertEqual((card["waiting"], card["delayed"]), (2, 1))
-        self.assertAlmostEqual(card["oldest_wait"], 60, delta=15)
+        self.assertAlmostEqual(card["oldest_wait"], 60, delta=20)
         self.assertEqual((card["ended"], card["success_rate"]), (0, False))
         self.assertEqual((card["health"], card["health_label"]), ("healthy", "Healthy"))
         self.assertEqual(card["reason"], "Ready. Nothing has ended in the last 24 hours.")
@@ -147,16 +149,45 @@ class TestLlmGenerationDashboard(LlmGenerationCommon):
 
     # === BUTTONS === #
 
-    def test_only_buttons_that_can_do_something_are_there(self):
+    def test_what_cannot_be_done_says_why(self):
+        def reasons():
+            return {button["name"]: button["reason"] for button in self._card()["buttons"]}
+
+        nothing = {
+            "process": "No job waits.",
+            "pause": "",
+            "retry": "No failed job can be retried.",
+            "clear": "No job waits.",
+        }
+        self.assertEqual(reasons(), nothing)
+        self._create_job("queued")
+        self.queue.enabled = False
+        paused = {"process": "The queue is paused. Resume it first.", "resume": "", "clear": ""}
+        self.assertEqual(reasons(), paused | {"retry": nothing["retry"]})
+        self.queue.enabled = True
+        self.native.active = False
+        self.assertIn("archived", reasons()["process"])
+
+    def test_trouble_has_a_way_to_it(self):
+        self.assertNotIn("look", self._buttons())
+        for _job in range(5):
+            self._create_job("failed")
+        self.assertIn("look", self._buttons())
+        self.assertEqual(self._press("look")["context"], {"search_default_failed": 1})
+        self.queue.refused_by = "quota"
+        self.assertEqual(self._buttons().count("look"), 1)
+        self.assertEqual(self._press("look")["res_model"], "llm.provider")
+
+    def test_only_buttons_that_can_do_something_can_be_pressed(self):
         self.assertEqual(self._buttons(), ["pause"])
         job = self._create_job("queued")
         self.assertEqual(self._buttons(), ["process", "pause", "clear"])
         self.queue.enabled = False
         self.assertEqual(self._buttons(), ["resume", "clear"])
         job.action_cancel()
-        self._create_job("failed", max_retries=0)
+        self._create_job("failed").sudo().error_type = "content_refused"
         self.assertEqual(self._buttons(), ["resume"])
-        self._create_job("failed")
+        self._create_job("failed", max_retries=0)
         self.assertEqual(self._buttons(), ["resume", "retry"])
 
     def test_what_starts_nothing_cannot_be_processed(self):

@@ -94,9 +94,47 @@ class TestLlmGenerationState(LlmGenerationCommon):
         job = self._create_job("failed", max_retries=0)
         self.assertFalse(job.can_retry)
         self.assertIn("No retry is left", self._refusal(job.action_retry))
+        self.assertIn("No retry is left", job.with_user(self.user).retry_refusal)
+        self.assertTrue(job.with_user(self.manager).can_retry)
         job.max_retries = 1
         job.action_retry()
         self.assertEqual((job.state, job.retry_count, job.can_retry), ("queued", 1, False))
+
+    def test_where_a_retry_cannot_help_it_says_what_to_change(self):
+        job = self._create_job("failed")
+        job.error_type = "content_refused"
+        for user in (self.user, self.manager):
+            one = job.with_user(user)
+            self.assertFalse(one.can_retry)
+            self.assertIn("Ask it in other words, or ask for less", one.retry_refusal)
+            self.assertEqual(self._refusal(one.action_retry), one.retry_refusal)
+        job.error_type = "bad_request"
+        self.assertIn("have a manager look", job.with_user(self.user).retry_refusal)
+        self.assertTrue(job.with_user(self.manager).can_retry)
+        self.assertFalse(self._create_job("completed").retry_refusal)
+
+    def test_an_automatic_retry_can_be_given_up(self):
+        job = self._create_job("failed")
+        self.assertIn("No automatic retry", self._refusal(job.action_stop_retrying))
+        ended = []
+        patched = self._offered(
+            "llm.generation.job", _after_end=lambda jobs: ended.append(jobs.ids)
+        )
+        self.enterContext(patched)
+        for stop in (
+            lambda: job.with_user(self.user).action_stop_retrying(),
+            lambda: job.thread_id.with_user(self.user).action_cancel_generation(),
+        ):
+            job.sudo().retry_at = fields.Datetime.now() + timedelta(seconds=40)
+            self.assertRegex(
+                job._status_sentence(), r"tried again by itself at about .*\d:\d\d:\d\d.*It broke"
+            )
+            stop()
+            self.assertEqual((job.state, job.retry_at), ("failed", False))
+            self.assertEqual(ended.pop(), job.ids)
+            seen = {}
+            list(self._engine().with_context(generation_inline=False)._new_events(job, seen))
+            self.assertTrue(seen["ended"])
 
     def test_queueing_says_since_when_the_job_waits(self):
         before = fields.Datetime.now()

@@ -1,6 +1,6 @@
 from unittest.mock import MagicMock
 
-from odoo import SUPERUSER_ID
+from odoo import SUPERUSER_ID, fields
 from odoo.http import _request_stack
 from odoo.tests import HttpCase, tagged
 
@@ -127,11 +127,14 @@ class TestRightsMatrix(RightsMatrix, LlmGenerationCommon):
             "check_status": "running",
             "action_start": "queued",
             "action_retry": "failed",
+            "action_stop_retrying": "failed",
             "action_bulk_retry": "failed",
             "action_retry_last_failed_generation": "failed",
             "action_open_job": "completed",
         }
         job = self._create_job(states.get(name, "queued"))
+        if name == "action_stop_retrying":
+            job.retry_at = fields.Datetime.now()
         records = {
             "llm.generation.job": job,
             "llm.generation.report": self.env["llm.generation.report"].browse(job.id),

@@ -73,6 +73,18 @@ test("only the buttons that the server offers are there", async () => {
     expect(".o_llm_queue_card[data-queue='8'] .o_llm_open_jobs").toHaveCount(1);
 });
 
+test("what cannot be done is there, and says why", async () => {
+    const reason = "No job waits.";
+    await open([makeCard({ buttons: [PAUSE, { ...CLEAR, reason }] })]);
+    expect("[data-button=clear]").toHaveAttribute("aria-disabled", "true");
+    expect("[data-button=clear]").toHaveAttribute("title", reason);
+    expect("[data-button=pause]").not.toHaveAttribute("aria-disabled");
+    await contains("[data-button=clear]").click();
+    await waitFor(`.o_notification:contains('${reason}')`);
+    expect(".modal").toHaveCount(0);
+    expect.verifySteps([]);
+});
+
 test("a button tells what it did and shows what has become of it", async () => {
     const server = await open([makeCard({ buttons: [PAUSE] })]);
     server.dashboard = makeDashboard([makeCard({ health: "disabled", health_label: "Paused" })]);

@@ -124,6 +124,31 @@ test("a failure has its reason, and a retry where one is left", async () => {
     expect(".o_llm_generation_status.alert-info").toHaveCount(1);
 });
 
+test("where a retry cannot help it says what to change", async () => {
+    const advice = "Ask it in other words.";
+    job = { ...job, state: "failed", error_message: "No.", can_retry: false };
+    job.retry_refusal = advice;
+    await openForm();
+    expect(".o_llm_generation_status").toHaveText(/No\.\s+Ask it in other words\./);
+    expect(".o_llm_generation_status button").toHaveCount(0);
+});
+
+test("a retry that comes by itself has its time, and can be had now or given up", async () => {
+    for (const method of ["action_cancel_generation", "action_retry_last_failed_generation"]) {
+        onRpc("llm.thread", method, () => {
+            expect.step(method);
+            return true;
+        });
+    }
+    job = { ...job, state: "failed", reason: "Failed, and is tried again at about 17:24:05." };
+    Object.assign(job, { retry_at: "2026-01-01 17:24:05", can_retry: true });
+    await openForm();
+    expect(".o_llm_generation_status").toHaveText(/at about 17:24:05/);
+    await contains(".o_llm_generation_status button:contains(Try Now)").click();
+    await contains(".o_llm_generation_status button:contains(Cancel)").click();
+    expect.verifySteps(["action_retry_last_failed_generation", "action_cancel_generation"]);
+});
+
 test("an answer that is not whole says so, and one that is says nothing", async () => {
     job = { ...job, state: "completed", finish_reason: "length" };
     await openForm();

@@ -12,7 +12,7 @@ import { reloadRecord } from "../live_record/live_record";
 
 const FIELDS = [
     ...["state", "reason", "progress", "error_message", "retry_at", "can_retry"],
-    "finish_reason",
+    ...["retry_refusal", "finish_reason"],
 ];
 /** A place in the queue changes without a message about it. */
 const POLL_MILLISECONDS = 5000;
@@ -90,6 +90,11 @@ export class GenerationStatus extends Component {
         return ["queued", "running"].includes(this.state.job?.state);
     }
 
+    /** What failed, and is tried again by itself: nobody has to wait for that. */
+    get isRetrying() {
+        return this.state.job?.state === "failed" && Boolean(this.state.job.retry_at);
+    }
+
     get isShown() {
         const { job } = this.state;
         return this.isActive || job?.state === "failed" || Boolean(unfinishedSentence(job));
@@ -112,6 +117,9 @@ export class GenerationStatus extends Component {
         }
         if (job.state === "completed") {
             return unfinishedSentence(job);
+        }
+        if (job.retry_at) {
+            return job.reason;
         }
         const reason = (job.error_message || "").replace(/^HTTP \d+: /, "");
         return _t("The last generation failed: %s", reason || _t("no reason is known."));

@@ -45,7 +45,11 @@ export class GenerationDashboard extends Component {
         return cards.sort((one, other) => place(one) - place(other));
     }
 
+    /** What cannot be done now stays there, and says why to who presses it. */
     onPress(card, button) {
+        if (button.reason) {
+            return this.notification.add(button.reason, { type: "info" });
+        }
         if (!button.confirm) {
             return this.press(card, button);
         }
