@@ -3,7 +3,7 @@ from unittest.mock import patch
 from odoo.tests import HttpCase, tagged
 
 from ..controllers import event_stream
-from ..exceptions import BadRequestError
+from ..exceptions import TransientError
 from .common import TOUR_TIMEOUT, LlmGenerationCommon
 
 
@@ -95,7 +95,8 @@ class TestTours(LlmGenerationCommon, HttpCase):
         self.assertEqual((first + second).generation_job_ids.mapped("state"), ["queued"] * 2)
 
     def test_a_failed_answer_tells_its_reason_and_is_tried_again(self):
-        reason = BadRequestError("At least one message is required.")
+        self.direct_queue.auto_retry_failed = False
+        reason = TransientError("At least one message is required.")
 
         def fail_once():
             del self.service.chunks[0]
@@ -108,6 +109,19 @@ class TestTours(LlmGenerationCommon, HttpCase):
         job = thread.generation_job_ids
         self.assertRecordValues(job, [{"state": "completed", "retry_count": 1}])
         self.assertEqual(self._bodies(thread)[-1], ("assistant", '<p dir="auto">Hello</p>'))
+
+    def test_how_an_answer_ended_is_told_after_a_reload_too(self):
+        self._needs_our_page()
+        for name, state in (("Second", "failed"), ("First", "cancelled")):
+            thread = self._create_thread(self.direct_model, name=name)
+            question = thread.message_post(body="How are you?", llm_role="user")
+            job = self._create_job("queued", thread_id=thread.id, input_message_id=question.id)
+            values = {
+                "failed": {"error_type": "content_refused", "error_message": "No such pictures."}
+            }
+            job._set_state(state, **values.get(state, {}))
+
+        self._tour("/odoo/llm-threads", "llm_generation_conversation_ended_tour")
 
     def test_a_thread_retries_what_failed_before(self):
         self._needs_our_page()

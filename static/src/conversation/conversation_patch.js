@@ -13,6 +13,10 @@ import { useJobUpdates } from "../job_updates/job_updates";
 
 /** Between two looks at a job that waits, and at an answer that is being written. */
 const [POLL_MILLISECONDS, GROWTH_MILLISECONDS] = [5000, 1000];
+/** What is read of a job that has ended. */
+const ENDED = [
+    ...["state", "reason", "finish_reason", "input_message_id", "can_retry", "retry_refusal"],
+];
 
 /**
  * Lets a conversation ask through the queue. `state.job` is what was last told of the job that
@@ -44,6 +48,7 @@ const queuedConversation = {
         const job = resId && (await this.findActiveJob(resId));
         if (resId && !job) {
             this.state.job = await this.findUnfinishedJob(resId);
+            this.state.error = this.state.job?.state === "failed" ? this.state.job.reason : "";
         } else if (job && !this.isLeaving) {
             const message = _t("Waiting for the answer…");
             this.state.job = { job_id: job.id, state: job.state, message };
@@ -60,16 +65,18 @@ const queuedConversation = {
         return (await this.orm.searchRead("llm.generation.job", domain, ["state"], options))[0];
     },
 
-    /** The job that ended last, if something is missing in its answer. */
+    /** The job that ended last, if it has no answer, or something is missing in it. */
     async findUnfinishedJob(resId) {
         const domain = [
             ["thread_id", "=", resId],
             ["state", "!=", "draft"],
         ];
         const options = { limit: 1, order: "completed_at DESC, id DESC" };
-        const names = ["state", "finish_reason"];
-        const [job] = await this.orm.searchRead("llm.generation.job", domain, names, options);
-        return unfinishedSentence(job) ? { ...job, job_id: job.id, ended: true } : null;
+        const [job] = await this.orm.searchRead("llm.generation.job", domain, ENDED, options);
+        const asked = this.state.messages.findLast(({ llm_role: role }) => role === "user");
+        const isStale = job?.input_message_id && asked?.id > job.input_message_id[0];
+        const isTold = ["cancelled", "failed"].includes(job?.state) || unfinishedSentence(job);
+        return isTold && !isStale ? { ...job, job_id: job.id, ended: true } : null;
     },
 
     /** What is asked elsewhere, or tried again, is shown; what is late about our own job is not. */
@@ -205,13 +212,29 @@ const queuedConversation = {
         if (this.isLeaving || !this.canCancel) {
             return super.stop();
         }
-        await this.orm.call("llm.generation.job", "action_cancel", [[this.state.job.job_id]]);
+        const method = this.isRetrying ? "action_stop_retrying" : "action_cancel";
+        await this.orm.call("llm.generation.job", method, [[this.state.job.job_id]]);
         this.wake();
     },
 
-    /** A job that failed and waits for its automatic retry can only be left alone. */
+    /** What would be tried again later is tried now. */
+    async tryNow() {
+        await this.orm.call("llm.generation.job", "action_retry", [[this.state.job.job_id]]);
+        this.wake();
+    },
+
+    get isRetrying() {
+        return this.followedJob?.state === "failed";
+    },
+
     get canCancel() {
-        return ["queued", "running"].includes(this.followedJob?.state);
+        return ["queued", "running", "failed"].includes(this.followedJob?.state);
+    },
+
+    get canRetry() {
+        const { job } = this.state;
+        const isRefused = job?.ended && job.state === "failed" && job.can_retry === false;
+        return super.canRetry && !isRefused;
     },
 
     get followedJob() {
@@ -228,8 +251,8 @@ const queuedConversation = {
         if (job?.state === "cancelled") {
             return _t("Cancelled.");
         }
-        if (job?.ended && job.state === "completed") {
-            return unfinishedSentence(job);
+        if (job?.ended) {
+            return job.state === "failed" ? job.retry_refusal || "" : unfinishedSentence(job);
         }
         // An answer that is being written speaks for itself.
         return this.followedJob && (job.state !== "running" || super.isWaiting) ? job.message : "";

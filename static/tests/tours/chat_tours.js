@@ -7,7 +7,7 @@ const page = registry.category("services").contains("llm.store")
     ? {
           input: ".o-llm-composer-area .o-mail-Composer-input:enabled",
           answer: ".o-llm-thread-area .o-mail-Message",
-          waiting: ".o_llm_generation_status:contains('position 1 in the queue')",
+          waiting: ".o_llm_generation_status:contains('Paused by an administrator')",
           cancel: ".o_llm_generation_status button:contains('Cancel')",
           cancelled: ".o_llm_generation_status:contains('The answer was cancelled')",
           failure: ".o_llm_generation_status.alert-danger",
@@ -17,7 +17,7 @@ const page = registry.category("services").contains("llm.store")
     : {
           input: ".o_llm_input textarea:enabled",
           answer: ".o_llm_message[data-role=assistant]",
-          waiting: ".o_llm_job:contains('Waiting, position 1')",
+          waiting: ".o_llm_job:contains('Paused by an administrator')",
           cancel: ".o_llm_stop:contains('Cancel')",
           cancelled: ".o_llm_job:contains('Cancelled')",
           failure: ".o_llm_failure",

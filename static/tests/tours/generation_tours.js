@@ -167,17 +167,17 @@ tours.add("llm_generation_conversation_tour", {
 tours.add("llm_generation_conversation_cancel_tour", {
     steps: () => [
         ...say("How are you?"),
-        { trigger: ".o_llm_job:contains('Waiting, position 1')" },
+        { trigger: ".o_llm_job:contains('Paused by an administrator')" },
         {
             content: "where the conversation is not shown, a line says it",
             trigger: ".o_notebook .nav-link[name=settings]",
             run: "click",
         },
-        { trigger: ".o_llm_generation_status:visible:contains('position 1')" },
+        { trigger: ".o_llm_generation_status:visible:contains('Paused by')" },
         { trigger: ".o_notebook .nav-link[name=conversation]", run: "click" },
         {
             content: "the job is followed again",
-            trigger: ".o_llm_job:contains('Waiting, position 1')",
+            trigger: ".o_llm_job:contains('Paused by an administrator')",
         },
         { trigger: ".o_llm_stop:contains('Cancel')", run: "click" },
         { trigger: ".o_llm_job:contains('Cancelled')" },
@@ -195,6 +195,20 @@ tours.add("llm_generation_conversation_error_tour", {
     ],
 });
 
+tours.add("llm_generation_conversation_ended_tour", {
+    steps: () => [
+        { trigger: ".o_data_row:contains('First') .o_data_cell[name=name]", run: "click" },
+        { content: "what was cancelled says so", trigger: ".o_llm_job:contains('Cancelled.')" },
+        { trigger: ".o_pager_next", run: "click" },
+        { content: "what failed, too", trigger: ".o_llm_failure:contains('No such pictures')" },
+        {
+            content: "and what to do instead of another try",
+            trigger: ".o_llm_job:contains('Ask it in other words, or ask for less')",
+        },
+        { trigger: "body:not(:has(.o_llm_retry))" },
+    ],
+});
+
 tours.add("llm_generation_thread_retry_tour", {
     steps: () => [
         { trigger: ".o_llm_generation_status.alert-danger:contains('It broke.')" },
@@ -208,7 +222,7 @@ tours.add("llm_generation_conversation_leave_tour", {
     steps: () => [
         { trigger: ".o_data_row:contains('First') .o_data_cell[name=name]", run: "click" },
         ...say("How are you?"),
-        { trigger: ".o_llm_job:contains('Waiting, position 1')" },
+        { trigger: ".o_llm_job:contains('Paused by an administrator')" },
         { trigger: ".o_pager_next", run: "click" },
         {
             content: "the conversation of the other thread",
@@ -216,9 +230,9 @@ tours.add("llm_generation_conversation_leave_tour", {
         },
         { trigger: ".o_llm_messages:not(:has(.o_llm_job))" },
         ...say("And you?"),
-        { trigger: ".o_llm_job:contains('Waiting, position 2')" },
+        { trigger: ".o_llm_job:contains('Paused by an administrator')" },
         { trigger: ".o_pager_previous", run: "click" },
         { trigger: ".o_llm_message:contains('How are you?')" },
-        { trigger: ".o_llm_job:contains('Waiting, position 1')" },
+        { trigger: ".o_llm_job:contains('Paused by an administrator')" },
     ],
 });
