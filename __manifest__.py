@@ -36,7 +36,11 @@
         "views/llm_generate_job_menus.xml",
     ],
     "assets": {
-        "web.assets_backend": ["llm_generate_job/static/src/**/*"],
+        "web.assets_backend": [
+            "llm_generate_job/static/src/**/*",
+            ("remove", "llm_generate_job/static/src/state_graph/*"),
+        ],
+        "web.assets_backend_lazy": ["llm_generate_job/static/src/state_graph/*"],
         "web.assets_tests": ["llm_generate_job/static/tests/tours/**/*"],
         "web.assets_unit_tests": [
             "llm_generate_job/static/tests/**/*",

@@ -130,7 +130,7 @@ class LlmGenerationQueue(models.Model):
     throughput_graph = fields.Text(
         "Jobs Ended by Hour",
         compute="_compute_throughput_graph",
-        help="Jobs that completed or failed in each of the last 24 hours.",
+        help="Jobs that completed, and that failed, in each of the last 24 hours.",
     )
     can_configure = fields.Boolean(compute="_compute_can_configure")
     has_webhook_secret = fields.Boolean(
@@ -196,28 +196,34 @@ class LlmGenerationQueue(models.Model):
         counts = defaultdict(int)
         # sudo: the figures of a queue are those of all its jobs.
         jobs = self.env["llm.generation.job"].sudo().with_context(tz="UTC")
-        for provider, hour, count in jobs._read_group(
+        for provider, state, hour, count in jobs._read_group(
             [
                 ("provider_id", "in", self.provider_id.ids),
                 ("completed_at", ">=", hours[0]),
                 ("state", "in", ("completed", "failed")),
             ],
-            ["provider_id", "completed_at:hour"],
+            ["provider_id", "state", "completed_at:hour"],
             ["__count"],
         ):
-            counts[provider.id, hour.replace(tzinfo=None)] += count
+            counts[provider.id, state, hour.replace(tzinfo=None)] += count
         labels = {hour: fields.Datetime.context_timestamp(self, hour) for hour in hours}
+        states = dict(jobs._fields["state"]._description_selection(self.env))
         for queue in self:
-            values = [
-                {
-                    "label": labels[hour].strftime("%H:%M"),
-                    "value": counts[queue.provider_id.id, hour],
-                    "type": "past",
-                }
-                for hour in hours
-            ]
             queue.throughput_graph = json.dumps([
-                {"key": self.env._("Jobs ended by hour"), "values": values}
+                {
+                    "key": states[state],
+                    "state": state,
+                    "title": self.env._("Jobs ended by hour"),
+                    "values": [
+                        {
+                            "label": labels[hour].strftime("%H:%M"),
+                            "value": counts[queue.provider_id.id, state, hour],
+                            "type": "past",
+                        }
+                        for hour in hours
+                    ],
+                }
+                for state in ("completed", "failed")
             ])
 
     @api.depends_context("uid", "su", "allowed_company_ids")

@@ -36,10 +36,14 @@ class TestLlmGenerationQueuePanel(LlmGenerationCommon):
 
         with freeze_time("2026-03-02 12:30:00"):
             queue = self.queue.with_context(tz="Europe/Paris")
-            [graph] = json.loads(queue.throughput_graph)
+            graphs = json.loads(queue.throughput_graph)
 
-        counts = {value["label"]: value["value"] for value in graph["values"] if value["value"]}
-        self.assertEqual(counts, {"11:00": 2, "12:00": 1})
+        counts = {
+            graph["state"]: {one["label"]: one["value"] for one in graph["values"] if one["value"]}
+            for graph in graphs
+        }
+        self.assertEqual(counts, {"completed": {"11:00": 1, "12:00": 1}, "failed": {"11:00": 1}})
+        graph = graphs[0]
         self.assertEqual(len(graph["values"]), 24)
         self.assertEqual(graph["values"][-1]["label"], "13:00")
 
@@ -65,7 +69,7 @@ class TestLlmGenerationQueuePanel(LlmGenerationCommon):
 
     def test_a_user_sees_the_graph_of_everybodys_jobs(self):
         self._create_job("completed", user=self.manager)
-        [graph] = json.loads(self.queue.with_user(self.user).throughput_graph)
+        graph, _failed = json.loads(self.queue.with_user(self.user).throughput_graph)
         self.assertEqual(sum(value["value"] for value in graph["values"]), 1)
 
     # === THE SECRET === #

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "@odoo/hoot";
 import { queryAll, queryAllTexts, queryOne } from "@odoo/hoot-dom";
-import { advanceTime, animationFrame } from "@odoo/hoot-mock";
+import { advanceTime, animationFrame, mockDate } from "@odoo/hoot-mock";
 import { mountWithCleanup } from "@web/../tests/web_test_helpers";
 
 import { CapacityBar } from "@llm_generate_job/dashboard/capacity_bar/capacity_bar";
@@ -84,4 +84,11 @@ test("the bars of the hours share one scale", async () => {
 test("a day without jobs draws no bar", async () => {
     await mountWithCleanup(HourBars, { props: { hours: Array(24).fill([0, 0]), name: 1 } });
     expect(queryAll(".o_llm_done, .o_llm_broken")).toHaveLength(0);
+});
+
+test("the hours have an axis, and end now", async () => {
+    mockDate("2026-01-01 17:30:00", 0);
+    await mountWithCleanup(HourBars, { props: { hours: Array(24).fill([0, 0]), name: 7 } });
+    const ticks = ["17:30", "23:30", "05:30", "11:30", "now"];
+    expect(queryAllTexts(".o_llm_hour_ticks span")).toEqual(ticks);
 });

@@ -17,9 +17,12 @@ describe.current.tags("desktop");
 const graph = (...values) =>
     JSON.stringify([
         {
-            key: "Jobs ended by hour",
+            key: "Completed",
+            state: "completed",
+            title: "Jobs ended by hour",
             values: values.map((value, hour) => ({ label: `${hour}:00`, value, type: "past" })),
         },
+        { key: "Failed", state: "failed", values: [{ label: "0:00", value: 4, type: "past" }] },
     ]);
 
 class Queue extends models.Model {
@@ -61,11 +64,17 @@ test("the graph says its numbers, and follows the record", async () => {
             </form>`,
     });
     expect("figcaption").toHaveText("Jobs ended by hour");
-    expect("canvas").toHaveAttribute("aria-label", "Jobs ended by hour: 1:00 3, 2:00 1");
+    expect("canvas").toHaveAttribute(
+        "aria-label",
+        "Jobs ended by hour; Completed: 1:00 3, 2:00 1; Failed: 0:00 4",
+    );
 
     MockServer.env["llm.queue"].write([1], { graph: graph(0, 3, 2) });
     heard["llm.generation.job/update"].forEach((callback) => callback([]));
     await advanceTime(1000);
     await animationFrame();
-    expect("canvas").toHaveAttribute("aria-label", "Jobs ended by hour: 1:00 3, 2:00 2");
+    expect("canvas").toHaveAttribute(
+        "aria-label",
+        "Jobs ended by hour; Completed: 1:00 3, 2:00 2; Failed: 0:00 4",
+    );
 });

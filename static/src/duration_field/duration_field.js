@@ -44,12 +44,15 @@ export function formatSeconds(seconds) {
     });
 }
 
+/** A duration; of a job that waits still, the time since the moment that `since` names. */
 export class DurationField extends Component {
     static template = "llm_generate_job.DurationField";
-    static props = { ...standardFieldProps };
+    static props = { ...standardFieldProps, since: { type: String, optional: true } };
 
     get text() {
-        return formatSeconds(this.props.record.data[this.props.name]);
+        const { data } = this.props.record;
+        const begun = this.props.since && data.state === "queued" && data[this.props.since];
+        return formatSeconds(begun ? -begun.diffNow("seconds").seconds : data[this.props.name]);
     }
 }
 
@@ -57,6 +60,7 @@ registry.category("fields").add("llm_duration", {
     component: DurationField,
     displayName: _t("Duration in seconds"),
     supportedTypes: ["float", "integer"],
+    extractProps: ({ options }) => ({ since: options.since }),
     listViewWidth: 110,
 });
 // For the footers of lists, and for graphs and pivots.

@@ -7,6 +7,8 @@ import {
 
 import { useState } from "@odoo/owl";
 
+import { STATE_COLORS } from "../job_state/state_colors";
+
 /** Bars of jobs by hour, with their numbers; they follow the record when it is read again. */
 export class ThroughputGraphField extends JournalDashboardGraphField {
     static template = "llm_generate_job.ThroughputGraphField";
@@ -29,17 +31,27 @@ export class ThroughputGraphField extends JournalDashboardGraphField {
 
     getBarChartConfig() {
         const config = super.getBarChartConfig();
+        config.data.datasets = this.data.map(({ key, state, values }) => ({
+            backgroundColor: STATE_COLORS[state],
+            data: values.map(({ value }) => value),
+            label: key,
+        }));
         config.options.animation = false;
-        config.options.scales.y = { beginAtZero: true, ticks: { precision: 0 } };
+        config.options.plugins.legend.display = true;
+        config.options.plugins.tooltip.mode = "index";
+        config.options.scales.x.stacked = true;
+        config.options.scales.y = { beginAtZero: true, stacked: true, ticks: { precision: 0 } };
         return config;
     }
 
     /** What the picture says, for those who do not see it. */
     get summary() {
-        const [{ key, values }] = this.data;
-        const busy = values.filter(({ value }) => value);
-        const parts = busy.map(({ label, value }) => [label, value].join(" "));
-        return [key, parts.join(", ")].join(": ");
+        const sentences = this.data.map(({ key, values }) => {
+            const busy = values.filter(({ value }) => value);
+            const parts = busy.map(({ label, value }) => [label, value].join(" "));
+            return [key, parts.join(", ") || 0].join(": ");
+        });
+        return [this.data[0].title, ...sentences].join("; ");
     }
 }
 

@@ -1,3 +1,4 @@
+/* global luxon */
 import { _t } from "@web/core/l10n/translation";
 
 import { Component } from "@odoo/owl";
@@ -37,6 +38,12 @@ export class HourBars extends Component {
     sentence(hours, completed, failed) {
         const values = { hours, completed, failed };
         return _t("%(hours)s h ago: %(completed)s completed, %(failed)s failed", values);
+    }
+
+    /** Hours of the clock below the bars; the last one is not over. */
+    get ticks() {
+        const now = luxon.DateTime.now();
+        return [24, 18, 12, 6].map((hours) => now.minus({ hours }).toFormat("HH:mm"));
     }
 
     get summary() {
