@@ -30,6 +30,7 @@
         "views/llm_generation_runner_views.xml",
         "views/llm_generation_report_views.xml",
         "data/ir_filters_data.xml",
+        "views/llm_provider_views.xml",
         "views/llm_thread_views.xml",
         "views/res_config_settings_views.xml",
         "views/res_users_views.xml",

@@ -82,6 +82,8 @@ SUB_STATES = (READY, SCHEDULED, WAITS_FOR_THREAD, RETRYING, AT_PROVIDER)
 
 #: Uses of a model that answer with files.
 MEDIA_USES = ("generation", "image_generation")
+#: Uses of a model that one talks with.
+CHAT_USES = ("chat", "multimodal")
 
 #: Why an attempt failed: what `exceptions.py` can say, and what the engine itself finds out.
 ERROR_TYPES = [

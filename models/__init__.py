@@ -6,6 +6,7 @@ from . import llm_generation_attempt
 from . import llm_generation_queue
 from . import llm_generation_dashboard
 from . import llm_provider
+from . import llm_provider_probe
 from . import llm_thread
 from . import mail_message
 from . import res_config_settings

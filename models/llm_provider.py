@@ -123,27 +123,30 @@ class LlmProvider(models.Model):
 
     @property
     def client(self):
-        """The client of the service's library; while a job is executed, one without retries.
+        """The client of the service's library; while a job or a test asks, one without retries.
 
-        The queue tries again, when it may, and its slot is free meanwhile. A direct answer has no
-        slot, and nobody else who tries again. Here and not in `_dispatch()`, which some services
-        override without calling `super()`.
+        The queue tries again, when it may, and its slot is free meanwhile; a test tells what it
+        met. A direct answer has no slot, and nobody else who tries again. Here and not in
+        `_dispatch()`, which some services override without calling `super()`.
         """
         client = super().client
         recorder = received(self.env, "generation_recorder")
-        if recorder and not recorder.is_direct:
+        is_tested = received(self.env, "generation_execution")
+        if is_tested or (recorder and not recorder.is_direct):
             client = with_timeout(without_retries(client), self._answer_seconds())
             hear_connections(client, self.env.context.get("llm_on_response"))
         return client
 
     def _answer_seconds(self):
-        """Return how long a call of the job that is executed may be silent, None for no limit.
+        """Return how long a call of the job, or the test, may be silent, None for no limit.
 
         A model that thinks says nothing meanwhile, for as long as the job may take; and a little
         longer, as it is the engine that ends what takes too long, and says so. Services take it in
         the place of a limit of their own that nobody has set.
         """
         inherited = getattr(super(), "_answer_seconds", None)
+        if test := received(self.env, "generation_execution"):
+            return test.claim.timeout
         execution = getattr(received(self.env, "generation_recorder"), "execution", None)
         if execution and execution.claim.timeout:
             return execution.claim.timeout + 2 * HEARTBEAT

@@ -557,6 +557,7 @@ def _of_requests(error):
         # So says urllib3 of a connection that was cut before the first byte of an answer.
         unbilled = "Connection aborted" in repr(error)
         return exceptions.UnknownOutcomeError(redact(error), unbilled=unbilled)
-    if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.MissingSchema):
+    schemas = requests.exceptions.InvalidSchema | requests.exceptions.MissingSchema
+    if isinstance(error, requests.exceptions.InvalidURL | schemas):
         return exceptions.BadRequestError(redact(error))
     return exceptions.TransientError(redact(error))

@@ -67,6 +67,7 @@ from . import test_pace
 from . import test_pause
 from . import test_people_tours
 from . import test_pool
+from . import test_provider_probe
 from . import test_public_addresses
 from . import test_ratelimit
 from . import test_readme

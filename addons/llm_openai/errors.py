@@ -159,7 +159,8 @@ def connection_error(error, host):
         return requests.ReadTimeout(f"{host} did not answer in time.")
     if _any(kinds, requests.exceptions.SSLError, urllib3.exceptions.SSLError):
         return requests.exceptions.SSLError(f"The certificate of {host} is not accepted.")
-    if _any(kinds, requests.exceptions.InvalidURL, requests.exceptions.MissingSchema):
+    schemas = (requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema)
+    if _any(kinds, requests.exceptions.InvalidURL, *schemas):
         return requests.exceptions.InvalidURL("The API base is no valid address.")
     if "Connection aborted" in str(error):  # so says urllib3 before the first byte of an answer
         return requests.ConnectionError(f"Connection aborted: {host} hung up before it answered.")

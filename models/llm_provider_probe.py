@@ -1,0 +1,191 @@
+import contextlib
+import logging
+import threading
+import time
+
+import psycopg2
+
+from odoo import api, models
+from odoo.exceptions import UserError
+
+from ..const import CHAT_USES
+from ..protocol.answer import Claim
+from ..protocol.bounded_http import hung_up_by
+from ..protocol.http_errors import classify, traceback_of
+from ..protocol.sanitize import redact
+from ..runner.executor import Execution
+
+_logger = logging.getLogger(__name__)
+
+#: Seconds for which somebody is let wait for a list of models, or for the first word of a test.
+PATIENCE = 20
+#: Tokens of a test's answer, of which the first word is read; some services refuse less.
+TEST_TOKENS = 16
+#: What says already what to do, or is not about the provider.
+PASSED_ON = (NotImplementedError, UserError, psycopg2.Error)
+#: By these the wizards that fetch models take those that are selected.
+TAKE_OVER = ("action_apply", "action_confirm")
+
+
+class LlmProvider(models.Model):
+    """Asks a provider while a person waits: what models it has, and whether it answers."""
+
+    _inherit = "llm.provider"
+
+    @api.private
+    def list_models(self, *args, **kwargs):
+        """Return what the service offers.
+
+        :raise UserError: a sentence that says what is wrong, and where to correct it
+        """
+        with self._for_a_person() as provider:
+            # Of some services it is a generator, which asks when it is read.
+            return list(super(LlmProvider, provider).list_models(*args, **kwargs) or ())
+
+    def action_test(self):
+        """Ask for the models and for one word, and tell how long each took, or what is wrong.
+
+        A provider without models takes those that it lists. The word is a direct answer.
+
+        :return: an action that tells; its `params` have `is_fine`
+        """
+        self.ensure_one()
+        self.check_access("write")
+        told, is_fine = [], False
+        try:
+            self._test_list(told)
+            self._test_word(told)
+            is_fine = True
+        except UserError as error:
+            told.append(str(error))
+        return {
+            "type": "ir.actions.client",
+            "tag": "display_notification",
+            "params": {
+                "title": self.name,
+                "message": " ".join(told),
+                "type": "success" if is_fine else "danger",
+                "sticky": not is_fine,
+                "is_fine": is_fine,
+                "next": {"type": "ir.actions.client", "tag": "soft_reload"},
+            },
+        }
+
+    def _test_list(self, told):
+        is_new = not self.with_context(active_test=False).model_ids
+        began = time.monotonic()
+        try:
+            # What is listed is the wizard's to read: each family guesses what a model is for.
+            action = self.action_fetch_models() if is_new else None
+            wizard = action and self.env[action["res_model"]].browse(action["res_id"])
+            count = len(wizard.line_ids if is_new else self.list_models())
+        except NotImplementedError:
+            return  # it has no list; a word can be asked for all the same
+        except UserError as error:
+            if isinstance(error.__cause__, NotImplementedError):
+                return
+            raise
+        seconds = time.monotonic() - began
+        told.append(
+            self.env._(
+                "Models: %(count)s, listed in %(seconds).1f s.", count=count, seconds=seconds
+            )
+        )
+        if is_new and count:
+            getattr(wizard, next(name for name in TAKE_OVER if hasattr(wizard, name)))()
+            self.invalidate_recordset(["model_ids"])
+            told.append(self.env._("They were added."))
+
+    def _test_word(self, told):
+        model = self._talking_model()
+        if not model:
+            if not told:
+                raise UserError(self.env._("It has no model that can answer yet: add one."))
+            return  # it makes pictures, or vectors: nothing that costs little
+        began = time.monotonic()
+        try:
+            with self._for_a_person() as provider:
+                provider._hear_a_word(model.with_env(provider.env))
+        except NotImplementedError:  # a service of jobs, or of files
+            told.append(self.env._("It gives no direct answers: ask something to try it."))
+            return
+        told.append(
+            self.env._(
+                "%(model)s answered after %(seconds).1f s.",
+                model=model.name,
+                seconds=time.monotonic() - began,
+            )
+        )
+
+    def _talking_model(self):
+        """Return the model of the providers that chats by default, empty where none does."""
+        talking = self.model_ids.filtered(lambda model: model.model_use in CHAT_USES)
+        flag = next((name for name in ("default", "is_default") if name in talking._fields), None)
+        return (flag and talking.filtered(flag)[:1]) or talking[:1]
+
+    def _hear_a_word(self, model):
+        """Have a model begin an answer, and hang up at its first word."""
+        limit = self._limit_parameter("max_completion_tokens")
+        chunks = self.chat(
+            self.env["mail.message"],
+            model=model,
+            stream=True,
+            prepend_messages=[{"role": "user", "content": "Say OK."}],
+            **({limit: TEST_TOKENS} if limit else {}),
+        )
+        with contextlib.closing(chunks):
+            for chunk in chunks:
+                if chunk.get("error"):
+                    raise UserError(redact(chunk["error"], self._told_key()))
+                if chunk.get("content"):
+                    return
+
+    @contextlib.contextmanager
+    def _for_a_person(self):
+        """Yield the provider for calls that a person waits for.
+
+        They are hung up on after `PATIENCE` seconds, and told in a sentence when they fail.
+        """
+        execution = Execution(Claim(0, 0, timeout=PATIENCE))
+        timer = threading.Timer(PATIENCE, execution.hang_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            with hung_up_by(execution.on_response):
+                yield self.with_context(
+                    generation_execution=execution, llm_on_response=execution.on_response
+                )
+        except PASSED_ON:
+            raise
+        except Exception as error:
+            raise UserError(self._sentence_of(error, execution.cancelled)) from error
+        finally:
+            timer.cancel()
+
+    def _sentence_of(self, error, is_late):
+        """Return what to tell of a call that failed, and where to correct it."""
+        env, key = self.env, self._told_key()
+        labels = {
+            name: self._fields[name]._description_string(env) for name in ("api_key", "api_base")
+        }
+        if is_late:
+            return env._("It did not answer within %(seconds)s seconds. Check “%(api_base)s”.",
+                         seconds=PATIENCE, **labels)  # fmt: skip
+        known = classify(error, error)
+        if not known:
+            _logger.warning("Provider %s failed\n%s", self.id, traceback_of(error, key))
+        said = redact(known or f"{type(error).__name__}: {error}", key).rstrip(".")
+        match known and known.error_type:
+            case "authentication":
+                advice = env._("Correct “%(api_key)s”.", **labels)
+            case "quota":
+                advice = env._("The account there needs credit.")
+            case "rate_limited" | "overloaded":
+                advice = env._("Try again in a minute.")
+            case _:
+                advice = env._(
+                    "Check “%(api_base)s”: it begins with https:// or http://, and is what the"
+                    " service's documentation says.",
+                    **labels,
+                )
+        return f"{said}. {advice}"
