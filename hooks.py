@@ -7,6 +7,11 @@ def post_init_hook(env):
     queues.create([{"provider_id": provider.id} for provider in missing])
 
 
+def uninstall_hook(env):
+    """Let LLM open its first menu again."""
+    env.ref("llm.menu_llm_root").action = False
+
+
 def upgrade_sentences(env):
     """Return what `migrations/` writes on records, in the language of the environment.
 

@@ -8,6 +8,7 @@ from . import llm_generation_dashboard
 from . import llm_provider
 from . import llm_provider_probe
 from . import llm_thread
+from . import llm_thread_start
 from . import mail_message
 from . import res_config_settings
 from . import res_users

@@ -26,11 +26,10 @@ class LlmGenerationQueue(models.Model):
         """Return what the dashboard draws, in a number of statements that no queue adds to.
 
         :return: dict of `cards`, one for each queue that the user may see, trouble first; `totals`
-            over them; `steps` that lead to the first job, empty once there was one
+            over them; `steps` that lead to the first answer, empty once there was a job
         """
         queues = self.search(Domain.TRUE)
         figures = self.env["llm.generation.engine"]._statistics(queues)
-        is_manager = self.has_access("write")
         configured = queues._filtered_access("write")  # not those that all companies share
         # sudo: who may see a queue may see the name of its provider, too.
         cards = [
@@ -40,7 +39,7 @@ class LlmGenerationQueue(models.Model):
         return {
             "cards": cards,
             "totals": self._dashboard_totals(cards),
-            "steps": [] if self._was_ever_used(cards) else self._dashboard_steps(is_manager),
+            "steps": self._dashboard_steps(cards),
         }
 
     def _dashboard_card(self, figures, can_configure):
@@ -157,32 +156,10 @@ class LlmGenerationQueue(models.Model):
         }
 
     @api.model
-    def _was_ever_used(self, cards):
+    def _dashboard_steps(self, cards):
+        """Return the first steps, none once there was a job."""
         Job = self.env["llm.generation.job"]
-        return any(card["jobs_today"] or card["ended"] for card in cards) or bool(
-            Job.search_count([], limit=1)
-        )
-
-    @api.model
-    def _dashboard_steps(self, is_manager):
-        """Return what a new administrator does before there is something to watch."""
-        env = self.env
-        has_provider = bool(env["llm.provider"].search_count([], limit=1))
-        has_model = bool(env["llm.model"].search_count([], limit=1))
-        provider = env._("Add a provider: the service that answers, with its address and key.")
-        model = env._("Give it a model: fetch those that it offers, or add one by hand.")
-        job = env._("Ask something in a thread. Its job shows up here at once.")
-        steps = [
-            ("llm.provider", env._("Provider"), provider, has_provider),
-            ("llm.model", env._("Model"), model, has_model),
-            ("llm.thread", env._("First Job"), job, False),
-        ]
-        return [
-            {
-                "opens": opens if is_manager or opens == "llm.thread" else False,
-                "title": title,
-                "text": text,
-                "done": done,
-            }
-            for opens, title, text, done in steps
-        ]
+        is_used = any(card["jobs_today"] or card["ended"] for card in cards)
+        if is_used or Job.search_count([], limit=1):
+            return []
+        return self.env["llm.thread"].get_first_steps()["steps"]

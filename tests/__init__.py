@@ -59,6 +59,7 @@ from . import test_llm_provider
 from . import test_llm_thread
 from . import test_llm_thread_chat
 from . import test_llm_thread_hook
+from . import test_llm_thread_start
 from . import test_locked_rows
 from . import test_mail
 from . import test_onchange

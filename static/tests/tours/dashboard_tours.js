@@ -16,49 +16,92 @@ const openMenu = (name) => [
     { trigger: `.o-dropdown--menu .o-dropdown-item:contains('${name}')`, run: "click" },
 ];
 
+let clicks = 0;
+/** A click into a field that has the focus is none that anybody needs. */
+const count = (ev) => (clicks += ev.target === document.activeElement ? 0 : 1);
+
 tours.add("llm_generation_first_run_tour", {
     steps: () => [
-        ...openMenu("Dashboard"),
+        {
+            content: "from now on each click counts",
+            trigger: ".o_navbar_apps_menu button",
+            run: () => {
+                clicks = 0;
+                document.addEventListener("pointerdown", count, { capture: true });
+            },
+        },
+        { trigger: ".o_navbar_apps_menu button", run: "click" },
+        { trigger: ".dropdown-item[data-menu-xmlid='llm.menu_llm_root']", run: "click" },
         {
             content: "nothing is there: the first step is the provider",
-            trigger: ".o_llm_step:first .btn-primary",
+            trigger: ".o_llm_step[data-step=provider] .btn-primary",
             run: "click",
         },
-        { trigger: ".o_form_view [name=name] input", run: "edit First provider" },
-        { trigger: ".o_form_view [name=service] input", run: "click" },
-        { trigger: ".o_select_menu_item:contains('Direct')", run: "click" },
-        { trigger: ".o_form_button_save", run: "click" },
-        { trigger: ".o_form_saved" },
-        { trigger: ".o_back_button a, .breadcrumb-item a:contains('Dashboard')", run: "click" },
-        { trigger: ".o_llm_step[data-done]:contains('Provider – done')" },
+        { trigger: ".modal [name=name] input:value(Direct)" },
+        { trigger: ".modal [name=api_base] input", run: "edit https://llm.example/v1" },
+        { trigger: ".modal .o_form_button_save", run: "click" },
+        { trigger: ".o_llm_step[data-step=provider][data-done]" },
         {
-            content: "then its model",
-            trigger: ".o_llm_step:contains('Model') .btn-primary",
-            run: "click",
+            content: "it is tested: its models are taken, and one says a word",
+            trigger: ".o_llm_step[data-step=test][data-done] .o_llm_told:contains('tiny answered')",
         },
-        { trigger: ".o_form_view [name=name] input", run: "edit First model" },
-        { trigger: ".o_form_view [name=provider_id] input", run: "edit First provider" },
-        { trigger: ".o-autocomplete--dropdown-item:contains('First provider')", run: "click" },
-        { trigger: ".o_form_button_save", run: "click" },
-        { trigger: ".o_form_saved" },
-        { trigger: ".breadcrumb-item a:contains('Dashboard')", run: "click" },
         {
-            content: "and a thread, to ask in",
-            trigger: ".o_llm_step:contains('First Job') .btn-primary",
+            content: "and a conversation, to ask in",
+            trigger: ".o_llm_step[data-step=question] .btn-primary",
             run: "click",
         },
-        { trigger: ".o_form_view [name=name] input", run: "edit First question" },
-        { trigger: ".o_form_button_save", run: "click" },
-        { trigger: ".o_form_saved" },
+        { trigger: ".o_llm_input textarea:focus" },
         { trigger: ".o_llm_input textarea:enabled", run: "edit How are you?" },
         { trigger: ".o_llm_input textarea", run: "press Enter" },
         { trigger: ".o_llm_message[data-role=assistant]:last .o_llm_bubble:contains('Hello')" },
-        { trigger: ".breadcrumb-item a:contains('Dashboard')", run: "click" },
+        {
+            content: "at most six clicks led here",
+            trigger: ".o_llm_message",
+            run: () => {
+                document.removeEventListener("pointerdown", count, { capture: true });
+                if (clicks > 6) {
+                    throw new Error(`It took ${clicks} clicks.`);
+                }
+            },
+        },
+        ...openMenu("Dashboard"),
         {
             content: "the first job is there, and the steps are gone",
-            trigger: card("First provider", " .o_llm_ended:contains('1')"),
+            trigger: card("Direct", " .o_llm_ended:contains('1')"),
         },
         { trigger: "body:not(:has(.o_llm_first_steps))" },
+        {
+            content: "from now on LLM opens the conversations",
+            trigger: ".o_navbar_apps_menu button",
+            run: "click",
+        },
+        { trigger: ".dropdown-item[data-menu-xmlid='llm.menu_llm_root']", run: "click" },
+        { trigger: ".o_list_view .o_data_row:contains('How are you?')" },
+    ],
+});
+
+tours.add("llm_generation_first_steps_mistake_tour", {
+    steps: () => [
+        { trigger: ".o_llm_step[data-step=test] .btn-primary", run: "click" },
+        {
+            content: "what is wrong stands where it was asked",
+            trigger: ".o_llm_step:not([data-done]) .o_llm_told.text-danger:contains('No such key')",
+        },
+        { trigger: ".o_llm_correct", run: "click" },
+        { trigger: ".modal [name=api_base] input", run: "edit https://right.example/v1" },
+        { trigger: ".modal .o_form_button_save", run: "click" },
+        { trigger: ".o_llm_step[data-step=test][data-done] .o_llm_told.text-success" },
+    ],
+});
+
+tours.add("llm_generation_first_steps_user_tour", {
+    steps: () => [
+        { trigger: ".o_navbar_apps_menu button", run: "click" },
+        { trigger: ".dropdown-item[data-menu-xmlid='llm.menu_llm_root']", run: "click" },
+        {
+            trigger:
+                ".o_llm_first_steps:not(:has(.btn)) .o_llm_whom_to_ask:contains('generation_manager')",
+        },
     ],
 });
 

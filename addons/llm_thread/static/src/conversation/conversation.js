@@ -8,6 +8,7 @@ import { standardWidgetProps } from "@web/views/widgets/standard_widget_props";
 import {
     Component,
     markup,
+    onMounted,
     onWillStart,
     onWillUnmount,
     onWillUpdateProps,
@@ -38,6 +39,12 @@ export class LlmConversation extends Component {
         onWillUpdateProps(async ({ record }) => {
             if (record.resId !== this.resId && !this.state.generating) {
                 await this.load(record.resId);
+            }
+        });
+        onMounted(() => {
+            if (!this.props.record.resId) {
+                // After the form, which puts the focus into its first field.
+                browser.setTimeout(() => this.inputRef.el?.focus());
             }
         });
         onWillUnmount(() => this.stop());
