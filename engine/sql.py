@@ -711,6 +711,47 @@ WAITS = f"""
     WHERE j.id = ANY(%(jobs)s) AND j.state = 'queued'
 """
 
+#: How fast a queue works: its newest jobs' run times, and what may hold it up.
+PACE = f"""
+    SELECT count(duration) AS measured, avg(duration) AS seconds,
+        (SELECT count(*) FROM llm_generation_job
+         WHERE provider_id = %(provider)s AND state = 'running') AS running,
+        EXISTS (SELECT FROM llm_generation_model_pause
+                WHERE queue_id = %(queue)s AND paused_until > {NOW}) AS paused_models,
+        EXISTS (SELECT FROM llm_generation_runner
+                WHERE heartbeat_at > {NOW} - make_interval(secs => %(silence)s)) AS has_runner
+    FROM (
+        SELECT duration FROM llm_generation_job
+        WHERE provider_id = %(provider)s AND completed_at > {NOW} - interval '1 day'
+            AND state IN ('completed', 'failed') AND duration > 0
+        ORDER BY completed_at DESC LIMIT 50) newest
+"""
+
+#: What was said in a conversation.
+SAID = "COALESCE(llm_source, body)"
+IN_CONVERSATION = "model = 'llm.thread'"
+
+#: For the search in texts. Who owns a database may create this extension since PostgreSQL 13.
+INDEX_TEXTS = f"""
+    CREATE EXTENSION IF NOT EXISTS pg_trgm;
+    CREATE INDEX IF NOT EXISTS mail_message__llm_said_idx ON mail_message
+        USING gin (({SAID}) gin_trgm_ops) WHERE {IN_CONVERSATION}
+"""
+
+#: The texts of conversations that have some words, as many of them as are asked for.
+SAYING = f"""
+    SELECT id, res_id FROM mail_message
+    WHERE {IN_CONVERSATION} AND {SAID} ILIKE %(words)s
+    LIMIT %(most)s
+"""
+
+#: The same among the newest messages, for words that the index does not help to find.
+SAYING_LATELY = f"""
+    SELECT id, res_id FROM mail_message
+    WHERE id > (SELECT max(id) - %(newest)s FROM mail_message)
+        AND {IN_CONVERSATION} AND {SAID} ILIKE %(words)s
+"""
+
 #: All figures of all queues in one statement. Each branch fits one index, and needs nothing else.
 #: What ended is counted hour by hour, each hour of each provider being one piece of
 #: `_statistics_idx`.

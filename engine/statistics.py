@@ -1,12 +1,18 @@
+import logging
 from collections import defaultdict
 from datetime import UTC, datetime
 
+import psycopg2
+
 from odoo import api, fields, models
-from odoo.tools import format_datetime, format_time
+from odoo.tools import format_datetime, format_time, mute_logger
+from odoo.tools.sql import escape_psql
 
 from ..const import ACTIVE_STATES, READY
 from ..runner.limits import HEARTBEAT_TIMEOUT
 from . import sql
+
+_logger = logging.getLogger(__name__)
 
 #: What a queue has that has done nothing yet.
 NOTHING = {
@@ -25,6 +31,11 @@ NO_RUNNER = 120
 BACKLOG = 600
 #: Characters of an error that a page of a queue tells.
 SHOWN_WORDS = 200
+#: Jobs that have to have ended before it is foretold how long others take.
+MEASURED = 5
+#: Texts that may have some words before only the newest messages are looked at, and how many of
+#: these: each takes a moment to be read.
+MOST_SAYING, NEWEST_SAYING = 1_000, 5_000
 AVERAGES = ("avg_queue_time", "avg_processing_time")
 
 
@@ -128,6 +139,68 @@ class LlmGenerationEngine(models.AbstractModel):
             style = "medium" if precise else "short"
             return format_time(self.env, moment, tz=zone, time_format=style)
         return format_datetime(self.env, moment, tz=zone)
+
+    @api.model
+    def _pace(self, queue):
+        """Return how fast a queue works, as `_forecast()` takes it."""
+        params = {
+            "provider": queue.provider_id.id,
+            "queue": queue.id,
+            "silence": HEARTBEAT_TIMEOUT,
+        }
+        self.env.flush_all()
+        self.env.cr.execute(sql.PACE, params)
+        [pace] = self.env.cr.dictfetchall()
+        return pace
+
+    @api.model
+    def _forecast(self, queue, ahead, pace):
+        """Return in how many seconds so many jobs that stand in line will have had their turn.
+
+        None where that would be a guess: nothing was measured, the queue is held up, or a limit
+        counts whose use nobody knows before.
+
+        :param dict pace: `measured` jobs, which took `seconds` each; how many are `running`;
+            whether there are `paused_models`, and a process that `has_runner`
+        """
+        is_held = (
+            not queue.enabled
+            or queue.refused_by
+            or (queue.paused_until and queue.paused_until > fields.Datetime.now())
+            or pace["paused_models"]
+            or not pace["has_runner"]
+        )
+        is_unknown = queue.tokens_per_minute or queue.model_limit_ids
+        if is_held or is_unknown or not ahead or pace["measured"] < MEASURED:
+            return None
+        # What runs is half done, as far as one knows.
+        work = (ahead + pace["running"] / 2) * pace["seconds"] / queue.max_concurrent_jobs
+        per_minute = queue.requests_per_minute
+        return max(work, ahead * 60 / per_minute if per_minute else 0.0)
+
+    @api.model
+    def _index_texts(self):
+        """Have an index for `_messages_saying()`, which is slow where a database may have none."""
+        try:
+            with self.env.cr.savepoint(), mute_logger("odoo.sql_db"):
+                self.env.cr.execute(sql.INDEX_TEXTS)
+        except psycopg2.Error as error:
+            _logger.warning("There is no index for the search in texts: %s", error)
+
+    @api.model
+    def _messages_saying(self, words):
+        """Return `(message id, thread id)` where some words were said, whoever may read them.
+
+        Words that very many have are found in the newest messages only: what is answered is
+        bounded, and so is the time.
+        """
+        params = {
+            "words": f"%{escape_psql(words)}%",
+            "most": MOST_SAYING + 1,
+            "newest": NEWEST_SAYING,
+        }
+        found = self._select(sql.SAYING, params)
+        return found if len(found) <= MOST_SAYING else self._select(sql.SAYING_LATELY, params)
 
     @api.model
     def _evaluate_health(self, queue, figures):

@@ -1,6 +1,12 @@
+from datetime import UTC, timedelta
+
 from odoo import api, fields, models
 from odoo.exceptions import UserError
 from odoo.fields import Domain
+from odoo.tools import format_datetime, format_time
+
+from ..const import READY
+from .llm_generation_job import FORESEEABLE
 
 #: What to look at first.
 URGENCY = ("critical", "warning", "healthy", "disabled")
@@ -60,6 +66,7 @@ class LlmGenerationQueue(models.Model):
             "waiting": figures["queued"],
             "delayed": figures["delayed"],
             "oldest_wait": max(0.0, (now - since).total_seconds()) if since else 0.0,
+            "forecast": self._dashboard_forecast(figures),
             "cooldown": (self.paused_until - now).total_seconds() if cooling else 0.0,
             "ended": ended,
             "failed": int(figures["failed"]),
@@ -71,6 +78,26 @@ class LlmGenerationQueue(models.Model):
             "jobs_today": int(figures["today"]),
             "buttons": self._dashboard_buttons(figures, cooling) if can_configure else [],
         }
+
+    def _dashboard_forecast(self, figures):
+        """Return when the backlog will be done, empty where that would be a guess."""
+        pace = {
+            "measured": figures["completed"] + figures["failed"],
+            "seconds": figures["avg_processing_time"],
+            "running": figures["running"],
+            "paused_models": figures["paused_models"],
+            "has_runner": figures["has_runner"],
+        }
+        engine = self.env["llm.generation.engine"]
+        seconds = engine._forecast(self, figures[READY.name], pace)
+        if not seconds or seconds > FORESEEABLE:
+            return ""
+        now = fields.Datetime.context_timestamp(self, fields.Datetime.now())
+        end = now + timedelta(seconds=seconds)
+        show = format_time if end.date() == now.date() else format_datetime
+        time = show(self.env, end.astimezone(UTC).replace(tzinfo=None), tz=now.tzinfo.zone,
+                    **{"time_format" if show is format_time else "dt_format": "short"})  # fmt: skip
+        return self.env._("The backlog is done at about %s.", time)
 
     def _dashboard_buttons(self, figures, cooling):
         """Return `{name, label, icon, confirm, reason}` of each button.

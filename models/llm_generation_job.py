@@ -5,8 +5,9 @@ import secrets
 
 from markupsafe import Markup
 
-from odoo import api, fields, models
+from odoo import SUPERUSER_ID, api, fields, models
 from odoo.exceptions import AccessError, UserError
+from odoo.fields import Domain
 
 from ..const import (
     ACTIVE_STATES,
@@ -75,6 +76,17 @@ ANSWER_FIELDS = frozenset({
 FILE_LIMIT = 40_000_000
 #: Of such a file, what a browser may show and not only save.
 SHOWN_TYPES = re.compile(r"(?:image/(?!svg)|audio/|video/)[\w.+-]+\Z")
+#: Seconds beyond which nobody knows when a job will start, or a backlog be done.
+FORESEEABLE = 24 * 3600
+#: What a person does not filter or group by: how the engine works, and what no two jobs share.
+INTERNAL_FIELDS = frozenset({
+    *("asked_at", "attempt_count", "attempt_token", "cancel_again_at", "cancel_requested"),
+    *("estimated_tokens", "fair_rank", "generation_inputs", "hinted_at", "identity_scope"),
+    *("is_scheduled", "next_poll_at", "poll_count", "poll_requested", "polled_until"),
+    *("provider_data", "result_expires_at", "webhook_token"),
+})
+#: What a search in questions and answers needs, as trigrams do.
+SEARCHED_LETTERS = 3
 #: Jobs that a web client selects at most; of a whole filter it sends the first ones only.
 SELECTION_LIMIT = 20_000
 
@@ -164,6 +176,12 @@ class LlmGenerationJob(models.Model):
     )
     output_text = fields.Text(
         "Answer", compute="_compute_output_text", help="As the model wrote it."
+    )
+    conversation_text = fields.Char(
+        "Question or Answer",
+        store=False,
+        search="_search_conversation_text",
+        help="Finds jobs by what was asked and answered. Of words that very many have, the newest.",
     )
     external_job_id = fields.Char("Job at the Provider", readonly=True, copy=False)
     progress = fields.Float(
@@ -302,6 +320,18 @@ class LlmGenerationJob(models.Model):
         self.env["llm.generation.engine"]._change(sql.JOBS, touches=())
         return super().init()
 
+    @api.model
+    def fields_get(self, allfields=None, attributes=None):
+        """Describe the fields; what the engine alone reads is offered in no filter or grouping."""
+        described = super().fields_get(allfields, attributes)
+        for name in described.keys() & INTERNAL_FIELDS:
+            described[name].update({
+                key: False
+                for key in ("searchable", "groupable", "sortable")
+                if key in described[name]
+            })
+        return described
+
     # === COMPUTE METHODS === #
 
     @api.depends("thread_id", "model_id")
@@ -309,6 +339,31 @@ class LlmGenerationJob(models.Model):
         for job in self:
             parts = (job.thread_id.sudo().name, job.model_id.sudo().name)  # sudo: one name for all
             job.name = " - ".join(part for part in parts if part)[: BOUNDS["char"]]
+
+    @api.model
+    def _search_conversation_text(self, operator, value):
+        """Find the jobs whose question or answer has some words, where one may read both.
+
+        :raise UserError: for fewer letters than an index can find
+        """
+        if operator not in {"ilike", "like"} or not isinstance(value, str):
+            return NotImplemented
+        words = value.strip()
+        if len(words) < SEARCHED_LETTERS:
+            raise UserError(
+                self.env._("Type at least %s letters of a question or answer.", SEARCHED_LETTERS)
+            )
+        found = self.env["llm.generation.engine"]._messages_saying(words)
+        # Who may read a conversation may read what is said there. Never as superuser for whoever
+        # asks through a field of another model: a search tells what it finds.
+        threads = self.sudo(self.env.uid == SUPERUSER_ID).env["llm.thread"]
+        threads = threads.with_context(active_test=False).search([
+            ("id", "in", list({thread_id for _id, thread_id in found}))
+        ])
+        readable = set(threads.ids)
+        ids = [message_id for message_id, thread_id in found if thread_id in readable]
+        said = Domain("input_message_id", "in", ids) | Domain("output_message_id", "in", ids)
+        return said & Domain("thread_id", "in", threads.ids)
 
     @api.depends("name", "state")
     def _compute_display_name(self):
@@ -1349,7 +1404,8 @@ class LlmGenerationJob(models.Model):
         """Return one sentence about where the job stands, for its owner."""
         self.ensure_one()
         if self.state == "queued":
-            return self._waiting_sentences().get(self.id) or self.env._("Waiting.")
+            reason = self._waiting_sentences().get(self.id) or self.env._("Waiting.")
+            return f"{reason} {self._forecast_sentence()}".rstrip()
         if RETRYING.holds(self):
             return self.env._(
                 "Failed, and will be tried again by itself at about %(time)s: %(error)s",
@@ -1475,6 +1531,25 @@ class LlmGenerationJob(models.Model):
                 time=time,
             )
         return env._("Waiting until %s.", time)
+
+    def _forecast_sentence(self):
+        """Return when the job is about to start, empty where that would be a guess."""
+        if not self.queue_position:
+            return ""
+        # sudo: how fast a queue works may be told to who waits in it.
+        queue = self.env["llm.generation.queue"]._get_or_create_queue(self.provider_id).sudo()
+        engine = self.env["llm.generation.engine"]
+        pace = engine._pace(queue)
+        if pace["running"] < queue.max_concurrent_jobs:
+            return ""  # it starts at once, or waits for something else than a slot
+        seconds = engine._forecast(queue, self.queue_position, pace)
+        if not seconds or seconds > FORESEEABLE:
+            return ""
+        if seconds < 90:
+            return self.env._("Starts in about %s seconds.", max(10, 10 * round(seconds / 10)))
+        if seconds < 90 * 60:
+            return self.env._("Starts in about %s minutes.", max(2, round(seconds / 60)))
+        return self.env._("Starts in about %s hours.", max(2, round(seconds / 3600)))
 
     def _completed_sentence(self):
         return {

@@ -13,6 +13,7 @@ from . import test_companies
 from . import test_concurrency
 from . import test_contract
 from . import test_conversation
+from . import test_conversation_search
 from . import test_copied_database
 from . import test_crons
 from . import test_dashboard_tours
@@ -27,6 +28,7 @@ from . import test_held_slots
 from . import test_hooks
 from . import test_hoot
 from . import test_family
+from . import test_forecast
 from . import test_fuzz_http
 from . import test_fuzz_inputs
 from . import test_fuzz_jobs

@@ -82,3 +82,17 @@ class TestLlmThreadStart(LlmGenerationCommon):
         inherited = self._threads().default_get(["provider_id"]).get("provider_id")
         got = self._threads().default_get(["provider_id", "model_id"])
         self.assertEqual(got.get("provider_id"), inherited)
+
+    def test_a_conversation_with_a_job_is_not_taken_for_an_empty_one(self):
+        self._needs(hasattr(self.env["llm.thread"], "_gc_empty"), "that removes empty ones")
+        threads = self._create_thread() + self._create_thread()
+        threads.name = threads._default_name()
+        self._create_job(thread_id=threads[0].id)
+        self.env.flush_all()
+        self.env.cr.execute(
+            "UPDATE llm_thread SET create_date = create_date - interval '2 days' WHERE id IN %s",
+            [tuple(threads.ids)],
+        )
+        threads.invalidate_recordset()
+        self.env["llm.thread"]._gc_empty()
+        self.assertEqual(threads.exists(), threads[0])

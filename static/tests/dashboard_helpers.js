@@ -34,6 +34,7 @@ export function makeCard(values = {}) {
         delayed: 1,
         oldest_wait: 75,
         cooldown: 0,
+        forecast: "",
         ended: 3,
         failed: 1,
         success_rate: 66.666,

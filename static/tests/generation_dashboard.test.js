@@ -153,16 +153,28 @@ test("when a pause is over the figures come anew", async () => {
     expect.verifySteps(["load"]);
 });
 
+test("a forecast is shown where there is one", async () => {
+    const forecast = "The backlog is done at about 17:52.";
+    await open([makeCard({ id: 1, forecast }), makeCard({ id: 2 })]);
+    expect(queryAllTexts(".o_llm_forecast")).toEqual([forecast]);
+    expect("[data-queue='1'] .o_llm_forecast").toHaveCount(1);
+});
+
 test("before the first job the steps to it are shown", async () => {
-    const step = (opens, done) => ({ opens, done, title: opens, text: "…" });
-    const steps = [step("llm.provider", true), step("llm.model", false), step("llm.thread", false)];
-    await open([], steps);
-    patchWithCleanup(getService("action"), {
-        doAction: (action) => expect.step(action.res_model),
+    const step = (name, done) => ({ name, done, title: name, text: "…", can: true });
+    const steps = [step("provider", true), step("test", false), step("question", false)];
+    onRpc("llm.thread", "get_first_steps", () => ({ steps, provider: 7 }));
+    onRpc("llm.provider", "action_test", ({ args: [ids] }) => {
+        expect.step(`test ${ids}`);
+        return { params: { is_fine: false, message: "No such key." } };
     });
+    await open([], steps);
     expect(".o_llm_totals").toHaveCount(0);
     expect(".o_llm_step button").toHaveCount(2);
     expect(".o_llm_step .btn-primary").toHaveCount(1);
     await click(".o_llm_step .btn-primary");
-    expect.verifySteps(["llm.model"]);
+    await animationFrame();
+    expect.verifySteps(["test 7"]);
+    expect(".o_llm_told").toHaveText("No such key.");
+    expect(".o_llm_correct").toHaveCount(1);
 });
