@@ -86,6 +86,11 @@ class LlmThread(models.Model):
         generating = Domain("generation_job_ids", "in", jobs)
         return generating if True in value else ~generating
 
+    @api.model
+    def _empty_domain(self):
+        """Return the domain of what is removed as never begun: see our own `llm_thread`."""
+        return super()._empty_domain() & Domain("generation_job_ids", "=", False)
+
     # === CRUD METHODS === #
 
     def write(self, vals):

@@ -1,4 +1,5 @@
 import contextlib
+from datetime import timedelta
 
 from markupsafe import Markup
 
@@ -20,6 +21,8 @@ MAX_TURNS = 10
 HISTORY_LIMIT = 25
 #: messages shown when a thread is opened
 SHOWN_MESSAGES = 200
+#: conversations that are removed at once
+GC_LIMIT = 1000
 CHAT_USES = ("chat", "multimodal")
 
 
@@ -101,6 +104,29 @@ class LlmThread(models.Model):
             thread.company_id = next(
                 (company for company in candidates if company.id in own), owner.company_id
             )
+
+    @api.autovacuum
+    def _gc_empty(self):
+        """Remove conversations of days gone by in which nothing was said or prepared."""
+        threads = self.with_context(active_test=False).search(self._empty_domain(), limit=GC_LIMIT)
+        said = self.env["mail.message"]._read_group(
+            [("model", "=", self._name), ("res_id", "in", threads.ids), ("llm_role", "!=", False)],
+            ["res_id"],
+        )
+        (threads - self.browse(row[0] for row in said)).unlink()
+
+    @api.model
+    def _empty_domain(self):
+        """Return the domain of what looks as nobody has touched it; a message tells otherwise."""
+        languages = self.env["res.lang"].get_installed()
+        names = {self.with_context(lang=code)._default_name() for code, _name in languages}
+        yesterday = fields.Datetime.now() - timedelta(days=1)
+        return (
+            Domain("name", "in", list(names))
+            & Domain("create_date", "<", yesterday)
+            & Domain("res_id", "in", (False, 0))
+            & Domain("tool_ids", "=", False)
+        )
 
     @api.constrains("provider_id", "model_id")
     def _check_model_id(self):

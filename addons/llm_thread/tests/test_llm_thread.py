@@ -132,3 +132,24 @@ class TestLlmThread(LlmThreadCommon):
             [(message["llm_role"], message["body"]) for message in conversation],
             [("user", "<p>Hi</p>"), ("assistant", '<p dir="auto">Hello</p>')],
         )
+
+    def test_conversations_that_were_never_begun_are_removed(self):
+        Thread = self.env["llm.thread"].with_context(tracking_disable=True)
+        default = {"name": Thread._default_name(), "provider_id": self.provider.id}
+        empty = Thread.create(default)
+        said = Thread.create(default)
+        said.message_post(body="Hi", llm_role="assistant")
+        named = Thread.create({**default, "name": "Plans"})
+        about = Thread.create({**default, "model": "res.partner", "res_id": 1})
+        old = empty + said + named + about
+        self.env.flush_all()
+        self.env.cr.execute(
+            "UPDATE llm_thread SET create_date = create_date - interval '2 days' WHERE id IN %s",
+            [tuple(old.ids)],
+        )
+        old.invalidate_recordset()
+        fresh = Thread.create(default)
+
+        Thread._gc_empty()
+
+        self.assertEqual((old + fresh).exists(), said + named + about + fresh)
