@@ -88,7 +88,7 @@ class LlmProvider(models.Model):
         seconds = time.monotonic() - began
         told.append(
             self.env._(
-                "Models: %(count)s, listed in %(seconds).1f s.", count=count, seconds=seconds
+                "Models: %(count)s, listed in %(seconds).2f s.", count=count, seconds=seconds
             )
         )
         if is_new and count:
@@ -111,7 +111,7 @@ class LlmProvider(models.Model):
             return
         told.append(
             self.env._(
-                "%(model)s answered after %(seconds).1f s.",
+                "%(model)s answered after %(seconds).2f s.",
                 model=model.name,
                 seconds=time.monotonic() - began,
             )

@@ -84,7 +84,7 @@ class TestProviderProbe(LlmGenerationCommon):
         self.assertTrue(params["is_fine"], params)
         self.assertRegex(
             params["message"],
-            r"^Models: 1, listed in 0\.\d s\. Direct model answered after 0\.\d s\.$",
+            r"^Models: 1, listed in 0\.\d\d s\. Direct model answered after 0\.\d\d s\.$",
         )
         self.assertEqual(len(self.service.calls["chat"]), 1)
         self.assertTrue(counted[0], "it is no direct answer, which budgets would count")

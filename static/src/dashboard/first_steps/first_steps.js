@@ -48,6 +48,7 @@ export class FirstSteps extends Component {
         this.dialog.add(FormViewDialog, {
             resModel: "llm.provider",
             resId,
+            title: resId ? _t("Provider") : _t("Add a Provider"),
             context: resId ? {} : this.state.defaults || {},
             onRecordSaved: () => this.onSaved(),
         });
