@@ -71,11 +71,13 @@ class LlmThread(models.Model):
         env = self.env
         Provider = env["llm.provider"]
         can = Provider.has_access("create")
-        providers = Provider.search([]) if Provider.has_access("read") else Provider
-        with_models = providers.filtered("model_ids")
+        readable = Domain.TRUE if Provider.has_access("read") else Domain.FALSE
+        has_models = Domain("model_ids", "any", [("active", "=", True)])
+        ready = Provider.search(readable & has_models, limit=1)
+        fresh = Provider.search(readable & ~has_models, limit=1)
         is_asked = bool(self.search_count([], limit=1))
-        done = [bool(providers), bool(with_models), is_asked]
-        if all(done) or (with_models and not can):
+        done = [bool(ready or fresh), bool(ready), is_asked]
+        if all(done) or (ready and not can):
             return {"steps": []}
         titles = (env._("Provider"), env._("Test"), env._("First Question"))
         texts = (
@@ -93,7 +95,7 @@ class LlmThread(models.Model):
         return {
             "steps": steps,
             "ask": False if can else self._whom_to_ask(),
-            "provider": (providers - with_models or providers)[:1].id,
+            "provider": (fresh or ready).id,
             "defaults": services[:1]
             and {"default_service": services[0][0], "default_name": services[0][1]},
             "chat": self._chat_action() if can else False,

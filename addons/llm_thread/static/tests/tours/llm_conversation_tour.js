@@ -17,6 +17,10 @@ registry.category("web_tour.tours").add("llm_conversation_tour", {
         { trigger: ".o_llm_stop" },
         { content: "the whole answer in place", trigger: answer("It is 42 <b>sure</b>.") },
         {
+            content: "who has no mouse gets to it, and each script has its direction",
+            trigger: ".o_llm_messages[tabindex='0'][role=log] .o_llm_bubble[dir=auto]",
+        },
+        {
             content: "one answer only",
             trigger: ".o_llm_messages:not(:has([data-role=assistant] ~ div))",
         },
