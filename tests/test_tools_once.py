@@ -186,16 +186,6 @@ class TestToolsOnce(LlmGenerationCommon):
         asked = self.service.calls["chat"][-1]
         self.assertEqual(asked[0], job.input_message_id)
 
-
-class TestToolsOnceInFamily(TestToolsOnce):
-    """The same in a thread whose tools speak from within a savepoint, as the family's do."""
-
-    allow_inherited_tests_method = True
-
-    def setUp(self):
-        super().setUp()
-        play_family(self)
-
     def test_a_tool_begins_with_what_others_did_meanwhile(self):
         self._turns([{"tool_calls": [CALL]}], [{"content": "Seen."}])
         kept = self._goes_on()
@@ -210,3 +200,13 @@ class TestToolsOnceInFamily(TestToolsOnce):
         with patch.object(execute, "BELIEVED", 0.0):
             self._asked()
         self.assertTrue(kept and not any(kept), kept)
+
+
+class TestToolsOnceInFamily(TestToolsOnce):
+    """The same in a thread whose tools speak from within a savepoint, as the family's do."""
+
+    allow_inherited_tests_method = True
+
+    def setUp(self):
+        super().setUp()
+        play_family(self)
