@@ -686,7 +686,7 @@ POSITIONS = f"""
 
 #: What may keep waiting jobs from being claimed: the conditions of READY_QUEUES and CLAIM.
 WAITS = f"""
-    SELECT j.id, j.is_scheduled IS TRUE AS is_scheduled, q.enabled, p.active, q.refused_by,
+    SELECT j.id, {SCHEDULED.sql("j")} AS is_scheduled, q.enabled, p.active, q.refused_by,
         CASE WHEN q.paused_until > {NOW} THEN q.paused_until END AS paused_until,
         CASE WHEN {BEHIND_OTHERS} THEN (SELECT count(*) FROM {EARLIER}) ELSE 0 END AS earlier,
         pause.refused_by AS model_refused_by, pause.paused_until AS model_paused_until,
