@@ -168,6 +168,8 @@ class TestRightsFields(LlmGenerationCommon):
             "paused_until": "2030-01-01 00:00:00",
             "provider_id": self.direct.id,
             "refused_by": "quota",
+            "stopped_since": "2030-01-01 00:00:00",
+            "stopped_words": "Nothing.",
         }
         self.assertEqual(forged.keys(), ENGINE_FIELDS | {"provider_id"})
         before = self._values(self.queue)
