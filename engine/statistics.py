@@ -253,11 +253,11 @@ class LlmGenerationEngine(models.AbstractModel):
             what, todo = {
                 "authentication": (
                     env._("The provider rejects the API key."),
-                    env._("Correct the key in the provider, then press Process Now."),
+                    env._("Correct the key in the provider, then press Try Again Now."),
                 ),
                 "quota": (
                     env._("The account at the provider has no credit left."),
-                    env._("Top it up at the provider, then press Process Now."),
+                    env._("Top it up at the provider, then press Try Again Now."),
                 ),
             }[queue.refused_by]
             words, since = self._in_its_words(queue.stopped_words), self._since(queue.stopped_since)
@@ -377,7 +377,7 @@ class LlmGenerationEngine(models.AbstractModel):
         names = ", ".join(model[0] for model in figures["paused_models"])
         if refused_by:
             what = env._("The provider refuses the model %s.", name)
-            todo = env._("Check what the API key may use, then press Process Now.")
+            todo = env._("Check what the API key may use, then press Try Again Now.")
         else:
             what = env._("Calls of %s pause, and go on by themselves.", names)
             todo = ""

@@ -1408,7 +1408,7 @@ class LlmGenerationJob(models.Model):
             return f"{reason} {self._forecast_sentence()}".rstrip()
         if RETRYING.holds(self):
             return self.env._(
-                "Failed, and will be tried again by itself at about %(time)s: %(error)s",
+                "Will be retried automatically at about %(time)s: %(error)s",
                 time=self._clock_time(self.retry_at, precise=True),
                 error=self._told_error(),
             )

@@ -127,7 +127,7 @@ class TestLlmGenerationState(LlmGenerationCommon):
         ):
             job.sudo().retry_at = fields.Datetime.now() + timedelta(seconds=40)
             self.assertRegex(
-                job._status_sentence(), r"tried again by itself at about .*\d:\d\d:\d\d.*It broke"
+                job._status_sentence(), r"retried automatically at about .*\d:\d\d:\d\d.*It broke"
             )
             stop()
             self.assertEqual((job.state, job.retry_at), ("failed", False))

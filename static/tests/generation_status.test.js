@@ -144,7 +144,7 @@ test("a retry that comes by itself has its time, and can be had now or given up"
     Object.assign(job, { retry_at: "2026-01-01 17:24:05", can_retry: true });
     await openForm();
     expect(".o_llm_generation_status").toHaveText(/at about 17:24:05/);
-    await contains(".o_llm_generation_status button:contains(Try Now)").click();
+    await contains(".o_llm_generation_status button:contains(Try Again Now)").click();
     await contains(".o_llm_generation_status button:contains(Cancel)").click();
     expect.verifySteps(["action_retry_last_failed_generation", "action_cancel_generation"]);
 });
