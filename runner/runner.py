@@ -15,6 +15,11 @@ from psycopg2.pool import PoolError
 from odoo.service import server
 from odoo.tools import config
 
+try:
+    import resource
+except ImportError:  # Windows, where there are no such limits
+    resource = None
+
 from ..const import RUNNER_CHANNEL, RUNNER_THREADS
 from . import limits
 from .executor import EnvironmentFactory, Executions, Threads, Workers
@@ -149,6 +154,7 @@ class Runner(threading.Thread):
 
     def _leave(self):
         """Wait for the calls in flight, give back what is left, and unregister."""
+        _lift_processor_limit()
         with self._claiming:
             deadline = time.monotonic() + limits.GRACE
         self.executions.hurry(deadline - limits.LAST_TRY)
@@ -466,6 +472,17 @@ def _spare_address_space():
     """
     with contextlib.suppress(OSError, AttributeError):  # another libc has no such thing
         ctypes.CDLL("libc.so.6").mallopt(ctypes.c_int(M_ARENA_MAX), ctypes.c_int(2))
+
+
+def _lift_processor_limit():
+    """Have the kernel end no process that waits for its calls.
+
+    Odoo ends a worker at the first SIGXCPU. The next one, a second of work later, would interrupt
+    what waits for this thread, and Python would end under it.
+    """
+    if resource:
+        hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        resource.setrlimit(resource.RLIMIT_CPU, (hard, hard))
 
 
 def retire(runner):

@@ -1,5 +1,11 @@
-"""SIGTERM with calls in flight: the server ends soon, and its jobs end here or elsewhere."""
+"""SIGTERM with calls in flight: the server ends soon, and its jobs end here or elsewhere.
 
+And a worker of a prefork server that reaches its limit of processor time: Odoo ends its main
+thread, the kernel says so again for each second that it works on, and its calls end nevertheless.
+"""
+
+import os
+import resource
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +51,7 @@ def main():
             servers[mode].wait_ready()
             lab.pump(database)
             check_after(lab, tally, mode, database, providers[mode])
+        check_processor_time(lab, tally, "prefork", servers["prefork"])
     return tally.close()
 
 
@@ -105,6 +112,49 @@ def check_after(lab, tally, mode, database, providers):
             f"{group}: only what was given back was submitted again",
             str(repeated),
         )
+
+
+def check_processor_time(lab, tally, database, server):
+    keys = [f"busy {number}" for number in range(12)]
+    lab.fake.order(group="busy", delay=12, pieces=800)
+    provider = lab.add_provider("busy", "faultchat", database=database, max_concurrent_jobs=12)
+    lab.add_jobs(provider, keys, database=database)
+    wait_for(lambda: len(in_flight(lab, "busy")) == len(keys), 30)
+    worker = busiest(lab, database)
+    resource.prlimit(worker, resource.RLIMIT_CPU, (int(used(worker)), resource.RLIM_INFINITY))
+    reached = wait_for(lambda: "CPU time limit" in server.log_text(), 10)
+    tally.check(reached, "a worker with calls in flight reaches its limit", log_tails([server]))
+    reached_at, spent = used(worker), []
+    wait_for(lambda: spent.append(used(worker)) or spent[-1] is None, 20, 0.2)
+    ended = lab.wait_ended(60, provider, database=database)
+    tally.check(ended, "its jobs end", log_tails([server]))
+    went_on = max(filter(None, spent)) - reached_at
+    tally.check(went_on > 1, "it went on for another second of its processor's time", str(went_on))
+    jobs = lab.jobs(provider, database)
+    check_completed(lab, tally, jobs, "all of them are completed")
+    check_submissions(lab.fake, tally, jobs, "busy", explained=set())
+    gone = wait_for(lambda: used(worker) is None, 30)
+    tally.check(gone, "then the worker ends", log_tails([server]))
+
+
+def busiest(lab, database):
+    """Return the process that executes the most jobs."""
+    names = lab.rows(
+        "SELECT runner_name AS name FROM llm_generation_attempt WHERE outcome = 'running'"
+        " GROUP BY runner_name ORDER BY count(*) DESC LIMIT 1",
+        database,
+    )
+    return int(names[0]["name"].rpartition(":")[2])
+
+
+def used(pid):
+    """Return the seconds of processor time that a process has had; None of one that is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            values = file.read().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return None
+    return sum(map(int, values[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":
