@@ -5,8 +5,10 @@ import psutil
 
 from odoo import api, fields, models
 
+from ..const import RUNNER_CHANNEL
 from ..protocol import backoff
 from ..runner.limits import LIVENESS_LOCK, TAKEN_ALONE
+from ..runner.messages import Hello
 from . import sql
 
 _logger = logging.getLogger(__name__)
@@ -130,6 +132,18 @@ class LlmGenerationEngine(models.AbstractModel):
         """Say that a runner lives; returns whether it still counts as alive."""
         with self._transaction() as engine:
             return bool(engine._change(sql.HEARTBEAT, [runner_id], touches=()))
+
+    @api.model
+    def _say_hello(self, runner_id):
+        """Say to a runner, from another connection than its own, what it should hear."""
+        with self._transaction() as engine:
+            message = Hello((runner_id,))
+            engine.env.cr.execute("SELECT pg_notify(%s, %s)", [RUNNER_CHANNEL, message.payload])
+
+    @api.model
+    def _note_hearing(self, runner_id, *, is_deaf):
+        with self._transaction() as engine:
+            engine.env["llm.generation.runner"].browse(runner_id).exists().is_deaf = is_deaf
 
     @api.model
     def _unregister_runner(self, runner_id):

@@ -830,7 +830,10 @@ FIGURES = f"""
              AND ended.hour_finished >= 5 AND ended.hour_completed * 10 < ended.hour_finished * 9
          ORDER BY f.completed_at DESC LIMIT 1) AS failing_words,
         EXISTS (SELECT FROM llm_generation_runner
-                WHERE heartbeat_at > {NOW} - make_interval(secs => %(silence)s)) AS has_runner
+                WHERE heartbeat_at > {NOW} - make_interval(secs => %(silence)s)) AS has_runner,
+        EXISTS (SELECT FROM llm_generation_runner
+                WHERE heartbeat_at > {NOW} - make_interval(secs => %(silence)s)
+                    AND is_deaf) AS is_deaf
     FROM llm_generation_queue q
     LEFT JOIN llm_generation_bucket b ON b.queue_id = q.id
     LEFT JOIN lived ON lived.provider_id = q.provider_id

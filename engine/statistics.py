@@ -9,7 +9,7 @@ from odoo.tools import format_datetime, format_time, mute_logger
 from odoo.tools.sql import escape_psql
 
 from ..const import ACTIVE_STATES, READY
-from ..runner.limits import HEARTBEAT_TIMEOUT
+from ..runner.limits import HEARTBEAT, HEARTBEAT_TIMEOUT
 from . import sql
 
 _logger = logging.getLogger(__name__)
@@ -22,6 +22,7 @@ NOTHING = {
     "retriable": False,
     "paused_models": None,
     "has_runner": True,
+    "is_deaf": False,
     "failing_since": None,
     "failing_words": None,
 }
@@ -299,6 +300,13 @@ class LlmGenerationEngine(models.AbstractModel):
             return "warning", env._("Every slot is busy (%s).", limit)
         if self._is_failing(figures):
             return "warning", self._failing_reason(figures)
+        if figures["is_deaf"]:
+            return "warning", env._(
+                "What the database tells does not reach a server that runs jobs: they start up to"
+                " %s seconds late. Connect Odoo to PostgreSQL directly, or by a pooler that lends"
+                " connections by session, not by transaction.",
+                int(HEARTBEAT),
+            )
         return None
 
     @api.model

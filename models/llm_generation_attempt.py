@@ -19,6 +19,11 @@ class LlmGenerationRunner(models.Model):
         readonly=True,
         help="Renewed every few seconds while the process lives.",
     )
+    is_deaf = fields.Boolean(
+        readonly=True,
+        help="What the database tells does not reach the process, as through a pooler that lends"
+        " its connections by transaction: the process looks at its queues every few seconds.",
+    )
     slots = fields.Integer(
         readonly=True, help="Jobs that the process runs at the same time, at most."
     )

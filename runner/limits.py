@@ -12,6 +12,8 @@ HEARTBEAT, HEARTBEAT_TIMEOUT = 10.0, 45.0
 #: databases are away for; and after which others take its jobs, whatever its lock says. A lock
 #: that a network holds which has gone silent is not given back in between: see LIVENESS_SESSION.
 FENCE, TAKEN_ALONE = 75.0, 95.0
+#: Times, a heartbeat apart, that a runner asks itself whether it hears what the database says.
+UNHEARD = 3
 #: Seconds without work after which the runner ends; the scheduled action starts the next.
 IDLE_TIMEOUT = 60.0
 #: Seconds that a stopping server's calls have to end by themselves.

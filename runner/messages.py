@@ -75,10 +75,17 @@ class Lost(Message):
     verb: ClassVar[str] = "lost"
 
 
+@dataclass(frozen=True)
+class Hello(Message):
+    """A runner, named by its id, asks itself whether it hears what is said."""
+
+    verb: ClassVar[str] = "hello"
+
+
 #: What to hear in a text that says nothing else: look at everything.
 EVERYTHING = Queued()
 
-_MESSAGES = {each.verb: each for each in (Queued, SlotFree, Cancelled, Due, Lost)}
+_MESSAGES = {each.verb: each for each in (Queued, SlotFree, Cancelled, Due, Lost, Hello)}
 
 
 def parse(payload):

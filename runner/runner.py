@@ -23,7 +23,7 @@ except ImportError:  # Windows, where there are no such limits
 from ..const import RUNNER_CHANNEL, RUNNER_THREADS
 from . import limits
 from .executor import EnvironmentFactory, Executions, Threads, Workers
-from .messages import Due, Lost, Queued, SlotFree, parse
+from .messages import Due, Hello, Lost, Queued, SlotFree, parse
 from .notifier import Listener, Outbox, is_gone
 
 _logger = logging.getLogger(__name__)
@@ -63,6 +63,7 @@ class Runner(threading.Thread):
         self._woken = PendingQueues()
         self._last_work = time.monotonic()
         self._is_full, self._may_retire = False, True
+        self._hears, self._unheard = False, 0
         self._cooldown = FetchCooldown()
 
     # === LIFE === #
@@ -143,6 +144,7 @@ class Runner(threading.Thread):
         slots, began = self.threads.slots, time.monotonic()
         self.runner_id = engine._register_runner(self.listener, self.title, slots, self.runner_id)
         self.heart.renewed(began)
+        self._hears, self._unheard = False, 0
         self._due.reset()
         self._ready.set()
 
@@ -213,11 +215,14 @@ class Runner(threading.Thread):
     def _hear(self, timeout):
         heard = [parse(payload) for payload in self.listener.wait(timeout)]
         for message in heard:
+            if isinstance(message, Hello):
+                self._hears |= self.runner_id in message.ids
+                continue
             self.executions.calls.hear(message)
             self._woken.hear(message, limits.SLOT_DELAY * self.threads.load)
             if isinstance(message, Lost):
                 self._due.bring_forward("maintain", 0.0)
-        if not all(isinstance(message, SlotFree) for message in heard):
+        if not all(isinstance(message, SlotFree | Hello) for message in heard):
             self._wake_scheduler()
 
     def _wake_scheduler(self):
@@ -285,6 +290,7 @@ class Runner(threading.Thread):
         if not self.heart.renew():
             _logger.warning("Runner %s was taken for dead, and registers again", self.title)
             self._register()
+        self._test_hearing(engine)
         with self._claiming:  # what is claimed just now is not lost
             held = self._executor().held(self.runner_id)
             self._set_aside(lambda: engine._rescue_lost(self.runner_id, held))
@@ -297,6 +303,26 @@ class Runner(threading.Thread):
         self._set_aside(lambda: engine._renew_polls(claims))
         for given_up in engine._held_at_providers(self.cancellers.free):
             self.cancellers.submit(self._models.engine()._ask_about_held, *given_up)
+
+    def _test_hearing(self, engine):
+        """Have it known where nothing that the database says is heard.
+
+        A connection that a pooler lends for a transaction hears what is said during that.
+        """
+        is_deaf = self._unheard > limits.UNHEARD
+        if not self._hears:
+            self._unheard += 1
+            if self._unheard > limits.UNHEARD and not is_deaf:
+                _logger.warning(
+                    "Runner %s hears nothing that the database says: jobs start up to %g seconds"
+                    " late. Is there a pooler that lends connections by transaction?",
+                    self.title, limits.HEARTBEAT,
+                )  # fmt: skip
+                engine._note_hearing(self.runner_id, is_deaf=True)
+            engine._say_hello(self.runner_id)
+        elif is_deaf:
+            self._unheard = 0
+            engine._note_hearing(self.runner_id, is_deaf=False)
 
     def _send_outbox(self):
         self.outbox.send(self._models.engine()._send_outbox)
@@ -610,7 +636,7 @@ class PendingQueues:
         """
         if isinstance(message, Queued):
             self.add(message.ids, slot_delay if isinstance(message, SlotFree) else 0.0)
-        elif not isinstance(message, Due):
+        elif not isinstance(message, Due | Hello):
             self.set()
 
     @property

@@ -379,6 +379,19 @@ class TestLlmGenerationFigures(LlmGenerationCommon):
         job.write({"is_scheduled": True})
         self._assert_health("healthy", "Ready")
 
+    def test_a_server_that_hears_nothing_is_told_of(self):
+        now = fields.Datetime.now()
+        runner = self.env["llm.generation.runner"].sudo().create({
+            "name": "test",
+            "slots": 1,
+            "started_at": now,
+            "heartbeat_at": now,
+            "is_deaf": True,
+        })  # fmt: skip
+        self._assert_health("warning", "does not reach a server.*10 seconds late.*by session")
+        runner.heartbeat_at -= timedelta(minutes=3)
+        self._assert_health("healthy", "Ready")
+
     # === STATS === #
 
     def test_counts_are_whole_numbers(self):

@@ -106,6 +106,31 @@ class TestRunner(BaseCase):
                 warn_without_cron()
             self.assertEqual(warning.call_count, times)
 
+    def _hearing(self, heard):
+        """Return what a runner that hears these payloads, one a heartbeat, has noted of that."""
+        runner, engine = Runner("llm_generate_job_test"), Mock()
+        runner.runner_id, runner.threads, runner.listener = 7, Mock(load=0), Mock()
+        for payload in heard:
+            runner._test_hearing(engine)
+            runner.listener.wait.return_value = [payload] if payload else []
+            runner._hear(0)
+        said = {call.args for call in engine._say_hello.call_args_list}
+        self.assertEqual(said, {(7,)})
+        return [call.kwargs["is_deaf"] for call in engine._note_hearing.call_args_list]
+
+    def test_a_runner_that_hears_nothing_says_so_once(self):
+        with self.assertLogs("odoo.addons.llm_generate_job.runner.runner", "WARNING") as logs:
+            self.assertEqual(self._hearing([""] * 9), [True])
+            self.assertEqual(len(logs.output), 1)
+            self.assertIn("hears nothing", logs.output[0])
+            self.assertEqual(self._hearing(["hello:8"] * 9), [True], "another's")
+            self.assertEqual(self._hearing([*[""] * 5, "hello:7", *[""] * 9]), [True, False])
+
+    def test_a_runner_that_hears_is_quiet(self):
+        with self.assertNoLogs("odoo.addons.llm_generate_job.runner.runner", "WARNING"):
+            for heard in (["hello:7", *[""] * 9], ["", "", "hello:7", *[""] * 9]):
+                self.assertEqual(self._hearing(heard), [])
+
     def test_no_thread_at_all_is_a_full_load(self):
         self.assertEqual(Threads(None, Mock(), Mock(free=0, size=0)).load, 1)
         self.assertEqual(Threads(None, Mock(), Mock(free=3, size=4)).load, 0.25)

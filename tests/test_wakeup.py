@@ -6,6 +6,7 @@ from ..runner.messages import (
     MOST_IDS,
     Cancelled,
     Due,
+    Hello,
     JobEvent,
     Lost,
     Queued,
@@ -73,6 +74,7 @@ class TestMessages(BaseCase):
             "cancel:1,2": Cancelled([1, 2]),
             "clock": Due(),
             "lost": Lost(),
+            "hello:7": Hello([7]),
         }
         for payload, message in said.items():
             with self.subTest(payload):
