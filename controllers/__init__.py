@@ -1,3 +1,3 @@
 from . import chat_route
-from . import main
+from . import event_stream
 from . import webhook

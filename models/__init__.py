@@ -1,5 +1,4 @@
 from . import ir_attachment
-from . import ir_http
 from . import llm_generation_bounds
 from . import llm_generation_job
 from . import llm_generation_attempt
