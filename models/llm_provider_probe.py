@@ -5,7 +5,7 @@ import time
 
 import psycopg2
 
-from odoo import api, models
+from odoo import models
 from odoo.exceptions import UserError
 
 from ..const import CHAT_USES
@@ -32,15 +32,13 @@ class LlmProvider(models.Model):
 
     _inherit = "llm.provider"
 
-    @api.private
-    def list_models(self, *args, **kwargs):
-        """Return what the service offers.
+    def action_fetch_models(self):
+        """Ask for the models, and show what there is to choose from.
 
         :raise UserError: a sentence that says what is wrong, and where to correct it
         """
         with self._for_a_person() as provider:
-            # Of some services it is a generator, which asks when it is read.
-            return list(super(LlmProvider, provider).list_models(*args, **kwargs) or ())
+            return super(LlmProvider, provider).action_fetch_models()
 
     def action_test(self):
         """Ask for the models and for one word, and tell how long each took, or what is wrong.
@@ -78,7 +76,7 @@ class LlmProvider(models.Model):
             # What is listed is the wizard's to read: each family guesses what a model is for.
             action = self.action_fetch_models() if is_new else None
             wizard = action and self.env[action["res_model"]].browse(action["res_id"])
-            count = len(wizard.line_ids if is_new else self.list_models())
+            count = len(wizard.line_ids if is_new else self._listed_models())
         except NotImplementedError:
             return  # it has no list; a word can be asked for all the same
         except UserError as error:
@@ -95,6 +93,11 @@ class LlmProvider(models.Model):
             getattr(wizard, next(name for name in TAKE_OVER if hasattr(wizard, name)))()
             self.invalidate_recordset(["model_ids"])
             told.append(self.env._("They were added."))
+
+    def _listed_models(self):
+        with self._for_a_person() as provider:
+            # Of some services it is a generator, which asks when it is read.
+            return list(provider.list_models() or ())
 
     def _test_word(self, told):
         model = self._talking_model()

@@ -59,9 +59,9 @@ class TestProviderProbe(LlmGenerationCommon):
 
     def test_what_says_itself_what_to_do_is_told_as_it_is(self):
         with self._listing(UserError("Do this.")):
-            self.assertEqual(self._refusal(self.provider.list_models), "Do this.")
+            self.assertEqual(self._refusal(self.provider.action_fetch_models), "Do this.")
         with self._listing(NotImplementedError("none")):
-            self.assertRaises(NotImplementedError, self.provider.list_models)
+            self.assertIn("cannot list", self._refusal(self.provider.action_fetch_models))
 
     def test_a_test_lists_models_and_hears_one_word_of_the_default_model(self):
         counted = []
@@ -135,7 +135,7 @@ class TestProviderProbe(LlmGenerationCommon):
                 self._patched(f"{llm_provider_probe.__name__}.PATIENCE", 0.2),
                 self._listing(ask),
             ):
-                told = self._refusal(self.provider.list_models)
+                told = self._refusal(self.provider.action_fetch_models)
                 self.assertIn("did not answer within 0.2 seconds", told)
                 with self._listing([]), self._offered(fakedirect_chat=ask):
                     self.assertIn("did not answer within 0.2 s", self._test()["message"])
@@ -151,7 +151,7 @@ class TestProviderProbe(LlmGenerationCommon):
             ),
             self._listing(lambda provider: [{"name": str(provider.client), "details": {}}]),
         ):
-            self.provider.list_models()
+            self.provider.action_fetch_models()
         self.assertEqual(len(clients), 1)
 
     def test_only_who_may_configure_a_provider_tests_it(self):

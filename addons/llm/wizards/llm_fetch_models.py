@@ -1,3 +1,5 @@
+from itertools import islice
+
 from odoo import api, fields, models
 from odoo.exceptions import UserError
 from odoo.fields import Command
@@ -33,7 +35,8 @@ class LlmFetchModels(models.TransientModel):
         """Fill the wizard with the provider's models and show it."""
         self.ensure_one()
         try:
-            fetched = self.provider_id.list_models()
+            # Of some services it is a generator, which asks when it is read.
+            fetched = list(islice(self.provider_id.list_models(), MOST_MODELS))
         except NotImplementedError as error:
             raise UserError(
                 self.env._(
@@ -42,7 +45,7 @@ class LlmFetchModels(models.TransientModel):
                     provider=self.provider_id.name,
                 )
             ) from error
-        by_name = {data["name"]: data.get("details") or {} for data in fetched[:MOST_MODELS]}
+        by_name = {data["name"]: data.get("details") or {} for data in fetched}
         if not by_name:
             raise UserError(
                 self.env._(
