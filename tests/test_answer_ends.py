@@ -105,7 +105,7 @@ class TestAnswerEnds(LlmGenerationCommon):
     def test_nothing_is_left_of_how_an_earlier_attempt_ended(self):
         job = self._asked({"finish_reason": "length"})
         self.service.chunks = [{"content": "All"}]
-        job.action_retry()
+        job.with_user(self.manager).action_retry()
         self.assertFalse(job.finish_reason)
         self._process_queue(self.direct)
         self.assertRecordValues(job, [{"state": "completed", "finish_reason": False}])

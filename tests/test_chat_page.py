@@ -1,7 +1,7 @@
 from odoo.tests import HttpCase, tagged
 from odoo.tools import mute_logger
 
-from ..exceptions import BadRequestError
+from ..exceptions import GenerationError
 from .common import TOUR_TIMEOUT, LlmGenerationCommon
 from .test_chat_route import LOGGERS
 
@@ -47,7 +47,8 @@ class TestChatPage(LlmGenerationCommon, HttpCase):
         self.assertEqual(job.state, "cancelled")
 
     def test_an_error_has_its_reason_and_a_retry(self):
-        reason = BadRequestError("At least one message is required.")
+        reason = GenerationError("At least one message is required.")
+        self.direct_queue.auto_retry_failed = False
 
         def fail_once():
             del self.service.chunks[0]

@@ -325,7 +325,7 @@ class TestEventStream(LlmGenerationCommon, HttpCase):
             self.env.flush_all()
             ended = b"".join(body)
 
-        self.assertIn(b"position 1", waiting[0])
+        self.assertIn(b'"message": "Paused by an administrator.", "position": 1', waiting[0])
         self.assertEqual(waiting[1:], [event_stream.HEARTBEAT] * 2)
         self.assertEqual(ended.count(b"data: "), 2)
         self.assertIn(b'"type": "cancelled"', ended)

@@ -132,11 +132,13 @@ class TestLlmGenerationQueue(LlmGenerationCommon):
 
     def test_retrying_takes_what_can_be_retried_and_says_how_many(self):
         failed = self._create_job("failed") | self._create_job("failed", user=self.manager)
-        spent = self._create_job("failed", max_retries=0)
+        failed |= self._create_job("failed", max_retries=0)  # a manager's retry grants another
+        refused = self._create_job("failed")
+        refused.error_type = "content_refused"
         other = self._create_job("failed", self.direct_model)
-        self.assertEqual(self.queue.with_user(self.manager).action_retry_failed_jobs(), 2)
-        self.assertEqual(failed.mapped("state"), ["queued", "queued"])
-        self.assertEqual((spent | other).mapped("state"), ["failed", "failed"])
+        self.assertEqual(self.queue.with_user(self.manager).action_retry_failed_jobs(), 3)
+        self.assertEqual(failed.mapped("state"), ["queued"] * 3)
+        self.assertEqual((refused | other).mapped("state"), ["failed", "failed"])
 
     def test_retrying_leaves_out_who_would_be_a_twin(self):
         first = self._create_job("failed", identity_key="one")

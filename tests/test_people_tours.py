@@ -15,13 +15,15 @@ class TestPeopleTours(LlmGenerationCommon, HttpCase):
 
     def test_a_manager_retries_many_and_is_told_what_could_not_be(self):
         mendable = self._job("failed", "Mendable") + self._job("failed", "Mendable")
-        spent = self._job("failed", "Spent", max_retries=0)
+        mendable += self._job("failed", "Mendable", max_retries=0)
+        refused = self._job("failed", "Refused")
+        refused.error_type = "content_refused"
         done = self._job("completed", "Done")
 
         self._tour("/odoo/llm-generation-jobs", "llm_generation_bulk_retry_tour", self.manager)
 
-        self.assertEqual(mendable.mapped("state"), ["queued"] * 2)
-        self.assertEqual((spent + done).mapped("state"), ["failed", "completed"])
+        self.assertEqual(mendable.mapped("state"), ["queued"] * 3)
+        self.assertEqual((refused + done).mapped("state"), ["failed", "completed"])
 
     def test_a_manager_retries_a_whole_filter(self):
         thread = self._create_thread(name="Many")

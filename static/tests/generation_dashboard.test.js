@@ -6,7 +6,6 @@ import {
     getService,
     mountWithCleanup,
     onRpc,
-    patchWithCleanup,
 } from "@web/../tests/web_test_helpers";
 
 import { WebClient } from "@web/webclient/webclient";

@@ -250,7 +250,9 @@ class TestLlmGenerationBatch(LlmGenerationCommon):
         batch = self._batch(["a"])
         self._process_queue()
         self.assertEqual((batch.state, batch.failed_count, len(self.told)), ("done", 1, 1))
-        batch.with_user(self.user).action_retry_failed()
+        with self.assertRaises(UserError):
+            batch.with_user(self.user).action_retry_failed()  # it would be refused again
+        batch.with_user(self.manager).action_retry_failed()
         self.assertEqual((batch.state, batch.queued_count), ("running", 1))
         self._end(batch.job_ids)
         self.assertEqual((batch.state, batch.completed_count, len(self.told)), ("done", 1, 1))

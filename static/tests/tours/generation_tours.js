@@ -211,10 +211,10 @@ tours.add("llm_generation_conversation_ended_tour", {
 
 tours.add("llm_generation_thread_retry_tour", {
     steps: () => [
-        { trigger: ".o_llm_generation_status.alert-danger:contains('It broke.')" },
-        { trigger: ".o_llm_generation_status button:contains('Retry')", run: "click" },
+        { trigger: ".o_llm_failure:contains('It broke.')" },
+        { trigger: ".o_llm_failure .o_llm_retry", run: "click" },
         answer("Hello"),
-        { trigger: "body:not(:has(.o_llm_generation_status))" },
+        { trigger: "body:not(:has(.o_llm_failure))" },
     ],
 });
 

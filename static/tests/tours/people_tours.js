@@ -22,17 +22,17 @@ const saved = { trigger: ".o_form_saved, .o_form_status_indicator_buttons.invisi
 tours.add("llm_generation_bulk_retry_tour", {
     steps: () => [
         { trigger: ".o_searchview .o_facet_remove", run: "click" },
-        { trigger: ".o_data_row:contains('Spent')" },
+        { trigger: ".o_data_row:contains('Refused')" },
         selectAll,
         { trigger: ".o_control_panel button[name=action_bulk_retry]", run: "click" },
-        says("2 retried, 2 could not: "),
-        says("no retry is left (1)"),
+        says("3 retried, 2 could not: "),
+        says("would be refused again (1)"),
         says("did not fail (1)"),
         {
             content: "the list shows what came of it",
             trigger: ".o_data_row:contains('Mendable') [name=state]:contains('Queued')",
         },
-        { trigger: ".o_data_row:contains('Spent') [name=state]:contains('Failed')" },
+        { trigger: ".o_data_row:contains('Refused') [name=state]:contains('Failed')" },
     ],
 });
 
