@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from fault_lab import FaultLab
+from fault_lab import ADMIN, FaultLab
 from lib import browser
 from lib.client import Client
 from lib.lab import environment
@@ -32,7 +32,8 @@ PIECES, SECONDS = 4, 15
 FAMILY_PAGE = {
     "input": ".o-llm-composer-area .o-mail-Composer-input",
     "answer": ".o-llm-thread-area .o-mail-Message",
-    "waiting": ".o_llm_generation_status:has-text('position')",
+    "waiting": ".o_llm_generation_status:has-text('Paused by an administrator')",
+    "paused": ".o_llm_generation_status:has-text('asked for a pause')",
     "running": ".o_llm_generation_status:has-text('being generated')",
     "cancel": ".o_llm_generation_status button:has-text('Cancel')",
     "cancelled": ".o_llm_generation_status:has-text('cancelled')",
@@ -42,7 +43,8 @@ FAMILY_PAGE = {
 OUR_PAGE = {
     "input": ".o_llm_input textarea",
     "answer": ".o_llm_message",
-    "waiting": ".o_llm_job:has-text('Waiting, position')",
+    "waiting": ".o_llm_job:has-text('Paused by an administrator')",
+    "paused": ".o_llm_job:has-text('asked for a pause')",
     "running": ".o_llm_stop",
     "cancel": ".o_llm_stop:has-text('Cancel')",
     "cancelled": ".o_llm_job:has-text('Cancelled')",
@@ -91,8 +93,8 @@ class Scenes:
 
     def play(self):
         scenes = [
-            *(self.place_and_cancel, self.growing_answer, self.error_and_retry, self.paused),
-            *(self.provider_down, self.server_restarted),
+            *(self.place_and_cancel, self.growing_answer, self.error_and_advice),
+            *(self.error_and_retry, self.paused, self.provider_down, self.server_restarted),
         ]
         for scene in [*scenes, self.chatter] if self.action else scenes:
             title = scene.__name__.replace("_", " ")
@@ -139,9 +141,34 @@ class Scenes:
                 self.gone("running", page)
         self.picture("answered")
 
-    def error_and_retry(self):
+    def error_and_advice(self):
+        """Another try would be refused, too: a user is told what to do, a manager may retry it."""
         order = {"group": self.group, "fault": "status", "status": 400}
         self.lab.fake.order(**order, times=1)
+        self.open()
+        self.say("Is this a mistake?")
+        self.sees("failure")
+        self.picture("refused")
+        told = self.browser.page.inner_text("body")
+        offered = bool(self.browser.page.query_selector(self.page["retry"]))
+        is_manager = self.login == "manager"
+        self.tally.check(
+            ("other words" in told, offered) == (not is_manager, is_manager),
+            f"{self.name}: what to do is said, or offered", told,
+        )  # fmt: skip
+        with environment(self.lab, self.lab.database, ADMIN) as env:
+            failed = env["llm.generation.job"].search([
+                ("provider_id", "=", self.provider),
+                ("state", "=", "failed"),
+            ])  # fmt: skip
+            failed.action_retry()
+        self.browser.page.wait_for_selector(
+            f"{self.page['answer']}:has-text('Answer to Is this')", timeout=PATIENCE
+        )
+
+    def error_and_retry(self):
+        self.lab.set_queue(self.provider, auto_retry_failed=False)
+        self.lab.fake.order(group=self.group, fault="half", pieces=6, times=1)
         self.open()
         self.say("Is this a mistake?")
         self.sees("failure")
@@ -158,7 +185,7 @@ class Scenes:
         self.lab.fake.order(**order, times=1)
         self.open()
         self.say("Are you tired?")
-        self.sees("waiting")
+        self.sees("paused")
         self.browser.page.wait_for_timeout(2500)
         self.picture("paused")
         self.browser.page.wait_for_selector(
@@ -217,7 +244,7 @@ class Scenes:
         step(f"{self.name}: {title}")
         # What the scene before left behind is over.
         self.lab.fake.order(group=self.group)
-        self.lab.set_queue(self.provider, enabled=True)
+        self.lab.set_queue(self.provider, enabled=True, auto_retry_failed=True)
         self.browser.errors.clear()
         try:
             yield
