@@ -10,7 +10,7 @@ from .odoo_tests import tail
 from .say import halt, step
 
 LIMIT = 900  # seconds: a script that hangs has failed
-AT_ONCE = 2
+AT_ONCE = 3
 FOLDER = paths.DEV / "faults"
 #: A database with all modules and the scripts' own, which each of them copies where it is there.
 DATABASE = "fault_stack"
@@ -36,8 +36,9 @@ def make_database(instance, template):
 def run(lab, tally, seed_folder, chosen):
     """Run the chosen scripts, or all where none are, and print their table.
 
-    Most of the time a script waits for what it has set going: two at a time take little more than
-    one. Those that hold something to a bar in seconds say ALONE, and come one after the other.
+    Most of the time a script waits for what it has set going: two at a time leave more than half of
+    two processors idle. Those that hold something to a bar in seconds say ALONE, and come one after
+    the other.
     """
     chosen = chosen or scripts()
     table = lab.folder / "fault_table.log"
