@@ -229,10 +229,13 @@ class LlmGenerationEngine(models.AbstractModel):
         return self.env._("Since %s.", self._clock_time(moment)) if moment else ""
 
     @api.model
-    def _in_its_words(self, words):
+    def _shortened(self, words):
         words = " ".join((words or "").split()).rstrip(".")
-        if len(words) > SHOWN_WORDS:
-            words = f"{words[:SHOWN_WORDS]}…"
+        return f"{words[:SHOWN_WORDS]}…" if len(words) > SHOWN_WORDS else words
+
+    @api.model
+    def _in_its_words(self, words):
+        words = self._shortened(words)
         return self.env._("The newest error says: “%s”.", words) if words else ""
 
     @api.model

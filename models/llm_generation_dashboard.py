@@ -5,11 +5,16 @@ from odoo.exceptions import UserError
 from odoo.fields import Domain
 from odoo.tools import format_datetime, format_time
 
-from ..const import READY
+from ..const import HOPELESS, READY
 from .llm_generation_job import FORESEEABLE
 
 #: What to look at first.
 URGENCY = ("critical", "warning", "healthy", "disabled")
+
+#: Causes of failures that are told of, those of most jobs first.
+SHOWN_INCIDENTS = 5
+#: What can be done about one, and its icon.
+INCIDENT_BUTTONS = {"test": "fa-plug", "retry": "fa-refresh", "show": "fa-search"}
 
 #: Fields of a queue that a card shows, besides its figures.
 SHOWN = {"enabled", "max_concurrent_jobs", "paused_until", "refused_by"}
@@ -32,7 +37,8 @@ class LlmGenerationQueue(models.Model):
         """Return what the dashboard draws, in a number of statements that no queue adds to.
 
         :return: dict of `cards`, one for each queue that the user may see, trouble first; `totals`
-            over them; `steps` that lead to the first answer, empty once there was a job
+            over them; `incidents`, what failed lately by its cause; `steps` that lead to the first
+            answer, empty once there was a job
         """
         queues = self.search(Domain.TRUE)
         figures = self.env["llm.generation.engine"]._statistics(queues)
@@ -45,6 +51,7 @@ class LlmGenerationQueue(models.Model):
         return {
             "cards": cards,
             "totals": self._dashboard_totals(cards),
+            "incidents": queues._dashboard_incidents(configured),
             "steps": self._dashboard_steps(cards),
         }
 
@@ -181,6 +188,97 @@ class LlmGenerationQueue(models.Model):
                 if (count := sum(card["health"] == health for card in cards))
             ],
         }
+
+    # === INCIDENTS === #
+    #
+    # What failed in the last 24 hours and was not tried again, by provider and cause. A request
+    # that was refused for what it says is nobody else's.
+
+    def _dashboard_incidents(self, configured):
+        """Return what failed for which cause, as far as the user may see the jobs.
+
+        :param configured: the queues whose failures the user may do something about
+        :return: a dict of each: `queue_id`, `error_type` and `since`, which name it; `title`, the
+            `words` of the newest error, `buttons` as those of a card
+        """
+        since = fields.Datetime.now() - timedelta(days=1)
+        groups = self.env["llm.generation.job"]._read_group(
+            Domain("provider_id", "in", self.provider_id.ids)
+            & Domain("error_type", "!=", HOPELESS[0])
+            & self._failed_since(since),
+            ["provider_id", "error_type"],
+            ["__count", "user_id:count_distinct", "completed_at:min", "id:max"],
+            order="__count DESC",
+            limit=SHOWN_INCIDENTS,
+        )
+        queues = {queue.provider_id: queue for queue in self}
+        return [
+            queues[provider]._dashboard_incident(
+                *told, can_configure=queues[provider] in configured
+            )
+            for provider, *told in groups
+        ]
+
+    def _dashboard_incident(self, error_type, jobs, users, since, newest, *, can_configure):
+        env = self.env
+        engine, Job = env["llm.generation.engine"], env["llm.generation.job"]
+        labels = dict(Job._fields["error_type"]._description_selection(env))
+        people = env._("%s users", users) if users != 1 else env._("1 user")
+        many = env._("%s jobs", jobs) if jobs != 1 else env._("1 job")
+        texts = {
+            "test": env._("Test the Connection"),
+            "retry": env._("Retry These %s", jobs) if jobs != 1 else env._("Retry It"),
+            "show": env._("Show Them") if jobs != 1 else env._("Show It"),
+        }
+        return {
+            "queue_id": self.id,
+            "error_type": error_type,
+            "since": fields.Datetime.to_string(since),
+            "title": env._(
+                "Since %(time)s: %(jobs)s of %(users)s, %(provider)s: %(cause)s",
+                time=engine._clock_time(since),
+                jobs=many,
+                users=people,
+                # sudo: who may see a queue may see the name of its provider, too.
+                provider=self.provider_id.sudo().name,
+                cause=labels.get(error_type) or env._("no reason was noted"),
+            ),
+            "words": engine._shortened(Job.browse(newest).error_message),
+            "buttons": [
+                {"name": name, "label": texts[name], "icon": icon}
+                for name, icon in INCIDENT_BUTTONS.items()
+                if can_configure or name == "show"
+            ],
+        }
+
+    @api.model
+    def _failed_since(self, since):
+        return Domain([
+            ("state", "=", "failed"),
+            ("retry_at", "=", False),
+            ("completed_at", ">=", since),
+        ])
+
+    def press_incident_button(self, button, error_type, since):
+        """Do what a button of an incident says; the three come from `get_dashboard()`.
+
+        :return: the action that does it, or shows it
+        :raise UserError: for a button that is not known
+        """
+        self.ensure_one()
+        if button == "test":
+            return self.provider_id.action_test()
+        domain = (
+            Domain("provider_id", "=", self.provider_id.id)
+            & Domain("error_type", "=", error_type or False)
+            & self._failed_since(fields.Datetime.to_datetime(since))
+        )
+        if button == "retry":
+            self.check_access("write")
+            return self.env["llm.generation.job"].search(domain)._bulk_action("retry")
+        if button == "show":
+            return {**self._open_jobs("failed"), "domain": list(domain)}
+        raise UserError(self.env._("This button is not known any more. Reload the page."))
 
     @api.model
     def _dashboard_steps(self, cards):

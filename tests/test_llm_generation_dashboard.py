@@ -280,6 +280,80 @@ class TestLlmGenerationDashboard(LlmGenerationCommon):
         self.assertEqual(len(opened), 3)
         self.assertEqual(len(opened), self.queue.total_jobs_today)
 
+    # === INCIDENTS === #
+
+    def _incidents(self, user=None):
+        return self._dashboard(user)["incidents"]
+
+    def _press_incident(self, incident, button, user=None):
+        queue = self.env["llm.generation.queue"].browse(incident["queue_id"])
+        return queue.with_user(user or self.manager).press_incident_button(
+            button, incident["error_type"], incident["since"]
+        )
+
+    def test_failures_are_told_by_provider_and_cause(self):
+        for ago, values in (
+            (3, {"error_type": "transient", "error_message": "HTTP 500: Oh."}),
+            (2, {"error_type": "transient", "error_message": "HTTP 503: Not now."}),
+            (1, {"error_type": "timeout", "error_message": "No answer."}),
+            (25 * 60, {"error_type": "transient", "error_message": "Long ago."}),
+        ):
+            self._ended("failed", timedelta(minutes=ago), **values)
+        self._ended("failed", timedelta(minutes=1), error_type="transient",
+                    user_id=self.manager.id,
+                    thread_id=self._create_thread(user=self.manager).id)  # fmt: skip
+        many, one = self._incidents()
+        self.assertRegex(many["title"], r"^Since .+: 3 jobs of 2 users, Native: Temporary failure$")
+        self.assertEqual(many["error_type"], "transient")
+        self.assertRegex(one["title"], r"^Since .+: 1 job of 1 user, Native: Took too long$")
+        self.assertEqual(one["words"], "No answer")
+        labels = {button["name"]: button["label"] for button in many["buttons"]}
+        self.assertEqual(labels["retry"], "Retry These 3")
+        self.assertEqual(list(labels), ["test", "retry", "show"])
+
+    def test_what_is_no_incident_is_not_told(self):
+        now = fields.Datetime.now()
+        self._ended("failed", timedelta(minutes=1), error_type="content_refused")
+        self._ended("failed", timedelta(minutes=1), error_type="transient",
+                    retry_at=now + timedelta(hours=1))  # fmt: skip
+        self._ended("completed", timedelta(minutes=1))
+        self.assertEqual(self._incidents(), [])
+
+    def test_an_incident_is_shown_and_retried_as_a_whole(self):
+        mine = [
+            self._ended("failed", timedelta(minutes=ago), error_type="transient") for ago in (1, 9)
+        ]
+        other = self._ended("failed", timedelta(minutes=1), error_type="timeout")
+        incident = self._incidents()[0]
+        shown = self.env["llm.generation.job"].search(
+            self._press_incident(incident, "show")["domain"]
+        )
+        self.assertEqual(set(shown), set(mine))
+        action = self._press_incident(incident, "retry")
+        self.assertEqual(action["tag"], "llm_generation_bulk")
+        self.assertEqual(set(action["params"]["ids"]), {job.id for job in mine})
+        self.assertEqual(action["params"]["what"], "retry")
+        shown.with_user(self.manager).apply_bulk("retry")
+        self.assertEqual([told["error_type"] for told in self._incidents()], ["timeout"])
+        self.assertEqual(other.state, "failed")
+        with self.assertRaises(UserError):
+            self._press_incident(incident, "nothing")
+
+    def test_the_connection_of_an_incident_is_tested(self):
+        self._ended("failed", timedelta(minutes=1), error_type="transient")
+        told = self._press_incident(self._incidents()[0], "test")
+        self.assertEqual(told["tag"], "display_notification")
+
+    def test_a_user_is_told_of_their_own_and_can_only_look(self):
+        job = self._ended("failed", timedelta(minutes=1), error_type="transient")
+        [incident] = self._incidents(self.user)
+        self.assertEqual([button["name"] for button in incident["buttons"]], ["show"])
+        for button in ("test", "retry"):
+            with self.assertRaises(AccessError):
+                self._press_incident(incident, button, self.user)
+        job.user_id = self.manager
+        self.assertEqual(self._incidents(self.user), [])
+
     # === FIRST STEPS === #
 
     def _steps(self, user=None):

@@ -48,10 +48,11 @@ export function makeCard(values = {}) {
     };
 }
 
-export function makeDashboard(cards, steps = []) {
+export function makeDashboard(cards, steps = [], incidents = []) {
     const total = (name) => cards.reduce((sum, card) => sum + card[name], 0);
     return {
         cards,
+        incidents,
         steps,
         totals: {
             running: total("running"),

@@ -110,6 +110,32 @@ test("what is done to many jobs is done some at a time, and told", async () => {
     expect(figure("waiting")).toHaveText(/^9/);
 });
 
+test("what failed is told by its cause, with what to do about all of it", async () => {
+    const incident = {
+        queue_id: 7,
+        error_type: "transient",
+        since: "2026-11-28 16:59:00",
+        title: "Since 4:59 PM: 9 jobs of 2 users, Broken AI: Temporary failure",
+        words: "HTTP 500",
+        buttons: [
+            { name: "test", label: "Test the Connection", icon: "fa-plug" },
+            { name: "retry", label: "Retry These 9", icon: "fa-refresh" },
+        ],
+    };
+    const server = await open([makeCard()], [], [incident]);
+    onRpc("llm.generation.queue", "press_incident_button", ({ args }) => {
+        expect.step(args);
+        return { type: "ir.actions.act_window_close" };
+    });
+    expect(".o_llm_incident").toHaveCount(1);
+    expect(".o_llm_incident").toHaveText(/9 jobs of 2 users, Broken AI.*HTTP 500/s);
+    server.dashboard = makeDashboard([makeCard()]);
+    await contains(".o_llm_incident [data-button=retry]").click();
+    await animationFrame();
+    expect.verifySteps([[[7], "retry", "transient", "2026-11-28 16:59:00"], "load"]);
+    expect(".o_llm_incident").toHaveCount(0);
+});
+
 test("what cannot be undone asks first", async () => {
     await open([makeCard({ buttons: [CLEAR] })]);
     await contains("[data-button=clear]").click();

@@ -9,6 +9,7 @@ import { Component, onWillStart, useState } from "@odoo/owl";
 import { useQueueUpdates } from "../../queue_updates/queue_updates";
 import { DashboardTotals } from "../dashboard_totals/dashboard_totals";
 import { FirstSteps } from "../first_steps/first_steps";
+import { Incidents } from "../incidents/incidents";
 import { QueueCard } from "../queue_card/queue_card";
 
 const MODEL = "llm.generation.queue";
@@ -16,7 +17,7 @@ const MODEL = "llm.generation.queue";
 /** All queues at a glance, as they are now. The server says what is drawn: `get_dashboard()`. */
 export class GenerationDashboard extends Component {
     static template = "llm_generate_job.GenerationDashboard";
-    static components = { DashboardTotals, FirstSteps, Layout, QueueCard };
+    static components = { DashboardTotals, FirstSteps, Incidents, Layout, QueueCard };
     static props = { ...standardActionServiceProps };
 
     setup() {
@@ -25,16 +26,19 @@ export class GenerationDashboard extends Component {
         this.dialog = useService("dialog");
         this.notification = useService("notification");
         this.loads = 0;
-        this.state = useState({ cards: [], totals: null, steps: [], busyId: false });
+        this.state = useState({
+            ...{ cards: [], totals: null, incidents: [], steps: [] },
+            ...{ busyId: false, isBusy: false },
+        });
         onWillStart(() => this.load());
         this.scheduleLoad = useQueueUpdates(() => this.load());
     }
 
     async load() {
         const number = ++this.loads;
-        const { cards, totals, steps } = await this.orm.silent.call(MODEL, "get_dashboard");
+        const told = await this.orm.silent.call(MODEL, "get_dashboard");
         if (number === this.loads) {
-            Object.assign(this.state, { cards: this.keepPlaces(cards), totals, steps });
+            Object.assign(this.state, told, { cards: this.keepPlaces(told.cards) });
         }
     }
 
@@ -77,6 +81,18 @@ export class GenerationDashboard extends Component {
             await this.load();
         } finally {
             this.state.busyId = false;
+        }
+    }
+
+    async onPressIncident(incident, button) {
+        const { queue_id: queueId, error_type: errorType, since } = incident;
+        const args = [[queueId], button.name, errorType, since];
+        this.state.isBusy = true;
+        try {
+            await this.action.doAction(await this.orm.call(MODEL, "press_incident_button", args));
+            await this.load();
+        } finally {
+            this.state.isBusy = false;
         }
     }
 
