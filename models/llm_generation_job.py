@@ -137,9 +137,7 @@ class LlmGenerationJob(models.Model):
     company_id = fields.Many2one(
         "res.company", compute="_compute_company_id", store=True, precompute=True, readonly=False
     )
-    state = fields.Selection(
-        STATES, default="draft", required=True, readonly=True, copy=False, group_expand=True
-    )
+    state = fields.Selection(STATES, default="draft", required=True, readonly=True, copy=False)
     queued_at = fields.Datetime(readonly=True, copy=False)
     started_at = fields.Datetime(readonly=True, copy=False)
     completed_at = fields.Datetime("Ended At", readonly=True, copy=False)
