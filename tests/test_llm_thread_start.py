@@ -90,7 +90,7 @@ class TestLlmThreadStart(LlmGenerationCommon):
         self._create_job(thread_id=threads[0].id)
         self.env.flush_all()
         self.env.cr.execute(
-            "UPDATE llm_thread SET create_date = create_date - interval '2 days' WHERE id IN %s",
+            "UPDATE llm_thread SET write_date = write_date - interval '2 days' WHERE id IN %s",
             [tuple(threads.ids)],
         )
         threads.invalidate_recordset()

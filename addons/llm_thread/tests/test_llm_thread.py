@@ -141,10 +141,16 @@ class TestLlmThread(LlmThreadCommon):
         said.message_post(body="Hi", llm_role="assistant")
         named = Thread.create({**default, "name": "Plans"})
         about = Thread.create({**default, "model": "res.partner", "res_id": 1})
-        old = empty + said + named + about
+        noted = Thread.create(default)
+        noted.message_post(body="To be gone on with", message_type="comment")
+        kept = Thread.create(default)
+        self.env["ir.attachment"].create({
+            "name": "plan.txt", "raw": b"A plan", "res_model": Thread._name, "res_id": kept.id,
+        })  # fmt: skip
+        old = empty + said + named + about + noted + kept
         self.env.flush_all()
         self.env.cr.execute(
-            "UPDATE llm_thread SET create_date = create_date - interval '2 days' WHERE id IN %s",
+            "UPDATE llm_thread SET write_date = write_date - interval '2 days' WHERE id IN %s",
             [tuple(old.ids)],
         )
         old.invalidate_recordset()
@@ -152,4 +158,4 @@ class TestLlmThread(LlmThreadCommon):
 
         Thread._gc_empty()
 
-        self.assertEqual((old + fresh).exists(), said + named + about + fresh)
+        self.assertEqual((old + fresh).exists(), old - empty + fresh)
