@@ -305,7 +305,7 @@ class LlmGenerationEngine(models.AbstractModel):
             unbilled=answer.unbilled,
             retry_count=job.retry_count,
             max_retries=job.max_retries,
-            snooze_count=max(0, job.attempt_count - 1 - job.retry_count),
+            snooze_count=max(0, job.attempt_count - job.attempt_base - 1 - job.retry_count),
             retry_after=answer.retry_after,
             base_delay=queue.retry_delay_minutes * 60,
             auto_retry=queue.auto_retry_failed,

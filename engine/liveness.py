@@ -74,6 +74,7 @@ class LlmGenerationEngine(models.AbstractModel):
             now = fields.Datetime.now()
             values = {"name": name, "slots": slots, "started_at": now, "heartbeat_at": now}
             runner = runner or runner.create(values)
+            runner.is_deaf = False  # by another connection, it may hear
             engine.env.flush_all()
             engine._change(sql.HEARTBEAT, [runner.id], touches=())
             return runner.id
@@ -242,7 +243,11 @@ class LlmGenerationEngine(models.AbstractModel):
             "error_type": "worker_died",
             "error_message": self._speaking_to(job.user_id)._death_of(attempt),
         }
-        deaths = 1 + len(job.attempt_ids.filtered(lambda a: a.error_type == "worker_died"))
+        deaths = 1 + len(
+            job.attempt_ids.filtered(
+                lambda a: a.error_type == "worker_died" and a.number > job.attempt_base
+            )
+        )
         if deaths >= backoff.MAX_WORKER_DEATHS or job.retry_count >= job.max_retries:
             job._set_state("failed", **died)
             return

@@ -410,6 +410,8 @@ ENQUEUE = f"""
         fair_rank = last.fair_rank + numbered.n,
         is_scheduled = COALESCE(j.scheduled_at > {MOMENT}, FALSE),
         attempt_count = COALESCE(j.attempt_count, 0),
+        attempt_base = CASE WHEN %(afresh)s THEN COALESCE(j.attempt_count, 0)
+            ELSE COALESCE(j.attempt_base, 0) END,
         retry_count = CASE WHEN %(afresh)s THEN 0
             ELSE COALESCE(j.retry_count, 0) + (CASE WHEN j.state = 'failed' THEN 1 ELSE 0 END) END,
         estimated_tokens = {ESTIMATED_TOKENS},
@@ -727,29 +729,15 @@ PACE = f"""
         ORDER BY completed_at DESC LIMIT 50) newest
 """
 
-#: What was said in a conversation.
-SAID = "COALESCE(llm_source, body)"
-IN_CONVERSATION = "model = 'llm.thread'"
-
-#: For the search in texts. Who owns a database may create this extension since PostgreSQL 13.
-INDEX_TEXTS = f"""
-    CREATE EXTENSION IF NOT EXISTS pg_trgm;
-    CREATE INDEX IF NOT EXISTS mail_message__llm_said_idx ON mail_message
-        USING gin (({SAID}) gin_trgm_ops) WHERE {IN_CONVERSATION}
-"""
-
-#: The texts of conversations that have some words, as many of them as are asked for.
-SAYING = f"""
-    SELECT id, res_id FROM mail_message
-    WHERE {IN_CONVERSATION} AND {SAID} ILIKE %(words)s
-    LIMIT %(most)s
-"""
-
-#: The same among the newest messages, for words that the index does not help to find.
-SAYING_LATELY = f"""
-    SELECT id, res_id FROM mail_message
-    WHERE id > (SELECT max(id) - %(newest)s FROM mail_message)
-        AND {IN_CONVERSATION} AND {SAID} ILIKE %(words)s
+#: The jobs, of those that are searched, whose question or answer has some words. What is said in a
+#: conversation is read by who may read that.
+SAYING = """
+    SELECT DISTINCT j.id
+    FROM llm_generation_job j
+    JOIN mail_message m ON m.id = ANY(ARRAY[j.input_message_id, j.output_message_id])
+    WHERE j.id IN %(jobs)s AND j.thread_id IN %(threads)s
+        AND m.model = 'llm.thread' AND m.res_id IN %(threads)s
+        AND COALESCE(m.llm_source, m.body) ILIKE %(words)s
 """
 
 #: All figures of all queues in one statement. Each branch fits one index, and needs nothing else.
@@ -827,6 +815,7 @@ FIGURES = f"""
         (SELECT f.error_message FROM llm_generation_job f
          WHERE f.provider_id = q.provider_id AND f.state = 'failed'
              AND f.completed_at > %(now)s::timestamp - interval '1 hour'
+             AND (%(companies)s::int[] IS NULL OR f.company_id = ANY(%(companies)s))
              AND ended.hour_finished >= 5 AND ended.hour_completed * 10 < ended.hour_finished * 9
          ORDER BY f.completed_at DESC LIMIT 1) AS failing_words,
         EXISTS (SELECT FROM llm_generation_runner

@@ -2,10 +2,8 @@ import logging
 from collections import defaultdict
 from datetime import UTC, datetime
 
-import psycopg2
-
 from odoo import api, fields, models
-from odoo.tools import format_datetime, format_time, mute_logger
+from odoo.tools import SQL, format_datetime, format_time
 from odoo.tools.sql import escape_psql
 
 from ..const import ACTIVE_STATES, READY
@@ -34,9 +32,6 @@ BACKLOG = 600
 SHOWN_WORDS = 200
 #: Jobs that have to have ended before it is foretold how long others take.
 MEASURED = 5
-#: Texts that may have some words before only the newest messages are looked at, and how many of
-#: these: each takes a moment to be read.
-MOST_SAYING, NEWEST_SAYING = 1_000, 5_000
 AVERAGES = ("avg_queue_time", "avg_processing_time")
 
 
@@ -62,6 +57,7 @@ class LlmGenerationEngine(models.AbstractModel):
             "providers": queues.provider_id.ids,
             "now": now,
             "silence": HEARTBEAT_TIMEOUT,
+            "companies": self._seen_companies(),
             "midnight": midnight.astimezone(UTC).replace(tzinfo=None),
         }
         self.env.flush_all()
@@ -180,28 +176,21 @@ class LlmGenerationEngine(models.AbstractModel):
         return max(work, ahead * 60 / per_minute if per_minute else 0.0)
 
     @api.model
-    def _index_texts(self):
-        """Have an index for `_messages_saying()`, which is slow where a database may have none."""
-        try:
-            with self.env.cr.savepoint(), mute_logger("odoo.sql_db"):
-                self.env.cr.execute(sql.INDEX_TEXTS)
-        except psycopg2.Error as error:
-            _logger.warning("There is no index for the search in texts: %s", error)
+    def _jobs_saying(self, words, jobs, threads):
+        """Return the ids of the jobs whose question or answer has some words.
 
-    @api.model
-    def _messages_saying(self, words):
-        """Return `(message id, thread id)` where some words were said, whoever may read them.
-
-        Words that very many have are found in the newest messages only: what is answered is
-        bounded, and so is the time.
+        :param Query jobs: those that are searched
+        :param Query threads: the conversations that one may read
         """
-        params = {
-            "words": f"%{escape_psql(words)}%",
-            "most": MOST_SAYING + 1,
-            "newest": NEWEST_SAYING,
-        }
-        found = self._select(sql.SAYING, params)
-        return found if len(found) <= MOST_SAYING else self._select(sql.SAYING_LATELY, params)
+        rows = self._select(
+            SQL(
+                sql.SAYING,
+                jobs=jobs.subselect(),
+                threads=threads.subselect(),
+                words=f"%{escape_psql(words)}%",
+            )
+        )
+        return [row[0] for row in rows]
 
     @api.model
     def _evaluate_health(self, queue, figures):
@@ -235,7 +224,10 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     def _in_its_words(self, words):
-        words = self._shortened(words)
+        # An error may repeat what was asked: who sees a queue need not see that.
+        user = self.env.user
+        may_read = user._is_superuser() or user.has_group("llm.group_llm_manager")
+        words = self._shortened(words) if may_read else ""
         return self.env._("The newest error says: “%s”.", words) if words else ""
 
     @api.model
@@ -264,7 +256,9 @@ class LlmGenerationEngine(models.AbstractModel):
                     env._("Top it up at the provider, then press Try Again Now."),
                 ),
             }[queue.refused_by]
-            words, since = self._in_its_words(queue.stopped_words), self._since(queue.stopped_since)
+            # sudo: to whom the words are told is looked at there.
+            words = self._in_its_words(queue.sudo().stopped_words)
+            since = self._since(queue.stopped_since)
             return "critical", self._joined(what, since, words, env._("Jobs are kept."), todo)
         if self._nobody_starts(queue, figures):
             return "critical", self._joined(
@@ -380,7 +374,8 @@ class LlmGenerationEngine(models.AbstractModel):
             return self._joined(
                 env._("Calls pause, and go on by themselves."),
                 self._since(queue.stopped_since),
-                self._in_its_words(queue.stopped_words),
+                # sudo: to whom the words are told is looked at there.
+                self._in_its_words(queue.sudo().stopped_words),
             )
         if not figures["paused_models"]:
             return ""

@@ -80,13 +80,20 @@ SHOWN_TYPES = re.compile(r"(?:image/(?!svg)|audio/|video/)[\w.+-]+\Z")
 FORESEEABLE = 24 * 3600
 #: What a person does not filter or group by: how the engine works, and what no two jobs share.
 INTERNAL_FIELDS = frozenset({
-    *("asked_at", "attempt_count", "attempt_token", "cancel_again_at", "cancel_requested"),
+    *(
+        "asked_at",
+        "attempt_base",
+        "attempt_count",
+        "attempt_token",
+        "cancel_again_at",
+        "cancel_requested",
+    ),
     *("estimated_tokens", "fair_rank", "generation_inputs", "hinted_at", "identity_scope"),
     *("is_scheduled", "next_poll_at", "poll_count", "poll_requested", "polled_until"),
     *("provider_data", "result_expires_at", "webhook_token"),
 })
-#: What a search in questions and answers needs, as trigrams do.
-SEARCHED_LETTERS = 3
+#: Letters that a search in questions and answers needs, and jobs that it looks at, the newest.
+SEARCHED_LETTERS, SEARCHED_JOBS = 3, 20_000
 #: Jobs that a web client selects at most; of a whole filter it sends the first ones only.
 SELECTION_LIMIT = 20_000
 
@@ -179,7 +186,7 @@ class LlmGenerationJob(models.Model):
         "Question or Answer",
         store=False,
         search="_search_conversation_text",
-        help="Finds jobs by what was asked and answered. Of words that very many have, the newest.",
+        help="Finds jobs by what was asked and answered, among the newest 20,000.",
     )
     external_job_id = fields.Char("Job at the Provider", readonly=True, copy=False)
     progress = fields.Float(
@@ -225,6 +232,13 @@ class LlmGenerationJob(models.Model):
     )
     attempt_count = fields.Integer(
         readonly=True, copy=False, aggregator=None, groups="base.group_system"
+    )
+    attempt_base = fields.Integer(
+        readonly=True,
+        copy=False,
+        aggregator=None,
+        groups="base.group_system",
+        help="Attempts before a manager granted all retries anew.",
     )
     is_scheduled = fields.Boolean(readonly=True, copy=False, groups="base.group_system")
     estimated_tokens = fields.Integer(readonly=True, copy=False, groups="base.group_system")
@@ -344,26 +358,24 @@ class LlmGenerationJob(models.Model):
     def _search_conversation_text(self, operator, value):
         """Find the jobs whose question or answer has some words, where one may read both.
 
-        :raise UserError: for fewer letters than an index can find
+        :raise UserError: for fewer letters, or another question than that
         """
         if operator not in {"ilike", "like"} or not isinstance(value, str):
-            return NotImplemented
+            raise UserError(
+                self.env._("Questions and answers are searched for words that they contain.")
+            )
         words = value.strip()
         if len(words) < SEARCHED_LETTERS:
             raise UserError(
                 self.env._("Type at least %s letters of a question or answer.", SEARCHED_LETTERS)
             )
-        found = self.env["llm.generation.engine"]._messages_saying(words)
-        # Who may read a conversation may read what is said there. Never as superuser for whoever
-        # asks through a field of another model: a search tells what it finds.
-        threads = self.sudo(self.env.uid == SUPERUSER_ID).env["llm.thread"]
-        threads = threads.with_context(active_test=False).search([
-            ("id", "in", list({thread_id for _id, thread_id in found}))
-        ])
-        readable = set(threads.ids)
-        ids = [message_id for message_id, thread_id in found if thread_id in readable]
-        said = Domain("input_message_id", "in", ids) | Domain("output_message_id", "in", ids)
-        return said & Domain("thread_id", "in", threads.ids)
+        # Never as superuser for whoever asks through a field of another model: a search tells what
+        # it finds.
+        mine = self.sudo(self.env.uid == SUPERUSER_ID)
+        newest = mine._search(Domain.TRUE, order="id DESC", limit=SEARCHED_JOBS)
+        threads = mine.env["llm.thread"].with_context(active_test=False)._search(Domain.TRUE)
+        found = self.env["llm.generation.engine"]._jobs_saying(words, newest, threads)
+        return Domain("id", "in", found)
 
     @api.depends("name", "state")
     def _compute_display_name(self):

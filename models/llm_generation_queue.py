@@ -112,7 +112,9 @@ class LlmGenerationQueue(models.Model):
     stopped_since = fields.Datetime(
         readonly=True, help="Since when the queue is paused, or its provider pauses or refuses us."
     )
-    stopped_words = fields.Char(readonly=True, help="What the provider said then.")
+    stopped_words = fields.Char(
+        readonly=True, groups="llm.group_llm_manager", help="What the provider said then."
+    )
     last_processed_at = fields.Datetime(compute="_compute_statistics")
 
     current_running_jobs = fields.Integer(compute="_compute_statistics")
@@ -282,10 +284,13 @@ class LlmGenerationQueue(models.Model):
 
     def write(self, vals):
         self._refuse_by_hand(vals.keys() & (self._engine_fields() | {"provider_id"}))
-        if "enabled" in vals:
-            since = False if vals["enabled"] else fields.Datetime.now()
-            vals = {**vals, "stopped_since": since}
+        changed = self.filtered(lambda queue: queue.enabled != vals.get("enabled", queue.enabled))
         result = super().write(vals)
+        for queue in changed.sudo():  # sudo: the engine's; who may enable it was asked before
+            if not (queue.enabled and (queue.refused_by or queue.paused_until)):
+                super(LlmGenerationQueue, queue).write({
+                    "stopped_since": False if queue.enabled else fields.Datetime.now()
+                })
         if vals.keys() & SLOT_FIELDS:
             self.env["llm.generation.engine"]._wake_for_queues(self.ids)
         return result

@@ -28,10 +28,6 @@ class MailMessage(models.Model):
         "Source", help="What was said, as it was written; the body is made of it."
     )
 
-    def init(self):
-        self.env["llm.generation.engine"]._index_texts()
-        return super().init()
-
     @api.model_create_multi
     def create(self, vals_list):
         messages = super().create([self._with_source(vals) for vals in vals_list])

@@ -1,6 +1,6 @@
 from odoo.exceptions import UserError
 
-from ..engine import statistics
+from ..models import llm_generation_job
 from .common import LlmGenerationCommon
 
 
@@ -52,30 +52,26 @@ class TestConversationSearch(LlmGenerationCommon):
     def test_few_letters_are_refused(self):
         self.assertIn("at least 3 letters", self._refusal(self._found, " ok ", error=UserError))
 
-    def test_of_what_very_many_texts_have_the_newest_are_found(self):
+    def test_the_newest_jobs_are_searched(self):
         thread = self.job.thread_id
         old = self._create_job(model=self.direct_model, thread_id=thread.id)
         new = self._create_job(model=self.direct_model, thread_id=thread.id)
         for job in (old, new):
             job.input_message_id = thread.message_post(body="A chair", llm_role="user")
         self.assertEqual(self._found("a chair"), new + old)
-        self.patch(statistics, "MOST_SAYING", 1)
-        self.patch(statistics, "NEWEST_SAYING", 1)
+        self.patch(llm_generation_job, "SEARCHED_JOBS", 1)
         self.assertEqual(self._found("a chair"), new)
 
-    def test_an_index_has_what_was_said(self):
-        self.env.cr.execute(
-            "SELECT indexdef FROM pg_indexes WHERE indexname = 'mail_message__llm_said_idx'"
-        )
-        [(definition,)] = self.env.cr.fetchall()
-        self.assertIn(f"({statistics.sql.SAID} gin_trgm_ops)", definition)
-        self.assertIn("WHERE ((model)::text = 'llm.thread'::text)", definition)
+    def test_the_jobs_of_others_do_not_hide_ones_own(self):
+        self.patch(llm_generation_job, "SEARCHED_JOBS", 1)
+        self._create_job(user=self.manager)
+        self.assertEqual(self._found("wardrobe"), self.job)
 
-    def test_a_database_without_the_extension_is_searched_all_the_same(self):
-        broken = self._patched(f"{statistics.__name__}.sql.INDEX_TEXTS", "SELECT nothing")
-        with broken, self.assertLogs(statistics.__name__, "WARNING"):
-            self._engine()._index_texts()
-        self.assertIn(self.job, self._found("wardrobe"))
+    def test_what_cannot_be_searched_for_is_a_sentence(self):
+        Job = self.env["llm.generation.job"].with_user(self.user)
+        for operator, value in (("=", "oak"), ("not ilike", "oak")):
+            with self.subTest(operator, value=value), self.assertRaises(UserError):
+                Job.search([("conversation_text", operator, value)])
 
 
 class TestSearchedFields(LlmGenerationCommon):

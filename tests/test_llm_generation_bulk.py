@@ -1,6 +1,9 @@
+from unittest.mock import Mock, patch
+
 from odoo.exceptions import AccessError
 from odoo.tests import users
 
+from ..engine import complete
 from ..models.llm_generation_job import SELECTION_LIMIT
 from .common import LlmGenerationCommon
 
@@ -55,6 +58,19 @@ class TestLlmGenerationBulk(LlmGenerationCommon):
                     )
                 ])
                 self.assertTrue(job.retry_at)
+
+    def test_what_is_granted_anew_begins_with_quick_tries(self):
+        job = self._create_job("running")
+        job.write({"attempt_count": 4, "retry_count": 3})
+        job.action_fail("It broke.")
+        job.with_user(self.manager).action_retry()
+        self._claim(job)
+        job.invalidate_recordset()
+        decide = patch(f"{complete.__name__}.backoff.decide")
+        with decide as decided:
+            self._engine()._decide(job, self.queue, Mock(error_type="transient"))
+        self.assertEqual(decided.call_args.kwargs["retry_count"], 0)
+        self.assertEqual(decided.call_args.kwargs["snooze_count"], 0)
 
     def test_of_two_jobs_with_one_key_one_is_retried(self):
         twins = self._create_job("failed", identity_key="key")

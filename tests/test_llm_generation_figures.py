@@ -379,6 +379,19 @@ class TestLlmGenerationFigures(LlmGenerationCommon):
         job.write({"is_scheduled": True})
         self._assert_health("healthy", "Ready")
 
+    def test_words_of_an_error_are_for_managers_of_its_company(self):
+        for _job in range(6):
+            job = self._create_job("queued")
+            job.action_fail("Refused: my secret plan")
+        self.assertIn("secret plan", self.queue.with_user(self.manager).health_reason)
+        told = self.queue.with_user(self.user).health_reason
+        self.assertIn("6 of the last hour's 6 jobs failed", told)
+        self.assertNotIn("secret plan", told)
+        elsewhere = self.env["res.company"].create({"name": "Elsewhere"})
+        self.manager.write({"company_id": elsewhere.id, "company_ids": [(6, 0, elsewhere.ids)]})
+        told = self.queue.with_user(self.manager).health_reason
+        self.assertNotIn("secret plan", told)
+
     def test_a_server_that_hears_nothing_is_told_of(self):
         now = fields.Datetime.now()
         runner = self.env["llm.generation.runner"].sudo().create({
