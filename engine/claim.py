@@ -360,6 +360,7 @@ class LlmGenerationEngine(models.AbstractModel):
         }
         env = self.env(user=job_context.user_id, context=context, su=False)
         job = env["llm.generation.job"].browse(job_context.claim.job_id)
+        recorder.thread_id = job.thread_id.id
         recorder.questions[job.thread_id.id] = job.input_message_id
         return job
 

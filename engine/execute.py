@@ -38,6 +38,8 @@ BUSY_DELAY = 5.0
 #: Seconds for which what was read counts while an answer is written: rights are withdrawn, and
 #: threads change hands. A direct answer reads everything once.
 BELIEVED = 10.0
+#: Events after which more of the same message follows.
+GROWTH = {"message_create", "message_chunk"}
 
 
 class OvertakenError(Exception):
@@ -232,8 +234,9 @@ class LlmGenerationEngine(models.AbstractModel):
                 # A tool that speaks within its savepoint would not find it after a commit. What
                 # tells an error goes at the end, unless the thread goes on: the job tells it, too.
                 if not (self.env.cr.in_savepoint or newest != output):
-                    # A tool sees what others have done meanwhile.
+                    # A tool, and what comes after the answer, sees what others did meanwhile.
                     goes_on = message.get("llm_role") == "assistant"
+                    goes_on = goes_on and event.get("type") in GROWTH
                     goes_on = goes_on and time.monotonic() < read_at + BELIEVED
                     read_at = read_at if goes_on else time.monotonic()
                     self._keep(job, claim, output, recorder, goes_on=goes_on)

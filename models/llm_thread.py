@@ -143,15 +143,17 @@ class LlmThread(models.Model):
             recorder.questions[self.id] = message
         return message
 
-    def _store_message(self, message):
-        """Return a message as the events of an answer have it.
+    def _event(self, event_type, message, **values):
+        """Return an event of an answer.
 
-        Whoever follows a job reads it from the database; the job itself, only which one it is.
+        Whoever follows a job reads the message from the database; the job itself, only which one
+        it is.
         """
         recorder = received(self.env, "generation_recorder")
-        if recorder and not recorder.is_direct:
-            return {"id": message.id, "llm_role": message.llm_role}
-        return super()._store_message(message)
+        if recorder and recorder.thread_id == self.id:
+            told = {"id": message.id, "llm_role": message.llm_role}
+            return {"type": event_type, "message": told, **values}
+        return super()._event(event_type, message, **values)
 
     def _with_source(self, llm_role, body):
         """Return the values of a message whose text is kept beside its HTML."""

@@ -565,6 +565,8 @@ class CallRecorder:
         self.error = None
         #: The job that a provider's code is asked about, while it is.
         self.job = None
+        #: The id of the thread that a job answers in.
+        self.thread_id = None
         #: The messages that are answered, by thread: what is said meanwhile belongs to them.
         self.questions = {}
         #: What surrounds each wait for a provider.

@@ -190,12 +190,13 @@ class TestToolsOnce(LlmGenerationCommon):
         self._turns([{"tool_calls": [CALL]}], [{"content": "Seen."}])
         kept = self._goes_on()
         self._asked()
-        self.assertEqual((kept[0], kept[-1], kept.count(False)), (True, True, 2), kept)
+        self.assertEqual((kept[0], kept[-1], kept.count(False)), (True, False, 4), kept)
 
     def test_rights_are_read_again_while_a_long_answer_is_written(self):
         kept = self._goes_on()
         self._asked()
-        self.assertTrue(kept and all(kept), kept)
+        self.assertTrue(all(kept[:-1]) and kept[1:], kept)
+        self.assertFalse(kept[-1], "what comes after the answer sees what others did")
         kept.clear()
         with patch.object(execute, "BELIEVED", 0.0):
             self._asked()
