@@ -30,6 +30,7 @@ _logger = logging.getLogger(__name__)
 
 #: Seconds until a runner that lost the database tries again; it doubles while that does not help.
 FIRST_PAUSE = 0.2
+NEVER = float("-inf")
 
 
 class Runner(threading.Thread):
@@ -63,7 +64,7 @@ class Runner(threading.Thread):
         self._woken = PendingQueues()
         self._last_work = time.monotonic()
         self._is_full, self._may_retire = False, True
-        self._hears, self._unheard = False, 0
+        self._hears, self._noted_deaf, self._unheard, self._said_at = False, False, 0, NEVER
         self._cooldown = FetchCooldown()
 
     # === LIFE === #
@@ -144,7 +145,7 @@ class Runner(threading.Thread):
         slots, began = self.threads.slots, time.monotonic()
         self.runner_id = engine._register_runner(self.listener, self.title, slots, self.runner_id)
         self.heart.renewed(began)
-        self._hears, self._unheard = False, 0
+        self._hears, self._noted_deaf, self._unheard, self._said_at = False, False, 0, NEVER
         self._due.reset()
         self._ready.set()
 
@@ -309,20 +310,19 @@ class Runner(threading.Thread):
 
         A connection that a pooler lends for a transaction hears what is said during that.
         """
-        is_deaf = self._unheard > limits.UNHEARD
-        if not self._hears:
-            self._unheard += 1
-            if self._unheard > limits.UNHEARD and not is_deaf:
+        if not self._hears and time.monotonic() >= self._said_at + limits.HEARTBEAT / 2:
+            engine._say_hello(self.runner_id)
+            self._said_at, self._unheard = time.monotonic(), self._unheard + 1
+        is_deaf = not self._hears and self._unheard > limits.UNHEARD
+        if is_deaf != self._noted_deaf:
+            engine._note_hearing(self.runner_id, is_deaf=is_deaf)
+            self._noted_deaf = is_deaf
+            if is_deaf:
                 _logger.warning(
                     "Runner %s hears nothing that the database says: jobs start up to %g seconds"
                     " late. Is there a pooler that lends connections by transaction?",
                     self.title, limits.HEARTBEAT,
                 )  # fmt: skip
-                engine._note_hearing(self.runner_id, is_deaf=True)
-            engine._say_hello(self.runner_id)
-        elif is_deaf:
-            self._unheard = 0
-            engine._note_hearing(self.runner_id, is_deaf=False)
 
     def _send_outbox(self):
         self.outbox.send(self._models.engine()._send_outbox)
@@ -506,7 +506,8 @@ def _lift_processor_limit():
     Odoo ends a worker at the first SIGXCPU. The next one, a second of work later, would interrupt
     what waits for this thread, and Python would end under it.
     """
-    if resource:
+    # Where it lives on, Odoo's limit is there for the requests that it answers.
+    if resource and not threading.main_thread().is_alive():
         hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
         resource.setrlimit(resource.RLIMIT_CPU, (hard, hard))
 

@@ -14,7 +14,7 @@ from odoo.tests import BaseCase, TransactionCase, get_db_name, tagged
 from ..protocol import bounded_http
 from ..protocol.answer import Claim
 from ..runner import executor as finisher_module
-from ..runner import notifier, thread_lock
+from ..runner import limits, notifier, thread_lock
 from ..runner import runner as runner_module
 from ..runner.executor import Completer, Execution, Running, Threads
 from ..runner.messages import Cancelled
@@ -111,6 +111,7 @@ class TestRunner(BaseCase):
         runner, engine = Runner("llm_generate_job_test"), Mock()
         runner.runner_id, runner.threads, runner.listener = 7, Mock(load=0), Mock()
         for payload in heard:
+            runner._said_at -= limits.HEARTBEAT
             runner._test_hearing(engine)
             runner.listener.wait.return_value = [payload] if payload else []
             runner._hear(0)
