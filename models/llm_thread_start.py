@@ -71,10 +71,11 @@ class LlmThread(models.Model):
         env = self.env
         Provider = env["llm.provider"]
         can = Provider.has_access("create")
-        readable = Domain.TRUE if Provider.has_access("read") else Domain.FALSE
         has_models = Domain("model_ids", "any", [("active", "=", True)])
-        ready = Provider.search(readable & has_models, limit=1)
-        fresh = Provider.search(readable & ~has_models, limit=1)
+        ready = fresh = Provider
+        if Provider.has_access("read"):
+            ready = Provider.search(has_models, limit=1)
+            fresh = Provider.search(~has_models, limit=1)
         is_asked = bool(self.search_count([], limit=1))
         done = [bool(ready or fresh), bool(ready), is_asked]
         if all(done) or (ready and not can):

@@ -16,6 +16,7 @@ const [POLL_MILLISECONDS, GROWTH_MILLISECONDS] = [5000, 1000];
 /** What is read of a job that has ended. */
 const ENDED = [
     ...["state", "reason", "finish_reason", "input_message_id", "can_retry", "retry_refusal"],
+    "retry_at",
 ];
 
 /**
@@ -46,10 +47,18 @@ const queuedConversation = {
         this.state.job = null;
         await super.load(resId);
         const job = resId && (await this.findActiveJob(resId));
-        if (resId && !job) {
-            this.state.job = await this.findUnfinishedJob(resId);
-            this.state.error = this.state.job?.state === "failed" ? this.state.job.reason : "";
-        } else if (job && !this.isLeaving) {
+        const ended = resId && !job && (await this.findUnfinishedJob(resId));
+        // Meanwhile something may have been asked, or another conversation be shown.
+        if (this.resId !== resId || this.state.generating || this.isLeaving) {
+            return;
+        }
+        if (ended?.retry_at) {
+            this.state.job = { ...ended, message: ended.reason, ended: false };
+            this.generate();
+        } else if (resId && !job) {
+            this.state.job = ended;
+            this.state.error = ended?.state === "failed" ? ended.reason : "";
+        } else if (job) {
             const message = _t("Waiting for the answer…");
             this.state.job = { job_id: job.id, state: job.state, message };
             this.generate();
