@@ -22,6 +22,20 @@ ACTIONS = {
 
 
 class TestLlmGenerationState(LlmGenerationCommon):
+    def test_who_chats_reads_no_status_of_http(self):
+        job = self._create_job("failed")
+        job.write({"error_type": "bad_request", "error_message": "HTTP 400: No."})
+        self.assertEqual(job.with_user(self.user).reason, "Request refused: No.")
+        for model, kinds in (
+            ("llm.generation.job", ("list", "form", "kanban")),
+            ("llm.thread", ("form",)),
+        ):
+            for kind in kinds:
+                with self.subTest(model, kind=kind):
+                    arch = self.env[model].with_user(self.user).get_view(view_type=kind)["arch"]
+                    self.assertNotIn("error_message", arch)
+                    self.assertIn('name="reason"', arch)
+
     def test_the_table_is_that_of_the_contract(self):
         moves = {(source, target) for target in TRANSITIONS for source in TRANSITIONS[target]}
         self.assertEqual(
