@@ -180,6 +180,7 @@ class LlmGenerationQueue(models.Model):
     # === COMPUTE METHODS === #
 
     @api.depends("enabled", "max_concurrent_jobs", "paused_until", "refused_by")
+    @api.depends_context("uid", "su", "allowed_company_ids", "lang", "tz")
     def _compute_statistics(self):
         Figures = self.env["llm.generation.engine"]
         figures = Figures._statistics(self)

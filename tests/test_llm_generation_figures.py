@@ -380,6 +380,7 @@ class TestLlmGenerationFigures(LlmGenerationCommon):
         self._assert_health("healthy", "Ready")
 
     def test_words_of_an_error_are_for_managers_of_its_company(self):
+        self.native.company_id = False
         for _job in range(6):
             job = self._create_job("queued")
             job.action_fail("Refused: my secret plan")
