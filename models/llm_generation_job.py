@@ -311,8 +311,6 @@ class LlmGenerationJob(models.Model):
         " (state, duration, queue_duration, prompt_tokens, completion_tokens)"
         " WHERE completed_at IS NOT NULL"
     )
-    # what failed lately: the dashboard groups it by its cause
-    _failed_idx = models.Index("(completed_at) WHERE state = 'failed'")
     # a user's list of jobs, newest first: the record rule names the user
     _user_idx = models.Index("(user_id, id)")
     # no statement, but a promise: see its message

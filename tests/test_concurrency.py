@@ -14,9 +14,9 @@ from ..runner import cursor
 from ..runner.cursor import GATE, open_cursor, read_committed
 from ..runner.executor import EnvironmentFactory
 
-#: Connections that a plain answer takes one after the other: for its question, its first words and
-#: its end. A claim and a completer take one each, for many jobs.
-OPENS = 3
+#: Connections that a plain answer takes one after the other: for its question, its first words, its
+#: end, and what is read anew after that. A claim and a completer take one each, for many jobs.
+OPENS = 4
 THREADS = 6
 LIMIT = 3
 JOBS = 30

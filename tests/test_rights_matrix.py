@@ -152,6 +152,7 @@ class TestRightsMatrix(RightsMatrix, LlmGenerationCommon):
             "apply_bulk": ("cancel",),
             "ask_in_queue": ("Hi",),
             "press_dashboard_button": ("pause",),
+            "press_incident_button": ("retry", "transient", "2026-01-01 00:00:00"),
         }
         return records[model], arguments.get(name, ())
 

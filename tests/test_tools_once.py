@@ -190,7 +190,9 @@ class TestToolsOnce(LlmGenerationCommon):
         self._turns([{"tool_calls": [CALL]}], [{"content": "Seen."}])
         kept = self._goes_on()
         self._asked()
-        self.assertEqual((kept[0], kept[-1], kept.count(False)), (True, False, 4), kept)
+        # Two tools, and two answers of which nothing more follows.
+        self.assertEqual((kept[-1], kept.count(False)), (False, 4), kept)
+        self.assertIn(True, kept)
 
     def test_rights_are_read_again_while_a_long_answer_is_written(self):
         kept = self._goes_on()
