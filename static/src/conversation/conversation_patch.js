@@ -97,7 +97,11 @@ const queuedConversation = {
         if (!news.length || !this.isIdle) {
             return;
         }
-        const isAnswered = news.some((job) => job.state === "completed" && job.id !== this.jobId);
+        // Of our own job, too, where somebody else had it tried again and it was over at once.
+        const isOpen = this.lastMessage?.llm_role === "user";
+        const isAnswered = news.some(
+            (job) => job.state === "completed" && (isOpen || job.id !== this.jobId),
+        );
         const isNew = isAnswered || (await this.findActiveJob(this.resId));
         if (isNew && this.isIdle) {
             await this.load(this.resId);
