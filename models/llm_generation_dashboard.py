@@ -1,9 +1,8 @@
-from datetime import UTC, timedelta
+from datetime import timedelta
 
 from odoo import api, fields, models
 from odoo.exceptions import UserError
 from odoo.fields import Domain
-from odoo.tools import format_datetime, format_time
 
 from ..const import HOPELESS, READY
 from .llm_generation_job import FORESEEABLE
@@ -99,11 +98,8 @@ class LlmGenerationQueue(models.Model):
         seconds = engine._forecast(self, figures[READY.name], pace)
         if not seconds or seconds > FORESEEABLE:
             return ""
-        now = fields.Datetime.context_timestamp(self, fields.Datetime.now())
-        end = now + timedelta(seconds=seconds)
-        show = format_time if end.date() == now.date() else format_datetime
-        time = show(self.env, end.astimezone(UTC).replace(tzinfo=None), tz=now.tzinfo.zone,
-                    **{"time_format" if show is format_time else "dt_format": "short"})  # fmt: skip
+        end = fields.Datetime.now() + timedelta(seconds=seconds)
+        time = engine._clock_time(end)
         return self.env._("The backlog is done at about %s.", time)
 
     def _dashboard_buttons(self, figures, cooling):
