@@ -43,26 +43,16 @@ def main():
     with stage("set-up"):
         set_up("test")
         lab.sweep()
-    if not tags and not family.folder():
-        with stage("lint"):
-            linters.run(tally)
-        with stage("tests of the tools"):
-            unit_tests.run(tally)
     with lab.Lab("test", source=seed.folder()) as place:
         names = modules.installable(place.instance)
         if not names:
             halt("there is no module to test: no __manifest__.py was found.")
-        ours, apart = peer_tests.split([tag for tag in tags if "/" in tag])
-        if (not tags or ours or scripts) and _make_stack(place, tally, names):
-            if not tags or ours:
-                _test_ours(place, tally, names, ",".join(ours))
-            if not tags:
-                _test_lives(place, tally, names)
-                family_tests.run(place, tally, STACK)
-        if not tags or apart:
-            with stage("tests beside queue_job"):
-                peer_tests.run(place, tally, STACK, ",".join(apart))
-        if (not tags or scripts) and STACK in place.cluster.databases():
+        tests = [tag for tag in tags if "/" in tag]
+        has_stack = (tests or not tags or scripts) and _make_stack(place, tally, names)
+        _run_together(_works(place, tally, names, tests, has_stack) if tests or not tags else [])
+        if has_stack and not tags:
+            family_tests.run(place, tally, STACK)
+        if has_stack and (not tags or scripts):
             _test_faults(place, tally, scripts)
     if not tags:
         with stage("keys and prompts"):
@@ -83,38 +73,69 @@ def _make_stack(place, tally, names):
             tally.fail(str(error), odoo_tests.tail(log))
             return False
         odoo_tests.record(tally, odoo_log.read(log.read_text(errors="replace"), names))
-    return True
+        return True
+
+
+def _works(place, tally, names, tests, has_stack):
+    """Return what may run at the same time: the chosen tests, or all that is no fault script."""
+    ours, apart = peer_tests.split(tests)
+    works = []
+    if has_stack and (ours or not tests):
+        model_server.serve_tests(place.folder)
+        works.append(partial(_test_ours, place, tally, names, ",".join(ours)))
+    if not tests and not family.folder():
+        works.append(partial(_test_tools, tally))
+    if apart or not tests:
+        works.append(partial(_test_peers, place, tally, ",".join(apart)))
+    if has_stack and not tests:
+        works += _lives(place, tally, names)
+    return works
+
+
+def _run_together(works):
+    """Run each, as many at a time as there are processors: the tests in Odoo keep one busy."""
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        list(pool.map(lambda work: work(), works))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _test_ours(place, tally, names, tags):
-    with stage("a local model, and a mock of one"):
-        model_server.serve_tests(place.folder)
     with stage("tests in Odoo"):
         place.instance.create_database("tests", template=STACK)
         report = odoo_tests.run(place, tally, "tests", names, tags=tags, update=names[:1])
         if not tags:
             ours = modules.folders()
             odoo_tests.check_all_ran(tally, report, {name: ours[name] for name in names})
-            marks.note(place)
+            marks.note(place, "tests")
         place.instance.drop_database("tests")
 
 
-def _test_lives(place, tally, names):
-    with stage("Odoo's own checks, modules one by one and from their wheels, a new provider's"):
-        lives = [*((name, "tpl") for name in names), (names[0], STACK)]
-        works = [partial(module_cycle.run, place, tally, *life) for life in lives]
-        if not family.folder():  # these ask nothing of the modules below ours
-            works += [
-                partial(odoo_lint.run, place, tally, STACK),
-                partial(wheel_check.run, place, tally),
-                partial(peer_tests.live, place, tally),
-                partial(provider_skeleton.check, place, tally, STACK),
-            ]
-        pool = ThreadPoolExecutor(os.cpu_count())
-        try:
-            list(pool.map(lambda work: work(), works))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+def _test_tools(tally):
+    with stage("lint"):
+        linters.run(tally)
+    with stage("tests of the tools"):
+        unit_tests.run(tally)
+
+
+def _test_peers(place, tally, tags):
+    with stage("tests beside queue_job"):
+        peer_tests.run(place, tally, STACK, tags)
+
+
+def _lives(place, tally, names):
+    """Return what takes modules through a life: one by one, from their wheels, a new provider's."""
+    lives = [*((name, "tpl") for name in names), (names[0], STACK)]
+    works = [partial(module_cycle.run, place, tally, *life) for life in lives]
+    if not family.folder():  # these ask nothing of the modules below ours
+        works += [
+            partial(odoo_lint.run, place, tally, STACK),
+            partial(wheel_check.run, place, tally),
+            partial(peer_tests.live, place, tally),
+            partial(provider_skeleton.check, place, tally, STACK),
+        ]
+    return works
 
 
 def _test_faults(place, tally, scripts):

@@ -53,10 +53,10 @@ def in_database(cluster, database):
     return [(kind, place, int(count)) for kind, place, count in (row.split("|") for row in rows)]
 
 
-def note(lab):
-    """Write what marks a lab's databases have into a log that is kept."""
+def note(lab, *databases):
+    """Write what marks these databases of a lab have, or all, into a log that is kept."""
     with (lab.folder / "marks.log").open("a") as file:
-        for database in sorted(set(lab.cluster.databases()) - _NOT_OURS):
+        for database in databases or sorted(set(lab.cluster.databases()) - _NOT_OURS):
             file.write(json.dumps([database, in_database(lab.cluster, database)]) + "\n")
 
 
