@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, test } from "@odoo/hoot";
-import { advanceTime, animationFrame } from "@odoo/hoot-mock";
+import { Deferred, advanceTime, animationFrame } from "@odoo/hoot-mock";
 import {
     MockServer,
     contains,
@@ -107,6 +107,20 @@ test("a selection is left alone", async () => {
     tell();
     await second();
     expect(".o_data_cell[name=state]").toHaveText("queued");
+    expect(".o_data_row_selected").toHaveCount(1);
+});
+
+test("what is selected while a list is read again stays selected", async () => {
+    await openList();
+    const read = new Deferred();
+    onRpc("llm.call", "web_search_read", () => read);
+    MockServer.env["llm.call"].write([1], { state: "running" });
+    tell();
+    await second();
+    await contains(".o_data_row .o_list_record_selector input").click();
+    read.resolve();
+    await second();
+    expect(".o_data_cell[name=state]").toHaveText("running");
     expect(".o_data_row_selected").toHaveCount(1);
 });
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "@odoo/hoot";
 import { manuallyDispatchProgrammaticEvent } from "@odoo/hoot-dom";
-import { advanceTime, animationFrame, Deferred } from "@odoo/hoot-mock";
+import { advanceTime, animationFrame, Deferred, freezeTime } from "@odoo/hoot-mock";
 import { Component, onWillStart, useState, xml } from "@odoo/owl";
 import {
     getService,
@@ -28,6 +28,7 @@ async function watch(callback) {
             useQueueUpdates(callback);
         }
     }
+    freezeTime(); // a busy machine would have the pauses end by themselves
     const watcher = await mountWithCleanup(Watcher);
     await advanceTime(1000); // the connection of the bus
     return watcher;

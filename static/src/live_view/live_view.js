@@ -9,6 +9,19 @@ function isInUse(list) {
     return Boolean(list.selection?.length || list.isDomainSelected || list.editedRecord);
 }
 
+/** Read a list again; what is selected meanwhile stays selected. */
+async function reload(model) {
+    const before = model.root;
+    await model.load();
+    const selected = new Set(before.selection?.map((record) => record.resId));
+    for (const record of model.root.records.filter(({ resId }) => selected.has(resId))) {
+        await record.toggleSelection(true);
+    }
+    if (before.isDomainSelected) {
+        await model.root.selectDomain(true);
+    }
+}
+
 /** A controller whose records are read again when jobs have moved. */
 const live = (Controller) =>
     class extends Controller {
@@ -16,7 +29,7 @@ const live = (Controller) =>
             super.setup();
             useQueueUpdates(async () => {
                 if (!isInUse(this.model.root)) {
-                    await this.model.load();
+                    await reload(this.model);
                 }
             });
         }
