@@ -55,10 +55,14 @@ class ConcurrencyCase(BaseCase):
 
     def _service(self, env):
         services = [("contended", "Contended")]
-        provider_class = type(env["llm.provider"])
-        self.enterContext(
-            patch.object(provider_class, "_get_available_services", lambda _self: services)
-        )
+        methods = {
+            "_get_available_services": lambda _self: services,
+            # The family's chat asks each service for it.
+            "contended_normalize_prepend_messages": lambda _self, messages: messages or [],
+        }
+        for name, method in methods.items():
+            double = patch.object(type(env["llm.provider"]), name, method, create=True)
+            self.enterContext(double)
         return "contended"
 
     def _remove(self):

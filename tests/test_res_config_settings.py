@@ -15,7 +15,8 @@ class TestResConfigSettings(LlmGenerationCommon):
             llm_generation_retry_delay_minutes=0.5,
             llm_generation_job_timeout=60,
         )
-        provider, _model = self._create_provider("New", "fakedirect")
+        name = f"New {self.env['llm.provider'].search_count([])}"
+        provider, _model = self._create_provider(name, "fakedirect")
         queue = self.env["llm.generation.queue"]._get_or_create_queue(provider)
         self.assertRecordValues(
             queue, [{"max_concurrent_jobs": 2, "retry_delay_minutes": 0.5, "job_timeout": 60}]
@@ -27,7 +28,8 @@ class TestResConfigSettings(LlmGenerationCommon):
         self.assertFalse(queue.always_queue)
 
         self._save(llm_generation_always_queue=True)
-        provider, _model = self._create_provider("New", "fakedirect")
+        name = f"New {self.env['llm.provider'].search_count([])}"
+        provider, _model = self._create_provider(name, "fakedirect")
         queue = self.env["llm.generation.queue"]._get_or_create_queue(provider)
 
         self.assertTrue(queue.always_queue)
@@ -63,7 +65,8 @@ class TestResConfigSettings(LlmGenerationCommon):
         self.env["ir.config_parameter"].set_param(f"llm_generate_job.{name}", text)
 
     def _new_queue(self):
-        provider, _model = self._create_provider("New", "fakedirect")
+        name = f"New {self.env['llm.provider'].search_count([])}"
+        provider, _model = self._create_provider(name, "fakedirect")
         return self.env["llm.generation.queue"]._get_or_create_queue(provider)
 
     def test_a_word_for_no_means_no(self):

@@ -20,6 +20,8 @@ class TestRightsMatrix(RightsMatrix, LlmGenerationCommon):
     def setUp(self):
         super().setUp()
         self.service.answers["check"] = [{"state": "running"}]
+        listed = [{"name": "listed", "details": {}}]
+        self.enterContext(self._offered(fakenative_models=lambda *_args, **_how: listed))
 
     def _rpc(self, role, model, method, *args):
         if model != "ir.http":

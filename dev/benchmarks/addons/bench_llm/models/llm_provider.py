@@ -25,6 +25,9 @@ class LlmProvider(models.Model):
             ("benchchat", "Benchmark: Chat"),
         ]
 
+    def benchchat_normalize_prepend_messages(self, messages):
+        return messages or []  # the family's chat asks each service for it
+
     def benchchat_chat(self, messages, **_kwargs):
         """Answer after a while, word by word."""
         called_at[messages[-1:].res_id] = time.perf_counter()

@@ -101,6 +101,9 @@ class LlmProvider(models.Model):
     def faultchat_chat_inputs(self):
         return {"touches"}  # the service is not told of it: `_on_generation_job_done()` reads it
 
+    def faultchat_normalize_prepend_messages(self, messages):
+        return messages or []  # the family's chat asks each service for it
+
     def faultchat_chat(
         self, messages, model=None, stream=False, tools=None, prepend_messages=None, **kwargs
     ):
