@@ -21,6 +21,7 @@ from ..const import (
 from ..protocol.http_errors import traceback_of
 from ..runner import runner as runners
 from ..runner.cursor import (
+    LOCK_TIMEOUT,
     InlineCursor,
     LazyCursor,
     bound,
@@ -100,8 +101,8 @@ class LlmGenerationEngine(models.AbstractModel):
         try:
             with cr:
                 read_committed(cr)
-                if not (inline or lazy or lent or waits):
-                    bound(cr)
+                if not (inline or lazy or lent):
+                    bound(cr, None if waits else LOCK_TIMEOUT)
                 context = self.env.context
                 kept = {key: context[key] for key in KEPT_CONTEXT & context.keys()}
                 yield api.Environment(cr, SUPERUSER_ID, {"tracking_disable": True, **kept})[

@@ -38,14 +38,15 @@ READ_RE = re.compile(
 
 #: Milliseconds that the engine waits for a row that somebody has locked: it is set aside then, and
 #: tried again, while all else goes on. And those that a process which is frozen in the middle of
-#: a transaction keeps others from its rows. PostgreSQL takes a claim from a long queue for so
-#: costly that it compiles it, which lasts a second, each time; the claim takes a millisecond.
-BOUNDS = "SET lock_timeout = {}; SET idle_in_transaction_session_timeout = 60000; SET jit = off"
+#: a transaction keeps others from its rows.
+BOUNDS = "SET lock_timeout = {}; SET idle_in_transaction_session_timeout = 60000; "
 #: Milliseconds, and those where there is no more time: many answers may have to be stored then.
 LOCK_TIMEOUT, LAST_LOCK_TIMEOUT = 300, 30
-#: Seconds after which PostgreSQL ends a transaction whose host is gone without a word, and frees
-#: its rows: 20, and four times 5.
-SERVER_KEEPALIVES = (
+#: Of each connection. PostgreSQL takes a look at a long queue for so costly that it compiles it,
+#: which lasts a second, each time; the look takes a millisecond. And seconds after which it ends a
+#: transaction whose host is gone without a word, and frees its rows: 20, and four times 5.
+SETTINGS = (
+    "SET jit = off; "
     "SET tcp_keepalives_idle = 20; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 4"
 )
 
@@ -143,10 +144,11 @@ def bound(cr, lock_timeout=LOCK_TIMEOUT):
     """Have no transaction on a cursor's connection wait for long, or be waited for.
 
     Until the connection goes back to the pool, which resets it; those of tests have no bounds.
+
+    :param lock_timeout: milliseconds; None to wait for locks as long as that takes
     """
     if isinstance(cr, Cursor):
-        with cr.connection.cursor() as cursor:
-            cursor.execute(f"{BOUNDS.format(lock_timeout)}; {SERVER_KEEPALIVES}")
+        cr.execute((BOUNDS.format(lock_timeout) if lock_timeout else "") + SETTINGS)
 
 
 def is_locked(error):
@@ -206,7 +208,7 @@ class LazyCursor(SavepointCursor):
 
     # === CONNECTION === #
 
-    def _open(self, *, reading=False):
+    def _open(self):
         self._entered = GATE.enter()
         try:
             cursor = open_cursor(self._registry)
@@ -215,10 +217,7 @@ class LazyCursor(SavepointCursor):
             raise
         try:
             read_committed(cursor)
-            if self._lock_timeout:
-                bound(cursor, self._lock_timeout)
-            elif (self.keeps or not reading) and isinstance(cursor, Cursor):
-                cursor.execute(SERVER_KEEPALIVES)
+            bound(cursor, self._lock_timeout)
         except BaseException:
             self._shut(cursor)
             raise
@@ -299,7 +298,7 @@ class LazyCursor(SavepointCursor):
 
     def _begin(self, reading, query, params, log_exceptions):
         """Execute the first statement of a transaction, or one that needs none."""
-        cursor = self._open(reading=reading)
+        cursor = self._open()
         try:
             cursor.execute(query, params, log_exceptions)
             if not reading or self.keeps:

@@ -12,8 +12,9 @@ from odoo.tools import SQL, mute_logger
 
 from ..runner.cursor import (
     GATE,
+    LOCK_TIMEOUT,
     READ_RE,
-    SERVER_KEEPALIVES,
+    SETTINGS,
     EngineCursor,
     InlineCursor,
     LazyCursor,
@@ -178,7 +179,7 @@ class TestLazyCursor(TransactionCase):
         with patch.object(EngineCursor, "execute", spy):
             self.lazy.execute("SELECT 1")
             self.lazy.execute(LOCK)
-        self.assertEqual(told, [SERVER_KEEPALIVES, "SELECT 1", LOCK])
+        self.assertEqual(told, [SETTINGS, "SELECT 1", LOCK])
 
     def test_rows_come_in_each_of_the_usual_ways(self):
         self.lazy.execute("SELECT n, n * n AS square FROM generate_series(1, 5) AS n")
@@ -282,10 +283,17 @@ class TestFailedStatements(TransactionCase):
             self.assertNotIn(PROMPT, told)
 
     def test_no_statement_of_the_engine_is_compiled(self):
-        with contextlib.closing(open_cursor(self.registry)) as cursor:
-            bound(cursor)
-            cursor.execute("SHOW jit")
-            self.assertEqual(cursor.fetchone(), ("off",))
+        for kind, cursor in (
+            ("lazy", LazyCursor(self.registry)),
+            ("bound", open_cursor(self.registry)),
+            ("waits", open_cursor(self.registry)),
+        ):
+            with self.subTest(kind), contextlib.closing(cursor):
+                if kind != "lazy":
+                    bound(cursor, LOCK_TIMEOUT if kind == "bound" else None)
+                for statement in ("SELECT current_setting('jit')", "SHOW jit"):  # read and write
+                    cursor.execute(statement)
+                    self.assertEqual(cursor.fetchone(), ("off",))
 
     def test_who_wants_nothing_told_gets_that(self):
         with (
