@@ -64,7 +64,7 @@ class Runner(threading.Thread):
         self._woken = PendingQueues()
         self._last_work = time.monotonic()
         self._is_full, self._may_retire = False, True
-        self._hears, self._noted_deaf, self._unheard, self._said_at = False, False, 0, NEVER
+        self._begin_hearing()
         self._cooldown = FetchCooldown()
 
     # === LIFE === #
@@ -145,9 +145,12 @@ class Runner(threading.Thread):
         slots, began = self.threads.slots, time.monotonic()
         self.runner_id = engine._register_runner(self.listener, self.title, slots, self.runner_id)
         self.heart.renewed(began)
-        self._hears, self._noted_deaf, self._unheard, self._said_at = False, False, 0, NEVER
+        self._begin_hearing()
         self._due.reset()
         self._ready.set()
+
+    def _begin_hearing(self):
+        self._hears, self._noted_deaf, self._unheard, self._said_at = False, False, 0, NEVER
 
     def _beat(self):
         return self._models.engine()._heartbeat(self.runner_id)
