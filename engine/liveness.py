@@ -1,9 +1,12 @@
+import functools
 import logging
 import socket
 
 import psutil
 
 from odoo import api, fields, models
+from odoo.modules import Manifest
+from odoo.tools import parse_version
 
 from ..const import RUNNER_CHANNEL
 from ..protocol import backoff
@@ -15,6 +18,8 @@ _logger = logging.getLogger(__name__)
 
 #: Seconds that the slots of a process stay held that is about to end, and its connections with it.
 LEAVING = 10
+#: This addon, and the first of the family: see `_newer_than_tables()`.
+CORE, ROOT = "llm_generate_job", "llm"
 #: The parameter that notes in which database the jobs were last run.
 IDENTITY = "llm_generate_job.database_identity"
 
@@ -28,10 +33,48 @@ def _has_ended_here(name):
     return host == socket.gethostname() and pid.isdigit() and not psutil.pid_exists(int(pid))
 
 
+@functools.cache
+def _stands_on(module):
+    """Return a module, and all that it depends on, by the manifests that this process has read."""
+    manifest = Manifest.for_addon(module, display_warning=False)
+    return {module}.union(*map(_stands_on, manifest["depends"] if manifest else ()))
+
+
 class LlmGenerationEngine(models.AbstractModel):
     """Life and death of runners, and what becomes of the jobs of one that is gone."""
 
     _inherit = "llm.generation.engine"
+
+    @api.model
+    def _newer_than_tables(self):
+        """Return the modules whose code here is newer than what the database was upgraded to.
+
+        A runner of such code would claim jobs, and have them answered, that it cannot complete.
+        Code that is older than the tables is a server's that goes on while others are replaced.
+        Asked about are this addon, what stands on it, and what it stands on of the family; Odoo's
+        own modules are not.
+
+        :return: their names, sorted
+        """
+        return self._newer(self._select(sql.VERSIONS, {"modules": self._own_modules()})[0][0])
+
+    @api.model
+    def _newer(self, versions):
+        """Return the same by the versions that the database has, a dict."""
+        return sorted(
+            name
+            for name, version in versions.items()
+            if version
+            and parse_version(Manifest.for_addon(name)["version"]) > parse_version(version)
+        )
+
+    @api.model
+    def _own_modules(self):
+        return [
+            name
+            for name in self.pool._init_modules
+            if ROOT in _stands_on(name) and (CORE in _stands_on(name) or name in _stands_on(CORE))
+        ]
 
     @api.model
     def _runner_slots(self, default):

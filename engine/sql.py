@@ -636,6 +636,12 @@ LOST = """
     FOR NO KEY UPDATE OF j SKIP LOCKED
 """
 
+#: What versions the tables of modules are of, by the modules' names.
+VERSIONS = """
+    SELECT json_object_agg(name, latest_version) FROM ir_module_module
+    WHERE name = ANY(%(modules)s)
+"""
+
 #: After a longer absence of the database everybody was silent: who lives gets time to say so.
 SILENT_RUNNERS = f"""
     SELECT id, heartbeat_at < {NOW} - make_interval(secs => %(alone)s)
@@ -822,7 +828,8 @@ FIGURES = f"""
                 WHERE heartbeat_at > {NOW} - make_interval(secs => %(silence)s)) AS has_runner,
         EXISTS (SELECT FROM llm_generation_runner
                 WHERE heartbeat_at > {NOW} - make_interval(secs => %(silence)s)
-                    AND is_deaf) AS is_deaf
+                    AND is_deaf) AS is_deaf,
+        ({VERSIONS}) AS versions
     FROM llm_generation_queue q
     LEFT JOIN llm_generation_bucket b ON b.queue_id = q.id
     LEFT JOIN lived ON lived.provider_id = q.provider_id

@@ -21,6 +21,7 @@ NOTHING = {
     "paused_models": None,
     "has_runner": True,
     "is_deaf": False,
+    "versions": {},
     "failing_since": None,
     "failing_words": None,
 }
@@ -57,6 +58,7 @@ class LlmGenerationEngine(models.AbstractModel):
             "providers": queues.provider_id.ids,
             "now": now,
             "silence": HEARTBEAT_TIMEOUT,
+            "modules": self._own_modules(),
             "companies": self._seen_companies(),
             "midnight": midnight.astimezone(UTC).replace(tzinfo=None),
         }
@@ -260,6 +262,13 @@ class LlmGenerationEngine(models.AbstractModel):
             words = self._in_its_words(queue.sudo().stopped_words)
             since = self._since(queue.stopped_since)
             return "critical", self._joined(what, since, words, env._("Jobs are kept."), todo)
+        # While an older server runs jobs, others may wait for their upgrade.
+        if not figures["has_runner"] and (newer := self._newer(figures["versions"])):
+            return "critical", env._(
+                "Nothing starts: the code on the server is newer than the database. An"
+                " administrator has to upgrade it with -u %s.",
+                ",".join(newer),
+            )
         if self._nobody_starts(queue, figures):
             return "critical", self._joined(
                 env._(

@@ -99,6 +99,9 @@ class Runner(threading.Thread):
 
     def _serve(self):
         with Listener(self.dbname, RUNNER_CHANNEL) as self.listener:
+            if newer := self._models.engine()._newer_than_tables():
+                self._refuse(newer)
+                return
             self._register()
             while not self._is_over():
                 try:
@@ -108,6 +111,13 @@ class Runner(threading.Thread):
                     self._due.reset()
                     time.sleep(0.2)
             self._leave()
+
+    def _refuse(self, newer):
+        warn_of_old_tables(self.dbname, *newer)
+        self._stopping.set()
+        self._ready.set()  # nobody has to wait for it
+        self.outbox.close()
+        self._send_outbox()
 
     def stop(self):
         """Take no more jobs, and end once the calls in flight have ended; does not wait."""
@@ -266,7 +276,8 @@ class Runner(threading.Thread):
 
     def claim(self, queue_ids=None):
         """Start jobs of these queues (None: of all) now; return how many."""
-        return self._claim(queue_ids) if self._ready.wait(timeout=10.0) else 0
+        is_there = self._ready.wait(timeout=10.0) and self.threads
+        return self._claim(queue_ids) if is_there else 0
 
     def _claim(self, queue_ids=None):
         started, free = 0, None
@@ -491,6 +502,15 @@ def warn_without_cron():
             "Jobs wait for another server of the database: this one has no cron thread"
             " (max_cron_threads), and runs none"
         )
+
+
+@functools.cache
+def warn_of_old_tables(dbname, *modules):
+    """Say once in the log that this process runs no jobs, as its code is newer than the tables."""
+    _logger.warning(
+        "Jobs of %s do not run here: the code is newer than the database. Upgrade it: -u %s",
+        dbname, ",".join(modules),
+    )  # fmt: skip
 
 
 def _spare_address_space():

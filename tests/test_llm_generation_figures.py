@@ -356,6 +356,11 @@ class TestLlmGenerationFigures(LlmGenerationCommon):
         self._assert_health("warning", "3 jobs wait")
         self.assertEqual(self.queue.queued_jobs_count, 7)
 
+    def _create_runner(self, **values):
+        now = fields.Datetime.now()
+        values |= {"name": "test", "slots": 1, "started_at": now, "heartbeat_at": now}
+        return self.env["llm.generation.runner"].sudo().create(values)
+
     def test_jobs_that_no_server_runs_are_critical(self):
         job = self._create_job("queued")
         runners = self.env["llm.generation.runner"].sudo()
@@ -366,17 +371,21 @@ class TestLlmGenerationFigures(LlmGenerationCommon):
         self.queue.paused_until = fields.Datetime.now() + timedelta(hours=1)
         self._assert_health("warning", "Calls pause")
         self.queue.paused_until = False
-        now = fields.Datetime.now()
-        runner = runners.create({
-            "name": "test",
-            "slots": 1,
-            "started_at": now,
-            "heartbeat_at": now,
-        })
+        runner = self._create_runner()
         self._assert_health("healthy", "Ready")
         runner.heartbeat_at -= timedelta(minutes=3)
         self._assert_health("critical", "no server runs them")
         job.write({"is_scheduled": True})
+        self._assert_health("healthy", "Ready")
+
+    def test_code_that_waits_for_its_upgrade_is_critical(self):
+        self.env["llm.generation.runner"].sudo().search([]).unlink()
+        module = self.env["ir.module.module"].search([("name", "=", "llm_generate_job")])
+        module.latest_version = "19.0.0.9.0"
+        told = r"Nothing starts: .* newer than the database.*-u llm_generate_job\."
+        self._assert_health("critical", told)
+        # An older server goes on meanwhile.
+        self._create_runner()
         self._assert_health("healthy", "Ready")
 
     def test_words_of_an_error_are_for_managers_of_its_company(self):
@@ -396,14 +405,7 @@ class TestLlmGenerationFigures(LlmGenerationCommon):
         self.assertNotIn("secret plan", told)
 
     def test_a_server_that_hears_nothing_is_told_of(self):
-        now = fields.Datetime.now()
-        runner = self.env["llm.generation.runner"].sudo().create({
-            "name": "test",
-            "slots": 1,
-            "started_at": now,
-            "heartbeat_at": now,
-            "is_deaf": True,
-        })  # fmt: skip
+        runner = self._create_runner(is_deaf=True)
         self._assert_health("warning", "does not reach a server.*10 seconds late.*by session")
         runner.heartbeat_at -= timedelta(minutes=3)
         self._assert_health("healthy", "Ready")

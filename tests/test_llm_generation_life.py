@@ -8,7 +8,7 @@ from ..engine import sql
 from ..protocol import backoff
 from ..runner.limits import FENCE, HEARTBEAT, LIVENESS_LOCK, POLL_INTERVAL, TAKEN_ALONE
 from ..runner.notifier import private_connection
-from .common import LlmGenerationCommon
+from .common import ADDON, LlmGenerationCommon
 
 #: Seconds; less than HEARTBEAT_TIMEOUT, as a cluster that was just started counts as a heartbeat.
 SILENCE = 10.0
@@ -50,6 +50,29 @@ class TestLlmGenerationLife(LlmGenerationCommon):
     def _rescue_noisily(self):
         with self.assertLogs(LOGGER, "WARNING"):
             return self._rescue()
+
+    def test_code_that_is_newer_than_its_tables_is_known_by_its_version(self):
+        newer = self._engine()._newer_than_tables
+        self.assertEqual(newer(), [])
+        module = self.env["ir.module.module"].search([("name", "=", ADDON.rpartition(".")[2])])
+        on_it = self.env["ir.module.module"].search([
+            ("name", "=like", f"{module.name}_%"),
+            ("state", "=", "installed"),
+        ])[:1]
+        odoos = self.env["ir.module.module"].search([("name", "=", "mail")])
+        versions = {one: one.latest_version for one in module + on_it + odoos}
+        for changed, version, told in (
+            (module, "19.0.0.9.0", module),
+            (module, "18.0.99.0.0", module),
+            (module, "19.0.99.0.0", on_it.browse()),
+            (module, False, on_it.browse()),
+            (on_it, "19.0.0.9.0", on_it),
+            (odoos, "19.0.0.1", on_it.browse()),
+        ):
+            with self.subTest(module=changed.name, version=version):
+                changed.latest_version = version
+                self.assertEqual(newer(), told.mapped("name"))
+                changed.latest_version = versions[changed]
 
     def test_a_job_of_a_dead_process_is_given_back_and_counts_a_retry(self):
         job = self._running()

@@ -19,7 +19,7 @@ from ..runner import runner as runner_module
 from ..runner.executor import Completer, Execution, Running, Threads
 from ..runner.messages import Cancelled
 from ..runner.notifier import Listener, Outbox, is_gone, private_connection
-from ..runner.runner import Runner, warn_without_cron
+from ..runner.runner import Runner, warn_of_old_tables, warn_without_cron
 
 CHANNEL = "llm_generate_job_test"
 #: Never an id of a thread.
@@ -85,6 +85,22 @@ class TestRunner(BaseCase):
         self.assertFalse(runner.is_alive())
         warnings = [one for one in logs.records if one.levelname == "WARNING"]
         self.assertLessEqual(len(warnings), 1)
+
+    def test_code_that_is_newer_than_its_tables_serves_nothing_and_says_so_once(self):
+        self.addCleanup(warn_of_old_tables.cache_clear)
+        with self.assertLogs("odoo.addons.llm_generate_job.runner.runner", "WARNING") as logs:
+            for _time in range(2):
+                runner = Runner(get_db_name())
+                engine = Mock(_newer_than_tables=Mock(return_value=["llm", "llm_x"]))
+                runner._models = Mock(are_installed=True, engine=Mock(return_value=engine))
+                runner.outbox.add([7])
+                runner.run()
+                self.assertEqual(runner.claim(), 0)
+                engine._register_runner.assert_not_called()
+                engine._executor.assert_not_called()
+                engine._send_outbox.assert_called_once_with([7])
+        [record] = logs.records
+        self.assertIn("-u llm,llm_x", record.getMessage())
 
     def test_a_database_is_gone_only_where_its_server_says_so(self):
         self.assertFalse(is_gone(get_db_name()))
