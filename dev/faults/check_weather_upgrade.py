@@ -22,6 +22,8 @@ COUNT, LIMIT = 20, 5
 UPGRADE = (*("-d", FaultLab.database, "-u", "llm_generate_job"), "--stop-after-init", "--no-http")
 #: What an upgrade costs at most: its tables are locked for a while, so attempts may be repeated.
 EXPLAINED = {"worker_died", "unknown_outcome", "transient", None}
+#: What a server says whose code is newer than the database.
+BEHIND = "the code is newer than the database"
 #: A newer version has a further column. No default: Odoo fills one by an update of all rows, which
 #: fails where jobs move at the same time.
 NEWER = """
@@ -95,19 +97,28 @@ def check_all(lab, tally, providers, what, since, server):
 
 
 def check_rolling(lab, tally, providers, server):
-    """A server with newer code starts, and upgrades the database, while the old one works on."""
+    """A server with newer code starts, and the database is upgraded, while the old one works on.
+
+    Before the upgrade the newer one runs nothing: it could not store what comes of it.
+    """
     addons = copy_newer(lab.folder / "newer")
     start_jobs(lab, providers, "replaced")
     path = [addons, *lab.instance.addons_path]
     path.remove(paths.module_link())
     args = (f"--addons-path={','.join(map(str, path))}",)
+    [newer] = lab.start_servers(threaded=1, args=args)
+    told = wait_for(lambda: newer.log_text().count(BEHIND), 60, 0.5)
+    step(f"replaced: newer code says {told} times that it waits")
     log = lab.folder / "newer-upgrade.log"
     with Feeder(lab, providers, "replaced"):
+        of_newer = f"FROM llm_generation_attempt WHERE runner_name LIKE '%:{newer.process.pid}%'"
+        ran = lab.sql(f"SELECT count(*) {of_newer}")
+        waits = (told, ran) == (1, "0")
+        tally.check(waits, "replaced: newer code waits for its upgrade", f"{ran} attempts")
         status = lab.instance.run(*args, *UPGRADE, log=log)
     tally.check(not status, "replaced: it can be done", log.read_text()[-3000:] * bool(status))
     version = lab.sql("SELECT latest_version FROM ir_module_module WHERE name = 'llm_generate_job'")
     tally.check(version == "19.0.99.0.0", "replaced: the database is of the newer version", version)
-    [newer] = lab.start_servers(threaded=1, args=args)
     add_by_rpc(lab, providers, newer, "replaced newer")
     since = time.time()
     lab.wait_ended(90, *providers.values())
