@@ -19,6 +19,8 @@ from PIL import Image
 
 #: Of a desk and of a phone.
 SIZES = ((1440, 900), (390, 844))
+#: In which the longest answer is seen whole: a conversation scrolls within its page.
+ANSWER_HEIGHT = 1600
 DESCRIPTION = paths.ROOT / "static" / "description"
 DESK, PHONE, WIDE = (1440, 810), (390, 720), (1440, 560)  # WIDE: the demo's queues fill no more
 COLORS = 64
@@ -94,11 +96,12 @@ def make_answers(client):
 def take_answers(browser, tally, folder, client):
     """Take a picture of each of those answers, on a desk and on a phone."""
     thread = make_answers(client)
-    for size in SIZES:
-        take(browser, tally, f"answers, {size[0]}", f"{client.url}/odoo/llm-threads/{thread}", size)
+    for width, _height in SIZES:
+        size = (width, ANSWER_HEIGHT)
+        take(browser, tally, f"answers, {width}", f"{client.url}/odoo/llm-threads/{thread}", size)
         bubbles = browser.page.query_selector_all(".o_llm_message[data-role=assistant]")
         for number, bubble in enumerate(bubbles, 1):
-            bubble.screenshot(path=folder / f"answer-{number:02}-{size[0]}.png")
+            bubble.screenshot(path=folder / f"answer-{number:02}-{width}.png")
 
 
 def more_pages(client):
