@@ -5,6 +5,7 @@ import json
 from odoo.tools import mute_logger
 
 from odoo.addons.llm_generate_job.tests.fake_http import Reply, json_reply
+from odoo.addons.llm_generate_job.tests.test_source import ANSWERS
 
 from .common import LlmOpenaiJobCommon, chat_reply, is_bounded
 
@@ -134,3 +135,21 @@ class TestOddAnswers(LlmOpenaiJobCommon):
         sent = self.server.requests[0].json
         self.assertEqual({name: sent[name] for name in inputs}, inputs)
         self.assertNotIn("prompt", sent)
+
+    def test_an_answer_goes_back_as_it_came(self):
+        """Byte for byte, from the stream to the job, and to the server with the next question."""
+        for name, text in ANSWERS.items():
+            with self.subTest(answer=name):
+                thread = self._create_thread(self.model)
+                pieces = [text[start : start + 7] for start in range(0, len(text), 7)]
+                said = [delta(content=piece) for piece in pieces]
+                job = self._asked(stream(*said, delta("stop")), thread_id=thread.id)
+                self.assertEqual(job.state, "completed", job.error_message)
+                self.assertEqual(job.output_text.encode(), text.encode())
+                self.assertEqual(len(self.server.requests), 1)
+                self._asked(chat_reply("Fine"), thread_id=thread.id)
+                [request] = self.server.requests
+                told = [
+                    one["content"] for one in request.json["messages"] if one["role"] == "assistant"
+                ]
+                self.assertEqual([one.encode() for one in told], [text.encode()])
