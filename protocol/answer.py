@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from .. import exceptions
 from ..const import ERROR_TYPES, FINAL_STATES, FINISH_REASONS
 from .backoff import DISK_FULL_DELAY
+from .http_errors import _lt
 from .sanitize import DATA_LIMIT, redact, redact_key, sanitize_json, sanitize_text, text_of
 
 PROVIDER_STATES = ("queued", "running", "completed", "failed", "cancelled")
@@ -27,18 +28,23 @@ FINISH_WORDS = {
 NO_WORD = {
     "length": (
         exceptions.BadRequestError,
-        "The answer reached its limit before its first word. Allow more tokens, or ask for less.",
+        _lt(
+            "The answer reached its limit before its first word. Allow more tokens, or ask for"
+            " less."
+        ),
     ),
     "content_filter": (
         exceptions.ContentRefusedError,
-        "A filter of the provider stopped the answer before its first word. Ask in other words.",
+        _lt(
+            "A filter of the provider stopped the answer before its first word. Ask in other words."
+        ),
     ),
     "refusal": (
         exceptions.ContentRefusedError,
-        "The model refuses to answer. Ask in other words.",
+        _lt("The model refuses to answer. Ask in other words."),
     ),
 }
-NO_ID = "The provider gave the job an id that is none."
+NO_ID = _lt("The provider gave the job an id that is none.")
 #: Characters of a provider's id of a job.
 LONGEST_ID = 1000
 

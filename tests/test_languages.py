@@ -51,6 +51,7 @@ class TestLanguages(LlmGenerationCommon):
     def test_an_owner_reads_of_an_answer_that_is_none(self):
         failures = {
             "ohne": {"create": [{"state": "queued"}]},
+            "keine ist": {"create": ["i" * 1001]},
             "keine Antwort ist": {"create": [UnicodeDecodeError("utf-8", b"\xff", 0, 1, "odd")]},
             "Festplatte": {"create": [OSError(28, "No space left on device")]},
         }
@@ -61,6 +62,20 @@ class TestLanguages(LlmGenerationCommon):
                 self._process_queue()
                 self.assertIn(words, job.error_message)
                 self.queue.paused_until = False
+
+    def test_an_owner_reads_of_an_answer_without_a_word(self):
+        endings = {
+            "length": "vor ihrem ersten Wort",
+            "content_filter": "Ein Filter des Anbieters",
+            "refusal": "Das Modell lehnt es ab",
+        }
+        for told, words in endings.items():
+            with self.subTest(told):
+                self.service.chunks = [{"finish_reason": told}]
+                job = self._create_job("queued", self.direct_model)
+                self._process_queue(self.direct)
+                self.assertEqual((job.state, job.finish_reason), ("failed", told))
+                self.assertIn(words, job.error_message)
 
     def test_each_manager_is_told_in_a_language_of_their_own(self):
         other = new_test_user(self.env, "generation_english", "llm.group_llm_manager")
