@@ -157,6 +157,8 @@ class Execution:
         #: Seconds that the call has to end by itself once it is cancelled.
         self.patience = 0.0
         self.began_at = time.monotonic()
+        #: Set once its answer is stored, or nothing will come of it.
+        self.is_over = threading.Event()
 
     def on_response(self, response):
         """Note an open HTTP response, or its connection, to be closed when the job is cancelled.
@@ -200,6 +202,13 @@ class Running(dict):
     def add(self, claim):
         """Note that a thread is to work on a job, and return the call."""
         call = self[claim.token] = Execution(claim)
+        return call
+
+    def pop(self, token, default=None):
+        """Forget a call, and tell who waits for its end."""
+        call = super().pop(token, default)
+        if call is not None:
+            call.is_over.set()
         return call
 
     def providers(self):

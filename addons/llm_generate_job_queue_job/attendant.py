@@ -4,6 +4,7 @@ import contextlib
 import functools
 import logging
 import os
+import queue
 import socket
 import threading
 import time
@@ -14,7 +15,7 @@ from odoo.addons.llm_generate_job.const import RUNNER_CHANNEL
 from odoo.addons.llm_generate_job.protocol.http_errors import traceback_of
 from odoo.addons.llm_generate_job.runner import limits as runner_limits
 from odoo.addons.llm_generate_job.runner import runner as runners
-from odoo.addons.llm_generate_job.runner.executor import EnvironmentFactory, Running
+from odoo.addons.llm_generate_job.runner.executor import EnvironmentFactory, Executions
 from odoo.addons.llm_generate_job.runner.messages import parse
 from odoo.addons.llm_generate_job.runner.notifier import Listener
 
@@ -39,19 +40,50 @@ class Attendant(threading.Thread):
         self.dbname = dbname
         self.title = f"{socket.gethostname()}:{os.getpid()} queue_job"
         self.runner_id = None
-        self.calls = Running()
         self.ready = threading.Event()
-        #: Held while a claim is begun: what is begun just now is not lost.
+        #: Held while claims are begun: what is begun just now is not lost.
         self.beginning = threading.Lock()
+        self._asked, self._begun = queue.SimpleQueue(), {}
         # Other processes have to see that this one lives, in tests, too.
         self._models = EnvironmentFactory(dbname, generation_inline=False)
+        self._executions = Executions(self._models, f"{self.name}.finish", lambda: None)
+        self.calls = self._executions.calls
         self._heart = runners.Heart(self.name, self._beat, self.calls)
+        self._executions.is_silent = lambda: self._heart.is_silent
         self._stopping = threading.Event()
         self._last_call = time.monotonic()
 
     def stop(self):
         """End once the calls in flight have ended; does not wait."""
         self._stopping.set()
+
+    def begin(self, claim):
+        """Begin a claim, together with those of other workers that came meanwhile.
+
+        :return: what `_begin()` says of it; None while somebody is changing the job
+        """
+        self._asked.put(claim)
+        with self.beginning:
+            if claim.token not in self._begun:
+                claims = {claim.token: claim}
+                while not self._asked.empty():
+                    other = self._asked.get()
+                    claims[other.token] = other
+                delegation = self._models.engine().env["llm.generation.delegation"]
+                begun = delegation._begin([*claims.values()], self.runner_id, self.title)
+                self._begun |= {token: begun.get(token) for token in claims}
+            return self._begun.pop(claim.token)
+
+    def execute(self, job_context, call):
+        """Run a job that was begun, and wait until its answer is stored: with those of others.
+
+        :param Execution call: the one of its claim
+        :raise TimeoutError: where the process ends before
+        """
+        self._executions.execute(job_context, "_run")
+        while not call.is_over.wait(runner_limits.POLL_INTERVAL):
+            if not self.is_alive():
+                raise TimeoutError
 
     def run(self):
         """Attend to the calls of this process until there are none for a while."""
@@ -68,6 +100,7 @@ class Attendant(threading.Thread):
             if not self._is_over():
                 time.sleep(1.0)
         self._heart.stop()
+        self._executions.stop()
         _forget(self)
 
     def _is_over(self):
@@ -118,6 +151,7 @@ class Attendant(threading.Thread):
             return
         engine = self._models.engine()
         deadline = time.monotonic() + runner_limits.GRACE
+        self._executions.hurry(deadline - runner_limits.LAST_TRY)
         self.calls.wind_up(engine, deadline, functools.partial(self._hear, listener))
         engine._unregister_runner(self.runner_id)
 

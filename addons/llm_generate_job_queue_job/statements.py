@@ -9,14 +9,14 @@ HANDED_OVER = """
     WHERE a.id = given.token
 """
 
-#: A worker of queue_job begins an attempt: from now on it belongs to that process. The job is
-#: locked, and its time of waiting ends only now.
+#: Workers of queue_job begin attempts: from now on these belong to that process. Their jobs are
+#: locked, and their time of waiting ends only now.
 BEGIN = f"""
     WITH attempt AS (
         UPDATE llm_generation_attempt
         SET runner_id = %(runner)s, runner_name = %(runner_name)s,
             started_at = {NOW}, queue_job_begun_at = {NOW}
-        WHERE id = %(token)s AND queue_job_begun_at IS NULL
+        WHERE id = ANY(%(tokens)s)
         RETURNING job_id
     )
     UPDATE llm_generation_job j

@@ -1,4 +1,5 @@
 import contextlib
+import functools
 import logging
 import time
 
@@ -8,6 +9,7 @@ from odoo.addons.llm_generate_job.protocol.http_errors import traceback_of
 from odoo.addons.llm_generate_job.runner.executor import Execution
 from odoo.addons.llm_generate_job.runner.messages import Lost
 from odoo.addons.queue_job.exception import FailedJobError
+from odoo.addons.queue_job.job import Job
 
 from .. import statements as sql
 from ..attendant import attend
@@ -50,21 +52,29 @@ class LlmGenerationDelegation(models.AbstractModel):
         token_of = {claim.job_id: claim.token for claim in claims}
         with self._transaction() as delegation:
             jobs = delegation.env["llm.generation.job"].browse(token_of).exists()
-            uuids = [delegation._delay(job, token_of[job.id]) for job in jobs]
-            tokens = [token_of[job.id] for job in jobs]
-            touches = ["llm.generation.attempt"]
-            delegation._change(sql.HANDED_OVER, [tokens, uuids], touches=touches)
+            queue_of = delegation._queue_getter()
+            delayed = [
+                delegation._delayed(job, token_of[job.id], queue_of(job.provider_id))
+                for job in jobs
+            ]
+            # At once, and not by `store()` of each.
+            values = [one._store_values(create=True) for one in delayed]
+            # sudo: as queue_job itself does it.
+            delegation.env["queue.job"].sudo().create(values)
+            params = [[token_of[job.id] for job in jobs], [one.uuid for one in delayed]]
+            delegation._change(sql.HANDED_OVER, params, touches=["llm.generation.attempt"])
 
-    def _delay(self, job, token):
-        delayed = job.with_context(company_id=job.company_id.id).with_delay(
-            channel=self._queue_of(job).queue_job_channel,
+    def _delayed(self, job, token, queue):
+        return Job(
+            job.with_context(company_id=job.company_id.id)._run_claimed,
+            args=(token,),
+            channel=queue.queue_job_channel,
             priority=job.priority,
             max_retries=ONE,
             description=self.env._(
                 "Generation %(job)s, attempt %(token)s", job=job.id, token=token
             ),
         )
-        return delayed._run_claimed(token).uuid
 
     @api.model
     def _waiting(self, runner_id):
@@ -141,16 +151,12 @@ class LlmGenerationDelegation(models.AbstractModel):
     def _run_begun(self, claim, runner, call):
         if call is None:
             return self._superseded(claim)
-        begun = None
-        while begun is None:
-            with runner.beginning:
-                begun = self._begin(claim, runner.runner_id, runner.title)
-            if begun is None:
-                time.sleep(HELD_DELAY)
+        while (begun := runner.begin(claim)) is None:
+            time.sleep(HELD_DELAY)
         job_context, refusal = begun
         if refusal:
             return refusal
-        self.env["llm.generation.engine"]._run(job_context, execution=call)
+        runner.execute(job_context, call)
         return self.env._("Attempt %(token)s of generation %(job)s has ended.",
                           token=claim.token, job=claim.job_id)  # fmt: skip
 
@@ -161,34 +167,53 @@ class LlmGenerationDelegation(models.AbstractModel):
             with attend(self.env.cr.dbname, claim) as attended:
                 yield attended
             return
-        runner_id = self.env["llm.generation.engine"]._runner_row("inline", 0)
-        yield Inline(runner_id), Execution(claim)
+        yield Inline(self), Execution(claim)
 
     @api.model
-    def _begin(self, claim, runner_id, runner_name):
-        """Make a claim this process's own, unless the attempt no longer counts or was begun.
+    def _begin(self, claims, runner_id, runner_name):
+        """Make claims this process's own, but for attempts that no longer count or were begun.
 
-        :return: the job_context, or None and why not; None alone while somebody is changing the job
+        :return: by token the job_context, or None and why not; without those whose job somebody is
+            changing just now
         """
         with self._transaction() as delegation:
-            job = delegation._fence([claim], held := [])
-            if held:
-                return None
-            attempt = delegation.env["llm.generation.attempt"].browse(claim.token).exists()
-            if not job or attempt.queue_job_begun_at or job.external_job_id:
-                return None, delegation._superseded(claim)
-            queue = delegation._queue_of(job)
-            if reason := delegation._closed(queue):
-                delegation._snooze(job)
-                return None, reason
-            params = {"token": claim.token, "runner": runner_id, "runner_name": runner_name}
-            touches = ["llm.generation.job", "llm.generation.attempt"]
-            delegation._change(sql.BEGIN, params, touches=touches)
-            if queue.queue_job_stalled_at:
-                # sudo: as it was written.
-                queue.sudo().queue_job_stalled_at = False
-            delegation._forget_statistics()
-            return delegation._job_contexts([claim])[0], ""
+            fenced = delegation._fence(claims, held := [])
+            jobs = {job.attempt_token: job for job in fenced}
+            tried = [claim for claim in claims if claim not in held]
+            begun = {claim.token: (None, delegation._superseded(claim)) for claim in tried}
+            starting, queue_of = [], delegation._queue_getter()
+            for claim in delegation._unbegun(tried):
+                job = jobs.get(claim.token)
+                if not job or job.external_job_id:
+                    continue
+                if reason := delegation._closed(queue := queue_of(job.provider_id)):
+                    delegation._snooze(job)
+                    begun[claim.token] = (None, reason)
+                    continue
+                if queue.queue_job_stalled_at:
+                    # sudo: as it was written.
+                    queue.sudo().queue_job_stalled_at = False
+                starting.append(claim)
+            if starting:
+                tokens = [claim.token for claim in starting]
+                params = {"tokens": tokens, "runner": runner_id, "runner_name": runner_name}
+                touches = ["llm.generation.job", "llm.generation.attempt"]
+                delegation._change(sql.BEGIN, params, touches=touches)
+                delegation._forget_statistics()
+                contexts = delegation._job_contexts(starting)
+                begun |= {context.claim.token: (context, "") for context in contexts}
+            return begun
+
+    def _queue_getter(self):
+        """Return what returns the queue of a provider, asking the database once for each."""
+        return functools.cache(self.env["llm.generation.queue"]._get_or_create_queue)
+
+    def _unbegun(self, claims):
+        """Return those of the claims that no worker has begun."""
+        tokens = [claim.token for claim in claims]
+        domain = [("id", "in", tokens), ("queue_job_begun_at", "=", False)]
+        unbegun = set(self.env["llm.generation.attempt"].search(domain).ids)
+        return [claim for claim in claims if claim.token in unbegun]
 
     def _closed(self, queue):
         """Return why nothing of a queue may start now, what was claimed before included."""
@@ -213,8 +238,13 @@ class LlmGenerationDelegation(models.AbstractModel):
 class Inline:
     """Stands for the attendant of a process where jobs run in the caller's transaction."""
 
-    title = "inline"
+    def __init__(self, delegation):
+        self._delegation = delegation
+        self._engine = delegation.env["llm.generation.engine"]
 
-    def __init__(self, runner_id):
-        self.runner_id = runner_id
-        self.beginning = contextlib.nullcontext()
+    def begin(self, claim):
+        runner_id = self._engine._runner_row("inline", 0)
+        return self._delegation._begin([claim], runner_id, "inline").get(claim.token)
+
+    def execute(self, job_context, call):
+        self._engine._run(job_context, execution=call)

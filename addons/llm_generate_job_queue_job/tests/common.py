@@ -1,3 +1,6 @@
+import contextlib
+from unittest.mock import patch
+
 from odoo.addons.llm_generate_job.tests.common import LlmGenerationCommon
 from odoo.addons.queue_job.job import Job
 
@@ -67,6 +70,19 @@ class QueueJobCommon(LlmGenerationCommon):
     def _record_of(self, job):
         uuid = job.attempt_ids[:1].queue_job_uuid
         return self.env["queue.job"].search([("uuid", "=", uuid)])
+
+    @contextlib.contextmanager
+    def _counting(self):
+        """Yield a list that gets the statements executed meanwhile, savepoints aside."""
+        seen, execute = [], type(self.env.cr).execute
+
+        def spy(cr, query, *rest, **kwargs):
+            if "SAVEPOINT" not in str(query):
+                seen.append(query)
+            return execute(cr, query, *rest, **kwargs)
+
+        with patch.object(type(self.env.cr), "execute", spy):
+            yield seen
 
     def _work(self, record):
         """Do what a worker of queue_job does with a record, and return the result."""

@@ -57,16 +57,16 @@ class TestAttendant(test_concurrency.TestConcurrency):
             env["llm.generation.runner"].browse(self.claimer).exists().unlink()
             env["queue.job"].search([("method_name", "=", "_run_claimed")]).unlink()
 
-    def _handed_over(self):
-        """Return the claim on a job that queue_job has."""
-        queue_id, _jobs = self._queue_jobs(1)
+    def _handed_over(self, *, number=1):
+        """Return the claims on jobs that queue_job has; of one alone, that claim."""
+        queue_id, _jobs = self._queue_jobs(number)
         with self._env() as env:
             delegation = env["llm.generation.delegation"]
             claims, _wait = env["llm.generation.engine"]._claim(
-                1, self.claimer, "host:1", [queue_id]
+                number, self.claimer, "host:1", [queue_id]
             )
             delegation._hand_over(claims)
-            return claims[0]
+            return claims if number > 1 else claims[0]
 
     @contextlib.contextmanager
     def _at_work(self, claim):
@@ -145,13 +145,87 @@ class TestAttendant(test_concurrency.TestConcurrency):
         with self._env() as holding:
             self._job(holding, claim).lock_for_update()
             with self._env() as env:
-                begun = env["llm.generation.delegation"]._begin(claim, self.claimer, "host:1")
-                self.assertIsNone(begun)
+                begun = env["llm.generation.delegation"]._begin([claim], self.claimer, "host:1")
+                self.assertEqual(begun, {})
         with self._env() as env:
-            job_context, _refusal = env["llm.generation.delegation"]._begin(
-                claim, self.claimer, "host:1"
-            )
+            begun = env["llm.generation.delegation"]._begin([claim], self.claimer, "host:1")
+            job_context, _refusal = begun[claim.token]
             self.assertEqual(job_context.claim, claim)
+
+    # === TOGETHER === #
+
+    def _spied(self, model, method, act):
+        """Have a method of the engine's done by `act(original, self, *args, **kwargs)`."""
+        model_class = self.registry[model]
+        original = getattr(model_class, method)
+        return patch.object(
+            model_class, method, lambda one, *args, **kw: act(original, one, *args, **kw)
+        )
+
+    def _begin_together(self, claims):
+        """Have workers begin claims at the same moment; return what each of them gets."""
+        results = {}
+        with attendant_module.attend(self.dbname, claims[0]) as (attendant, _call):
+            with attendant.beginning:
+                threads = [
+                    threading.Thread(
+                        target=lambda claim=claim: results.update({claim: attendant.begin(claim)})
+                    )
+                    for claim in claims
+                ]
+                for thread in threads:
+                    thread.start()
+                self._wait_for(lambda: attendant._asked.qsize() == len(claims))
+            for thread in threads:
+                thread.join(SOON)
+        return results
+
+    def test_workers_that_come_meanwhile_are_begun_in_one_transaction(self):
+        claims, together = self._handed_over(number=3), []
+
+        def begin(original, delegation, asked, *args):
+            together.append({claim.token for claim in asked})
+            return original(delegation, asked, *args)
+
+        with self._spied("llm.generation.delegation", "_begin", begin):
+            results = self._begin_together(claims)
+        self.assertEqual(together, [{claim.token for claim in claims}])
+        for claim, (job_context, refusal) in results.items():
+            self.assertEqual((job_context.claim, refusal), (claim, ""))
+
+    def test_who_begins_for_others_and_fails_fails_alone(self):
+        claims, failures = self._handed_over(number=3), []
+
+        def begin(original, delegation, asked, *args):
+            if not failures:
+                failures.append(asked)
+                raise ConnectionError
+            return original(delegation, asked, *args)
+
+        hook = patch.object(threading, "excepthook", lambda _args: None)
+        with hook, self._spied("llm.generation.delegation", "_begin", begin):
+            results = self._begin_together(claims)
+        self.assertEqual(len(failures[0]), 3)
+        self.assertEqual(len(results), 2)
+        for claim, (job_context, _refusal) in results.items():
+            self.assertEqual(job_context.claim, claim)
+
+    def test_a_worker_ends_once_its_answer_is_stored(self):
+        claim, may_store, results = self._handed_over(), threading.Event(), []
+
+        def store(original, engine, *args, **kwargs):
+            self.assertTrue(may_store.wait(SOON))
+            return original(engine, *args, **kwargs)
+
+        with self._spied("llm.generation.engine", "_complete_batch", store):
+            with self._at_work(claim) as results:
+                self.line.close()
+                time.sleep(0.3)
+                self.assertEqual(results, [])
+                may_store.set()
+            self.assertEqual(len(results), 1)
+        with self._env() as env:
+            self.assertEqual(self._job(env, claim).state, "completed")
 
     def test_a_claim_that_the_process_runs_is_not_run_twice(self):
         claim = self._handed_over()

@@ -3,7 +3,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from odoo.addons.llm_generate_job.tests.common import PROMPT
-from odoo.addons.queue_job.delay import DelayableRecordset
+from odoo.addons.queue_job.job import Job
 
 from ..executor import QueueJobs
 from .common import QueueJobCommon
@@ -69,7 +69,7 @@ class TestDelegation(QueueJobCommon):
 
     def test_what_cannot_be_handed_over_waits_again_at_no_cost(self):
         job = self._create_job("queued", model=self.direct_model)
-        failing = patch.object(DelayableRecordset, "__getattr__", side_effect=ValueError)
+        failing = patch.object(Job, "_store_values", side_effect=ValueError)
         with failing, self.assertRaises(ValueError):
             self._hand_over()
         self.assertRecordValues(job, [{"state": "queued", "retry_count": 0}])
@@ -146,7 +146,7 @@ class TestDelegation(QueueJobCommon):
         self._create_job("queued", model=self.direct_model)
         count, (claims, _job_contexts), _wait = self.executor.take(3, self.runner.id, "host:1")
         self.assertEqual(count, 1)
-        failing = patch.object(DelayableRecordset, "__getattr__", side_effect=ValueError)
+        failing = patch.object(Job, "_store_values", side_effect=ValueError)
         with failing, self.assertRaises(ValueError):
             self.executor.start((claims, ["job_context"]))
         self.assertEqual(self.threads.started, ["job_context"])

@@ -76,12 +76,48 @@ class TestExecution(QueueJobCommon):
         job, record = self._handed_over()
         claim = self._claim_of(job, job.attempt_token)
         delegation = self.env["llm.generation.delegation"]
-        job_context, refusal = delegation._begin(claim, self.runner.id, "host:2")
+        begun = delegation._begin([claim], self.runner.id, "host:2")
+        job_context, refusal = begun[claim.token]
         self.assertEqual((job_context.claim, refusal), (claim, ""))
         # Its process is gone, and the job runner of queue_job has it started once more.
         self.assertIn("Superseded", self._work(record))
         self.assertFalse(self.service.calls["chat"])
         self.assertEqual((job.state, record.state), ("running", "done"))
+
+    def test_of_those_that_begin_together_each_gets_its_own_answer(self):
+        (going, _record), (late, _late) = self._handed_over(), self._handed_over()
+        old = self._claim_of(late, late.attempt_token)
+        self._engine()._snooze_claims([old])
+        self._hand_over()
+        closed = self._create_job("queued")
+        self._hand_over(queue=self.queue)
+        self.queue.enabled = False
+        claims = [self._claim_of(job, job.attempt_token) for job in (going, late, closed)]
+        delegation = self.env["llm.generation.delegation"]
+        begun = delegation._begin([*claims, old], self.runner.id, "host:2")
+        self.assertEqual(
+            {token: context and context.claim for token, (context, _why) in begun.items()},
+            {claims[0].token: claims[0], claims[1].token: claims[1],
+             claims[2].token: None, old.token: None},
+        )  # fmt: skip
+        self.assertIn("Superseded", begun[old.token][1])
+        self.assertIn("starts nothing now", begun[claims[2].token][1])
+        self.assertEqual((going | late | closed).mapped("state"), ["running", "running", "queued"])
+
+    def test_many_claims_are_handed_over_and_begun_with_the_statements_of_few(self):
+        delegation, counts = self.env["llm.generation.delegation"], []
+        self.direct_queue.max_concurrent_jobs = 50
+        for number in (2, 2, 9):  # the first fills the caches of the registry
+            jobs = [self._create_job("queued", model=self.direct_model) for _job in range(number)]
+            claims, _wait = delegation._claim(50, self.runner.id, "host:1", self.direct_queue.ids)
+            self.assertEqual(len(claims), number)
+            with self._counting() as statements:
+                delegation._hand_over(claims)
+                begun = delegation._begin(claims, self.runner.id, "host:2")
+            self.assertEqual(len([context for context, _why in begun.values() if context]), number)
+            self.assertTrue(all(job.attempt_ids.queue_job_uuid for job in jobs))
+            counts.append(len(statements))
+        self.assertEqual(counts[1], counts[2])
 
     def test_a_token_that_is_no_longer_the_jobs_does_nothing(self):
         job, record = self._handed_over()
@@ -121,7 +157,7 @@ class TestExecution(QueueJobCommon):
 
         def begin(delegation, *args):
             tries.append(args)
-            return None if len(tries) < 3 else original(delegation, *args)
+            return {} if len(tries) < 3 else original(delegation, *args)
 
         original = type(self.env["llm.generation.delegation"])._begin
         with (
@@ -143,7 +179,7 @@ class TestExecution(QueueJobCommon):
     def test_an_error_of_ours_is_told_to_queue_job_without_its_text(self):
         job, record = self._handed_over()
 
-        def fail(_delegation, _claim, _runner_id, _runner_name):
+        def fail(_delegation, _claims, _runner_id, _runner_name):
             raise psycopg2.OperationalError(DETAIL)
 
         with (

@@ -31,7 +31,7 @@ class TestLoss(QueueJobCommon):
         job, record = self._handed_over()
         worker = self._engine()._runner_row("host:2 queue_job", 0)
         claim = self._claim_of(job, job.attempt_token)
-        self.env["llm.generation.delegation"]._begin(claim, worker, "host:2 queue_job")
+        self.env["llm.generation.delegation"]._begin([claim], worker, "host:2 queue_job")
         record.state = "started"
         self.env.flush_all()
         self.env.invalidate_all()
