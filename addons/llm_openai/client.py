@@ -3,14 +3,13 @@
 import contextlib
 import json
 import logging
-import socket
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 
 from . import completion, errors, reading
+from .connections import SESSIONS, Line
 
 _logger = logging.getLogger(__name__)
 
@@ -21,69 +20,16 @@ EXCERPT = 100
 STREAM_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
 
 
-class OpenConnection:
-    """A connection that may be closed from any thread, before there is an answer too."""
-
-    def __init__(self, sock):
-        self._socket = sock
-
-    def close(self):
-        """End the connection, and wake the thread that waits for it."""
-        # Not that of an SSL socket: it would let go of the encryption first.
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-
-
 class OpenStream:
     """A streaming answer that may be closed from any thread."""
 
-    def __init__(self, response):
-        self.response = response
+    def __init__(self, response, line):
         self.headers = response.headers
+        self._line = line
 
     def close(self):
         """Cut the connection, and wake the thread that waits for the next chunk."""
-        # Closing a socket does not wake a blocked read: shut it down, its reader closes it.
-        try:
-            self.response.raw.shutdown()
-        except (AttributeError, RuntimeError, ValueError, OSError):
-            # Released already, or an urllib3 without shutdown(): nobody can be woken.
-            self.response.close()
-
-
-class _HeardConnection:
-    """What a connection of urllib3 becomes of which others know."""
-
-    def connect(self):
-        result = super().connect()
-        self.on_connection(OpenConnection(self.sock))
-        return result
-
-
-class TimeoutAdapter(HTTPAdapter):
-    """Gives every request its two limits; Odoo's tests accept no pair as a request's `timeout`."""
-
-    def __init__(self, timeout, on_connection=None):
-        self.timeout = timeout
-        self.on_connection = on_connection
-        super().__init__()
-
-    def get_connection_with_tls_context(self, *args, **kwargs):
-        return self._heard(super().get_connection_with_tls_context(*args, **kwargs))
-
-    def get_connection(self, *args, **kwargs):  # of an older requests
-        return self._heard(super().get_connection(*args, **kwargs))
-
-    def _heard(self, pool):
-        """Have the connections of a pool told to who may want to close them."""
-        if self.on_connection:
-            bases = (_HeardConnection, pool.ConnectionCls)
-            values = {"on_connection": staticmethod(self.on_connection)}
-            pool.ConnectionCls = type("HeardConnection", bases, values)
-        return pool
-
-    def send(self, request, timeout=None, **kwargs):
-        return super().send(request, timeout=timeout or self.timeout, **kwargs)
+        self._line.close()
 
 
 class OpenAIClient:
@@ -93,7 +39,7 @@ class OpenAIClient:
         """Prepare calls, without making one.
 
         :param timeout: `(connect, read)` seconds in the place of the usual limits
-        :param on_connection: callable that gets each `OpenConnection`
+        :param on_connection: callable that gets the `Line` of each connection, to `close()` it
         """
         self.on_connection = on_connection
         self.api_base = api_base.rstrip("/")
@@ -106,11 +52,11 @@ class OpenAIClient:
 
         :param str has: the name without which it is none
         """
-        return self._json(self._request("GET", path), has)
+        return self._json("GET", path, None, has)
 
     def post(self, path, payload, has=None):
         """Return the JSON body of an answer; see `get()`."""
-        return self._json(self._request("POST", path, payload), has)
+        return self._json("POST", path, payload, has)
 
     def stream(self, path, payload, on_response=None):
         """Yield the JSON objects of a stream of events, as they arrive.
@@ -120,10 +66,9 @@ class OpenAIClient:
         :param on_response: callable that gets the `OpenStream`
         :raise requests.HTTPError: also for an error in the middle of the stream
         """
-        response = self._request("POST", path, payload)
-        with contextlib.closing(response):
+        with self._answer("POST", path, payload) as (response, line):
             if on_response:
-                on_response(OpenStream(response))
+                on_response(OpenStream(response, line))
             last, finished, has_choices = {}, False, False
             for event in reading.read_events(self._lines(response), self.unreadable):
                 if event is None:
@@ -138,12 +83,19 @@ class OpenAIClient:
                 raise requests.exceptions.ChunkedEncodingError(f"{self.host} broke off its answer.")
             if not has_choices:
                 raise self.unreadable(last)
+            line.read_end(response)
 
-    def _request(self, method, path, payload=None):
+    @contextlib.contextmanager
+    def _answer(self, method, path, payload=None):
+        """Yield the answer to a request, and its `Line`; one that was read to its end is kept."""
+        line = Line(self.on_connection)
+        with SESSIONS.of((self.api_base, self.api_key), self.timeout, line) as session:
+            response = self._request(session, method, path, payload)
+            with contextlib.closing(response):
+                yield response, line
+
+    def _request(self, session, method, path, payload):
         # Without an `auth`, requests would put the user's ~/.netrc in the place of the key.
-        session = requests.Session()
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, TimeoutAdapter(self.timeout, self.on_connection))
         try:
             response = session.request(
                 method,
@@ -181,8 +133,8 @@ class OpenAIClient:
         except STREAM_ERRORS as error:
             raise errors.connection_error(error, self.host) from None
 
-    def _json(self, response, has):
-        with contextlib.closing(response), self._told():
+    def _json(self, method, path, payload, has):
+        with self._answer(method, path, payload) as (response, _line), self._told():
             content = reading.read_body(response, self.host)
         try:
             body = reading.parse_json(content)
