@@ -352,7 +352,8 @@ class LlmGenerationEngine(models.AbstractModel):
     def _announce(self, jobs):
         """Send the owners of jobs, and the managers, their news over the bus."""
         for user, mine in jobs.sudo().grouped("user_id").items():  # sudo: each hears of their own
-            payload = [job._bus_payload() for job in mine[:ANNOUNCED]]
+            # Without the others, which would be read along.
+            payload = [job._bus_payload() for job in mine[:ANNOUNCED].with_prefetch()]
             user._bus_send(BUS_JOB_UPDATE, payload)
         self._announce_queues(jobs.provider_id)
 

@@ -8,6 +8,7 @@ from markupsafe import Markup
 from odoo import SUPERUSER_ID, api, fields, models
 from odoo.exceptions import AccessError, UserError
 from odoo.fields import Domain
+from odoo.tools import ormcache
 
 from ..const import (
     ACTIVE_STATES,
@@ -545,16 +546,26 @@ class LlmGenerationJob(models.Model):
 
     @api.model
     def default_get(self, fields):
-        values = super().default_get(fields)
+        # Each user may have defaults of their own, by which nothing is born forged, either.
+        own = self.env["ir.default"]._get_model_defaults(self._name)
+        chosen = {key.removeprefix("default_") for key in self.env.context}
+        # Odoo looks for one of each field of each record, and few have any.
+        known = self._names_with_default()
+        values = super().default_get([n for n in fields if n in known or n in own or n in chosen])
         if not self.env.su:
-            # Each user may have defaults of their own, by which nothing is born forged, either.
-            own = self.env["ir.default"]._get_model_defaults(self._name)
             for name in (own.keys() & values.keys()) - self._owner_fields():
                 default = self._fields[name].default
                 del values[name]
                 if default:
                     values[name] = default(self)
         return values
+
+    @api.model
+    @ormcache()
+    def _names_with_default(self):
+        return frozenset(
+            name for name, field in self._fields.items() if field.default or field.inherited
+        )
 
     def write(self, vals):
         vals = self._hear_provider(vals)
@@ -877,31 +888,31 @@ class LlmGenerationJob(models.Model):
         :raise UserError: with the path and the reason of each thing that is wrong, or with what
             to write instead of a limit that is none, or of which the provider would not hear
         """
-        kinds = self.grouped(lambda job: (job.model_id, job.provider_id))
+        # sudo: what a job may ask depends on its model, not on who asks.
+        kinds = self.sudo().grouped(lambda job: (job.model_id, job.provider_id))
         for (model, provider), jobs in kinds.items():
-            details = model.sudo().details  # sudo: what a job may ask depends on its model
+            details = model.details
             check = validator(details.get("input_schema") if isinstance(details, dict) else None)
-            runs_jobs = provider.sudo()._implements("create_generation_job")  # sudo: as above
+            runs_jobs = provider._implements("create_generation_job")
             for job in jobs:
                 job._check_inputs_with(check, runs_jobs=runs_jobs)
 
     def _check_inputs_with(self, check, *, runs_jobs):
-        inputs = self._structured_inputs() or {}
+        inputs, is_media = self._structured_inputs() or {}, self._is_media()
         # What is reserved for the answer follows from its limit.
         self._answer_limit(inputs)
-        if not self._is_media() and not runs_jobs:
+        if not is_media and not runs_jobs:
             self._told_inputs()
         if len(json.dumps(inputs)) > INPUT_LIMIT:
             raise UserError(
                 self.env._("The inputs are larger than %s bytes; make them shorter.", INPUT_LIMIT)
             )
-        is_asked = inputs or (self._is_media() and not self.input_message_id)
+        is_asked = inputs or (is_media and not self.input_message_id)
         if is_asked and (errors := check(inputs)):
             raise UserError(
                 self.env._(
                     "The model %(model)s does not accept these inputs:\n%(errors)s",
-                    # sudo: the job names its model.
-                    model=self.model_id.sudo().name,
+                    model=self.model_id.name,
                     errors="\n".join(errors),
                 )
             )
@@ -936,7 +947,7 @@ class LlmGenerationJob(models.Model):
         asked = self.generation_inputs
         inputs = asked if isinstance(asked, dict) else {}
         told = {name: inputs[name] for name in inputs.keys() - {"prompt", *tokens.LIMIT_NAMES}}
-        provider = self.provider_id.sudo()  # sudo: the job names its provider
+        provider = self.provider_id.sudo() if told else None  # sudo: the job names its provider
         known = provider._chat_inputs() if told else set()
         if unknown := sorted(map(str, told.keys() - known)):
             raise UserError(
