@@ -11,6 +11,9 @@ from .common import LlmGenerationCommon
 #: Statements between a commit that queues a job, or many, and the call, savepoints of the test
 #: aside.
 TAKE_FEW, TAKE_MANY = 3, 6
+#: Statements of the rule that queues a question or answers it at once: what the thread and its
+#: provider are, the queue, and up to three of its jobs.
+CHOOSE = 5
 
 
 class TestStatementCounts(LlmGenerationCommon):
@@ -91,6 +94,16 @@ class TestStatementCounts(LlmGenerationCommon):
             self.assertEqual(jobs.mapped("prompt_tokens"), [1 + n for n in range(number)])
             counts.append(count)
         self.assertEqual(counts[1], counts[2])
+
+    def test_whether_to_queue_is_known_without_the_figures_of_a_day(self):
+        thread = self._create_thread(self.direct_model)
+        counts = []
+        for number in (0, 0, 1, 9):  # the first fills the caches of the registry
+            for _job in range(number):
+                self._create_job("queued", self.direct_model)
+            count, _queued = self._statements(thread._should_queue_generation)
+            counts.append(count)
+        self.assertEqual(counts[1:], [CHOOSE] * 3)
 
     def test_a_job_that_is_gone_is_left_out(self):
         _count, (job_context,) = self._take(1)
