@@ -351,8 +351,10 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _announce(self, jobs):
         """Send the owners of jobs, and the managers, their news over the bus."""
-        for user, mine in jobs.sudo().grouped("user_id").items():  # sudo: each hears of their own
-            # Without the others, which would be read along.
+        jobs = jobs.sudo()  # sudo: each hears of their own
+        if len(jobs) > ANNOUNCED:  # of the others nothing else is told
+            jobs.fetch(("user_id", "provider_id"))
+        for user, mine in jobs.grouped("user_id").items():
             payload = [job._bus_payload() for job in mine[:ANNOUNCED].with_prefetch()]
             user._bus_send(BUS_JOB_UPDATE, payload)
         self._announce_queues(jobs.provider_id)

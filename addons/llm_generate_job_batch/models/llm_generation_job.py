@@ -202,9 +202,6 @@ class LlmGenerationJob(models.Model):
         """Make a thread for each job: in a common one each would see the answers of the others."""
         threads = self.env["llm.thread"]
         place = {"provider_id": model.provider_id.id, "model_id": model.id}
-        company = threads._fields.get("company_id")
-        if company and company.store and company.precompute:  # else it is computed for each
-            place["company_id"] = self._company_of(self.env.user, model.provider_id).id
         # Neither a note nor a follower in each: they take longer than all the rest.
         quiet = threads.with_context(
             tracking_disable=True, mail_create_nosubscribe=True, mail_create_nolog=True
