@@ -13,10 +13,11 @@ import psycopg2
 from odoo import api, fields, models
 
 from .. import exceptions
+from ..const import ACTIVE_STATES
 from ..protocol import backoff
 from ..protocol.answer import Answer
 from ..protocol.http_errors import traceback_of
-from ..protocol.sanitize import redact
+from ..protocol.sanitize import ANSWER_LIMIT, redact
 from ..protocol.tokens import by_length, length_of
 from ..runner.cursor import LAST_LOCK_TIMEOUT, LOCK_TIMEOUT, is_away, is_locked
 from ..runner.limits import PATIENCE
@@ -169,7 +170,13 @@ class LlmGenerationEngine(models.AbstractModel):
             answer = known[job.id] = answers[job.id]
             if places.get(answer.output_message_id) != ("llm.thread", job.thread_id.id):
                 known[job.id] = replace(answer, output_message_id=None)
-            elif not (answer.tokens("prompt") or answer.tokens("completion")):
+                continue
+            if not (job.post or answer.state in ACTIVE_STATES):
+                message = messages.browse(answer.output_message_id)
+                text = answer.output or message._said()
+                answer = known[job.id] = replace(answer, output=text, output_message_id=None)
+                message.unlink()
+            if not (answer.tokens("prompt") or answer.tokens("completion")):
                 known[job.id] = replace(answer, usage=self._usage_by_length(job, answer))
         return known
 
@@ -177,10 +184,11 @@ class LlmGenerationEngine(models.AbstractModel):
     def _usage_by_length(self, job, answer):
         """Return about how many tokens a job used whose provider does not tell."""
         message = self.env["mail.message"].sudo().browse(answer.output_message_id)  # sudo: as above
+        said = answer.output or message.body
         asked = [job.generation_inputs, job.input_message_id.body]
         return {
             "prompt_tokens": by_length(length_of(asked)),
-            "completion_tokens": by_length(length_of(message.body)),
+            "completion_tokens": by_length(length_of(said)),
         }
 
     @api.model
@@ -202,6 +210,7 @@ class LlmGenerationEngine(models.AbstractModel):
         values = {
             "provider_data": answer.provider_data,
             "output_message_id": answer.output_message_id,
+            "output": None if job.post else (answer.output or "")[:ANSWER_LIMIT],
             "external_job_id": answer.external_job_id,
             "progress": answer.progress,
             "prompt_tokens": answer.tokens("prompt"),

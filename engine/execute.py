@@ -189,6 +189,9 @@ class LlmGenerationEngine(models.AbstractModel):
         """Generate in the thread, as the provider's users did before there was a queue."""
         if not job._is_media():
             recorder.inputs, recorder.limit = job._told_inputs()
+        if not job.post:
+            self.env.cr.keeps, recorder.away = True, self.env.cr.away
+            return self._answer_without_messages(job, claim, recorder)
         thread = job.thread_id
         with thread_lock.hold(self.env.cr.dbname, thread.id) as unlock:
             if not unlock:
@@ -217,6 +220,44 @@ class LlmGenerationEngine(models.AbstractModel):
                 ):
                     raise ThreadBusyError from None
                 raise
+
+    @api.model
+    def _answer_without_messages(self, job, claim, recorder):
+        """Ask besides the conversation: nothing is posted, and no other answer has to wait."""
+        text = self._ask_chat(job, claim, recorder, job._asked_messages())
+        return Answer("completed", output=text)
+
+    @api.model
+    def _ask_chat(self, job, claim, recorder, messages):
+        """Return what the provider answers to messages; of half an answer nothing is kept.
+
+        :param list messages: dicts of `role` and `content`
+        :raise GenerationError: where it breaks off, or has nothing to say
+        """
+        try:
+            text = "".join(self._words(job, claim, recorder, messages))
+        except UserError as error:
+            if recorder.has_heard:  # it broke off: that is no fault of the request
+                failed = classify(error) or exceptions.ProviderFailedError(str(error))
+                raise failed from error
+            raise
+        if not text.strip():
+            raise recorder.error or exceptions.ProviderFailedError(self._nothing(job))
+        return text
+
+    @api.model
+    def _words(self, job, claim, recorder, messages):
+        with contextlib.closing(job._chat(messages)) as chunks:
+            for chunk in chunks:
+                if chunk.get("error"):
+                    raise exceptions.ProviderFailedError(str(chunk["error"]))
+                yield chunk.get("content") or ""
+                if self._is_noteworthy(recorder):
+                    self._keep(job, claim, None, recorder, goes_on=True)
+
+    @api.model
+    def _nothing(self, job):
+        return job.env._("The model answered nothing. Ask in other words, or try again.")
 
     @api.model
     def _relay(self, job, claim, recorder):
@@ -274,9 +315,7 @@ class LlmGenerationEngine(models.AbstractModel):
             raise recorder.error or error
         says_nothing = answer._tool_calls() and not answer._said().strip()
         if recorder.has_asked and (not answer or says_nothing):
-            raise recorder.error or exceptions.ProviderFailedError(
-                job.env._("The model answered nothing. Ask in other words, or try again.")
-            )
+            raise recorder.error or exceptions.ProviderFailedError(self._nothing(job))
 
     @api.model
     def _checkpoint(self, job, claim, output):
@@ -308,10 +347,14 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _note_usage(self, claim, recorder):
         """Keep how much was used so far, from time to time: this process may be killed."""
-        used = recorder.usage
-        if sum(used.values()) >= recorder.noted + NOTED_TOKENS:
+        if self._is_noteworthy(recorder):
+            used = recorder.usage
             recorder.noted = sum(used.values())
             self.env["llm.generation.attempt"].browse(claim.token).write(used)
+
+    @api.model
+    def _is_noteworthy(self, recorder):
+        return sum(recorder.usage.values()) >= recorder.noted + NOTED_TOKENS
 
     @api.model
     def _forget_partial_answer(self, job, claim):

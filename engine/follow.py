@@ -143,6 +143,8 @@ class LlmGenerationEngine(models.AbstractModel):
             message = job.output_message_id
             store = message.to_store_format() if message else False
             ended = {"message": store, "finish_reason": job.finish_reason}
+            if not job.post:
+                ended["text"] = job.output_text
             return {"type": "done", "job_id": job.id, **ended}
         if job.state == "cancelled":
             return {"type": "cancelled", "job_id": job.id}

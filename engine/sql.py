@@ -440,7 +440,7 @@ SCHEDULE_BUSY = f"""
 """
 
 #: Returns the queues that have a free slot now, and whether a job found this thread busy: mostly
-#: there is none.
+#: there is none. A job that posts nothing keeps no thread busy, and thousands may share one.
 CLOSE_ATTEMPTS = f"""
     UPDATE llm_generation_attempt a
     SET outcome = %(outcome)s,
@@ -453,7 +453,7 @@ CLOSE_ATTEMPTS = f"""
     FROM llm_generation_job j
     WHERE a.job_id = j.id AND a.outcome = 'running' AND j.id = ANY(%(jobs)s)
     RETURNING (SELECT q.id FROM llm_generation_queue q WHERE q.provider_id = j.provider_id),
-        EXISTS (SELECT FROM llm_generation_job other
+        j.post IS NOT FALSE AND EXISTS (SELECT FROM llm_generation_job other
                 WHERE other.thread_id = j.thread_id AND {WAITS_FOR_THREAD.sql("other")})
 """
 
@@ -611,7 +611,7 @@ WAITING = """
 OLD_JOBS = """
     SELECT id FROM llm_generation_job
     WHERE provider_id = %(provider)s AND completed_at < %(limit)s
-        AND cancel_requested IS NOT TRUE
+        AND cancel_requested IS NOT TRUE AND is_kept IS NOT TRUE
     ORDER BY completed_at LIMIT %(batch)s
     FOR UPDATE SKIP LOCKED
 """
@@ -744,6 +744,10 @@ SAYING = """
     WHERE j.id IN %(jobs)s AND j.thread_id IN %(threads)s
         AND m.model = 'llm.thread' AND m.res_id IN %(threads)s
         AND COALESCE(m.llm_source, m.body) ILIKE %(words)s
+    UNION
+    SELECT j.id FROM llm_generation_job j
+    WHERE j.id IN %(jobs)s AND j.thread_id IN %(threads)s AND j.post IS FALSE
+        AND (j.output ILIKE %(words)s OR j.generation_inputs ->> 'prompt' ILIKE %(words)s)
 """
 
 #: All figures of all queues in one statement. Each branch fits one index, and needs nothing else.

@@ -45,6 +45,7 @@ OWNER_FIELDS = frozenset({
     "input_message_id",
     "max_retries",
     "model_id",
+    "post",
     "priority",
     "provider_id",
     "scheduled_at",
@@ -180,9 +181,20 @@ class LlmGenerationJob(models.Model):
     output_message_id = fields.Many2one(
         "mail.message", index="btree_not_null", ondelete="set null", readonly=True, copy=False
     )
-    output_text = fields.Text(
-        "Answer", compute="_compute_output_text", help="As the model wrote it."
+    post = fields.Boolean(
+        "Post Messages",
+        default=True,
+        help="Without, question and answer are kept by the job alone: it takes no part in the"
+        " conversation, and is removed with its answer.",
     )
+    output = fields.Text(
+        readonly=True, copy=False, exportable=False, prefetch=False, groups=fields.NO_ACCESS
+    )
+    is_kept = fields.Boolean(
+        readonly=True, copy=False, groups="base.group_system", help="No clean-up removes it."
+    )
+    input_text = fields.Text("Question", compute="_compute_texts")
+    output_text = fields.Text("Answer", compute="_compute_texts", help="As the model wrote it.")
     conversation_text = fields.Char(
         "Question or Answer",
         store=False,
@@ -411,11 +423,25 @@ class LlmGenerationJob(models.Model):
         return next((company for company in candidates if company.id in own), user.company_id)
 
     # Not on the message's fields: each word of an answer would look for its job.
-    @api.depends("output_message_id")
-    def _compute_output_text(self):
+    @api.depends(
+        *("post", "thread_id", "input_message_id", "output_message_id"),
+        *("generation_inputs", "output"),
+    )
+    @api.depends_context("uid", "su")
+    def _compute_texts(self):
+        # Who may read the conversation may read what is answered besides it.
+        kept = self.filtered(lambda job: not job.post and job.thread_id.has_access("read"))
+        # sudo: the field is closed, so that it is in no cache; who may read it was asked.
+        outputs = kept and dict(kept.sudo()._read_group([("id", "in", kept.ids)], ["id", "output"]))
         for job in self:
-            answer = job.output_message_id
-            job.output_text = answer._said() if answer.has_access("read") else ""
+            question, answer = job.input_message_id, job.output_message_id
+            inputs = job.generation_inputs if isinstance(job.generation_inputs, dict) else {}
+            asked = question._said() if question.has_access("read") else ""
+            job.input_text = asked or inputs.get("prompt") or ""
+            if job.post:
+                job.output_text = answer._said() if answer.has_access("read") else ""
+            else:
+                job.output_text = (outputs and outputs.get(job._origin)) or ""
 
     @api.depends("state", "retry_count", "max_retries", "error_type")
     @api.depends_context("uid", "su", "lang")
@@ -901,6 +927,8 @@ class LlmGenerationJob(models.Model):
         inputs, is_media = self._structured_inputs() or {}, self._is_media()
         # What is reserved for the answer follows from its limit.
         self._answer_limit(inputs)
+        if not self.post:
+            self._check_without_messages()
         if not is_media and not runs_jobs:
             self._told_inputs()
         if len(json.dumps(inputs)) > INPUT_LIMIT:
@@ -914,6 +942,37 @@ class LlmGenerationJob(models.Model):
                     "The model %(model)s does not accept these inputs:\n%(errors)s",
                     model=self.model_id.name,
                     errors="\n".join(errors),
+                )
+            )
+
+    def _check_without_messages(self):
+        """Refuse to answer without messages what needs them.
+
+        :raise UserError: with what to do instead
+        """
+        inputs = self.generation_inputs
+        prompt = inputs.get("prompt") if isinstance(inputs, dict) else None
+        if self.input_message_id or not (isinstance(prompt, str) and prompt.strip()):
+            raise UserError(
+                self.env._(
+                    "What is asked without posting a message stands in the inputs: give them a"
+                    " prompt, and the job no message."
+                )
+            )
+        # sudo: what the job needs depends on its thread and provider, not on who looks.
+        job = self.sudo()
+        if self._is_media() or job.thread_id.tool_ids:
+            raise UserError(
+                self.env._(
+                    "Files and tools need messages. Have the messages posted, in a conversation"
+                    " for each job."
+                )
+            )
+        if not job.provider_id._answers_without_messages():
+            raise UserError(
+                self.env._(
+                    "%s answers in conversations only. Have the messages posted.",
+                    job.provider_id.name,
                 )
             )
 
@@ -991,6 +1050,29 @@ class LlmGenerationJob(models.Model):
 
     # === GENERATING DIRECTLY === #
 
+    def _asked_messages(self):
+        """Return what a job without messages asks, as dicts of `role` and `content`.
+
+        Before it what its thread has a model told before each conversation, and nothing that was
+        said in it.
+        """
+        thread = self.thread_id
+        told = thread.get_prepend_messages() if hasattr(thread, "get_prepend_messages") else ()
+        return [*(told or ()), {"role": "user", "content": self.generation_inputs["prompt"]}]
+
+    def _chat(self, messages):
+        """Yield the chunks of what the provider answers to messages.
+
+        :param list messages: dicts of `role` and `content`
+        """
+        # As what comes before a conversation that is empty: each service takes that as dicts.
+        model, provider = self.model_id, self.provider_id
+        answer = provider.chat([], model=model, stream=True, prepend_messages=messages)
+        if isinstance(answer, dict):
+            yield answer
+        else:
+            yield from answer
+
     def _direct_events(self):
         """Yield the events of generating directly in the thread, as its user would.
 
@@ -1018,6 +1100,8 @@ class LlmGenerationJob(models.Model):
     def _put_question(self):
         """Write down as a message what only the inputs ask; return whether anything was written."""
         inputs = self.generation_inputs if isinstance(self.generation_inputs, dict) else {}
+        if not self.post:
+            return False
         if not self._is_media():
             return bool(inputs.get("prompt") and self._post_question(inputs["prompt"]))
         if not hasattr(self.thread_id, "_generate_response"):

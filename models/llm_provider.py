@@ -240,6 +240,16 @@ class LlmProvider(models.Model):
         chat = getattr(self, f"{self.service}_chat", None)
         return CHAT_INPUTS & (inspect.signature(chat).parameters if chat else {}).keys()
 
+    def _answers_without_messages(self):
+        """Return whether the service is told all that is asked by something else than messages.
+
+        It runs jobs, or its chat takes `prepend_messages`; some read the last message only, or have
+        a conversation of their own for each thread.
+        """
+        chat = getattr(self, f"{self.service}_chat", None)
+        takes = not chat or "prepend_messages" in inspect.signature(chat).parameters
+        return takes or self._implements("create_generation_job")
+
     def _guarded(self, method, *args, **kwargs):
         """Call a method of a service; what it says, and raises, is made fit to be kept.
 
@@ -300,8 +310,10 @@ class LlmProvider(models.Model):
             and, as far as known, `output_message_id`, `error_message`, `error_type` (a key of
             `const.ERROR_TYPES`), `retry_after` (s), `provider_data` (dict), `progress` (0-100),
             `usage` (`{"prompt_tokens", "completion_tokens"}`), `poll_after` (s until the next
-            question), `expires_in` (s for which the provider keeps the result) and `finish_reason`
-            (how the answer ended, in the service's word or a key of `const.FINISH_REASONS`)
+            question), `expires_in` (s for which the provider keeps the result), `finish_reason`
+            (how the answer ended, in the service's word or a key of `const.FINISH_REASONS`) and
+            `output` (the answer of a job that does not `post`; a message that is posted all the
+            same is removed for it)
         """
         self.ensure_one()
         if not hasattr(self, f"{self.service}_check_generation_job_status"):

@@ -224,8 +224,8 @@ class LlmThread(models.Model):
         :param kwargs: those of `generate()`, and of `enqueue_generation()` in queue mode
         """
         self.ensure_one()
-        if use_queue is None:
-            use_queue = self._should_queue_generation()
+        if use_queue is None:  # only a job keeps what is not posted
+            use_queue = not kwargs.get("post", True) or self._should_queue_generation()
         if not use_queue:
             yield from self.generate(user_message_body, **kwargs)
             return
@@ -267,7 +267,8 @@ class LlmThread(models.Model):
 
         :param str user_message_body: posted into the thread as the question
         :param inputs: the job's `generation_inputs`
-        :param job_values: further values of the job; `attachment_ids` go with the question
+        :param job_values: further values of the job; `attachment_ids` go with the question. With
+            `post=False` no message is posted: the job keeps question and answer (`output_text`)
         :return: the queued job; with an `identity_key` that a live job has, that job
         :raise UserError: when there is nothing to answer, or the model refuses the inputs
         """
@@ -278,7 +279,11 @@ class LlmThread(models.Model):
         attachments = job_values.pop("attachment_ids", None)
         key = job_values.pop("identity_key", None)
         with self.env.cr.savepoint():  # who catches a refusal finds nothing half-way
-            question = self._question_of(user_message_body, attachments)
+            question = self.env["mail.message"]
+            if job_values.get("post", True):
+                question = self._question_of(user_message_body, attachments)
+            else:
+                inputs = self._inputs_without_message(user_message_body, attachments, inputs)
             if not question and not inputs:
                 raise UserError(self.env._("There is nothing to answer: write a message first."))
             job = Job.create({
@@ -305,6 +310,15 @@ class LlmThread(models.Model):
             limit=1,
         )
         return last if last.llm_role in {"user", "tool"} else last.browse()
+
+    def _inputs_without_message(self, body, attachment_ids, inputs):
+        """Return the inputs with a question that is not posted.
+
+        :raise UserError: for files
+        """
+        if attachment_ids:
+            raise UserError(self.env._("A file goes with a message only. Have it posted."))
+        return {**(inputs or {}), "prompt": str(body)} if body else inputs
 
     def _check_attachments(self, attachment_ids):
         self.env["ir.attachment"].browse(attachment_ids or ()).check_access("read")
@@ -459,6 +473,7 @@ class LlmThread(models.Model):
         """
         Job = self.env["llm.generation.job"]
         mine = Domain("thread_id", "=", self.id) & Domain("state", "!=", "draft")
+        mine &= Domain("post", "=", True)
         job = Job.search(mine, order="completed_at DESC, id DESC", limit=1)
         if job.state in ACTIVE_STATES:
             return Job.search(mine & Domain("state", "=", "running"), limit=1) or job

@@ -8,7 +8,15 @@ from .. import exceptions
 from ..const import ERROR_TYPES, FINAL_STATES, FINISH_REASONS
 from .backoff import DISK_FULL_DELAY
 from .http_errors import _lt
-from .sanitize import DATA_LIMIT, redact, redact_key, sanitize_json, sanitize_text, text_of
+from .sanitize import (
+    DATA_LIMIT,
+    redact,
+    redact_key,
+    sanitize_body,
+    sanitize_json,
+    sanitize_text,
+    text_of,
+)
 
 PROVIDER_STATES = ("queued", "running", "completed", "failed", "cancelled")
 #: What of an answer a provider's code may write on the job, besides its state.
@@ -68,6 +76,8 @@ class Answer:
 
     state: str
     output_message_id: int | None = None
+    #: What was answered, where no message has it.
+    output: str | None = None
     external_job_id: str | None = None
     error_type: str | None = None
     error_message: str | None = None
@@ -110,6 +120,7 @@ class Answer:
         return cls(
             state=values["state"],
             output_message_id=message_id if is_id else None,
+            output=sanitize_body(text_of(values.get("output") or ""), None) or None,
             external_job_id=job_id_of(values.get("external_job_id")),
             error_type=error_type,
             error_message=redact(error) if error else None,
@@ -158,6 +169,7 @@ class Answer:
             return self
         return replace(
             self,
+            output=self.output and redact_key(self.output, key),
             error_message=self.error_message and redact(self.error_message, key),
             external_job_id=self.external_job_id and redact_key(self.external_job_id, key),
             provider_data=sanitize_json(self.provider_data, key, hides_names=True),

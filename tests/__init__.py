@@ -97,5 +97,6 @@ from . import test_wakeup
 from . import test_way
 from . import test_webhook
 from . import test_webhook_signatures
+from . import test_without_messages
 from . import test_workers
 from . import test_written_answers

@@ -123,7 +123,9 @@ class LlmGenerationCommon(TransactionCase):
             "fakenative_create_generation_job": lambda _p, job: service.answer("create", job),
             "fakenative_check_generation_job_status": lambda _p, job: service.answer("check", job),
             "fakenative_cancel_generation_job": lambda _p, job: service.answer("cancel", job),
-            "fakedirect_chat": lambda _p, messages, **_kw: service.chat(messages),
+            "fakedirect_chat": lambda _p, messages, prepend_messages=None, **_kw: service.chat(
+                messages or prepend_messages
+            ),
             # The family's chat asks each service for it.
             "fakedirect_normalize_prepend_messages": lambda _p, messages: messages or [],
             **{f"{fake}_should_generate_io_schema": lambda _p, _model: False for fake in FAKES},
