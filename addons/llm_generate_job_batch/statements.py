@@ -49,7 +49,16 @@ EMPTY_BATCHES = """
         WHERE e.done_at < %s
           AND NOT EXISTS (SELECT FROM llm_generation_job j WHERE j.batch_id = e.id)
         FOR UPDATE SKIP LOCKED)
-    RETURNING b.id
+    RETURNING b.thread_id
+"""
+
+#: What the jobs of a batch were asked, and answered without a message, where it is not to be kept.
+#: One that failed may be tried again, and would not know what.
+FORGET_TEXTS = """
+    UPDATE llm_generation_job j SET generation_inputs = NULL, output = NULL
+    FROM llm_generation_batch b
+    WHERE b.id = %s AND b.forgets_texts AND j.batch_id = b.id
+      AND j.state IN ('completed', 'cancelled')
 """
 
 # === ECONOMY === #

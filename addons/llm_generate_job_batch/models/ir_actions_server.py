@@ -1,6 +1,7 @@
 from odoo import api, fields, models
 from odoo.exceptions import AccessError
 
+from odoo.addons.llm_generate_job.const import MEDIA_USES
 from odoo.addons.llm_generate_job.models.llm_generation_bounds import BOUNDS
 
 #: Types of fields that can hold an answer.
@@ -136,27 +137,20 @@ class IrActionsServer(models.Model):
         }
 
     def _generate_for(self, records, model, keys, places):
-        env = model.env
+        env, provider = model.env, model.provider_id
         prompts = env["llm.generation.prompt"]._render_template(
             self.llm_prompt,
             self.model_name,
             [record.id for record in records],
             engine="inline_template",
         )
-        threads = env["llm.generation.job"]._batch_threads(
-            model,
-            [
-                {
-                    "name": f"{self.name} · {record.display_name}"[: BOUNDS["char"]],
-                    "model": self.model_name,
-                    "res_id": record.id,
-                }
-                for record in records
-            ],
-        )
+        # Nobody reads these conversations: they are made only where nothing goes without.
+        post = model.model_use in MEDIA_USES or not provider._answers_without_messages()
+        place = {"threads": self._llm_threads(records, model)} if post else {"model": model}
         batch = env["llm.generation.job"].create_batch(
             [prompts[record.id] for record in records],
-            threads=threads,
+            **place,
+            post=post,
             name=self.name,
             identity_keys=[keys[place] for place in places],
             is_economy=self.llm_economy,
@@ -164,25 +158,40 @@ class IrActionsServer(models.Model):
         # sudo: what is done with the answers was said by whoever wrote the action.
         batch.sudo().action_id = self.id
 
+    def _llm_threads(self, records, model):
+        values_list = [
+            {
+                "name": f"{self.name} · {record.display_name}"[: BOUNDS["char"]],
+                "model": self.model_name,
+                "res_id": record.id,
+            }
+            for record in records
+        ]
+        return model.env["llm.generation.job"]._batch_threads(model, values_list)
+
+    def _llm_record(self, job):
+        """Return the record that the answer of a job is for, in the environment of the job."""
+        # Its key, which only this action gives, says which: see `_run_action_llm_generate_multi()`.
+        model, _comma, res_id = (job.identity_key or "").rpartition(":")[2].partition(",")
+        is_known = self.state == "llm_generate" and model == self.model_name
+        return job.env[self.model_name].browse(int(res_id) if is_known else ()).exists()
+
     def _store_llm_answer(self, job):
         """Give the record of a job its answer, with the rights of the job's owner.
 
         :raise AccessError: when they have lost the right to the record meanwhile
         """
         self.ensure_one()
-        thread = job.thread_id
-        if job.state != "completed" or self.state != "llm_generate":
-            return
-        record = job.env[self.model_name].browse(thread.res_id).exists()
-        if not record or thread.model != self.model_name:
+        record = self._llm_record(job)
+        if job.state != "completed" or not record:
             return
         record = record.with_context(llm_generation_answer=True)
-        body = job.output_message_id.body or ""
+        text = job.output_text or ""
+        body = job.output_message_id.body or job.thread_id._process_llm_body(text)
         if self.llm_target == "note":
             record.check_access("read")
             bot = job.env.ref("base.partner_root")
             record.message_post(body=body, author_id=bot.id, subtype_xmlid="mail.mt_note")
             return
-        text = job.output_text or ""
         values = {"html": body, "text": text, "char": " ".join(text.split())}
         record.write({self.llm_field_id.name: values[self.llm_field_id.ttype]})

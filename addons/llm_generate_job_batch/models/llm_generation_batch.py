@@ -36,6 +36,21 @@ class LlmGenerationBatch(models.Model):
         ondelete="set null",
         help="The server action that takes the answers.",
     )
+    thread_id = fields.Many2one(
+        "llm.thread",
+        readonly=True,
+        copy=False,
+        groups="base.group_system",
+        index="btree_not_null",
+        ondelete="set null",
+        help="The conversation that its jobs share, which post nothing; it goes with the batch.",
+    )
+    forgets_texts = fields.Boolean(
+        readonly=True,
+        copy=False,
+        groups="base.group_system",
+        help="What was asked and answered is removed at its end.",
+    )
     callback_model = fields.Char(readonly=True, copy=False, groups="base.group_system")
     callback_ids = fields.Json(readonly=True, copy=False, groups="base.group_system")
     callback_method = fields.Char(readonly=True, copy=False, groups="base.group_system")

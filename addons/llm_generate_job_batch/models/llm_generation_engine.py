@@ -107,6 +107,8 @@ class LlmGenerationEngine(models.AbstractModel):
             marked = own._change(sql.MARK_DONE, [batch_id], touches=["llm.generation.batch"])
             if marked and marked[0][0]:
                 own._call_back(own.env["llm.generation.batch"].browse(batch_id))
+            if marked:
+                own._change(sql.FORGET_TEXTS, [batch_id])
         return len(marked)
 
     @api.model
@@ -135,5 +137,7 @@ class LlmGenerationEngine(models.AbstractModel):
         result = super()._clean_up(days, seconds)
         with self._transaction() as own:
             limit = own._kept_since(days)
-            own._change(sql.EMPTY_BATCHES, [limit], touches=["llm.generation.batch"])
+            rows = own._change(sql.EMPTY_BATCHES, [limit], touches=["llm.generation.batch"])
+            shared = own.env["llm.thread"].browse(row[0] for row in rows if row[0])
+            shared.filtered(lambda one: not (one.generation_job_ids or one.message_ids)).unlink()
         return result

@@ -108,6 +108,8 @@ class LlmGenerationJob(models.Model):
         name=None,
         identity_keys=None,
         on_done=None,
+        post=True,
+        keep_texts=None,
         **job_values,
     ):
         """Queue many generations at once, in the caller's transaction and with few statements.
@@ -117,11 +119,18 @@ class LlmGenerationJob(models.Model):
         :param list inputs: what is asked, one a job: a prompt, or a dict of `generation_inputs`
         :param threads: where the answers go: one thread for all, in which one job runs at a time
             and sees the earlier answers, or one a job
-        :param model: instead of threads, the `llm.model` to ask: each job gets a thread of its own
+        :param model: instead of threads, the `llm.model` to ask: each job gets a thread of its own,
+            or, without messages, all of them one that is archived
         :param str name: that of the batch, and of the threads that are made
         :param list identity_keys: one a job, or None; a job whose key a live job has is left out
         :param on_done: `(records, method)`: `records.method(batch)` is called once, as the owner,
             when all jobs have ended for good; see `llm.generation.batch._on_done()`
+        :param bool post: False posts no message: each job keeps its question and answer, which
+            `input_text` and `output_text` tell as those of any other, and runs beside the others
+            of its thread
+        :param bool keep_texts: True keeps the jobs, and with them what they keep, until they are
+            deleted by hand; False has questions and answers removed once the callback has read
+            them; None leaves them to the clean-up of all jobs
         :param job_values: `priority`, `scheduled_at` and the like, of all jobs
         :return: the batch, a record of `llm.generation.batch`
         :raise UserError: for lists of different lengths, or inputs that the model refuses
@@ -141,8 +150,12 @@ class LlmGenerationJob(models.Model):
         name = name or self.env._("%s generations", len(inputs))
         provider = (threads or model).provider_id[:1]
         wanted = self._free_places(keys, [place.provider_id for place in threads or model])
-        if model:
+        shared = self.env["llm.thread"]
+        if model and post:
             threads = self._batch_threads(model, [{"name": name}] * len(wanted))
+        elif model:
+            shared = self._batch_threads(model, [{"name": name, "active": False}])
+            threads = list(shared) * len(wanted)
         elif len(threads) == 1:
             threads = list(threads) * len(wanted)
         else:
@@ -152,6 +165,8 @@ class LlmGenerationJob(models.Model):
             "name": name,
             "user_id": self.env.uid,
             "company_id": company.id,
+            "thread_id": shared.id,
+            "forgets_texts": keep_texts is False,
             **self._callback_values(on_done),
         }
         # sudo: batches and the jobs in them are made by this method alone; the rights are checked.
@@ -165,6 +180,8 @@ class LlmGenerationJob(models.Model):
                 "generation_inputs": self._batch_inputs(inputs[place]),
                 "identity_key": keys[place],
                 "batch_id": batch.id,
+                "post": post,
+                "is_kept": bool(keep_texts),
             }
             for place, thread in zip(wanted, threads, strict=True)
         ])
@@ -199,7 +216,7 @@ class LlmGenerationJob(models.Model):
 
     @api.model
     def _batch_threads(self, model, values_list):
-        """Make a thread for each job: in a common one each would see the answers of the others."""
+        """Make threads; in a common one each job that posts would see the others' answers."""
         threads = self.env["llm.thread"]
         place = {"provider_id": model.provider_id.id, "model_id": model.id}
         # Neither a note nor a follower in each: they take longer than all the rest.

@@ -7,3 +7,4 @@ from . import test_readme
 from . import test_rights_matrix
 from . import test_tours
 from . import test_translations
+from . import test_without_messages

@@ -56,8 +56,37 @@ class TestIrActionsServer(LlmGenerationCommon):
             [job.generation_inputs["prompt"] for job in jobs], ["Who is ANNA?", "Who is BERT?"]
         )
         self.assertEqual(jobs.user_id, self.user)
-        self.assertEqual(jobs.thread_id.mapped("res_id"), self.partners.ids)
+        self.assertEqual([self.action._llm_record(job).id for job in jobs], self.partners.ids)
         self.assertEqual(result["params"]["message"], "2 answers are being generated.")
+
+    def test_nothing_is_posted_in_a_conversation(self):
+        self._run()
+        jobs = self._jobs()
+        self._answer_all()
+        self.assertEqual(jobs.mapped("output_text"), ["A friend"] * 2)
+        self.assertEqual((len(jobs.thread_id), jobs.thread_id.active), (1, False))
+        domain = [("model", "=", "llm.thread"), ("res_id", "in", jobs.thread_id.ids)]
+        self.assertFalse(self.env["mail.message"].search(domain))
+
+    def test_a_service_that_needs_conversations_has_one_for_each_record(self):
+        def chat(_provider, messages, model=None, **_kwargs):
+            yield {"content": "A friend"}
+
+        self.action.llm_model_id = self.direct_model
+        with self._offered(fakedirect_chat=chat):
+            self._run()
+            self._process_queue(self.direct)
+        jobs = self._jobs()
+        self.assertEqual(jobs.thread_id.mapped("res_id"), self.partners.ids)
+        self.assertEqual(jobs.output_message_id.mapped("llm_role"), ["assistant"] * 2)
+        self.assertIn("A friend", self.partners[0].message_ids[0].body)
+
+    def test_an_answer_for_records_of_another_kind_is_written_nowhere(self):
+        self._run(self.partners[:1])
+        self.action.model_id = self.env["ir.model"]._get("res.country")
+        self._answer_all()
+        self.assertEqual(self._jobs().state, "completed")
+        self.assertFalse(self.action._llm_record(self._jobs()))
 
     def test_it_may_wait_until_the_provider_is_idle(self):
         self.action.llm_economy = True
