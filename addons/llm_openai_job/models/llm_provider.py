@@ -137,6 +137,8 @@ class LlmProvider(models.Model):
         )
 
     def _openai_job_messages(self, job, prompt):
+        if not job.post:
+            return job._asked_messages()
         thread, history = job.thread_id, job.input_message_id
         messages = []
         # Without an addon that generates, a thread knows neither its history nor its prompt.
@@ -159,7 +161,9 @@ class LlmProvider(models.Model):
                 raise ProviderFailedError(GONE) from None
             raise
         result = responses.read_response(response)
-        if result["state"] == "completed":
+        if result["state"] == "completed" and not job_record.post:
+            result["output"] = responses.read_text(response)
+        elif result["state"] == "completed":
             message = job_record.thread_id.message_post(
                 body=responses.read_text(response),
                 llm_role="assistant",

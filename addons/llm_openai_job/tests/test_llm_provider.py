@@ -64,6 +64,17 @@ class TestLlmProvider(LlmOpenaiJobCommon):
         self.assertEqual(self._sent()[0], "/v1/responses/resp_1")
         self.assertEqual(self.server.requests[0].headers["authorization"], f"Bearer {API_KEY}")
 
+    def test_a_job_that_posts_nothing_keeps_the_answer(self):
+        thread = self._create_thread(self.model)
+        thread.message_post(body="Another matter", llm_role="user")
+        self.answer(response("queued"), response("completed", "Hello **you**"))
+        job = thread.enqueue_generation("Say hello", post=False)
+        self._process_queue(self.provider)
+        self.assertEqual(self._sent(0)[1]["input"], [{"role": "user", "content": "Say hello"}])
+        self._engine()._check_due()
+        self.assertEqual((job.state, job.output_text), ("completed", "Hello **you**"))
+        self.assertFalse(self._answers_of(job))
+
     def test_a_key_that_can_be_none_is_refused(self):
         self.provider.api_key = f"{API_KEY}\n{API_KEY}"
 

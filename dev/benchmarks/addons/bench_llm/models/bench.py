@@ -120,7 +120,7 @@ class Bench(models.AbstractModel):
     def answers(self, way, count, limit, address):
         """Have so many questions answered over HTTP, each in a thread of its own.
 
-        :param str way: `chat`, `direct` or `queued`
+        :param str way: `chat`, `direct`, `queued`, or `kept` by jobs that post nothing
         :param int limit: how many the queue asks at once
         :param str address: of a provider as OpenAI is
         :return: dict of the milliseconds of `processor` time of this process that one takes, and of
@@ -160,9 +160,17 @@ class Bench(models.AbstractModel):
             self.env.cr.commit()  # pylint: disable=invalid-commit
 
     @api.model
-    def _answers_queued(self, threads):
+    def _answers_kept(self, threads):
+        self._answers_queued(threads, thread_id=threads[:1].id, post=False)
+
+    @api.model
+    def _answers_queued(self, threads, **values):
         jobs = self.env["llm.generation.job"].create([
-            {"thread_id": thread.id, "generation_inputs": {"prompt": f"{PROMPT}{thread.id}"}}
+            {
+                "thread_id": thread.id,
+                "generation_inputs": {"prompt": f"{PROMPT}{thread.id}"},
+                **values,
+            }
             for thread in threads
         ])
         jobs.action_queue()
