@@ -5,15 +5,17 @@ import time
 
 import psycopg2
 
-from odoo import models
+from odoo import api, models
 from odoo.exceptions import UserError
+from odoo.http import request
 
 from ..const import CHAT_USES
 from ..protocol.answer import Claim
 from ..protocol.bounded_http import hung_up_by
 from ..protocol.http_errors import classify, traceback_of
 from ..protocol.sanitize import redact
-from ..runner.executor import Execution
+from ..runner.cursor import lend_lazy, let_go
+from ..runner.executor import Execution, received
 
 _logger = logging.getLogger(__name__)
 
@@ -25,6 +27,25 @@ TEST_TOKENS = 16
 PASSED_ON = (NotImplementedError, UserError, psycopg2.Error)
 #: By these the wizards that fetch models take those that are selected.
 TAKE_OVER = ("action_apply", "action_confirm")
+#: What asks a provider while its user waits, by model and method; the last one is the family's.
+ASKING = (
+    ("llm.provider", "action_test"),
+    ("llm.provider", "action_fetch_models"),
+    ("llm.model", "action_open_fetch_this_model_wizard"),
+)
+
+
+class IrHttp(models.AbstractModel):
+    """Has nobody's connection and transaction last as long as a provider takes to answer."""
+
+    _inherit = "ir.http"
+
+    @classmethod
+    def _dispatch(cls, endpoint):
+        if (request.params.get("model"), request.params.get("method")) not in ASKING:
+            return super()._dispatch(endpoint)
+        with lend_lazy(request):
+            return super()._dispatch(endpoint)
 
 
 class LlmProvider(models.Model):
@@ -39,6 +60,12 @@ class LlmProvider(models.Model):
         """
         with self._for_a_person() as provider:
             return super(LlmProvider, provider).action_fetch_models()
+
+    @api.private
+    def list_models(self, *args, **kwargs):
+        if received(self.env, "generation_execution"):
+            let_go(self.env.cr)  # the wizard, which is written before its lines are asked for
+        return super().list_models(*args, **kwargs)
 
     def action_test(self):
         """Ask for the models and for one word, and tell how long each took, or what is wrong.
@@ -149,6 +176,7 @@ class LlmProvider(models.Model):
 
         They are hung up on after `PATIENCE` seconds, and told in a sentence when they fail.
         """
+        let_go(self.env.cr)
         execution = Execution(Claim(0, 0, timeout=PATIENCE))
         timer = threading.Timer(PATIENCE, execution.hang_up)
         timer.daemon = True

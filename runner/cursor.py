@@ -421,6 +421,36 @@ class LazyCursor(SavepointCursor):
         return self._cursor.connection
 
 
+@contextlib.contextmanager
+def lend_lazy(request):
+    """Have an HTTP request go on without a connection while somebody else is waited for.
+
+    What it wrote before is committed, the rest at the end. One that fails is not tried again by
+    Odoo, which leaves alone what is closed.
+
+    :param request: Odoo's; its environment gets another cursor
+    """
+    request.env.cr.commit()
+    request.env.cr.close()
+    cr = LazyCursor(request.env.registry)
+    request.env = request.env(cr=cr)
+    try:
+        yield
+        cr.commit()
+    except BaseException:
+        cr.rollback()
+        raise
+
+
+def let_go(cr):
+    """Commit what was written on a lazy cursor, as somebody else is waited for now.
+
+    An ordinary cursor is its caller's, and stays as it is.
+    """
+    if isinstance(cr, LazyCursor):
+        cr.commit(goes_on=True)
+
+
 class InlineCursor(SavepointCursor):
     """A transaction within the caller's: commits to a savepoint, as the cursors of tests do."""
 

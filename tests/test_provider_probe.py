@@ -4,11 +4,14 @@ from contextlib import contextmanager
 from unittest.mock import patch
 
 from odoo.exceptions import AccessError, UserError
+from odoo.http import request
+from odoo.tests import HttpCase, JsonRpcException, tagged
 from odoo.tools import mute_logger
 
 from ..exceptions import AuthenticationError, QuotaExceededError, TransientError
 from ..models import llm_provider_probe
 from ..protocol import bounded_http
+from ..runner.cursor import LazyCursor
 from .common import ADDON, LlmGenerationCommon
 
 KEY = "canary-key-of-a-probe-17"
@@ -163,3 +166,69 @@ class TestProviderProbe(LlmGenerationCommon):
         for user, has_button in ((self.manager, True), (self.user, False)):
             arch = self.direct.with_user(user).get_view(view_type="form")["arch"]
             self.assertEqual('name="action_test"' in arch, has_button)
+
+
+@tagged("post_install", "-at_install")
+class TestProviderProbeRequest(LlmGenerationCommon, HttpCase):
+    """A manager who waits for a provider's answer keeps no connection and no transaction."""
+
+    def setUp(self):
+        super().setUp()
+        self.direct_model.unlink()
+        self.held = []
+        self.authenticate(self.manager.login, self.manager.login)
+
+    def _press(self, method, answer=None, record=None):
+        """Press a button while each call of the service notes whether the request holds anything.
+
+        :param answer: what the service raises, where it lists no models
+        """
+        record = self.direct if record is None else record
+
+        def note(provider):
+            cr = provider.env.cr
+            is_free = isinstance(cr, LazyCursor) and cr._cursor is None and request.env.cr is cr
+            self.held.append(not is_free)
+
+        def list_models(provider, model_id=None):
+            note(provider)
+            if answer:
+                raise answer
+            return [{"name": "tiny", "details": {}}]
+
+        def chat(provider, *_args, **_how):
+            note(provider)
+            yield {"content": "OK"}
+
+        params = {"model": record._name, "method": method, "args": [record.ids], "kwargs": {}}
+        self.env.flush_all()
+        with self._offered(fakedirect_models=list_models, fakedirect_chat=chat):
+            action = self.make_jsonrpc_request("/web/dataset/call_button", params, timeout=60)
+        self.env.invalidate_all()
+        return action
+
+    def test_a_test_holds_nothing_while_it_waits(self):
+        params = self._press("action_test")["params"]
+        self.assertTrue(params["is_fine"], params)
+        self.assertEqual(self.held, [False, False])
+        self.assertEqual(self.direct.model_ids.mapped("name"), ["tiny"])
+
+    def test_fetching_models_holds_nothing_while_it_waits(self):
+        known = self.native_model.copy({"provider_id": self.direct.id})
+        buttons = [(self.direct, "action_fetch_models")]
+        if hasattr(known, "action_open_fetch_this_model_wizard"):  # the family's
+            buttons.append((known, "action_open_fetch_this_model_wizard"))
+        for record, button in buttons:
+            with self.subTest(button):
+                action = self._press(button, record=record)
+                wizard = self.env[action["res_model"]].browse(action["res_id"])
+                self.assertEqual(wizard.sudo().line_ids.mapped("name"), ["tiny"])
+                self.assertEqual(self.held, [False])
+                self.held.clear()
+
+    def test_a_request_that_fails_is_told_so_and_the_next_one_has_its_cursor(self):
+        with self.assertRaises(JsonRpcException) as refusal, mute_logger("odoo.http"):
+            self._press("action_fetch_models", AuthenticationError("HTTP 401: No."))
+        self.assertIn("UserError", str(refusal.exception))
+        self.assertEqual(self.held, [False])
+        self.assertTrue(self._press("action_test")["params"]["is_fine"])

@@ -119,6 +119,7 @@ def main():
         for name, path, form, allowed in cases:
             since = time.time()
             watch(lab, tally, server, name, browsers, path, form, allowed, (provider, model))
+        watch_tests(lab, tally, server, provider)
         report(lab, tally, "streams of a slow provider", {"slow": provider}, since=since,
                expected=USERS * ALLOWED, explained=())  # fmt: skip
     return tally.close()
@@ -158,6 +159,28 @@ def watch(lab, tally, server, name, browsers, path, form, allowed, place):
     tally.check(ended == {"done"}, f"{name}: what was not refused is answered", str(ended))
     wrong = {tab.status for tab in tabs} - {200}
     tally.check(not wrong, f"{name}: no stream ends with an error of HTTP", str(wrong))
+
+
+def watch_tests(lab, tally, server, provider):
+    """Have a manager press Test in several tabs, each of which waits for the provider's word."""
+    manager, told = Browser(server.url, lab.database, "admin"), []
+
+    def press():
+        told.append(manager.call("llm.provider", "action_test", [provider])["params"])
+
+    begin = time.monotonic()
+    tabs = [threading.Thread(target=press) for _tab in range(ALLOWED)]
+    for tab in tabs:
+        tab.start()
+    time.sleep(DELAY / 2)
+    [row] = lab.rows(SESSIONS.format(pid=server.process.pid))
+    tally.check(not told, "tested: all wait", str(told))
+    tally.check(not row["idle"], "tested: no transaction is open while they wait", str(row))
+    for tab in tabs:
+        tab.join(60)
+    fine = [one["is_fine"] for one in told]
+    tally.check(fine == [True] * ALLOWED, "tested: each hears a word", str(told))
+    step(f"tested: {ALLOWED} at once in {time.monotonic() - begin:.1f} s")
 
 
 def look_around(lab, tally, server, name, browsers, open_now):
