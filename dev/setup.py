@@ -24,7 +24,7 @@ from lib.say import halt, run_main, say, step
 COMMANDS = {
     "demo": {"odoo", "model"},
     "screenshots": {"odoo", "model", "chromium", "browser"},
-    "bench": {"odoo", "chromium", "browser", "peer", "plot"},
+    "bench": {"odoo", "chromium", "browser", "peer", "plot", "procrastinate"},
     "load": {"odoo", "peer"},
     "translate": {"odoo", "peer"},
     "lint": {"linters"},
@@ -53,6 +53,8 @@ def steps_for(parts):
         yield peer.STEP
     if "plot" in parts:
         yield environments.apart("plot", "matplotlib")
+    if "procrastinate" in parts:
+        yield environments.venv("procrastinate", "procrastinate", dependencies=False)
     if "wheel" in parts:
         yield environments.venv("wheel", "what builds wheels", dependencies=False)
     if "linters" in parts:

@@ -1,8 +1,12 @@
-"""A provider that answers at once, as OpenAI streams: `python answer_fake.py PORT`."""
+"""A provider that answers as OpenAI streams: `python answer_fake.py PORT`.
+
+It answers at once, and below `/SECONDS/` after so many seconds.
+"""
 
 import contextlib
 import json
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -37,6 +41,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
+        with contextlib.suppress(ValueError):
+            time.sleep(float(self.path.split("/")[1]))
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Content-Length", str(len(self.answer)))
@@ -54,7 +60,7 @@ class _Server(ThreadingHTTPServer):
 
 @contextlib.contextmanager
 def answer_fake(folder):
-    """Yield the address of a provider that runs meanwhile."""
+    """Yield the address of a provider that runs meanwhile; see `after()`."""
     port, log = processes.free_port(), folder / "answers.log"
     process = processes.start([sys.executable, Path(__file__).resolve(), port], log)
     try:
@@ -63,6 +69,11 @@ def answer_fake(folder):
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         process.kill()
+
+
+def after(seconds, address):
+    """Return the address at which the provider answers after so many seconds."""
+    return address.replace("/v1", f"/{seconds}/v1")
 
 
 if __name__ == "__main__":

@@ -92,12 +92,13 @@ class Stand:
         self._sides = {}
 
     ours = property(lambda self: self._side("ours"))
+    batch = property(lambda self: self._side("batch"))
     peer = property(lambda self: self._side("peer"))
     bridge = property(lambda self: self._side("bridge"))
 
-    def interleave(self, number):
+    def interleave(self, number, ours="ours"):
         """Return both sides, as (name, side), each being the first in every other round."""
-        sides = [("ours", self.ours), ("peer", self.peer)]
+        sides = [(name, getattr(self, name)) for name in (ours, "peer")]
         return sides[::-1] if number % 2 else sides
 
     def _side(self, name):
@@ -109,6 +110,12 @@ class Stand:
     def _make_ours(self):
         self.database("ours")
         return self._our_side("ours", self.lab.instance)
+
+    def _make_batch(self):
+        """Make a side with what asks thousands of questions in one call."""
+        self.database("lanes")
+        self.lab.instance.create_database("batch", ["bench_batch"], template="lanes")
+        return self._our_side("batch", self.lab.instance)
 
     def _make_bridge(self):
         step("preparing our bridge to the peer …")
@@ -150,13 +157,15 @@ class Stand:
             self.database("lanes")
             instance.create_database(name, template="lanes")
 
+    def conninfo(self, database):
+        """Return what a client of PostgreSQL needs, whoever's it is."""
+        socket = self.lab.cluster.socket
+        return f"host={socket} port={postgres.PORT} user={postgres.USER} dbname={database}"
+
     @contextmanager
     def connect(self, database):
         """Yield a cursor of a plain connection in autocommit mode."""
-        connection = psycopg2.connect(
-            host=str(self.lab.cluster.socket), port=postgres.PORT, user=postgres.USER,
-            dbname=database,
-        )  # fmt: skip
+        connection = psycopg2.connect(self.conninfo(database))
         connection.set_session(autocommit=True)
         try:
             with connection.cursor() as cursor:

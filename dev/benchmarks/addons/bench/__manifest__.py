@@ -5,5 +5,5 @@
     "summary": "What the jobs of a benchmark do, whichever queue runs them",
     "author": "llm_generate_job contributors",
     "license": "LGPL-3",
-    "depends": ["base"],
+    "depends": ["llm_openai", "llm_thread"],
 }

@@ -5,5 +5,5 @@
     "summary": "A provider that answers at once, after a while, or over HTTP",
     "author": "llm_generate_job contributors",
     "license": "LGPL-3",
-    "depends": ["bench", "llm_generate_job", "llm_openai"],
+    "depends": ["bench", "llm_generate_job"],
 }

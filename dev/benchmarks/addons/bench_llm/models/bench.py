@@ -2,11 +2,10 @@ import time
 from itertools import cycle
 
 from odoo import api, models
-from odoo.exceptions import UserError
+
+from odoo.addons.bench.models.bench import PROMPT
 
 from .llm_provider import WORDS, called_at
-
-PROMPT = "Describe the product in two sentences for the web shop: " + "a chair of oak, oiled. " * 6
 
 SCHEMA = {
     "type": "object",
@@ -36,9 +35,11 @@ class Bench(models.AbstractModel):
             "default": True,
             "details": {"input_schema": SCHEMA},
         })
+        # Those who queue jobs over RPC; only the owner of a thread does that.
+        owner = self.env.ref("base.user_admin").id
+        place = {"user_id": owner, "provider_id": provider.id, "model_id": model.id}
         self.env["llm.thread"].create([
-            {"name": f"{lane} {n}", "provider_id": provider.id, "model_id": model.id}
-            for n in range(THREADS)
+            {"name": f"{lane} {number}", **place} for number in range(THREADS)
         ])
         queue = self.env["llm.generation.queue"]._get_or_create_queue(provider)
         queue.write({"max_concurrent_jobs": limit, **queue_values})
@@ -117,47 +118,11 @@ class Bench(models.AbstractModel):
     # === REAL ANSWERS === #
 
     @api.model
-    def answers(self, way, count, limit, address):
-        """Have so many questions answered over HTTP, each in a thread of its own.
-
-        :param str way: `chat`, `direct`, `queued`, or `kept` by jobs that post nothing
-        :param int limit: how many the queue asks at once
-        :param str address: of a provider as OpenAI is
-        :return: dict of the milliseconds of `processor` time of this process that one takes, and of
-            the `rate` a second
-        """
-        threads = self._answer_threads(count, limit, address)
-        self.env.cr.commit()  # pylint: disable=invalid-commit
-        processor, clock = time.process_time(), time.perf_counter()
-        getattr(self, f"_answers_{way}")(threads)
-        return {
-            "processor": 1000 * (time.process_time() - processor) / count,
-            "rate": count / (time.perf_counter() - clock),
-        }
-
-    @api.model
-    def _answer_threads(self, count, limit, address):
-        provider = self.env["llm.provider"].search([("name", "=", "answers")], limit=1)
-        provider = provider or self._prepare("answers", limit)
-        provider.write({"service": "openai", "api_base": address, "api_key": "none"})
-        place = {"provider_id": provider.id, "model_id": provider.model_ids.id}
-        return self.env["llm.thread"].create([
-            {"name": f"Product {number}", **place} for number in range(count)
-        ])
-
-    @api.model
-    def _answers_chat(self, threads):
-        for thread in threads:
-            asked = [{"role": "user", "content": f"{PROMPT}{thread.id}"}]
-            for _chunk in thread.provider_id.chat(asked, model=thread.model_id, stream=True):
-                pass
-
-    @api.model
-    def _answers_direct(self, threads):
-        for thread in threads:
-            for _event in thread.generate(f"{PROMPT}{thread.id}"):
-                pass
-            self.env.cr.commit()  # pylint: disable=invalid-commit
+    def _answer_provider(self, limit):
+        provider = super()._answer_provider(limit)
+        queue = self.env["llm.generation.queue"]._get_or_create_queue(provider)
+        queue.max_concurrent_jobs = limit
+        return provider
 
     @api.model
     def _answers_kept(self, threads):
@@ -168,16 +133,10 @@ class Bench(models.AbstractModel):
         jobs = self.env["llm.generation.job"].create([
             {
                 "thread_id": thread.id,
-                "generation_inputs": {"prompt": f"{PROMPT}{thread.id}"},
+                "generation_inputs": {"prompt": self._prompt(thread)},
                 **values,
             }
             for thread in threads
         ])
         jobs.action_queue()
-        states, ids = {"queued"}, jobs.ids
-        while states & {"queued", "running"}:
-            self.env.cr.commit()  # pylint: disable=invalid-commit
-            time.sleep(0.02)
-            states = set(jobs.browse(ids).mapped("state"))
-        if states != {"completed"}:
-            raise UserError(self.env._("Jobs of the benchmark failed: %s", jobs[0].error_message))
+        self._await_states(jobs, {"queued", "running"}, "completed")
