@@ -58,8 +58,17 @@ class LlmProvider(models.Model):
 
         :raise UserError: a sentence that says what is wrong, and where to correct it
         """
-        with self._for_a_person() as provider:
-            return super(LlmProvider, provider).action_fetch_models()
+        try:
+            with self._for_a_person() as provider:
+                return super(LlmProvider, provider).action_fetch_models()
+        except NotImplementedError as error:
+            raise UserError(
+                self.env._(
+                    "The service of provider “%(provider)s” cannot list its models. Add them by"
+                    " hand in LLM > Configuration > Models.",
+                    provider=self.name,
+                )
+            ) from error
 
     @api.private
     def list_models(self, *args, **kwargs):
