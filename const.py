@@ -119,10 +119,13 @@ FINISH_REASONS = [
     ("content_filter", "Stopped by a filter"),
     ("refusal", "Refused by the model"),
     ("tool_calls", "More tools wanted"),
+    # Its job was cancelled, or failed, when it had begun: half an answer.
+    ("cancelled", "Cancelled"),
+    ("broken", "Broke off"),
     ("other", "Other"),
 ]
 #: Those after which the answer is not all of what was asked for.
-UNFINISHED = ("length", "content_filter", "refusal", "tool_calls")
+UNFINISHED = ("length", "content_filter", "refusal", "tool_calls", "cancelled", "broken")
 
 #: How an attempt ended; `running` while it has not.
 OUTCOMES = [

@@ -871,12 +871,18 @@ class LlmGenerationJob(models.Model):
                 job.duration = max(0.0, (now - started).total_seconds()) if started else 0.0
 
     def _state_dates(self, target, now):
-        """Return the timestamps that follow from moving to `target`, as pairs of name and value."""
+        """Return what follows from moving to `target`, as pairs of name and value.
+
+        The timestamps, and how an answer ended that had begun and did not come to its end.
+        """
         if target == "queued":
             queued_at = self.queued_at if self.state == "running" else now
             return (("queued_at", queued_at), ("started_at", False), ("completed_at", False))
         if target in FINAL_STATES:
-            return (("completed_at", now), ("retry_at", False))
+            ended_by = {"cancelled": "cancelled", "failed": "broken"}.get(target)
+            is_half = ended_by and self.state == "running" and self.output_message_id
+            half = (("finish_reason", ended_by),) if is_half else ()
+            return (("completed_at", now), ("retry_at", False), *half)
         return ()
 
     def _refuse_unless(self, target, sentence):
@@ -1662,6 +1668,8 @@ class LlmGenerationJob(models.Model):
             "content_filter": self.env._("The answer is cut off: a filter stopped it."),
             "refusal": self.env._("The model refused to answer."),
             "tool_calls": self.env._("The model wanted to call more tools than it may."),
+            "cancelled": self.env._("The answer was cancelled before its end."),
+            "broken": self.env._("The answer broke off before its end."),
         }.get(self.finish_reason) or self.env._("Answered.")
 
     def _bus_payload(self):

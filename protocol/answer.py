@@ -31,6 +31,7 @@ FINISH_WORDS = {
     **dict.fromkeys(("model_context_window_exceeded",), "length"),
     **dict.fromkeys(("blocklist", "prohibited_content", "recitation", "safety"), "content_filter"),
     **dict.fromkeys(("function_call", "tool_call", "tool_use"), "tool_calls"),
+    "error": "broken",
 }
 #: What it means that an answer ended so before its first word. None of it comes with another try.
 NO_WORD = {

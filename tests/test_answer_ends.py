@@ -1,10 +1,15 @@
+import ast
+import re
 from inspect import Parameter, Signature
+
+from lxml.etree import fromstring
 
 from odoo.exceptions import UserError
 
-from ..const import FINISH_REASONS
+from ..const import FINISH_REASONS, UNFINISHED
 from ..exceptions import NoJobInterfaceError, TransientError
 from .common import LlmGenerationCommon
+from .test_family import http_error
 
 CALL = {"id": "call-1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
 
@@ -46,6 +51,7 @@ class TestAnswerEnds(LlmGenerationCommon):
         for told, reason in (
             *((reason, reason) for reason, _label in FINISH_REASONS),
             ("MAX_TOKENS", "length"),
+            ("error", "broken"),
             ("end_turn", "stop"),
             ("something new", "other"),
             (None, False),
@@ -62,6 +68,18 @@ class TestAnswerEnds(LlmGenerationCommon):
                 news = self.thread.get_generation_news()["job"]
                 self.assertEqual(news["finish_reason"], reason)
                 self.assertEqual(self.thread.get_generation_history()[0]["finish_reason"], reason)
+
+    def test_each_page_knows_what_is_missing_in_an_answer(self):
+        views = self.env["ir.ui.view"].search([("model", "=", "llm.generation.job")])
+        told = re.findall(
+            r"finish_reason'?,? (?:not )?'?in'?,? (\([^)]*\))", "".join(views.mapped("arch"))
+        )
+        self.assertEqual(len(told), 3)
+        self.assertEqual({ast.literal_eval(one) for one in told}, {UNFINISHED})
+        [column] = fromstring(
+            self.env.ref("llm_generate_job.llm_generation_job_view_list").arch
+        ).xpath("//field[@name='finish_reason']")
+        self.assertEqual(column.get("optional"), "show")
 
     def test_an_answer_that_ends_before_its_first_word_is_not_asked_for_again(self):
         for told, error_type in (
@@ -116,6 +134,48 @@ class TestAnswerEnds(LlmGenerationCommon):
         job = self._create_job("queued")
         self._process_queue()
         self.assertRecordValues(job, [{"state": "completed", "finish_reason": "length"}])
+
+    def test_an_answer_that_ends_early_says_so_in_its_job(self):
+        heard = []
+        hook = {"_on_generation_job_done": lambda _thread, job: heard.append(job.finish_reason)}
+        self.enterContext(self._offered("llm.thread", **hook))
+        dead = TransientError("Dead.")
+        for chunks, reason in (
+            ([{"content": "Half"}, dead], "broken"),
+            ([{"tool_calls": [CALL]}, {"content": "Half"}, dead], "broken"),
+            ([{"content": "Half"}, {"finish_reason": "length"}, dead], "length"),
+            ([dead], False),
+        ):
+            with self.subTest(reason, chunks=chunks):
+                self.thread = self._create_thread(self.direct_model)
+                self.service.reset()
+                job = self._asked(*chunks, max_retries=0)
+                self.assertEqual((job.state, job.finish_reason), ("failed", reason))
+                self.assertEqual(heard.pop(), reason)
+                self.assertEqual(self.thread.get_generation_history()[0]["finish_reason"], reason)
+                self.service.chunks = [{"content": "All"}]
+                job.with_user(self.manager).action_retry()
+                self._process_queue(self.direct)
+                self.assertEqual((job.state, job.finish_reason), ("completed", False))
+                self.assertEqual(heard.pop(), False)
+                self.assertEqual(len(self.service.calls["chat"]), 2)
+
+    def test_an_answer_that_its_reader_stops_says_so_in_its_job(self):
+        heard = []
+        hook = {"_on_generation_job_done": lambda _thread, job: heard.append(job.finish_reason)}
+        self.enterContext(self._offered("llm.thread", **hook))
+        job = self.thread.enqueue_generation("How are you?")
+        self.service.chunks = [{"content": "Half"}, job.action_cancel, {"content": "rest"}]
+        self._process_queue(self.direct)
+        self.assertEqual((job.state, job.finish_reason, heard.pop()), ("cancelled",) * 3)
+        unheard = self._create_job("running", self.direct_model)
+        unheard.action_cancel()
+        self.assertEqual((unheard.state, unheard.finish_reason), ("cancelled", False))
+
+    def test_an_attempt_that_waits_again_has_not_ended_its_answer(self):
+        self._asked({"content": "Half"}, http_error(429, **{"Retry-After": "2"}))
+        job = self.thread.generation_job_ids
+        self.assertEqual((job.state, job.finish_reason), ("queued", False))
 
     def test_half_an_answer_says_why_it_is_none(self):
         self.user.lang = "en_US"

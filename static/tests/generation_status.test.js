@@ -154,7 +154,7 @@ test("an answer that is not whole says so, and one that is says nothing", async 
     await openForm();
     expect(".o_llm_generation_status.alert-warning").toHaveText(/cut off: it reached its limit/);
     expect(".o_llm_generation_status :is(i, button)").toHaveCount(0);
-    for (const [reason, count] of Object.entries({ refusal: 1, stop: 0, content_filter: 1 })) {
+    for (const [reason, count] of Object.entries({ refusal: 1, stop: 0, broken: 1 })) {
         job = { ...job, finish_reason: reason };
         await tell({ id: 7, thread_id: 1, state: "completed" });
         expect(".o_llm_generation_status").toHaveCount(count);

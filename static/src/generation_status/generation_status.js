@@ -24,6 +24,8 @@ export function unfinishedSentence(job) {
         content_filter: _t("The answer is cut off: a filter stopped it."),
         refusal: _t("The model refused to answer."),
         tool_calls: _t("The model wanted to call more tools than it may."),
+        cancelled: _t("The answer was cancelled before its end."),
+        broken: _t("The answer broke off before its end."),
     };
     return (job?.state === "completed" && sentences[job.finish_reason]) || "";
 }
