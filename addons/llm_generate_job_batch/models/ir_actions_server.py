@@ -1,7 +1,9 @@
+from markupsafe import Markup
+
 from odoo import api, fields, models
 from odoo.exceptions import AccessError
 
-from odoo.addons.llm_generate_job.const import MEDIA_USES
+from odoo.addons.llm_generate_job.const import MEDIA_USES, UNFINISHED
 from odoo.addons.llm_generate_job.models.llm_generation_bounds import BOUNDS
 
 #: Types of fields that can hold an answer.
@@ -179,6 +181,8 @@ class IrActionsServer(models.Model):
     def _store_llm_answer(self, job):
         """Give the record of a job its answer, with the rights of the job's owner.
 
+        An answer that is cut off or refused is no value of a field; a note says so.
+
         :raise AccessError: when they have lost the right to the record meanwhile
         """
         self.ensure_one()
@@ -188,10 +192,15 @@ class IrActionsServer(models.Model):
         record = record.with_context(llm_generation_answer=True)
         text = job.output_text or ""
         body = job.output_message_id.body or job.thread_id._process_llm_body(text)
+        is_unfinished = job.finish_reason in UNFINISHED
         if self.llm_target == "note":
             record.check_access("read")
+            if is_unfinished:
+                body += Markup("<p><em>%s</em></p>") % job._status_sentence()
             bot = job.env.ref("base.partner_root")
             record.message_post(body=body, author_id=bot.id, subtype_xmlid="mail.mt_note")
+            return
+        if is_unfinished:
             return
         values = {"html": body, "text": text, "char": " ".join(text.split())}
         record.write({self.llm_field_id.name: values[self.llm_field_id.ttype]})

@@ -5,6 +5,7 @@ import psycopg2
 from odoo.exceptions import AccessError
 from odoo.tests import new_test_user
 
+from odoo.addons.llm_generate_job.const import UNFINISHED
 from odoo.addons.llm_generate_job.tests.common import LlmGenerationCommon, posted
 from odoo.addons.llm_generate_job.tests.test_source import ANSWERS
 
@@ -45,8 +46,8 @@ class TestIrActionsServer(LlmGenerationCommon):
         batches = self.env["llm.generation.batch"].search([("action_id", "=", self.action.id)])
         return batches.job_ids.sorted("id")
 
-    def _answer_all(self, text="A friend"):
-        self.service.answers["create"] = [posted(text)]
+    def _answer_all(self, text="A friend", **values):
+        self.service.answers["create"] = [posted(text, **values)]
         self._process_queue()
 
     def test_each_record_gets_a_job_of_who_runs_the_action(self):
@@ -126,6 +127,21 @@ class TestIrActionsServer(LlmGenerationCommon):
                 action.with_user(self.user).with_context(**context).run()
                 self._answer_all(text)
                 self.assertEqual(file.description.encode(), text.encode())
+
+    def test_an_answer_that_is_cut_off_or_refused_is_no_value_of_a_field(self):
+        for reason in UNFINISHED:
+            with self.subTest(reason):
+                self._into("comment")
+                self._run(self.partners[0])
+                self._answer_all("10 mg, but never more than", finish_reason=reason)
+                self.assertEqual(self._jobs()[-1].finish_reason, reason)
+                self.assertFalse(self.partners[0].comment)
+                self.action.llm_target = "note"
+                self._run(self.partners[0])
+                self._answer_all("10 mg, but never more than", finish_reason=reason)
+                note = self.partners[0].message_ids[0]
+                self.assertIn("never more than", note.body)
+                self.assertIn(self._jobs()[-1]._status_sentence(), note.body)
 
     def test_it_runs_by_a_scheduled_action_and_from_the_menu(self):
         self.action.create_action()
