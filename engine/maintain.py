@@ -1,3 +1,4 @@
+import contextlib
 import logging
 import math
 import time
@@ -13,6 +14,7 @@ from ..protocol.http_errors import classify, traceback_of
 from ..runner import runner as runners
 from ..runner import thread_lock
 from ..runner.cursor import is_away
+from ..runner.executor import hung_up_after
 from ..runner.limits import POLL_TIMEOUT
 from . import sql
 from .sql import READY_QUEUES
@@ -210,7 +212,7 @@ class LlmGenerationEngine(models.AbstractModel):
             self._process(self.env["llm.generation.queue"]._get_or_create_queue(job.provider_id))
         with self._transaction() as engine:
             current = engine.env["llm.generation.job"].browse(job.id).exists()
-            claim = Claim(job.id, current.attempt_token)
+            claim = Claim(job.id, current.attempt_token, timeout=POLL_TIMEOUT)
             is_external = AT_PROVIDER.holds(current)
         if is_external:
             answer, is_asked = self._ask_once(claim)
@@ -235,7 +237,8 @@ class LlmGenerationEngine(models.AbstractModel):
             if release is None or not (self._is_inline() or self._claim_question(claim)):
                 return False, False
             (job_context,) = self._prefetch([claim])
-            return self._poll(job_context), True
+            with hung_up_after(POLL_TIMEOUT, job_context.claim) as execution:
+                return self._poll(job_context, execution=execution), True
 
     @api.model
     def _claim_question(self, claim):
@@ -313,15 +316,22 @@ class LlmGenerationEngine(models.AbstractModel):
             if engine._is_cancel_over(job):
                 engine._change(sql.CANCEL_ENDED, told)
 
+    @contextlib.contextmanager
+    def _asking(self, job):
+        """Yield a job that has ended as its owner's, for a question that is no part of its call."""
+        # Who lost the right to the provider cannot be the one who asks it.
+        owned = job if job.error_type == "access" else job.with_user(job.user_id)
+        with hung_up_after(POLL_TIMEOUT) as execution:
+            yield owned.with_context(**execution.context)
+
     def _is_cancel_over(self, job):
         """Tell the provider of a cancellation; return whether it is told no more."""
         if not job.external_job_id or job.state == "running":
             return True  # it was tried again meanwhile, which ended the earlier try
         ended = job.completed_at or job.queued_at or fields.Datetime.now()
         try:
-            # Who lost the right to the provider cannot be the one who tells it.
-            owned = job if job.error_type == "access" else job.with_user(job.user_id)
-            done = owned.provider_id.cancel_generation_job(owned)
+            with self._asking(job) as owned:
+                done = owned.provider_id.cancel_generation_job(owned)
             _logger.info("Job %s: cancelled at the provider: %s", job.id, bool(done))
         except BaseException as error:  # noqa: BLE001 the job has ended, whatever it says
             told = traceback_of(error, job.provider_id._told_key())
@@ -352,9 +362,9 @@ class LlmGenerationEngine(models.AbstractModel):
             job = engine.env["llm.generation.job"].browse(job_id)
             job._fields["external_job_id"]._update_cache(job, external_job_id)  # as it was
             try:
-                # Who lost the right to the provider cannot be the one who asks it.
-                owned = job if job.error_type == "access" else job.with_user(job.user_id)
-                answer = Answer.from_dict(owned.provider_id.check_generation_job_status(owned))
+                with engine._asking(job) as owned:
+                    said = owned.provider_id.check_generation_job_status(owned)
+                answer = Answer.from_dict(said)
             except BaseException as error:  # noqa: BLE001 it is asked again
                 _logger.info("Job %s: whether it goes on is not known: %s", job_id, type(error))
                 return

@@ -1,6 +1,5 @@
 import contextlib
 import logging
-import threading
 import time
 
 import psycopg2
@@ -10,12 +9,10 @@ from odoo.exceptions import UserError
 from odoo.http import request
 
 from ..const import CHAT_USES
-from ..protocol.answer import Claim
-from ..protocol.bounded_http import hung_up_by
 from ..protocol.http_errors import classify, traceback_of
 from ..protocol.sanitize import redact
 from ..runner.cursor import lend_lazy, let_go
-from ..runner.executor import Execution, received
+from ..runner.executor import hung_up_after, received
 
 _logger = logging.getLogger(__name__)
 
@@ -186,21 +183,13 @@ class LlmProvider(models.Model):
         They are hung up on after `PATIENCE` seconds, and told in a sentence when they fail.
         """
         let_go(self.env.cr)
-        execution = Execution(Claim(0, 0, timeout=PATIENCE))
-        timer = threading.Timer(PATIENCE, execution.hang_up)
-        timer.daemon = True
-        timer.start()
-        try:
-            with hung_up_by(execution.on_response):
-                yield self.with_context(
-                    generation_execution=execution, llm_on_response=execution.on_response
-                )
-        except PASSED_ON:
-            raise
-        except Exception as error:
-            raise UserError(self._sentence_of(error, execution.cancelled)) from error
-        finally:
-            timer.cancel()
+        with hung_up_after(PATIENCE) as execution:
+            try:
+                yield self.with_context(**execution.context)
+            except PASSED_ON:
+                raise
+            except Exception as error:
+                raise UserError(self._sentence_of(error, execution.cancelled)) from error
 
     def _sentence_of(self, error, is_late):
         """Return what to tell of a call that failed, and where to correct it."""

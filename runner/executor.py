@@ -19,6 +19,7 @@ from odoo.modules.registry import Registry
 from ..const import UNKNOWN_OUTCOMES
 from ..exceptions import OverloadedError
 from ..protocol.answer import NO_WORD, Answer, Claim, finish_reason_of
+from ..protocol.bounded_http import hung_up_by
 from ..protocol.http_errors import classify, retry_after, traceback_of
 from ..protocol.tokens import GIVEN_NAMES, Usage
 from . import limits
@@ -160,6 +161,11 @@ class Execution:
         #: Set once its answer is stored, or nothing will come of it.
         self.is_over = threading.Event()
 
+    @property
+    def context(self):
+        """By which the code of a provider finds it, where no job asks."""
+        return {"generation_execution": self, "llm_on_response": self.on_response}
+
     def on_response(self, response):
         """Note an open HTTP response, or its connection, to be closed when the job is cancelled.
 
@@ -194,6 +200,25 @@ class Execution:
             responses, self._responses = self._responses, []
         for response in responses:
             hang_up(response)
+
+
+@contextlib.contextmanager
+def hung_up_after(seconds, claim=None):
+    """Yield an `Execution` for calls of this thread, on which nobody else hangs up.
+
+    Its context is for the code of the provider; see `Execution.on_response()`.
+
+    :param claim: the job's that is asked about, where it is one
+    """
+    execution = Execution(claim or Claim(0, 0, timeout=seconds))
+    timer = threading.Timer(seconds, execution.hang_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        with hung_up_by(execution.on_response):
+            yield execution
+    finally:
+        timer.cancel()
 
 
 class Running(dict):

@@ -1,3 +1,5 @@
+import socket
+import time
 from datetime import timedelta
 from unittest.mock import patch
 
@@ -5,8 +7,9 @@ from odoo import fields
 from odoo.tools import mute_logger
 
 from ..exceptions import BadRequestError, TransientError
+from ..protocol import bounded_http
 from ..protocol.answer import Answer
-from .common import LlmGenerationCommon, posted
+from .common import ADDON, LlmGenerationCommon, posted
 
 
 class TestLlmGenerationUpkeep(LlmGenerationCommon):
@@ -197,6 +200,27 @@ class TestLlmGenerationUpkeep(LlmGenerationCommon):
         self._process_queue()
         self.assertEqual(ended, ["too-late"])
         self.assertEqual((job.state, job.external_job_id), ("running", "ext-1"))
+
+    def test_a_provider_that_never_answers_keeps_no_thread_for_ever(self):
+        patience = self._patched(f"{ADDON}.engine.maintain.POLL_TIMEOUT", 0.2)
+        with socket.create_server(("127.0.0.1", 0)) as silent, patience:
+            address = f"http://127.0.0.1:{silent.getsockname()[1]}/jobs"
+
+            def ask(job):
+                bounds.append(job.provider_id._answer_seconds())
+                bounded_http.request_json("POST", address, timeout=60)
+
+            bounds, began = [], time.monotonic()
+            job = self._submitted()
+            self.service.answers |= {"check": [ask], "cancel": [ask]}
+            self.assertIs(job.check_status(), False)
+            with mute_logger(f"{ADDON}.engine.maintain"):
+                job.action_cancel()
+            self._engine()._ask_about_held(job.attempt_token, job.id, "ext-1")
+            self.assertLess(time.monotonic() - began, 30)
+        self.assertEqual(len(bounds), 3)
+        self.assertNotIn(None, bounds)
+        self.assertTrue(job.cancel_requested, "it is told again")
 
     def test_who_was_tried_again_is_not_cancelled_for_the_earlier_try(self):
         job = self._submitted()
