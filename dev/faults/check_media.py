@@ -134,10 +134,6 @@ def ask(lab, provider, text=None, **inputs):
     return insist(lab, lab.database, enqueue, ADMIN)
 
 
-def job_of(lab, provider, job_id):
-    return next(job for job in lab.jobs(provider) if job["id"] == job_id)
-
-
 def base_of(service, fake):
     return f"http{'s' * (service == 'fal_ai')}://127.0.0.1:{fake.server_port}"
 
