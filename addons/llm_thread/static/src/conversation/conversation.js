@@ -161,6 +161,11 @@ export class LlmConversation extends Component {
         list.scrollTop = list.scrollHeight;
     }
 
+    /** Not by `t-model`: it leaves a text that is emptied in the frame in which it was typed. */
+    onInput(ev) {
+        this.state.text = ev.target.value;
+    }
+
     onInputKeydown(ev) {
         if (ev.key === "Enter" && !ev.shiftKey && !ev.isComposing) {
             ev.preventDefault();
