@@ -661,9 +661,10 @@ class LlmGenerationJob(models.Model):
 
         :raise UserError: with the least and the largest number
         """
+        ranges = self._number_ranges()
         for vals in vals_list:
-            for name in NUMBER_RANGES.keys() & vals.keys():
-                least, most = NUMBER_RANGES[name]
+            for name in ranges.keys() & vals.keys():
+                least, most = ranges[name]
                 try:
                     number = int(vals[name] or 0)
                 except (TypeError, ValueError, OverflowError):
@@ -677,6 +678,11 @@ class LlmGenerationJob(models.Model):
                             most=most,
                         )
                     )
+
+    @api.model
+    def _number_ranges(self):
+        """Return the least and the largest of each number that a person chooses, by field."""
+        return NUMBER_RANGES
 
     def _check_priority(self):
         """Refuse a place ahead of others to whoever is no manager."""

@@ -1,4 +1,4 @@
-"""Validation of a job's inputs against a JSON Schema, which comes from a provider."""
+"""Validation of a job's inputs, or of its answer, against a JSON Schema: anybody's."""
 
 import contextlib
 import contextvars
@@ -206,13 +206,15 @@ def _validator(schema_text):
     return guarded(_without_dialects(schema), registry=referencing.Registry())
 
 
-def validator(schema):
+def validator(schema, about="inputs", name="input_schema"):
     """Return a function that returns one sentence for each thing that is wrong with some inputs.
 
     The sentences have the path of what they are about; there are none when all is well, or when
     there is no schema. A schema that is none is wrong, too, and so is one that takes too long.
 
     :param schema: a JSON Schema, or its text
+    :param str about: what is looked at, as the sentences call it
+    :param str name: what they call the schema, where that is wrong
 
     >>> check = validator({"required": ["prompt"]})
     >>> check({})
@@ -221,14 +223,14 @@ def validator(schema):
     []
     """
     if not schema:
-        return lambda _inputs: []
+        return lambda _value: []
     try:
         text = schema if isinstance(schema, str) else json.dumps(schema, sort_keys=True)
         checked = _validator(text)
     except BROKEN as error:
-        sentence = f"input_schema: {_reason(error)}"
-        return lambda _inputs: [sentence]
-    return functools.partial(_errors, checked)
+        sentence = f"{name}: {_reason(error)}"
+        return lambda _value: [sentence]
+    return functools.partial(_errors, checked, about, name)
 
 
 def _reason(error):
@@ -244,13 +246,13 @@ def _limited():
         _budget.reset(token)
 
 
-def _errors(checked, inputs):
+def _errors(checked, about, name, value):
     try:
         with _limited():
             # Of inputs of a million characters, each can be wrong: no more is looked at than told.
             return sorted(
-                f"inputs{error.json_path.removeprefix('$')[:PATH_LIMIT]}: {error.message[:200]}"
-                for error in itertools.islice(checked.iter_errors(inputs), ERROR_LIMIT)
+                f"{about}{error.json_path.removeprefix('$')[:PATH_LIMIT]}: {error.message[:200]}"
+                for error in itertools.islice(checked.iter_errors(value), ERROR_LIMIT)
             )
     except BROKEN as error:
-        return [f"input_schema: {_reason(error)}"]
+        return [f"{name}: {_reason(error)}"]

@@ -6,8 +6,8 @@ from odoo.exceptions import AccessError
 from odoo.addons.llm_generate_job.const import MEDIA_USES, UNFINISHED
 from odoo.addons.llm_generate_job.models.llm_generation_bounds import BOUNDS
 
-#: Types of fields that can hold an answer.
-TEXT_TYPES = ("char", "text", "html")
+from .llm_field_answer import FIELD_TYPES
+
 EDITORS = "mail.group_mail_template_editor"
 
 
@@ -52,7 +52,7 @@ class IrActionsServer(models.Model):
     llm_field_id = fields.Many2one(
         "ir.model.fields",
         "Field for the Answer",
-        domain="[('model_id', '=', model_id), ('ttype', 'in', ('char', 'text', 'html')),"
+        domain=f"[('model_id', '=', model_id), ('ttype', 'in', {FIELD_TYPES}),"
         " ('store', '=', True), ('readonly', '=', False)]",
         ondelete="cascade",
         index="btree_not_null",
@@ -89,7 +89,7 @@ class IrActionsServer(models.Model):
 
     @api.model
     def _warning_depends(self):
-        ours = ["llm_model_id", "llm_prompt", "llm_target", "llm_field_id"]
+        ours = ["llm_model_id", "llm_prompt", "llm_target", "llm_field_id", "llm_domain"]
         return super()._warning_depends() + ours
 
     def _get_warning_messages(self):
@@ -103,9 +103,9 @@ class IrActionsServer(models.Model):
             warnings.append(self.env._("These records have no notes; choose a field."))
         field = self.llm_field_id
         if self.llm_target == "field" and (
-            field.model_id != self.model_id or field.ttype not in TEXT_TYPES
+            field.model_id != self.model_id or field.ttype not in FIELD_TYPES
         ):
-            warnings.append(self.env._("Choose a text field of these records for the answer."))
+            warnings.append(self.env._("Choose a field of these records that can hold the answer."))
         return warnings
 
     def _run_action_llm_generate_multi(self, eval_context=None):
@@ -123,6 +123,7 @@ class IrActionsServer(models.Model):
         records.check_access("read")
         if self.llm_target == "field":
             records.check_access("write")
+            records._check_field_access(self._llm_field(records), "write")
         model = self.llm_model_id.with_env(env)
         Job = env["llm.generation.job"]
         keys = [f"ir.actions.server,{self.id}:{record._name},{record.id}" for record in records]
@@ -156,6 +157,7 @@ class IrActionsServer(models.Model):
             name=self.name,
             identity_keys=[keys[place] for place in places],
             is_economy=self.llm_economy,
+            output_schema=self._llm_schema(records[0]),
         )
         # sudo: what is done with the answers was said by whoever wrote the action.
         batch.sudo().action_id = self.id
@@ -202,5 +204,10 @@ class IrActionsServer(models.Model):
             return
         if is_unfinished:
             return
-        values = {"html": body, "text": text, "char": " ".join(text.split())}
-        record.write({self.llm_field_id.name: values[self.llm_field_id.ttype]})
+        if self._holds_text(record):
+            texts = {"html": body, "text": text, "char": " ".join(text.split())}
+            value = texts[self._llm_field(record).type]
+        else:
+            value = self._llm_value(record, text)
+        if value is not None:
+            record.write({self.llm_field_id.name: value})

@@ -1,16 +1,22 @@
 import functools
 import logging
 import math
+from dataclasses import replace
 
 from odoo import api, models
 
-from odoo.addons.llm_generate_job.protocol.http_errors import traceback_of
+from odoo.addons.llm_generate_job.exceptions import BadRequestError, UnreadableAnswerError
+from odoo.addons.llm_generate_job.protocol.answer import Answer
+from odoo.addons.llm_generate_job.protocol.http_errors import classify, traceback_of
 from odoo.addons.llm_generate_job.runner.messages import Due
 
 from .. import statements as sql
+from .llm_generation_data import FORMAT
 
 _logger = logging.getLogger(__name__)
 
+#: What a model is told whose answer is not the data that it has to be.
+REPAIR = "That is not what was asked for:\n{errors}\nAnswer with the corrected JSON only."
 #: Where a transaction keeps the batches that are looked at after its commit.
 ENDED = "llm_generate_job_batch.ended"
 #: What the log is told, each with a traceback without credentials.
@@ -44,6 +50,79 @@ class LlmGenerationEngine(models.AbstractModel):
         """Have the clocks look whether the queues of these jobs, which moved, are idle now."""
         if self._select(sql.SAVING_BESIDE, [jobs.ids]):
             self._wake(Due())
+
+    # === ANSWERS THAT ARE DATA === #
+
+    @api.model
+    def _submit(self, job, job_context, recorder):
+        """Ask for data by the chat: only there the same attempt can ask once more."""
+        if not (job._answer_schema() and job.provider_id._chats()):
+            return super()._submit(job, job_context, recorder)
+        if job_context.earlier_job:
+            self._end_earlier_try(job, job_context.earlier_job)
+        return self._generate(job, job_context.claim, recorder), False
+
+    @api.model
+    def _answer_without_messages(self, job, claim, recorder):
+        """Ask again, a bounded number of times, about an answer that is not the data it has to be.
+
+        :raise UnreadableAnswerError: for what still is not, with the path and the reason
+        """
+        if not job._answer_schema():
+            return super()._answer_without_messages(job, claim, recorder)
+        messages = job._asked_messages()
+        for repair in range(job.max_repairs + 1):
+            if repair:
+                self._note_repair(job, claim, recorder, repair)
+            text = self._ask_data(job, claim, recorder, messages)
+            errors = job._answer_errors(text)
+            if not errors:
+                return Answer("completed", output=text)
+            question = REPAIR.format(errors="\n".join(f"- {error}" for error in errors))
+            messages = [
+                *messages,
+                {"role": "assistant", "content": text},
+                {"role": "user", "content": question},
+            ]
+        raise UnreadableAnswerError("\n".join(errors), scope="request")
+
+    @api.model
+    def _ask_data(self, job, claim, recorder, messages):
+        try:
+            return self._ask_chat(job, claim, recorder, messages)
+        except Exception as error:
+            refusal = classify(error, recorder.error)
+            is_refused = isinstance(refusal, BadRequestError) and FORMAT in str(error)
+            if FORMAT in job.generation_inputs or not is_refused:
+                raise
+        # Not each server that speaks as OpenAI does knows it; the question says it, too.
+        recorder.inputs = {
+            name: recorder.inputs[name] for name in recorder.inputs.keys() - {FORMAT}
+        }
+        return self._ask_chat(job, claim, recorder, messages)
+
+    @api.model
+    def _note_repair(self, job, claim, recorder, repair):
+        """Have the attempt tell of a question that is asked once more, before it is paid for."""
+        self._checkpoint(job, claim, None)
+        attempt = self.env["llm.generation.attempt"].browse(claim.token)
+        attempt.write({"repairs": repair, **recorder.usage})
+        self.env.cr.commit(goes_on=True)  # pylint: disable=invalid-commit
+
+    @api.model
+    def _with_known_messages(self, jobs, answers):
+        """Refuse data of providers that answer by jobs of their own: nobody has looked at it."""
+        answers = super()._with_known_messages(jobs, answers)
+        for job in jobs:
+            answer = answers[job.id]
+            if answer.state != "completed" or not job._answer_schema() or job.provider_id._chats():
+                continue
+            owned = job.with_user(job.user_id).with_context(**self._owner_context(job))
+            if errors := owned._answer_errors(answer.output or ""):
+                failed = Answer.from_error(UnreadableAnswerError("\n".join(errors)))
+                failed = replace(failed, usage=answer.usage, scope="request")
+                answers = {**answers, job.id: failed}
+        return answers
 
     # === THE END OF A BATCH === #
 

@@ -1,5 +1,6 @@
 from . import test_companies
 from . import test_concurrency
+from . import test_data
 from . import test_economy
 from . import test_ir_actions_server
 from . import test_llm_generation_batch

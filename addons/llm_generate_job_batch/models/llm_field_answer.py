@@ -1,0 +1,229 @@
+"""What an answer has to be for a field, and what is written for it."""
+
+import ast
+from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
+
+from odoo import Command, fields, models
+from odoo.exceptions import UserError
+from odoo.fields import Domain
+from odoo.tools.safe_eval import safe_eval
+
+from odoo.addons.llm_generate_job.protocol.sanitize import sanitize_text
+from odoo.addons.llm_generate_job.protocol.schema import validator
+
+from .llm_generation_data import read_json
+
+#: Types of fields that hold an answer as it is; all others hold data.
+TEXT_TYPES = ("char", "text", "html")
+RELATIONAL_TYPES = ("many2one", "many2many")
+FIELD_TYPES = (
+    *TEXT_TYPES,
+    *("integer", "float", "monetary", "date", "datetime", "boolean", "selection"),
+    *RELATIONAL_TYPES,
+)
+#: Records up to which a model is told all names that it may choose from, and names that it is
+#: told where it has chosen none of them.
+MOST_NAMES, NEAR_NAMES = 50, 5
+#: What each type is in JSON. A number beyond would lose digits.
+JSON_TYPES = {
+    "char": {"type": "string"},
+    "integer": {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1},
+    "float": {"type": "number", "minimum": -1e15, "maximum": 1e15},
+    "monetary": {"type": "number", "minimum": -1e15, "maximum": 1e15},
+    "date": {"type": "string", "format": "date"},
+    "datetime": {"type": "string", "format": "date-time"},
+    "boolean": {"type": "boolean"},
+    "many2one": {"type": "string"},
+    "many2many": {"type": "array", "items": {"type": "string"}, "maxItems": 100},
+}
+
+
+class IrActionsServer(models.Model):
+    """Has an answer be what a field can hold."""
+
+    _inherit = "ir.actions.server"
+
+    llm_domain = fields.Char(
+        "Choose From",
+        default="[]",
+        help="The records whose names the answer may give, of those that the user may read.",
+    )
+    llm_field_relation = fields.Char(related="llm_field_id.relation", string="Model of the Field")
+
+    def _llm_field(self, record):
+        return record._fields[self.llm_field_id.name]
+
+    def _holds_text(self, record):
+        """Return whether the answer is written as it came."""
+        field = self._llm_field(record)
+        return field.type in TEXT_TYPES and not getattr(field, "size", None)
+
+    def _get_warning_messages(self):
+        warnings = super()._get_warning_messages()
+        if self.state == "llm_generate" and self.llm_field_id.ttype in RELATIONAL_TYPES:
+            try:
+                self._chosen_domain()
+            except UserError as error:
+                warnings.append(str(error))
+        return warnings
+
+    # === WHAT IT HAS TO BE === #
+
+    def _llm_schema(self, record):
+        """Return the JSON Schema of an answer that is written to the field; None for a text.
+
+        :param record: any of the records, as they have the same field, as who runs the action
+        """
+        if self.llm_target != "field" or self._holds_text(record):
+            return None
+        field = self._llm_field(record)
+        value = {
+            **JSON_TYPES.get(field.type, {}),
+            "description": field._description_string(record.env),
+        }
+        if field.type == "char":
+            value["maxLength"] = field.size
+        elif field.type == "selection":
+            pairs = field._description_selection(record.env)
+            value["enum"] = [key for key, _label in pairs]
+            value["description"] += ": " + "; ".join(f"{key} = {label}" for key, label in pairs)
+        elif names := self._few_names(record):
+            (value["items"] if field.type == "many2many" else value)["enum"] = names
+        if not field.required and field.type not in {"boolean", "many2many"}:
+            # What cannot be told is left as it is.
+            value["description"] += " (null where it cannot be told)"
+            if "type" in value:
+                value["type"] = [value["type"], "null"]
+            if "enum" in value:
+                value["enum"] = [*value["enum"], None]
+        return {
+            "type": "object",
+            "properties": {"value": value},
+            "required": ["value"],
+            "additionalProperties": False,
+        }
+
+    def _few_names(self, record):
+        """Return the names that may be chosen for any of the records, None where they are many."""
+        field = self._llm_field(record)
+        if field.type not in RELATIONAL_TYPES or self._names_in(field) or field.check_company:
+            return None
+        found = record.env[field.comodel_name].search(self._choices(record), limit=MOST_NAMES + 1)
+        return sorted(set(found.mapped("display_name"))) if len(found) <= MOST_NAMES else None
+
+    def _names_in(self, field):
+        """Return the names that a domain of a field refers to: it differs by record."""
+        if not isinstance(field.domain, str):
+            return {"record"} if callable(field.domain) else set()
+        tree = ast.walk(ast.parse(field.domain.strip(), mode="eval"))
+        return {node.id for node in tree if isinstance(node, ast.Name)}
+
+    def _chosen_domain(self):
+        try:
+            return Domain(ast.literal_eval(self.llm_domain or "[]"))
+        except (ValueError, SyntaxError, TypeError):
+            raise UserError(
+                self.env._("What the answer may choose from is no domain: %s", self.llm_domain)
+            ) from None
+
+    def _choices(self, record):
+        """Return the domain of what may be chosen for a record.
+
+        :raise UserError: where only the form of the record knows it
+        """
+        field = self._llm_field(record)
+        domain = field.domain(record) if callable(field.domain) else field.domain
+        if isinstance(domain, str):
+            names = self._names_in(field) & record._fields.keys()
+            values = {name: _plain(record[name]) for name in names}
+            try:
+                domain = safe_eval(domain, {**values, "uid": record.env.uid})
+            except Exception:  # noqa: BLE001 whatever it is
+                raise UserError(
+                    self.env._(
+                        "What may be chosen for “%s” is known to its form only. Choose another"
+                        " field.",
+                        field._description_string(record.env),
+                    )
+                ) from None
+        domain = Domain(domain or Domain.TRUE) & self._chosen_domain()
+        if field.check_company and "company_id" in record._fields:
+            comodel = record.env[field.comodel_name]
+            domain &= Domain(comodel._check_company_domain(record.company_id or record.env.company))
+        return domain
+
+    # === WHAT IS WRITTEN === #
+
+    def _check_llm_answer(self, job, text):
+        """Refuse an answer that cannot be written.
+
+        :param job: in the environment of its owner
+        :raise ValueError: with a sentence that has its path
+        """
+        record = self.llm_target == "field" and self._llm_record(job)
+        if record and not self._holds_text(record):
+            self._llm_value(record, text)
+
+    def _llm_value(self, record, text):
+        """Return what is written to the field for an answer, None where nothing is.
+
+        :param record: as the owner of the job
+        :param str text: the answer
+        :raise ValueError: for what the field cannot hold, with a sentence that has its path
+        """
+        field = self._llm_field(record)
+        data = read_json(text)
+        if errors := validator(self._llm_schema(record), "answer", "output_schema")(data):
+            raise ValueError(errors[0])
+        value = data["value"]
+        if value is None:
+            return None
+        try:
+            read = getattr(self, f"_llm_read_{field.type}", None)
+            return read(record, value) if read else value
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"answer.value: {error}") from None
+
+    def _llm_read_char(self, _record, value):
+        return sanitize_text(value)
+
+    def _llm_read_integer(self, _record, value):
+        return int(value)
+
+    def _llm_read_date(self, _record, value):
+        return date.fromisoformat(value)
+
+    def _llm_read_datetime(self, record, value):
+        """Return the moment in UTC; one without a zone is in that of who runs the action."""
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=ZoneInfo(record.env.user.tz or "UTC"))
+        return moment.astimezone(UTC).replace(tzinfo=None, microsecond=0)
+
+    def _llm_read_many2one(self, record, value):
+        return self._named(record, value).id
+
+    def _llm_read_many2many(self, record, value):
+        return [Command.set([self._named(record, name).id for name in value])]
+
+    def _named(self, record, name):
+        """Return the only record of a name, of those that may be chosen and read."""
+        comodel = record.env[self._llm_field(record).comodel_name]
+        domain, wanted = self._choices(record), name.strip().casefold()
+        for operator in ("=", "ilike"):
+            near = comodel.name_search(name.strip(), domain, operator, limit=100) if wanted else []
+            found = [one for one, shown in near if shown.strip().casefold() == wanted]
+            if len(found) > 1:
+                raise ValueError(f"several are called {name!r}")
+            if found:
+                return comodel.browse(found)
+        shown = ", ".join(repr(shown) for _id, shown in near[:NEAR_NAMES])
+        raise ValueError(f"none is called {name!r}{shown and f'; there are {shown}'}")
+
+
+def _plain(value):
+    """Return the value of a field as a domain in a view has it."""
+    if not isinstance(value, models.BaseModel):
+        return value
+    return value.id if len(value) == 1 else value.ids

@@ -1,0 +1,168 @@
+import contextlib
+import json
+import math
+import re
+
+from odoo import api, fields, models
+from odoo.exceptions import UserError
+
+from odoo.addons.llm_generate_job.protocol.sanitize import sanitize_json
+from odoo.addons.llm_generate_job.protocol.schema import validator
+
+#: The argument of a chat by which a service is told what its answer has to be.
+FORMAT = "response_format"
+#: Questions asked once more about one answer, at most: each is paid for.
+MAX_REPAIRS = 10
+TOLD = "\n\nAnswer with JSON only, as this JSON Schema describes it:\n"
+TOO_DEEP = "it is nested too deeply"
+#: What models put around JSON.
+FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*)\n[ \t]*```", re.DOTALL | re.IGNORECASE)
+
+
+def read_json(text):
+    """Return the JSON that a model wrote, which may stand in a block of Markdown.
+
+    :raise ValueError: for anything else
+
+    >>> read_json('```json\\n{"value": 7}\\n```')
+    {'value': 7}
+    """
+    text = text.strip()
+    fenced = FENCE.fullmatch(text)
+    try:
+        return json.loads(
+            fenced[1] if fenced else text, parse_constant=_finite, parse_float=_finite
+        )
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+
+
+def _finite(text):
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number of JSON")
+    return number
+
+
+class LlmGenerationJob(models.Model):
+    """Answers that are data: they are what a JSON Schema says, or there is no answer."""
+
+    _inherit = "llm.generation.job"
+
+    output_schema = fields.Json(
+        "Schema of the Answer",
+        help="The answer has to be JSON that this JSON Schema describes; without one, that of the"
+        " model's details. Only answers that are not posted are looked at.",
+    )
+    max_repairs = fields.Integer(
+        default=1,
+        aggregator=None,
+        help="Questions asked once more about an answer that is not what its schema says; each is"
+        " paid for.",
+    )
+    output_data = fields.Json(
+        "Data", compute="_compute_output_data", help="The answer, where it is data."
+    )
+    repair_count = fields.Integer("Repairs", compute="_compute_repair_count")
+
+    @api.depends("output_text", "output_schema")
+    def _compute_output_data(self):
+        for job in self:
+            job.output_data = False
+            if job.output_text and job._answer_schema():
+                with contextlib.suppress(ValueError):  # of before its model had a schema
+                    job.output_data = sanitize_json(read_json(job.output_text))
+
+    @api.depends("attempt_ids.repairs")
+    def _compute_repair_count(self):
+        for job in self:
+            job.repair_count = sum(job.attempt_ids.mapped("repairs"))
+
+    @api.model
+    def _owner_fields(self):
+        return super()._owner_fields() | {"max_repairs", "output_schema"}
+
+    @api.model
+    def _number_ranges(self):
+        return {**super()._number_ranges(), "max_repairs": (0, MAX_REPAIRS)}
+
+    def _check_inputs_with(self, check, **how):
+        if self.output_schema and self.post:
+            raise UserError(
+                self.env._("Only an answer that is not posted can be data. Leave out its schema.")
+            )
+        if self.output_schema:
+            broken = [one for one in self._schema_errors({}) if one.startswith("output_schema:")]
+            if broken:
+                raise UserError(self.env._("The schema of the answer is none:\n%s", broken[0]))
+        return super()._check_inputs_with(check, **how)
+
+    def _answer_schema(self):
+        """Return the JSON Schema of the answer, None where it is a text."""
+        if self.post:
+            return None
+        details = self.model_id.sudo().details  # sudo: what is answered depends on the model
+        of_model = details.get("output_schema") if isinstance(details, dict) else None
+        return self.output_schema or of_model or None
+
+    def _schema_errors(self, data):
+        return validator(self._answer_schema(), "answer", "output_schema")(data)
+
+    def _answer_errors(self, text):
+        """Return one sentence for each thing that is wrong with an answer, with its path.
+
+        :param str text: as the model wrote it
+        """
+        try:
+            data = read_json(text)
+        except ValueError as error:
+            return [f"answer: it is not JSON: {error}"[:300]]
+        if errors := self._schema_errors(data):
+            return errors
+        # sudo: what is done with the answer was said by whoever wrote the action.
+        action = self.sudo().batch_id.action_id
+        try:
+            if action:
+                action._check_llm_answer(self, text)
+        except ValueError as error:
+            return [str(error)]
+        return []
+
+    def _asked_messages(self):
+        messages = super()._asked_messages()
+        if not (schema := self._answer_schema()):
+            return messages
+        *others, question = messages
+        text = schema if isinstance(schema, str) else json.dumps(schema, ensure_ascii=False)
+        return [*others, {**question, "content": question["content"] + TOLD + text}]
+
+    def _told_inputs(self):
+        told, limit = super()._told_inputs()
+        schema = self._answer_schema()
+        provider = self.provider_id.sudo()  # sudo: the job names its provider
+        if isinstance(schema, dict) and FORMAT not in told and FORMAT in provider._chat_inputs():
+            described = {"name": "answer", "schema": schema}
+            told = {**told, FORMAT: {"type": "json_schema", "json_schema": described}}
+        return told, limit
+
+
+class LlmGenerationAttempt(models.Model):
+    """Counts what was asked once more."""
+
+    _inherit = "llm.generation.attempt"
+
+    repairs = fields.Integer(
+        readonly=True,
+        aggregator="sum",
+        help="Questions asked once more, as the answer was not what its schema says.",
+    )
+
+
+class LlmProvider(models.Model):
+    """Tells whether it can be asked once more about an answer."""
+
+    _inherit = "llm.provider"
+
+    @api.model
+    def _chats(self):
+        return hasattr(self, f"{self.service}_chat")
