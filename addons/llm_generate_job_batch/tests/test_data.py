@@ -18,6 +18,7 @@ SCHEMA = {
     "required": ["size"],
     "properties": {"size": {"type": "integer"}, "color": {"enum": ["red", "green"]}},
 }
+UNKNOWN = "This response_format is unavailable"
 #: Ten ways to break what an integer in `value` has to be.
 BROKEN = (
     "I think that it is 7.",
@@ -42,15 +43,7 @@ class DataService:
         self.asked, self.told = [], []
         self.prompt_tokens = self.completion_tokens = self.repairs = 0
 
-    def chat(
-        self,
-        _provider,
-        messages,
-        model=None,
-        prepend_messages=None,
-        response_format=None,
-        **_kwargs,
-    ):
+    def chat(self, prepend_messages, response_format):
         asked = [message["content"] for message in prepend_messages if message["role"] == "user"]
         texts, turn = self.texts_of(asked[0]), len(asked) - 1
         self.asked.append(prepend_messages)
@@ -69,7 +62,18 @@ class DataCommon(LlmGenerationCommon):
     @contextlib.contextmanager
     def _answering(self, *texts, texts_of=None):
         service = DataService(texts_of or (lambda _asked: texts))
-        with self._offered(fakedirect_chat=service.chat):
+
+        def chat(
+            _provider,
+            messages,
+            model=None,
+            prepend_messages=None,
+            response_format=None,
+            **_kwargs,
+        ):
+            return service.chat(prepend_messages, response_format)
+
+        with self._offered(fakedirect_chat=chat):
             yield service
 
     def _run(self):
@@ -115,7 +119,7 @@ class TestData(DataCommon):
         def chat(_provider, messages, model=None, prepend_messages=None, **kwargs):
             calls.append(kwargs.get("response_format"))
             if kwargs.get("response_format"):
-                raise BadRequestError("This response_format is unavailable")
+                raise BadRequestError(UNKNOWN)
             yield {"content": '{"size": 7}'}
 
         def inputs(_provider):
@@ -151,9 +155,8 @@ class TestData(DataCommon):
                 self.assertIn("answer.color: 'x' is not one of", job.error_message)
                 self.assertEqual((job.output_text, job.output_data), ("", False))
                 self.assertFalse(job.retry_at)
-                self.assertEqual((job.repair_count, len(service.asked)), (max_repairs,) * 1 + (
-                    max_repairs + 1,
-                ))  # fmt: skip
+                asked = (job.repair_count, len(service.asked))
+                self.assertEqual(asked, (max_repairs, max_repairs + 1))
                 self.assertEqual(job.prompt_tokens, service.prompt_tokens)
 
     def test_a_repair_of_a_job_that_was_cancelled_is_not_paid_for(self):
@@ -221,6 +224,14 @@ class TestFieldOfData(DataCommon):
         cls.user.group_ids += cls.env.ref("base.group_partner_manager")
         cls.user.tz = "Asia/Tokyo"
 
+    def _rate(self):
+        currency = self.env["res.currency"].create({"name": "OAK", "symbol": "o"})
+        return self.env["res.currency.rate"].create({
+            "name": "2001-01-01",
+            "rate": 2,
+            "currency_id": currency.id,
+        })
+
     def _action(self, model, field, **values):
         return self.env["ir.actions.server"].create({
             "name": "Tell",
@@ -252,7 +263,7 @@ class TestFieldOfData(DataCommon):
 
     def test_a_value_of_each_type_is_written(self):
         partner = self.env["res.partner"].create({"name": "Anna"})
-        rate = self.env["res.currency.rate"].create({"name": "2001-01-01", "rate": 2})
+        rate = self._rate()
         attendance = self.env["ir.cron"].create({
             "name": "Nightly",
             "model_id": self.env["ir.model"]._get_id("res.partner"),
@@ -276,7 +287,7 @@ class TestFieldOfData(DataCommon):
 
     def test_what_a_field_cannot_hold_is_not_written(self):
         partner = self.env["res.partner"].create({"name": "Anna", "color": 3, "type": "contact"})
-        rate = self.env["res.currency.rate"].create({"name": "2001-01-01", "rate": 2})
+        rate = self._rate()
         self.user.group_ids += self.env.ref("base.group_system")
         for record, field, answer, words in (
             (partner, "color", "2147483648", "greater than the maximum"),

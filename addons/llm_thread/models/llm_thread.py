@@ -377,7 +377,7 @@ class LlmThread(models.Model):
     @api.private
     def get_prepend_messages(self):
         """Return what the model is told before the conversation, as role and content dicts."""
-        context = self.get_context()
+        context = self.get_context() if self.res_id else {}
         if not context.get("related_record"):
             return []
         sentence = self.env._(
