@@ -3,10 +3,11 @@
 from unittest.mock import patch
 
 from ..engine.claim import FEW
+from ..engine.engine import ANNOUNCED
 from ..protocol.answer import Answer, Claim
 from ..runner import runner as runners
 from ..runner.notifier import Outbox
-from .common import LlmGenerationCommon
+from .common import PROMPT, LlmGenerationCommon
 
 #: Statements between a commit that queues a job, or many, and the call, savepoints of the test
 #: aside.
@@ -104,6 +105,13 @@ class TestStatementCounts(LlmGenerationCommon):
             count, _queued = self._statements(thread._should_queue_generation)
             counts.append(count)
         self.assertEqual(counts[1:], [CHOOSE] * 3)
+
+    def test_of_many_jobs_only_those_are_read_whole_that_are_told(self):
+        draft = {"thread_id": self._create_thread().id, "generation_inputs": {"prompt": PROMPT}}
+        jobs = self.env["llm.generation.job"].create([draft] * (ANNOUNCED + 9))
+        jobs.action_queue()
+        names = jobs._fields["name"]._get_cache(self.env)
+        self.assertLessEqual(len([job_id for job_id in jobs.ids if job_id in names]), ANNOUNCED)
 
     def test_a_job_that_is_gone_is_left_out(self):
         _count, (job_context,) = self._take(1)

@@ -125,17 +125,9 @@ class Bench(models.AbstractModel):
         return provider
 
     @api.model
-    def _answers_kept(self, threads):
-        self._answers_queued(threads, thread_id=threads[:1].id, post=False)
-
-    @api.model
-    def _answers_queued(self, threads, **values):
+    def _answers_queued(self, threads):
         jobs = self.env["llm.generation.job"].create([
-            {
-                "thread_id": thread.id,
-                "generation_inputs": {"prompt": self._prompt(thread)},
-                **values,
-            }
+            {"thread_id": thread.id, "generation_inputs": {"prompt": self._prompt(thread)}}
             for thread in threads
         ])
         jobs.action_queue()

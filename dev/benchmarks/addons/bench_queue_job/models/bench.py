@@ -33,7 +33,8 @@ class Bench(models.AbstractModel):
             self.with_delay(channel=CHANNEL, eta=FAR)._work(f"{PROMPT}{number}", 0.0)
         self.env.cr.commit()  # pylint: disable=invalid-commit
         seconds = time.perf_counter() - begin
-        self.env["queue.job"].search([("state", "=", "pending")]).unlink()
+        # sudo: nobody may, and they were for this only.
+        self.env["queue.job"].search([("state", "=", "pending")]).sudo().unlink()
         return seconds
 
     # === REAL ANSWERS === #
