@@ -21,6 +21,7 @@
         "security/llm_generation_security.xml",
         "data/ir_cron_data.xml",
         "views/llm_generation_prioritize_views.xml",
+        "views/llm_generation_move_views.xml",
         "views/llm_generation_job_views.xml",
         "views/llm_generation_job_form_views.xml",
         "views/llm_generation_job_search_views.xml",

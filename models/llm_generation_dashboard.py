@@ -13,7 +13,12 @@ URGENCY = ("critical", "warning", "healthy", "disabled")
 #: Causes of failures that are told of, those of most jobs first.
 SHOWN_INCIDENTS = 5
 #: What can be done about one, and its icon.
-INCIDENT_BUTTONS = {"test": "fa-plug", "retry": "fa-refresh", "show": "fa-search"}
+INCIDENT_BUTTONS = {
+    "test": "fa-plug",
+    "retry": "fa-refresh",
+    "move": "fa-share",
+    "show": "fa-search",
+}
 
 #: Fields of a queue that a card shows, besides its figures.
 SHOWN = {"enabled", "max_concurrent_jobs", "paused_until", "refused_by"}
@@ -224,6 +229,7 @@ class LlmGenerationQueue(models.Model):
         texts = {
             "test": env._("Test the Connection"),
             "retry": env._("Retry These %s", jobs) if jobs != 1 else env._("Retry It"),
+            "move": env._("Move Them to…") if jobs != 1 else env._("Move It to…"),
             "show": env._("Show Them") if jobs != 1 else env._("Show It"),
         }
         return {
@@ -269,12 +275,29 @@ class LlmGenerationQueue(models.Model):
             & Domain("error_type", "=", error_type or False)
             & self._failed_since(fields.Datetime.to_datetime(since))
         )
-        if button == "retry":
+        if button in {"retry", "move"}:
             self.check_access("write")
-            return self.env["llm.generation.job"].search(domain)._bulk_action("retry")
+            jobs = self.env["llm.generation.job"].search(domain)
+            return jobs._bulk_action("retry") if button == "retry" else self._ask_where(jobs)
         if button == "show":
             return {**self._open_jobs("failed"), "domain": list(domain)}
         raise UserError(self.env._("This button is not known any more. Reload the page."))
+
+    def _ask_where(self, jobs):
+        """Return the action that asks for the model that these jobs are moved to."""
+        others = self.env["llm.thread"]._working_providers() - self.provider_id
+        return {
+            "type": "ir.actions.act_window",
+            "name": self.env._("Move Jobs to Another Model"),
+            "res_model": "llm.generation.move",
+            "views": [(False, "form")],
+            "target": "new",
+            "context": {
+                "active_model": jobs._name,
+                "active_ids": jobs.ids,
+                "default_provider_id": others[:1].id,
+            },
+        }
 
     @api.model
     def _dashboard_steps(self, cards):

@@ -29,6 +29,7 @@ from ..const import (
     WEBHOOK_PATH,
 )
 from ..engine import sql
+from ..engine.claim import ENDED_AT_PROVIDER
 from ..engine.sql import DUE, HAS_DUE
 from ..engine.statistics import NO_RUNNER
 from ..protocol import ratelimit, tokens
@@ -1370,8 +1371,8 @@ class LlmGenerationJob(models.Model):
     def apply_bulk(self, what, value=None):
         """Do to these jobs what can be done to them, in one transaction.
 
-        :param str what: `retry`, `cancel` or `prioritize`
-        :param int value: the new priority
+        :param str what: `retry`, `cancel`, `prioritize`, or `move` to another model and retry
+        :param int value: the new priority, or the id of the model
         :return: `{"done": number, "refused": {reason: number}}`; the reasons are sentences' ends
         :raise UserError: for anything else to do
         """
@@ -1381,13 +1382,14 @@ class LlmGenerationJob(models.Model):
             "prioritize": lambda jobs: jobs.write({
                 "priority": DEFAULT_PRIORITY if value is None else value
             }),
+            "move": lambda jobs: jobs._move_to(jobs._movable_to(value)),
         }
         jobs = self.exists()
         jobs.check_access("read")
         if what not in methods:
             raise UserError(self.env._("This action is not known any more. Reload the page."))
         able, refused = self.browse(), {}
-        for job, reason in jobs._bulk_reasons(what).items():
+        for job, reason in jobs._bulk_reasons(what, value).items():
             if reason:
                 refused[reason] = refused.get(reason, 0) + 1
             else:
@@ -1396,22 +1398,28 @@ class LlmGenerationJob(models.Model):
             methods[what](able)
         return {"done": len(able), "refused": refused}
 
-    def _bulk_reasons(self, what):
+    def _bulk_reasons(self, what, value):
         """Return by job why it cannot be done, an empty text where it can."""
         reasons = {job: job._bulk_reason(what) for job in self}
-        if what == "retry":
+        if what in {"retry", "move"}:
             able = self.filtered(lambda job: not reasons[job])
             for job in able - able._filtered_identity_free():
                 reasons[job] = self.env._("a job with the same key waits or runs")
             able = self.filtered(lambda job: not reasons[job])
             for job in able - able._may_retry():
                 reasons[job] = self._retry_refusal()
+        if what == "move" and self._is_manager():
+            model = self._movable_to(value)
+            for job in self.filtered(lambda job: not reasons[job]):
+                reasons[job] = job._why_not_moved(model)
         return reasons
 
     def _bulk_reason(self, what):
-        if what == "retry" and self.state != "failed":
+        if what == "move" and not self._is_manager():
+            return self.env._("only a manager may do that")
+        if what in {"retry", "move"} and self.state != "failed":
             return self.env._("did not fail")
-        if what == "retry" and not self.can_retry:
+        if what in {"retry", "move"} and not self.can_retry:
             hopeless = self.error_type in HOPELESS
             refused = self.env._("would be refused again")
             return refused if hopeless else self.env._("no retry is left")
@@ -1423,6 +1431,95 @@ class LlmGenerationJob(models.Model):
         if what == "prioritize" and not is_own_draft and not self._is_manager():
             return self.env._("only a manager may do that")
         return ""
+
+    # === MOVING === #
+    # A manager has what failed answered by another model. A chat is answered by the model of its
+    # conversation, which goes along: written as its owner, within what its owner may use.
+
+    @api.model
+    def _movable_to(self, model_id):
+        """Return the model that jobs are moved to.
+
+        :raise AccessError: for one that the caller may not use
+        :raise UserError: for none
+        """
+        model = self.env["llm.model"].browse(model_id or ()).exists()
+        if not model:
+            raise UserError(self.env._("Choose the model that shall answer."))
+        model.check_access("read")
+        model.provider_id.check_access("read")
+        return model
+
+    def _why_not_moved(self, model):
+        """Return why another model cannot have this failed job, an empty text where it can."""
+        env, thread = self.env, self.thread_id.sudo()  # sudo: the job names its conversation
+        used = model.with_user(self.user_id).with_context(**self._owner_context())
+        if not (used.has_access("read") and used.provider_id.has_access("read")):
+            return env._("their users may not use that model")
+        is_kin = (model.model_use in MEDIA_USES) == self._is_media()
+        if not is_kin or model.model_use == "embedding":
+            return env._("that model does something else")
+        if thread.model_id != model and thread.user_id != self.user_id:
+            return env._("the conversation is somebody else's by now")
+        if thread.model_id != model and self._has_open_neighbors(model):
+            return env._("another answer of the conversation waits or runs")
+        if self._is_ending_at_provider():
+            return env._("their provider is just being told to stop")
+        return "" if self._is_accepted_by(model) else env._("that model does not accept the inputs")
+
+    def _owner_context(self):
+        return self.env["llm.generation.engine"]._owner_context(self.sudo())  # sudo: of its owner
+
+    def _has_open_neighbors(self, model):
+        """Return whether others of the thread are about to be answered, and not by this model."""
+        is_open = Domain("state", "in", ACTIVE_STATES) | Domain("retry_at", "!=", False)
+        # sudo: which jobs a conversation has does not depend on who asks.
+        return bool(
+            self.sudo().search_count(
+                Domain("thread_id", "=", self.thread_id.id)
+                & Domain("id", "!=", self.id)
+                & Domain("model_id", "!=", model.id)
+                & is_open,
+                limit=1,
+            )
+        )
+
+    def _is_ending_at_provider(self):
+        """Return whether its provider may still work on it: only that one can be told to stop."""
+        job = self.sudo()  # sudo: notes of the engine
+        attempts = job.external_job_id and job._attempts_at_provider()
+        held = self.env["llm.generation.held.slot"].sudo()  # sudo: as above
+        return job.cancel_requested or bool(
+            attempts and held.search_count([("token", "in", attempts.ids)], limit=1)
+        )
+
+    def _is_accepted_by(self, model):
+        names = ("thread_id", "user_id", "generation_inputs", "input_message_id")
+        job = self.sudo()  # sudo: a copy that nobody keeps
+        values = job._convert_to_write({name: job[name] for name in names})
+        like = self.new({**values, "provider_id": model.provider_id.id, "model_id": model.id})
+        try:
+            like.sudo()._check_inputs()  # sudo: as above
+        except UserError:
+            return False
+        return True
+
+    def _move_to(self, model):
+        """Give failed jobs another model, and their conversations with them, and retry them."""
+        place = {"provider_id": model.provider_id.id, "model_id": model.id}
+        for job in self:
+            if job.thread_id.sudo().model_id != model:  # sudo: the job names its conversation
+                own = job.thread_id.with_user(job.user_id).with_context(**job._owner_context())
+                own.write(place)
+        jobs = self.sudo()  # sudo: of what a job asks only this changes; who may was asked before
+        # The provider of before has ended what it had of them, or was told to: nobody asks the new
+        # one to cancel that.
+        last = jobs.attempt_ids.browse(job.attempt_ids[:1].id for job in jobs if job.attempt_ids)
+        last.filtered(lambda one: one.error_type not in ENDED_AT_PROVIDER).write({
+            "external_job_id": False
+        })
+        jobs.write({**place, "external_job_id": False, "provider_data": False})
+        self.action_retry()
 
     # === HOOKS === #
     # What other addons extend, each with `super()`. They get many jobs at once, and work in the

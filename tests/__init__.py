@@ -64,6 +64,7 @@ from . import test_llm_thread_hook
 from . import test_llm_thread_start
 from . import test_locked_rows
 from . import test_mail
+from . import test_move
 from . import test_onchange
 from . import test_ownership
 from . import test_pace

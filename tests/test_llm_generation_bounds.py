@@ -7,6 +7,7 @@ from .common import LlmGenerationCommon
 WRITTEN = (
     "llm.generation.job",
     "llm.generation.model.limit",
+    "llm.generation.move",
     "llm.generation.prioritize",
     "llm.generation.queue",
     "llm.thread",
@@ -27,6 +28,10 @@ class TestLlmGenerationBounds(LlmGenerationCommon):
             "llm.generation.job": self._create_job(thread_id=self.thread.id),
             "llm.generation.model.limit": limit
             or limit.create({"queue_id": self.queue.id, "model_id": self.native_model.id}),
+            "llm.generation.move": self.env["llm.generation.move"].create({
+                "provider_id": self.native.id,
+                "model_id": self.native_model.id,
+            }),
             "llm.generation.prioritize": self.env["llm.generation.prioritize"].create({}),
             "llm.generation.queue": self.queue,
             "llm.thread": self.thread,

@@ -309,7 +309,8 @@ class TestLlmGenerationDashboard(LlmGenerationCommon):
         self.assertEqual(one["words"], "No answer")
         labels = {button["name"]: button["label"] for button in many["buttons"]}
         self.assertEqual(labels["retry"], "Retry These 3")
-        self.assertEqual(list(labels), ["test", "retry", "show"])
+        self.assertEqual(labels["move"], "Move Them to…")
+        self.assertEqual(list(labels), ["test", "retry", "move", "show"])
 
     def test_what_is_no_incident_is_not_told(self):
         now = fields.Datetime.now()
@@ -348,7 +349,7 @@ class TestLlmGenerationDashboard(LlmGenerationCommon):
         job = self._ended("failed", timedelta(minutes=1), error_type="transient")
         [incident] = self._incidents(self.user)
         self.assertEqual([button["name"] for button in incident["buttons"]], ["show"])
-        for button in ("test", "retry"):
+        for button in ("test", "retry", "move"):
             with self.assertRaises(AccessError):
                 self._press_incident(incident, button, self.user)
         job.user_id = self.manager

@@ -86,6 +86,10 @@ class TestRightsMatrix(RightsMatrix, LlmGenerationCommon):
             case "llm.generation.prioritize":
                 record = self.env[name].with_user(self.manager).create({})
                 return record, {"priority": 1}, {"priority": 2}
+            case "llm.generation.move":
+                values = {"provider_id": self.native.id, "model_id": self.native_model.id}
+                record = self.env[name].with_user(self.manager).create(values)
+                return record, values, {"model_id": self.native_model.id}
             case "llm.thread":
                 model = self.native_model
                 values = {"user_id": self.user.id, "provider_id": self.native.id, "name": "T"}
@@ -146,6 +150,9 @@ class TestRightsMatrix(RightsMatrix, LlmGenerationCommon):
         }
         if model == "llm.generation.prioritize":
             return self.env[model].with_user(self.manager).create({}), ()
+        if model == "llm.generation.move":
+            values = {"provider_id": self.native.id, "model_id": self.native_model.id}
+            return self.env[model].with_user(self.manager).create(values), ()
         if model == "res.config.settings":
             return self.env[model].create({}), ()
         if model == "ir.http":

@@ -218,6 +218,7 @@ class TestSecurity(LlmGenerationCommon):
         other = new_test_user(self.env, "other_manager", "llm.group_llm_manager")
         fetch = {"provider_id": self.native.id}
         values = {
+            "llm.generation.move": lambda: fetch | {"model_id": self.native_model.id},
             "llm.fetch.models": lambda: fetch,
             "llm.fetch.models.line": lambda: {
                 "name": "m",

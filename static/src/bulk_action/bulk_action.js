@@ -9,12 +9,13 @@ const DONE = {
     retry: (count) => _t("%s retried", count),
     cancel: (count) => _t("%s cancelled", count),
     prioritize: (count) => _t("%s changed", count),
+    move: (count) => _t("%s moved and retried", count),
 };
 
 /**
  * Say what came of it: "37 retried, 2 could not: no retry is left (2)." and how many were left.
  *
- * @param {"retry"|"cancel"|"prioritize"} what
+ * @param {"retry"|"cancel"|"prioritize"|"move"} what
  * @param {number} done
  * @param {Object<string, number>} refused numbers by reason
  * @param {number} left jobs that the user may not see

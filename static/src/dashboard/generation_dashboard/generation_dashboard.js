@@ -89,7 +89,8 @@ export class GenerationDashboard extends Component {
         const args = [[queueId], button.name, errorType, since];
         this.state.isBusy = true;
         try {
-            await this.action.doAction(await this.orm.call(MODEL, "press_incident_button", args));
+            const result = await this.orm.call(MODEL, "press_incident_button", args);
+            await this.action.doAction(result, { onClose: () => this.load() });
             await this.load();
         } finally {
             this.state.isBusy = false;

@@ -1,0 +1,153 @@
+from odoo.exceptions import AccessError, UserError
+
+from .common import LlmGenerationCommon
+
+
+class TestMove(LlmGenerationCommon):
+    """What failed is answered by another model: one that its owner may use, a manager chooses."""
+
+    def _move(self, jobs, model=None, user=None):
+        model = model or self.native_model
+        return jobs.with_user(user or self.manager).apply_bulk("move", model.id)
+
+    def _refused(self, job, model=None, user=None):
+        """Return why a job is not moved, which changes nothing."""
+        names = ["provider_id", "model_id", "state"]
+        before = self._values(job, names) + self._values(job.thread_id, names[:2])
+        result = self._move(job, model, user)
+        self.assertEqual(result["done"], 0)
+        after = self._values(job, names) + self._values(job.thread_id, names[:2])
+        self.assertEqual(after, before)
+        [reason] = result["refused"]
+        return reason
+
+    def test_a_chat_is_answered_by_the_other_model(self):
+        other, model = self._create_provider("Spare", "fakedirect")
+        jobs = self._create_job("failed", self.direct_model, max_retries=1)
+        jobs += self._create_job("failed", self.direct_model)
+        jobs[0].sudo().retry_count = 1
+
+        self.assertEqual(self._move(jobs, model), {"done": 2, "refused": {}})
+
+        place = {"provider_id": other.id, "model_id": model.id}
+        self.assertRecordValues(jobs, [{**place, "state": "queued", "retry_count": 0}] * 2)
+        self.assertRecordValues(jobs.thread_id, [place] * 2)
+        self.assertIn("Spare model", jobs[0].name)
+        self.assertEqual(self._process_queue(self.direct), 0)
+        self.assertEqual(self._process_queue(other), 2)
+        self.assertEqual(jobs.mapped("state"), ["completed"] * 2)
+
+    def test_it_moves_to_another_model_of_its_provider(self):
+        model = self.direct_model.copy({"name": "Second"})
+        job = self._create_job("failed", self.direct_model)
+        self.assertEqual(self._move(job, model)["done"], 1)
+        self.assertEqual((job.model_id, job.thread_id.model_id), (model, model))
+
+    def test_jobs_of_one_conversation_move_together(self):
+        thread = self._create_thread(self.direct_model)
+        jobs = self._create_job("failed", thread_id=thread.id)
+        jobs += self._create_job("failed", thread_id=thread.id)
+        self.assertEqual(self._move(jobs)["done"], 2)
+        self.assertEqual((jobs.model_id, thread.model_id), (self.native_model,) * 2)
+
+    def test_what_does_not_wait_for_a_retry_is_left(self):
+        self.assertEqual(self._refused(self._create_job("queued")), "did not fail")
+        job = self._create_job("failed", self.direct_model)
+        job.sudo().error_type = "content_refused"
+        self.assertEqual(self._refused(job), "would be refused again")
+
+    def test_only_a_manager_moves(self):
+        job = self._create_job("failed", self.direct_model)
+        self.assertEqual(self._refused(job, user=self.user), "only a manager may do that")
+
+    def test_its_owner_has_to_be_able_to_use_the_model(self):
+        provider, model = self._create_provider("Far", "fakedirect")
+        provider.company_id = self.env["res.company"].create({"name": "Elsewhere"})
+        job = self._create_job("failed", self.direct_model)
+        with self.assertRaises(AccessError):
+            self._move(job, model)  # so has who moves it
+        self.manager.company_ids += provider.company_id
+        self.assertEqual(self._refused(job, model), "their users may not use that model")
+
+    def test_a_conversation_of_somebody_else_stays(self):
+        job = self._create_job("failed", self.direct_model)
+        job.thread_id.user_id = self.manager
+        self.assertEqual(self._refused(job), "the conversation is somebody else's by now")
+
+    def test_an_answer_that_is_under_way_keeps_its_model(self):
+        reason = "another answer of the conversation waits or runs"
+        job = self._create_job("failed", self.direct_model)
+        other = self._create_job("queued", thread_id=job.thread_id.id)
+        self.assertEqual(self._refused(job), reason)
+        other.action_fail("It broke.")
+        other.sudo().retry_at = "2030-01-01 00:00:00"
+        self.assertEqual(self._refused(job), reason)
+        other.action_stop_retrying()
+        self.assertEqual(self._move(job)["done"], 1)
+
+    def test_the_model_has_to_be_of_the_kind(self):
+        job = self._create_job("failed", self.direct_model)
+        for use in ("image_generation", "embedding"):
+            model = self.native_model.copy({"name": use, "model_use": use})
+            self.assertEqual(self._refused(job, model), "that model does something else")
+        with self.assertRaises(UserError):
+            job.with_user(self.manager).apply_bulk("move")
+
+    def test_the_model_has_to_accept_the_inputs(self):
+        job = self._create_job("failed", self.direct_model, generation_inputs={"prompt": "Hi"})
+        self.native_model.details = {
+            "input_schema": {"type": "object", "required": ["size"], "properties": {"size": {}}}
+        }
+        self.assertEqual(self._refused(job), "that model does not accept the inputs")
+
+    def test_what_may_go_on_at_its_provider_is_ended_there_first(self):
+        job = self._create_job("queued")
+        self._process_queue()
+        self.assertEqual(job.external_job_id, "ext-1")
+        job._set_state("failed", error_type="timeout", cancel_requested=True)
+        reason = "their provider is just being told to stop"
+        self.assertEqual(self._refused(job, self.direct_model), reason)
+        job.cancel_requested = False
+        self.assertEqual(self._refused(job, self.direct_model), reason)  # its slot is held yet
+        self.env["llm.generation.held.slot"].search([]).unlink()
+        spare, model = self._create_provider("Spare", "fakenative")
+
+        self.assertEqual(self._move(job, model)["done"], 1)
+
+        self.service.calls["cancel"].clear()
+        self._process_queue(spare)
+        self.assertFalse(self.service.calls["cancel"])  # the new one knows nothing of ext-1
+        self.assertEqual(job.attempt_ids.mapped("number"), [2, 1])
+
+    # === THE QUESTION === #
+
+    def _ask(self):
+        """Press the button of the incident that there is, and return its form."""
+        queue = self.direct_queue.with_user(self.manager)
+        [incident] = queue.get_dashboard()["incidents"]
+        self.assertIn("move", [button["name"] for button in incident["buttons"]])
+        action = queue.press_incident_button("move", incident["error_type"], incident["since"])
+        move = self.env[action["res_model"]].with_user(self.manager)
+        return move.with_context(**action["context"])
+
+    def test_the_form_tells_the_number_and_offers_what_works(self):
+        spare, model = self._create_provider("Spare", "fakedirect")
+        spares = self.env["llm.generation.queue"]._get_or_create_queue(spare)
+        jobs = self._create_job("failed", self.direct_model)
+        jobs += self._create_job("failed", self.direct_model)
+        self.queue.enabled = False
+        others = self.env["llm.generation.queue"].search([
+            ("id", "not in", (spares + self.direct_queue).ids)
+        ])
+        others.enabled = False
+        form = self._ask().new({})
+        self.assertEqual((form.job_count, form.provider_id), (2, spare))
+        self.assertEqual(form.model_id, model)
+        form.provider_id = self.native
+        self.assertEqual(form.model_id, self.native_model)
+
+        move = self._ask().create({"provider_id": spare.id, "model_id": model.id})
+        params = move.action_apply()["params"]
+
+        self.assertEqual((params["what"], params["value"]), ("move", model.id))
+        self.assertEqual(set(params["ids"]), set(jobs.ids))
