@@ -48,6 +48,27 @@ _ATTEMPTS = """
     WHERE j.completed_at IS NOT NULL
         AND j.id > (SELECT COALESCE(max(job_id), 0) FROM llm_generation_attempt)
 """
+#: A word that few of the answers have.
+NEEDLE = "marmalade"
+_SAID = f"""
+    WITH asked AS MATERIALIZED (
+        SELECT id, thread_id, nextval('mail_message_id_seq') AS question,
+            nextval('mail_message_id_seq') AS answer, row_number() OVER () AS n
+        FROM llm_generation_job WHERE completed_at IS NOT NULL ORDER BY id DESC LIMIT %(count)s
+    ), said AS (
+        INSERT INTO mail_message (
+            id, model, res_id, message_type, body, llm_source, date, create_uid, create_date)
+        SELECT one.id, 'llm.thread', asked.thread_id, 'comment', '<p>' || one.text || '</p>',
+            one.text, now() AT TIME ZONE 'UTC', 2, now() AT TIME ZONE 'UTC'
+        FROM asked CROSS JOIN LATERAL (VALUES
+            (question, 'Describe the chair ' || n || ' in two sentences for the web shop.'),
+            (answer, repeat('A chair of oak with a seat of wool. ', 15) || md5(n::text)
+                || CASE WHEN n %% 1000 = 0 THEN ' {NEEDLE}' ELSE '' END)
+        ) AS one (id, text)
+    )
+    UPDATE llm_generation_job j SET input_message_id = question, output_message_id = answer
+    FROM asked WHERE asked.id = j.id
+"""
 
 
 def prepare(env, more=MORE_QUEUES):
@@ -66,6 +87,14 @@ def finish(cursor, count):
     cursor.execute(_FINISHED, {"count": count, "lane": None})
     cursor.execute(_ATTEMPTS)
     cursor.execute("RESET session_replication_role")
+
+
+def say(cursor, count):
+    """Give the newest of the finished jobs their questions and answers."""
+    cursor.execute("SET session_replication_role = replica")
+    cursor.execute(_SAID, {"count": count})
+    cursor.execute("RESET session_replication_role")
+    cursor.execute("VACUUM (ANALYZE) mail_message")
 
 
 def settle(cursor):
