@@ -131,6 +131,15 @@ class LlmGenerationBatch(models.Model):
         jobs.action_cancel()
         return self._tell_left("can_cancel") or True
 
+    def action_bulk_cancel(self):
+        """Cancel what has not ended, some at a time, once somebody has agreed to the number."""
+        jobs = self._jobs_that("can_cancel")
+        # sudo: how many they are, and nothing else of them.
+        left = len(self.sudo()._jobs_that("can_cancel") - jobs)
+        action = jobs._bulk_action("cancel", left=left)
+        action["params"]["are_waiting"] = "running" not in jobs.mapped("state")
+        return action
+
     def action_retry_failed(self):
         """Queue the failed jobs of these batches again that have a retry left.
 

@@ -25,8 +25,9 @@ registry.category("web_tour.tours").add("llm_generation_batch_tour", {
             trigger:
                 ".o_form_view:has([name=cancelled_count]:contains('1')) [name=queued_count]:contains('1')",
         },
-        { trigger: ".o_statusbar_buttons button[name=action_cancel]", run: "click" },
-        { trigger: ".modal button:contains('Cancel the Jobs')", run: "click" },
+        { trigger: ".o_statusbar_buttons button[name=action_bulk_cancel]", run: "click" },
+        { trigger: ".modal-title:contains('Cancel the Job?')" },
+        { trigger: ".modal button:contains('Cancel the Job')", run: "click" },
         { trigger: ".o_form_view [name=cancelled_count]:contains('2')" },
         { trigger: ".o_statusbar_status [data-value=done].o_arrow_button_current" },
     ],
