@@ -37,7 +37,7 @@ class LlmGenerationMove(models.TransientModel):  # pylint: disable=no-wizard-in-
         ondelete="cascade",
         domain="[('provider_id', '=', provider_id), ('model_use', '!=', 'embedding')]",
     )
-    job_count = fields.Integer(compute="_compute_job_count")
+    job_count = fields.Integer("Failed Jobs", compute="_compute_job_count")
 
     @api.depends("provider_id")
     def _compute_model_id(self):
