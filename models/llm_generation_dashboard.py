@@ -1,7 +1,7 @@
 from datetime import timedelta
 
 from odoo import api, fields, models
-from odoo.exceptions import UserError
+from odoo.exceptions import AccessError, UserError
 from odoo.fields import Domain
 
 from ..const import HOPELESS, READY
@@ -37,13 +37,29 @@ class LlmGenerationQueue(models.Model):
 
     @api.model
     @api.readonly
+    def get_views(self, views, options=None):
+        self._refuse_users()
+        return super().get_views(views, options)
+
+    @api.model
+    def _refuse_users(self):
+        """Refuse the pages of all queues, which have addresses, to who is no manager."""
+        if not (self.env.su or self.env.user.has_group("llm.group_llm_manager")):
+            raise AccessError(
+                self.env._("This page is for managers of LLM. What you asked is under Jobs.")
+            )
+
+    @api.model
+    @api.readonly
     def get_dashboard(self):
         """Return what the dashboard draws, in a number of statements that no queue adds to.
 
+        :raise AccessError: for who is no manager
         :return: dict of `cards`, one for each queue that the user may see, trouble first; `totals`
             over them; `incidents`, what failed lately by its cause; `steps` that lead to the first
             answer, empty once there was a job
         """
+        self._refuse_users()
         queues = self.search(Domain.TRUE)
         figures = self.env["llm.generation.engine"]._statistics(queues)
         configured = queues._filtered_access("write")  # not those that all companies share

@@ -94,6 +94,7 @@ from . import test_translations
 from . import test_untrusted
 from . import test_untrusted_text
 from . import test_usage
+from . import test_user_pages
 from . import test_wakeup
 from . import test_way
 from . import test_webhook

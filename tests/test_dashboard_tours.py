@@ -78,8 +78,3 @@ class TestDashboardTours(LlmGenerationCommon, HttpCase):
         self.assertTrue(self.queue.enabled)
         self.assertEqual(waiting.state, "cancelled")
         self.assertEqual((failed.state, failed.retry_count), ("queued", 0))
-
-    def test_a_user_sees_figures_and_no_button(self):
-        self._create_job("queued")
-
-        self._tour("llm_generation_dashboard_user_tour", self.user)

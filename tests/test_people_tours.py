@@ -48,9 +48,6 @@ class TestPeopleTours(LlmGenerationCommon, HttpCase):
         self._job("queued", "Mine")
         self._tour("/odoo/llm-generation-jobs", "llm_generation_job_user_tour")
 
-    def test_a_user_finds_no_buttons_in_the_list_of_queues(self):
-        self._tour("/odoo/llm-generation-queues", "llm_generation_queue_list_user_tour")
-
     def test_a_list_follows_what_happens_elsewhere(self):
         self._job("queued", "Mine")
         self._tour("/odoo/llm-generation-jobs", "llm_generation_live_list_tour")

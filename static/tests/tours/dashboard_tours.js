@@ -167,16 +167,3 @@ tours.add("llm_generation_dashboard_manager_tour", {
         { trigger: ".o_list_view .o_data_row:contains('Native model')" },
     ],
 });
-
-tours.add("llm_generation_dashboard_user_tour", {
-    steps: () => [
-        { trigger: health("Native", "Healthy") },
-        { trigger: figure("Native", "waiting", "1") },
-        {
-            content: "a user may look, not touch",
-            trigger: ".o_llm_dashboard:not(:has([data-button]))",
-        },
-        { trigger: card("Native", " .o_llm_open_queue"), run: "click" },
-        { trigger: ".o_form_view:not(:has(.o_statusbar_buttons button[name^=action_]))" },
-    ],
-});

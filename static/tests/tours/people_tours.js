@@ -89,18 +89,6 @@ tours.add("llm_generation_job_user_tour", {
     ],
 });
 
-tours.add("llm_generation_queue_list_user_tour", {
-    steps: () => [
-        { trigger: ".o_data_row:contains('Native')" },
-        selectAll,
-        { trigger: ".o_data_row_selected" },
-        {
-            content: "a user may look, not touch",
-            trigger: ".o_control_panel:not(:has(button[name^=action_]))",
-        },
-    ],
-});
-
 tours.add("llm_generation_live_list_tour", {
     steps: () => [
         {
