@@ -91,7 +91,6 @@ class LlmGenerationEngine(models.AbstractModel):
             "avg_processing_time": figures["avg_processing_time"],
             "success_rate": 100.0 * figures["completed"] / finished if finished else 0.0,
             "throughput": finished / 24.0,
-            "has_retriable_jobs": figures["retriable"],
             "last_processed_at": figures["last_processed_at"],
             "queue_health": health,
             "health_reason": reason,

@@ -81,7 +81,6 @@ class LlmGenerationQueue(models.Model):
         ended = int(figures["completed"] + figures["failed"])
         since = figures["waiting_since"]
         now = fields.Datetime.now()
-        cooling = self.enabled and self.paused_until and self.paused_until > now
         return {
             "id": self.id,
             "name": self.provider_id.name,
@@ -94,7 +93,7 @@ class LlmGenerationQueue(models.Model):
             "delayed": figures["delayed"],
             "oldest_wait": max(0.0, (now - since).total_seconds()) if since else 0.0,
             "forecast": self._dashboard_forecast(figures),
-            "cooldown": (self.paused_until - now).total_seconds() if cooling else 0.0,
+            "cooldown": (self.paused_until - now).total_seconds() if self._is_cooling() else 0.0,
             "ended": ended,
             "failed": int(figures["failed"]),
             "success_rate": values["success_rate"] if ended else False,
@@ -103,7 +102,7 @@ class LlmGenerationQueue(models.Model):
             "by_hour": figures["by_hour"] or [[0, 0]] * 24,
             "tokens_today": int(figures["tokens_today"]),
             "jobs_today": int(figures["today"]),
-            "buttons": self._dashboard_buttons(figures, cooling) if can_configure else [],
+            "buttons": self._dashboard_buttons(figures) if can_configure else [],
         }
 
     def _dashboard_forecast(self, figures):
@@ -123,8 +122,11 @@ class LlmGenerationQueue(models.Model):
         time = engine._clock_time(end)
         return self.env._("The backlog is done at about %s.", time)
 
-    def _dashboard_buttons(self, figures, cooling):
-        """Return `{name, label, icon, confirm, reason}` of each button.
+    def _is_cooling(self):
+        return self.enabled and self.paused_until and self.paused_until > fields.Datetime.now()
+
+    def _dashboard_buttons(self, figures):
+        """Return `{name, label, icon, reason}` of each button.
 
         `reason` says why it can do nothing now, and is empty where it can.
         """
@@ -135,21 +137,21 @@ class LlmGenerationQueue(models.Model):
         elif not self.provider_id.active:
             stays = env._("The provider is archived. Restore it first.")
         else:
-            stays = "" if cooling or self.refused_by else idle
+            stays = "" if self._is_cooling() or self.refused_by else idle
         spent = "" if figures["retriable"] else env._("No failed job can be retried.")
         is_failing = not self.refused_by and self.env["llm.generation.engine"]._is_failing(figures)
         buttons = [
-            (True, "process", env._("Try Again Now"), "fa-play", False, stays),
-            (self.enabled, "pause", env._("Pause"), "fa-pause", False, ""),
-            (not self.enabled, "resume", env._("Resume"), "fa-play", False, ""),
-            (True, "retry", env._("Retry Failed"), "fa-refresh", False, spent),
-            (True, "clear", env._("Cancel Waiting Jobs"), "fa-trash-o", False, idle),
-            (self.refused_by, "look", env._("Open the Provider"), "fa-plug", False, ""),
-            (is_failing, "look", env._("Show What Failed"), "fa-search", False, ""),
+            (True, "process", env._("Try Again Now"), "fa-play", stays),
+            (self.enabled, "pause", env._("Pause"), "fa-pause", ""),
+            (not self.enabled, "resume", env._("Resume"), "fa-play", ""),
+            (True, "retry", env._("Retry Failed"), "fa-refresh", spent),
+            (True, "clear", env._("Cancel Waiting Jobs"), "fa-trash-o", idle),
+            (self.refused_by, "look", env._("Open the Provider"), "fa-plug", ""),
+            (is_failing, "look", env._("Show What Failed"), "fa-search", ""),
         ]
         return [
-            {"name": name, "label": label, "icon": icon, "confirm": confirm, "reason": reason}
-            for is_there, name, label, icon, confirm, reason in buttons
+            {"name": name, "label": label, "icon": icon, "reason": reason}
+            for is_there, name, label, icon, reason in buttons
             if is_there
         ]
 

@@ -124,9 +124,11 @@ class LlmGenerationQueue(models.Model):
     avg_processing_time = fields.Float("Average Run Time (s)", compute="_compute_statistics")
     success_rate = fields.Float("Success Rate (%)", compute="_compute_statistics")
     throughput = fields.Float("Jobs per Hour", compute="_compute_statistics")
-    has_retriable_jobs = fields.Boolean(compute="_compute_statistics")
     queue_health = fields.Selection(HEALTH, compute="_compute_statistics")
     health_reason = fields.Char(compute="_compute_statistics")
+    buttons = fields.Json(
+        compute="_compute_statistics", help="What its user can do about it: see the dashboard."
+    )
     recent_job_ids = fields.Many2many("llm.generation.job", compute="_compute_recent_job_ids")
 
     throughput_graph = fields.Text(
@@ -134,7 +136,6 @@ class LlmGenerationQueue(models.Model):
         compute="_compute_throughput_graph",
         help="Jobs that completed, and that failed, in each of the last 24 hours.",
     )
-    can_configure = fields.Boolean(compute="_compute_can_configure")
     has_webhook_secret = fields.Boolean(
         compute="_compute_webhook_secret", groups="llm.group_llm_manager"
     )
@@ -184,8 +185,12 @@ class LlmGenerationQueue(models.Model):
     def _compute_statistics(self):
         Figures = self.env["llm.generation.engine"]
         figures = Figures._statistics(self)
+        configured = self._filtered_access("write")  # not what all companies share
         for queue in self:
             queue.update(Figures._values(queue, figures[queue.id]))
+            # sudo: whether its provider is active is told by its buttons.
+            buttons = queue.sudo()._dashboard_buttons(figures[queue.id])
+            queue.buttons = buttons if queue in configured else []
 
     @api.depends_context("uid", "su", "allowed_company_ids")
     def _compute_recent_job_ids(self):
@@ -228,13 +233,6 @@ class LlmGenerationQueue(models.Model):
                 }
                 for state in ("completed", "failed")
             ])
-
-    @api.depends_context("uid", "su", "allowed_company_ids")
-    def _compute_can_configure(self):
-        """Say who may press a button: of what all companies share, who has settings rights."""
-        mine = self._filtered_access("write")
-        for queue in self:
-            queue.can_configure = queue in mine
 
     @api.depends("webhook_secret")
     def _compute_webhook_secret(self):

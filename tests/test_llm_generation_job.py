@@ -235,7 +235,9 @@ class TestLlmGenerationJob(LlmGenerationCommon):
         of_code = self._create_job("failed", identity_key="key")
         by_hand = self._by_hand(self.user, "key")
         self.assertEqual(of_code._filtered_identity_free(), of_code)
-        self.assertTrue(self.queue.has_retriable_jobs)
+        spent = "No failed job can be retried."
+        reasons = {button["reason"] for button in self.queue.buttons}
+        self.assertNotIn(spent, reasons)
         of_code.action_retry()
         self.assertEqual((of_code.state, by_hand.state), ("queued", "queued"))
 

@@ -1,5 +1,7 @@
+from datetime import timedelta
 from unittest.mock import patch
 
+from odoo import fields
 from odoo.tests import HttpCase, tagged
 
 from ..controllers import event_stream
@@ -31,9 +33,6 @@ class TestTours(LlmGenerationCommon, HttpCase):
         self._tour("/odoo/llm-generation-jobs", "llm_generation_job_cancel_tour")
 
         self.assertEqual(mine.state, "cancelled")
-
-    def test_a_user_sees_no_buttons_of_queues(self):
-        self._tour("/odoo/llm-generation-queues?view_type=kanban", "llm_generation_queue_user_tour")
 
     def test_a_manager_pauses_resumes_and_clears_a_queue(self):
         job = self._create_job("queued")
@@ -123,6 +122,23 @@ class TestTours(LlmGenerationCommon, HttpCase):
 
         self._tour("/odoo/llm-threads", "llm_generation_conversation_ended_tour")
 
+    def test_what_is_retried_by_itself_is_tried_now_or_given_up(self):
+        self._needs_our_page()
+        jobs = self.env["llm.generation.job"]
+        for name in ("Second", "First"):
+            thread = self._create_thread(self.direct_model, name=name)
+            question = thread.message_post(body="How are you?", llm_role="user")
+            job = self._create_job("queued", thread_id=thread.id, input_message_id=question.id)
+            job._set_state("failed", error_type="transient", error_message="Not now.")
+            job.retry_at = fields.Datetime.now() + timedelta(minutes=1)
+            jobs += job
+
+        self._tour("/odoo/llm-threads", "llm_generation_conversation_retrying_tour")
+
+        given_up, tried = jobs
+        self.assertRecordValues(tried, [{"state": "completed", "retry_count": 1}])
+        self.assertRecordValues(given_up, [{"state": "failed", "retry_at": False}])
+
     def test_a_thread_retries_what_failed_before(self):
         self._needs_our_page()
         thread = self._create_thread(self.direct_model)
@@ -132,3 +148,20 @@ class TestTours(LlmGenerationCommon, HttpCase):
         self._tour(f"{self._page_of_threads()}/{thread.id}", "llm_generation_thread_retry_tour")
 
         self.assertRecordValues(job, [{"state": "completed", "retry_count": 1}])
+
+
+@tagged("post_install", "-at_install")
+class TestPhone(LlmGenerationCommon, HttpCase):
+    browser_size = "390x844"
+    touch_enabled = True
+
+    def test_a_phone_opens_jobs_on_what_runs_and_failed(self):
+        for state in ("completed", "cancelled", "running", "queued", "failed"):
+            job = self._create_job(state)
+        job.sudo().error_type = "transient"
+        self.start_tour(
+            "/odoo/llm-generation-jobs",
+            "llm_generation_phone_jobs_tour",
+            login=self.user.login,
+            timeout=TOUR_TIMEOUT,
+        )

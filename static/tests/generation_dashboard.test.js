@@ -13,8 +13,8 @@ import { defineMailModels } from "./family_page";
 describe.current.tags("desktop");
 defineMailModels();
 
-const CLEAR = { name: "clear", label: "Clear", icon: "fa-trash-o", confirm: "Cancel 3 jobs?" };
-const PAUSE = { name: "pause", label: "Pause", icon: "fa-pause", confirm: false };
+const CLEAR = { name: "clear", label: "Clear", icon: "fa-trash-o" };
+const PAUSE = { name: "pause", label: "Pause", icon: "fa-pause" };
 
 /** Show what `server.dashboard` is; what is pressed becomes a step. */
 async function open(...dashboard) {
@@ -134,18 +134,6 @@ test("what failed is told by its cause, with what to do about all of it", async 
     await animationFrame();
     expect.verifySteps([[[7], "retry", "transient", "2026-11-28 16:59:00"], "load"]);
     expect(".o_llm_incident").toHaveCount(0);
-});
-
-test("what cannot be undone asks first", async () => {
-    await open([makeCard({ buttons: [CLEAR] })]);
-    await contains("[data-button=clear]").click();
-    expect(".modal-body").toHaveText("Cancel 3 jobs?");
-    await contains(".modal .btn-secondary").click();
-    expect.verifySteps([]);
-    await contains("[data-button=clear]").click();
-    await contains(".modal .btn-primary:contains('Clear')").click();
-    await animationFrame();
-    expect.verifySteps([[[7], "clear"], "load"]);
 });
 
 test("news are shown without a reload, and each card keeps its place", async () => {

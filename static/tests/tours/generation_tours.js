@@ -50,44 +50,51 @@ tours.add("llm_generation_job_cancel_tour", {
     ],
 });
 
-tours.add("llm_generation_queue_user_tour", {
+tours.add("llm_generation_phone_jobs_tour", {
     steps: () => [
-        { trigger: ".o_kanban_record:contains('Native') [name=queue_health]:contains('Healthy')" },
         {
-            content: "a user may look, not touch",
-            trigger:
-                ".o_kanban_record:contains('Native'):has(button[name=action_view_jobs])" +
-                ":not(:has(button[name=action_disable], button[name=action_process_queue]," +
-                " button[name=action_bulk_retry_failed], button[name=action_bulk_clear]))",
+            content: "what runs and what failed is there before anything else",
+            trigger: ".o_kanban_group:first .o_kanban_header:contains('Running')",
         },
-        { trigger: ".o_kanban_record:contains('Native') .fs-4", run: "click" },
-        { trigger: ".o_form_view:not(:has(.o_statusbar_buttons button[name^=action_]))" },
+        { trigger: ".o_kanban_group:nth(1) .o_kanban_header:contains('Failed')" },
+        { trigger: ".o_kanban_group:nth(1) .o_kanban_record:contains('Temporary failure')" },
     ],
 });
 
 tours.add("llm_generation_queue_manager_tour", {
     steps: () => [
+        { trigger: ".o_kanban_record:contains('Native') [data-button=retry]", run: "click" },
         {
-            trigger: ".o_kanban_record:contains('Native') button[name=action_disable]",
-            run: "click",
+            content: "what cannot be done is there, and says why",
+            trigger: ".o_notification_content:contains('No failed job can be retried.')",
         },
+        { trigger: ".o_kanban_record:contains('Native') [data-button=pause]", run: "click" },
         { trigger: ".o_kanban_record:contains('Native') [name=queue_health]:contains('Paused')" },
-        { trigger: ".o_kanban_record:contains('Native') button[name=action_enable]", run: "click" },
+        { trigger: ".o_kanban_record:contains('Native') [data-button=resume]", run: "click" },
         { trigger: ".o_kanban_record:contains('Native') [name=queue_health]:contains('Healthy')" },
         {
             trigger: ".o_kanban_record:contains('Native') .o_llm_queue_waiting:contains('1')",
         },
         {
-            trigger: ".o_kanban_record:contains('Native') button[name=action_bulk_clear]",
+            trigger: ".o_kanban_record:contains('Native') [data-button=clear]",
             run: "click",
         },
         { trigger: ".modal button:contains('Cancel the Job')", run: "click" },
         {
             content: "nothing waits, so nothing can be cleared",
             trigger:
-                ".o_kanban_record:contains('Native'):not(:has(button[name=action_bulk_clear]))" +
+                ".o_kanban_record:contains('Native'):has([data-button=clear][aria-disabled=true])" +
                 " .o_llm_queue_waiting:contains('0')",
         },
+        { trigger: ".o_kanban_record:contains('Native') .fs-4", run: "click" },
+        {
+            content: "so it is in the form",
+            trigger: ".o_form_statusbar [data-button=clear][aria-disabled=true]",
+        },
+        { trigger: ".o_form_statusbar [data-button=pause]", run: "click" },
+        { trigger: ".o_form_view [name=queue_health]:contains('Paused')" },
+        { trigger: ".o_form_statusbar [data-button=resume]", run: "click" },
+        { trigger: ".o_form_view [name=queue_health]:contains('Healthy')" },
     ],
 });
 
@@ -206,6 +213,29 @@ tours.add("llm_generation_conversation_ended_tour", {
             trigger: ".o_llm_job:contains('Ask it in other words, or ask for less')",
         },
         { trigger: "body:not(:has(.o_llm_retry))" },
+    ],
+});
+
+tours.add("llm_generation_conversation_retrying_tour", {
+    steps: () => [
+        { trigger: ".o_data_row:contains('First') .o_data_cell[name=name]", run: "click" },
+        {
+            content: "it says when it is tried again, and what one can do until then",
+            trigger: ".o_llm_job:contains('Will be retried automatically at')",
+        },
+        { trigger: ".o_llm_stop:contains('Cancel')" },
+        { trigger: ".o_llm_try_now:contains('Try Again Now')", run: "click" },
+        answer("Hello"),
+        { trigger: "body:not(:has(.o_llm_job, .o_llm_failure))" },
+        { trigger: ".o_pager_next", run: "click" },
+        { trigger: ".o_llm_job:contains('Will be retried automatically at')" },
+        { trigger: ".o_llm_stop:contains('Cancel')", run: "click" },
+        {
+            content: "given up, it has failed for good, and more can be asked",
+            trigger: ".o_llm_failure:contains('Not now')",
+        },
+        { trigger: ".o_llm_input textarea:enabled" },
+        { trigger: "body:not(:has(.o_llm_stop, .o_llm_try_now))" },
     ],
 });
 

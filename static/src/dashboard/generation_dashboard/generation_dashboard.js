@@ -1,4 +1,3 @@
-import { ConfirmationDialog } from "@web/core/confirmation_dialog/confirmation_dialog";
 import { registry } from "@web/core/registry";
 import { useService } from "@web/core/utils/hooks";
 import { Layout } from "@web/search/layout";
@@ -6,6 +5,7 @@ import { standardActionServiceProps } from "@web/webclient/actions/action_servic
 
 import { Component, onWillStart, useState } from "@odoo/owl";
 
+import { usePressButton } from "../../queue_buttons/queue_buttons";
 import { useQueueUpdates } from "../../queue_updates/queue_updates";
 import { DashboardTotals } from "../dashboard_totals/dashboard_totals";
 import { FirstSteps } from "../first_steps/first_steps";
@@ -23,8 +23,7 @@ export class GenerationDashboard extends Component {
     setup() {
         this.orm = useService("orm");
         this.action = useService("action");
-        this.dialog = useService("dialog");
-        this.notification = useService("notification");
+        this.pressButton = usePressButton(() => this.load());
         this.loads = 0;
         this.state = useState({
             ...{ cards: [], totals: null, incidents: [], steps: [] },
@@ -49,36 +48,10 @@ export class GenerationDashboard extends Component {
         return cards.sort((one, other) => place(one) - place(other));
     }
 
-    /** What cannot be done now stays there, and says why to who presses it. */
-    onPress(card, button) {
-        if (button.reason) {
-            return this.notification.add(button.reason, { type: "info" });
-        }
-        if (!button.confirm) {
-            return this.press(card, button);
-        }
-        this.dialog.add(ConfirmationDialog, {
-            title: `${card.name}: ${button.label}`,
-            body: button.confirm,
-            confirmLabel: button.label,
-            confirm: () => this.press(card, button),
-            cancel: () => {},
-        });
-    }
-
-    async press(card, button) {
+    async onPress(card, button) {
         this.state.busyId = card.id;
         try {
-            const result = await this.orm.call(MODEL, "press_dashboard_button", [
-                [card.id],
-                button.name,
-            ]);
-            if (typeof result === "string") {
-                this.notification.add(result, { type: "success" });
-            } else {
-                await this.action.doAction(result);
-            }
-            await this.load();
+            await this.pressButton(card.id, button);
         } finally {
             this.state.busyId = false;
         }
@@ -90,7 +63,8 @@ export class GenerationDashboard extends Component {
         this.state.isBusy = true;
         try {
             const result = await this.orm.call(MODEL, "press_incident_button", args);
-            await this.action.doAction(result, { onClose: () => this.load() });
+            const options = result.target === "new" ? { onClose: () => this.load() } : {};
+            await this.action.doAction(result, options);
             await this.load();
         } finally {
             this.state.isBusy = false;

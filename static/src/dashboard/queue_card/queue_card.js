@@ -4,6 +4,7 @@ import { formatFloat, humanNumber } from "@web/core/utils/numbers";
 import { Component } from "@odoo/owl";
 
 import { formatSeconds } from "../../duration_field/duration_field";
+import { QueueButtons } from "../../queue_buttons/queue_buttons";
 import { CapacityBar } from "../capacity_bar/capacity_bar";
 import { HealthBadge } from "../health_badge/health_badge";
 import { HourBars } from "../hour_bars/hour_bars";
@@ -12,7 +13,7 @@ import { TickingTime } from "../ticking_time/ticking_time";
 /** One queue: how it is, why, what it does, and what can be done about it. */
 export class QueueCard extends Component {
     static template = "llm_generate_job.QueueCard";
-    static components = { CapacityBar, HealthBadge, HourBars, TickingTime };
+    static components = { CapacityBar, HealthBadge, HourBars, QueueButtons, TickingTime };
     static props = {
         card: Object,
         isBusy: Boolean,
