@@ -253,7 +253,7 @@ class LlmGenerationEngine(models.AbstractModel):
         decision = self._decide(job, queue, answer, scope)
         values = {"error_message": False, **values, "error_type": answer.error_type}
         if answer.retry_after and backoff.is_odd(answer.retry_after):
-            odd = self.env._(
+            odd = self._speaking_to(job.user_id).env._(
                 "The provider asked for a wait of %s days. That is taken for a mistake, and it is"
                 " asked again after an hour.",
                 int(answer.retry_after / 86400),

@@ -4,6 +4,7 @@ from odoo import fields
 from odoo.tests import new_test_user
 from odoo.tools import mute_logger
 
+from ..exceptions import RateLimitedError
 from ..protocol.answer import Answer
 from .common import ADDON, LlmGenerationCommon
 
@@ -62,6 +63,14 @@ class TestLanguages(LlmGenerationCommon):
                 self._process_queue()
                 self.assertIn(words, job.error_message)
                 self.queue.paused_until = False
+
+    def test_an_owner_reads_of_an_odd_wait(self):
+        error = RateLimitedError("Slowly.", retry_after=86_400_000)
+        self.service.answers["create"] = [error]
+        job = self._create_job("queued")
+        self._process_queue()
+        self.assertEqual(job.state, "queued")
+        self.assertIn("Slowly. Der Anbieter", job.error_message)
 
     def test_an_owner_reads_of_an_answer_without_a_word(self):
         endings = {
