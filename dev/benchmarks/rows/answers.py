@@ -65,7 +65,11 @@ def _other(stand, name, address):
     env = {"PYTHONPYCACHEPREFIX": str(paths.cache() / "pycache"), "NO_PROXY": "127.0.0.1"}
     done = subprocess.run(
         [python, program, *arguments],
-        **{"capture_output": True, "text": True, "env": env, "check": False, "timeout": 300},
+        capture_output=True,
+        text=True,
+        env=env,
+        check=False,
+        timeout=300,
     )
     if done.returncode:
         halt(f"{program.name} failed: {done.stderr}")
