@@ -1,7 +1,7 @@
 """The upgrade of a database of 19.0.1.0.0, whose core had what an addon has now."""
 
 from fault_lab import FaultLab
-from lib import modules, odoo_log
+from lib import family, modules, odoo_log
 
 ROOT = "llm_generate_job"
 UPGRADE = (*("-d", FaultLab.database, "-u", ROOT), "--stop-after-init", "--no-http")
@@ -29,8 +29,8 @@ def _upgrade_without(lab, tally, addon, table):
     """Where the addon is not there, nothing is upgraded, and the log says what is missing."""
     path, others = lab.instance.addons_path, lab.folder / "others"
     others.mkdir()
-    for name, folder in modules.folders().items():
-        if name not in {ROOT, addon}:
+    for name, folder in (family.theirs() | family.bridges()).items():
+        if name != addon:
             (others / name).symlink_to(folder)
     rest = [folder for folder in path if not (folder / addon).exists()]
     log = lab.folder / "refused.log"
