@@ -1459,13 +1459,18 @@ class LlmGenerationJob(models.Model):
         is_kin = (model.model_use in MEDIA_USES) == self._is_media()
         if not is_kin or model.model_use == "embedding":
             return env._("that model does something else")
-        if thread.model_id != model and thread.user_id != self.user_id:
-            return env._("the conversation is somebody else's by now")
-        if thread.model_id != model and self._has_open_neighbors(model):
-            return env._("another answer of the conversation waits or runs")
+        if self._takes_thread_along(model):
+            if thread.user_id != self.user_id:
+                return env._("the conversation is somebody else's by now")
+            if self._has_open_neighbors(model):
+                return env._("another answer of the conversation waits or runs")
         if self._is_ending_at_provider():
             return env._("their provider is just being told to stop")
         return "" if self._is_accepted_by(model) else env._("that model does not accept the inputs")
+
+    def _takes_thread_along(self, model):
+        # sudo: the job names its conversation; one that posts nothing is asked of its own model.
+        return self.post and self.thread_id.sudo().model_id != model
 
     def _owner_context(self):
         return self.env["llm.generation.engine"]._owner_context(self.sudo())  # sudo: of its owner
@@ -1494,7 +1499,7 @@ class LlmGenerationJob(models.Model):
         )
 
     def _is_accepted_by(self, model):
-        names = ("thread_id", "user_id", "generation_inputs", "input_message_id")
+        names = ("thread_id", "user_id", "generation_inputs", "input_message_id", "post")
         job = self.sudo()  # sudo: a copy that nobody keeps
         values = job._convert_to_write({name: job[name] for name in names})
         like = self.new({**values, "provider_id": model.provider_id.id, "model_id": model.id})
@@ -1508,7 +1513,7 @@ class LlmGenerationJob(models.Model):
         """Give failed jobs another model, and their conversations with them, and retry them."""
         place = {"provider_id": model.provider_id.id, "model_id": model.id}
         for job in self:
-            if job.thread_id.sudo().model_id != model:  # sudo: the job names its conversation
+            if job._takes_thread_along(model):
                 own = job.thread_id.with_user(job.user_id).with_context(**job._owner_context())
                 own.write(place)
         jobs = self.sudo()  # sudo: of what a job asks only this changes; who may was asked before

@@ -50,6 +50,17 @@ class TestMove(LlmGenerationCommon):
         self.assertEqual(self._move(jobs)["done"], 2)
         self.assertEqual((jobs.model_id, thread.model_id), (self.native_model,) * 2)
 
+    def test_what_posts_nothing_moves_without_its_conversation(self):
+        thread = self._create_thread(self.direct_model)
+        other, model = self._create_provider("Spare", "fakedirect")
+        values = {"thread_id": thread.id, "post": False}
+        job = self._create_job("failed", **values)
+        self._create_job("queued", **values)
+        self.assertEqual(self._move(job, model)["done"], 1)
+        self.assertEqual((job.model_id, thread.model_id), (model, self.direct_model))
+        self.assertEqual(self._process_queue(other), 1)
+        self.assertEqual(job.state, "completed", job.error_message)
+
     def test_what_does_not_wait_for_a_retry_is_left(self):
         self.assertEqual(self._refused(self._create_job("queued")), "did not fail")
         job = self._create_job("failed", self.direct_model)
