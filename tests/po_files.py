@@ -15,9 +15,9 @@ PLACEHOLDER = re.compile(r"%(?:\(\w+\))?[sd%]|<[^>]+>|\{\{.+?\}\}")
 TECHNICAL = re.compile(r"[a-z]+(?:[._][a-z]+)+")
 #: Words that English has in common with a language, for texts that are the same in both.
 SHARED = {
-    "de": "Budgets Chat ID In LLM Logo Multimodal Name Prompt System Webhooks",
+    "de": "Budgets Chat ID In LLM Logo Multimodal Name Prompt Schema System Webhooks",
     "fr": "Action Assistant Budgets Chat Configuration Conversation Description Documentation"
-    " ID LLM Logo Message Messages Multimodal Options Position Quota Service Type Webhooks"
+    " ID LLM Logo Message Messages Multimodal Options Position Question Quota Service Type Webhooks"
     " minutes min",
 }
 #: Words that neither German nor French has: a text with one was left half as it was.
