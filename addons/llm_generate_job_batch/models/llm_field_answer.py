@@ -212,14 +212,21 @@ class IrActionsServer(models.Model):
         comodel = record.env[self._llm_field(record).comodel_name]
         domain, wanted = self._choices(record), name.strip().casefold()
         for operator in ("=", "ilike"):
-            near = comodel.name_search(name.strip(), domain, operator, limit=100) if wanted else []
-            found = [one for one, shown in near if shown.strip().casefold() == wanted]
+            pairs = comodel.name_search(name.strip(), domain, operator, limit=100) if wanted else ()
+            near = comodel.browse(one for one, _shown in pairs)
+            found = near.filtered(lambda one: wanted in _names_of(one))
             if len(found) > 1:
                 raise ValueError(f"several are called {name!r}")
             if found:
-                return comodel.browse(found)
-        shown = ", ".join(repr(shown) for _id, shown in near[:NEAR_NAMES])
+                return found
+        shown = ", ".join(repr(one.display_name) for one in near[:NEAR_NAMES])
         raise ValueError(f"none is called {name!r}{shown and f'; there are {shown}'}")
+
+
+def _names_of(record):
+    """Return what a record is called, as shown and by itself, to be compared."""
+    names = (record.display_name, record._rec_name and record[record._rec_name])
+    return {name.strip().casefold() for name in names if isinstance(name, str)}
 
 
 def _plain(value):

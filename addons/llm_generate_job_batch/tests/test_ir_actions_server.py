@@ -224,7 +224,7 @@ class TestIrActionsServer(LlmGenerationCommon):
     def test_what_is_missing_is_told_before_it_runs(self):
         self.assertFalse(self.action.warning)
         self.action.llm_target = "field"
-        self.assertIn("Choose a text field", self.action.warning)
+        self.assertIn("that can hold the answer", self.action.warning)
         self.action.write({"llm_target": "note", "llm_prompt": False})
         self.assertIn("a prompt", self.action.warning)
         noteless = self._create_action(model_id=self.env["ir.model"]._get("res.country").id)
