@@ -165,7 +165,10 @@ class TestAttendant(test_concurrency.TestConcurrency):
     def _begin_together(self, claims):
         """Have workers begin claims at the same moment; return what each of them gets."""
         results = {}
-        with attendant_module.attend(self.dbname, claims[0]) as (attendant, _call):
+        with contextlib.ExitStack() as stack:
+            for claim in claims:
+                attended = attendant_module.attend(self.dbname, claim)
+                attendant, _call = stack.enter_context(attended)
             with attendant.beginning:
                 threads = [
                     threading.Thread(
