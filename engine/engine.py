@@ -22,6 +22,7 @@ from ..protocol.http_errors import traceback_of
 from ..runner import runner as runners
 from ..runner.cursor import (
     LOCK_TIMEOUT,
+    LONG_LOCK_TIMEOUT,
     InlineCursor,
     LazyCursor,
     bound,
@@ -89,7 +90,7 @@ class LlmGenerationEngine(models.AbstractModel):
 
         :param bool lazy: hold a connection only while there is something to commit
         :param bool lent: take the caller's cursor, a lazy one that nobody needs for anything else
-        :param bool waits: wait for locks as long as that takes
+        :param bool waits: wait for locks as long as somebody may need who does the same
         """
         if inline := self._is_inline():
             self.env.flush_all()
@@ -102,7 +103,7 @@ class LlmGenerationEngine(models.AbstractModel):
             with cr:
                 read_committed(cr)
                 if not (inline or lazy or lent):
-                    bound(cr, None if waits else LOCK_TIMEOUT)
+                    bound(cr, LONG_LOCK_TIMEOUT if waits else LOCK_TIMEOUT)
                 context = self.env.context
                 kept = {key: context[key] for key in KEPT_CONTEXT & context.keys()}
                 yield api.Environment(cr, SUPERUSER_ID, {"tracking_disable": True, **kept})[

@@ -40,8 +40,9 @@ READ_RE = re.compile(
 #: tried again, while all else goes on. And those that a process which is frozen in the middle of
 #: a transaction keeps others from its rows.
 BOUNDS = "SET lock_timeout = {}; SET idle_in_transaction_session_timeout = 60000; "
-#: Milliseconds, and those where there is no more time: many answers may have to be stored then.
-LOCK_TIMEOUT, LAST_LOCK_TIMEOUT = 300, 30
+#: Milliseconds, and those where there is no more time: many answers may have to be stored then;
+#: and those for what others do once, in a moment, and nothing goes on without.
+LOCK_TIMEOUT, LAST_LOCK_TIMEOUT, LONG_LOCK_TIMEOUT = 300, 30, 10_000
 #: Of each connection. PostgreSQL takes a look at a long queue for so costly that it compiles it,
 #: which lasts a second, each time; the look takes a millisecond. And seconds after which it ends a
 #: transaction whose host is gone without a word, and frees its rows: 20, and four times 5.

@@ -2,11 +2,14 @@ import threading
 import time
 from unittest.mock import patch
 
+import psycopg2
+
 from odoo import SUPERUSER_ID, api
 from odoo.exceptions import UserError
 from odoo.modules.registry import DummyRLock, Registry
 from odoo.tests import BaseCase, get_db_name, tagged
 
+from ..engine import engine as engine_module
 from ..engine import maintain
 from ..engine.claim import LOOK_AGAIN
 from ..protocol.answer import Answer
@@ -115,6 +118,22 @@ class TestConcurrency(ConcurrencyCase):
         with self._env() as env:
             queues = env["llm.generation.queue"].search([("provider_id", "=", self.provider_id)])
             self.assertEqual(queues.ids, made[:1])
+
+    def test_who_makes_a_queue_waits_for_nobody_without_an_end(self):
+        with self._env() as other, self._env() as env:
+            lock = "SELECT pg_advisory_xact_lock(hashtext('llm_generation_queue'), %s)"
+            other.cr.execute(lock, [self.provider_id])
+            release = threading.Timer(10, other.cr.rollback)
+            release.start()
+            engine = env["llm.generation.engine"]
+            with (
+                patch.object(engine_module, "LONG_LOCK_TIMEOUT", 50),
+                self.assertRaises(psycopg2.errors.LockNotAvailable),
+            ):
+                engine._create_queue(self.provider_id)
+            release.cancel()
+            other.cr.rollback()
+            self.assertTrue(engine._create_queue(self.provider_id))
 
     def _queue_jobs(self, count):
         """Queue jobs; return the ids of their queue and of them, as they will be claimed."""

@@ -94,9 +94,10 @@ class TestRunner(BaseCase):
                 engine = Mock(_newer_than_tables=Mock(return_value=["llm", "llm_x"]))
                 runner._models = Mock(are_installed=True, engine=Mock(return_value=engine))
                 runner.outbox.add([7])
-                runner.run()
+                with patch.object(runner, "_register", side_effect=runner.stop) as register:
+                    runner.run()
+                register.assert_not_called()
                 self.assertEqual(runner.claim(), 0)
-                engine._register_runner.assert_not_called()
                 engine._executor.assert_not_called()
                 engine._send_outbox.assert_called_once_with([7])
         [record] = logs.records
