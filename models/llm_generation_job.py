@@ -92,7 +92,7 @@ INTERNAL_FIELDS = frozenset({
         "cancel_requested",
     ),
     *("estimated_tokens", "fair_rank", "generation_inputs", "hinted_at", "identity_scope"),
-    *("is_scheduled", "next_poll_at", "poll_count", "poll_requested", "polled_until"),
+    *("is_kept", "is_scheduled", "next_poll_at", "poll_count", "poll_requested", "polled_until"),
     *("provider_data", "result_expires_at", "webhook_token"),
 })
 #: Letters that a search in questions and answers needs, and jobs that it looks at, the newest.
