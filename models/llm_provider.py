@@ -52,6 +52,11 @@ TOOL_SUFFIX = "_execute"
 KEYS = "llm.provider.api_key"
 
 
+@functools.lru_cache(maxsize=64)  # thousands of jobs ask in one call
+def _parameters(function):
+    return frozenset(inspect.signature(function).parameters)
+
+
 class LlmProvider(models.Model):
     """The protocol that a provider's author implements.
 
@@ -223,8 +228,7 @@ class LlmProvider(models.Model):
         :param str name: the one to take where there are several
         :return: None for a service that cannot be told
         """
-        chat = getattr(self, f"{self.service}_chat", None)
-        known = inspect.signature(chat).parameters if chat else {}
+        known = self._chat_parameters()
         return next((one for one in (name, *tokens.LIMIT_NAMES) if one in known), None)
 
     def _chat_inputs(self):
@@ -237,8 +241,12 @@ class LlmProvider(models.Model):
         """
         if hasattr(self, f"{self.service}_chat_inputs"):
             return set(self._dispatch("chat_inputs"))
-        chat = getattr(self, f"{self.service}_chat", None)
-        return CHAT_INPUTS & (inspect.signature(chat).parameters if chat else {}).keys()
+        return CHAT_INPUTS & self._chat_parameters()
+
+    def _chat_parameters(self):
+        """Return the names of the parameters of the service's chat; none where it has no chat."""
+        chat = getattr(type(self), f"{self.service}_chat", None)
+        return _parameters(chat) if chat else frozenset()
 
     def _answers_without_messages(self):
         """Return whether the service is told all that is asked by something else than messages.
@@ -246,8 +254,8 @@ class LlmProvider(models.Model):
         It runs jobs, or its chat takes `prepend_messages`; some read the last message only, or have
         a conversation of their own for each thread.
         """
-        chat = getattr(self, f"{self.service}_chat", None)
-        takes = not chat or "prepend_messages" in inspect.signature(chat).parameters
+        names = self._chat_parameters()
+        takes = not names or "prepend_messages" in names
         return takes or self._implements("create_generation_job")
 
     def _guarded(self, method, *args, **kwargs):
