@@ -36,13 +36,6 @@ READ_RE = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 
-#: Milliseconds that the engine waits for a row that somebody has locked: it is set aside then, and
-#: tried again, while all else goes on. And those that a process which is frozen in the middle of
-#: a transaction keeps others from its rows.
-BOUNDS = "SET lock_timeout = {}; SET idle_in_transaction_session_timeout = 60000; "
-#: Milliseconds, and those where there is no more time: many answers may have to be stored then;
-#: and those for what others do once, in a moment, and nothing goes on without.
-LOCK_TIMEOUT, LAST_LOCK_TIMEOUT, LONG_LOCK_TIMEOUT = 300, 30, 10_000
 #: Of each connection. PostgreSQL takes a look at a long queue for so costly that it compiles it,
 #: which lasts a second, each time; the look takes a millisecond. And seconds after which it ends a
 #: transaction whose host is gone without a word, and frees its rows: 20, and four times 5.
@@ -50,6 +43,13 @@ SETTINGS = (
     "SET jit = off; "
     "SET tcp_keepalives_idle = 20; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 4"
 )
+#: Milliseconds that the engine waits for a row that somebody has locked: it is set aside then, and
+#: tried again, while all else goes on. And those that a process which is frozen in the middle of
+#: a transaction keeps others from its rows.
+BOUNDS = f"{SETTINGS}; SET lock_timeout = %s; SET idle_in_transaction_session_timeout = 60000"
+#: Milliseconds, and those where there is no more time: many answers may have to be stored then;
+#: and those for what others do once, in a moment, and nothing goes on without.
+LOCK_TIMEOUT, LAST_LOCK_TIMEOUT, LONG_LOCK_TIMEOUT = 300, 30, 10_000
 
 
 class Gate:
@@ -149,7 +149,7 @@ def bound(cr, lock_timeout=LOCK_TIMEOUT):
     :param lock_timeout: milliseconds; None to wait for locks as long as that takes
     """
     if isinstance(cr, Cursor):
-        cr.execute((BOUNDS.format(lock_timeout) if lock_timeout else "") + SETTINGS)
+        cr.execute(*((BOUNDS, [lock_timeout]) if lock_timeout else (SETTINGS,)))
 
 
 def is_locked(error):
@@ -431,13 +431,13 @@ def lend_lazy(request):
 
     :param request: Odoo's; its environment gets another cursor
     """
-    request.env.cr.commit()
+    request.env.cr.commit()  # pylint: disable=invalid-commit
     request.env.cr.close()
     cr = LazyCursor(request.env.registry)
     request.env = request.env(cr=cr)
     try:
         yield
-        cr.commit()
+        cr.commit()  # pylint: disable=invalid-commit
     except BaseException:
         cr.rollback()
         raise
@@ -449,7 +449,7 @@ def let_go(cr):
     An ordinary cursor is its caller's, and stays as it is.
     """
     if isinstance(cr, LazyCursor):
-        cr.commit(goes_on=True)
+        cr.commit(goes_on=True)  # pylint: disable=invalid-commit
 
 
 class InlineCursor(SavepointCursor):

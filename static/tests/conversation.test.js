@@ -1,3 +1,4 @@
+/* global Event, KeyboardEvent */
 import { describe, expect, queryOne, test } from "@odoo/hoot";
 import { animationFrame } from "@odoo/hoot-mock";
 import { mockService, mountWithCleanup, onRpc } from "@web/../tests/web_test_helpers";
