@@ -1,5 +1,5 @@
 import { describe, expect, test } from "@odoo/hoot";
-import { mockDate } from "@odoo/hoot-mock";
+import { freezeTime, mockDate } from "@odoo/hoot-mock";
 import {
     defineModels,
     fields,
@@ -96,6 +96,7 @@ test("what tells no state keeps the colors of the page", async () => {
 
 test("a job that waits has waited until now", async () => {
     mockDate("2026-01-01 12:00:00", 0);
+    freezeTime();
     await mountView({
         resModel: "llm.job",
         type: "list",

@@ -47,7 +47,7 @@ def _finite(text):
 class LlmGenerationJob(models.Model):
     """Answers that are data: they are what a JSON Schema says, or there is no answer."""
 
-    _inherit = "llm.generation.job"
+    _inherit = "llm.generation.job"  # pylint: disable=consider-merging-classes-inherited
 
     output_schema = fields.Json(
         "Schema of the Answer",
