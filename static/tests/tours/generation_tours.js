@@ -56,8 +56,8 @@ tours.add("llm_generation_phone_jobs_tour", {
             content: "what runs and what failed is there before anything else",
             trigger: ".o_kanban_group:first .o_kanban_header:contains('Running')",
         },
-        { trigger: ".o_kanban_group:nth(1) .o_kanban_header:contains('Failed')" },
-        { trigger: ".o_kanban_group:nth(1) .o_kanban_record:contains('Temporary failure')" },
+        { trigger: ".o_kanban_group:nth-of-type(2) .o_kanban_header:contains('Failed')" },
+        { trigger: ".o_kanban_group:nth-of-type(2) .o_kanban_record:contains('Temporary failure')" },
     ],
 });
 
