@@ -61,6 +61,7 @@ const queuedConversation = {
         } else if (job) {
             const message = _t("Waiting for the answer…");
             this.state.job = { job_id: job.id, state: job.state, message };
+            this.hasNews = true; // why it waits is read at once
             this.generate();
         }
     },
