@@ -189,14 +189,13 @@ class LlmGenerationEngine(models.AbstractModel):
         """Generate in the thread, as the provider's users did before there was a queue."""
         if not job._is_media():
             recorder.inputs, recorder.limit = job._told_inputs()
+        self.env.cr.keeps, recorder.away = True, self.env.cr.away
         if not job.post:
-            self.env.cr.keeps, recorder.away = True, self.env.cr.away
             return self._answer_without_messages(job, claim, recorder)
         thread = job.thread_id
         with thread_lock.hold(self.env.cr.dbname, thread.id) as unlock:
             if not unlock:
                 raise ThreadBusyError
-            self.env.cr.keeps, recorder.away = True, self.env.cr.away
             self._forget_partial_answer(job, claim)
             self._put_question(job, claim)
             try:
