@@ -160,6 +160,7 @@ class TestRightsMatrix(RightsMatrix, LlmGenerationCommon):
         arguments = {
             "apply_bulk": ("cancel",),
             "ask_in_queue": ("Hi",),
+            "get_views": ([[False, "list"]],),
             "press_dashboard_button": ("pause",),
             "press_incident_button": ("retry", "transient", "2026-01-01 00:00:00"),
         }

@@ -1,8 +1,7 @@
 """Have each job that there is post its answer, without a write for each."""
 
 POST = """
-    ALTER TABLE IF EXISTS llm_generation_job ADD COLUMN IF NOT EXISTS post boolean DEFAULT TRUE;
-    ALTER TABLE IF EXISTS llm_generation_job ALTER COLUMN post DROP DEFAULT
+    ALTER TABLE IF EXISTS llm_generation_job ADD COLUMN IF NOT EXISTS post boolean DEFAULT TRUE
 """
 
 
