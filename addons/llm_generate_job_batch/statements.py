@@ -61,6 +61,12 @@ FORGET_TEXTS = """
       AND j.state IN ('completed', 'cancelled')
 """
 
+#: A column with a default of its own, which costs nothing: Odoo would write it into each job.
+ADD_MAX_REPAIRS = """
+    ALTER TABLE IF EXISTS llm_generation_job
+    ADD COLUMN IF NOT EXISTS max_repairs integer DEFAULT 1
+"""
+
 # === ECONOMY === #
 
 #: An economy job that never started. One that is tried again waits for its time like any other.

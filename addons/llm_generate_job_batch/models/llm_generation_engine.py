@@ -184,14 +184,15 @@ class LlmGenerationEngine(models.AbstractModel):
         # In one transaction: where the mark is lost, so is what the callback did.
         with self._transaction() as own:
             marked = own._change(sql.MARK_DONE, [batch_id], touches=["llm.generation.batch"])
-            if marked and marked[0][0]:
-                own._call_back(own.env["llm.generation.batch"].browse(batch_id))
-            if marked:
+            is_first = marked and marked[0][0]
+            # What the callback has not read, or what is answered after it, is paid for and stays.
+            if is_first and own._call_back(own.env["llm.generation.batch"].browse(batch_id)):
                 own._change(sql.FORGET_TEXTS, [batch_id])
         return len(marked)
 
     @api.model
     def _call_back(self, batch):
+        """Call the callback of a batch, and return whether it came to its end."""
         own = batch.with_user(batch.user_id).with_context(
             tracking_disable=False, **self._owner_context(batch)
         )
@@ -203,6 +204,8 @@ class LlmGenerationEngine(models.AbstractModel):
                 raise  # the sweep looks again
             # Each of its answers is paid for and stored; another addon's bug is told in the log.
             _logger.error(UNTOLD, batch.id, traceback_of(error))  # noqa: TRY400 as above
+            return False
+        return True
 
     @api.model
     def _reopen(self, jobs):

@@ -97,6 +97,10 @@ class LlmGenerationJob(models.Model):
 
     # === BATCHES === #
 
+    def _auto_init(self):
+        self.env.cr.execute(sql.ADD_MAX_REPAIRS)
+        return super()._auto_init()
+
     @api.model
     @api.private
     def create_batch(
@@ -130,7 +134,7 @@ class LlmGenerationJob(models.Model):
             of its thread
         :param bool keep_texts: True keeps the jobs, and with them what they keep, until they are
             deleted by hand; False has questions and answers removed once the callback has read
-            them; None leaves them to the clean-up of all jobs
+            them (it came to its end); None leaves them to the clean-up of all jobs
         :param job_values: `priority`, `scheduled_at` and the like, of all jobs
         :return: the batch, a record of `llm.generation.batch`
         :raise UserError: for lists of different lengths, or inputs that the model refuses

@@ -5,6 +5,7 @@ from odoo import fields
 from odoo.exceptions import AccessError, UserError
 from odoo.tests import users
 
+from odoo.addons.llm_generate_job.engine.engine import ANNOUNCED
 from odoo.addons.llm_generate_job.exceptions import BadRequestError, TransientError
 from odoo.addons.llm_generate_job.models.llm_generation_bounds import BOUNDS, KEY_BOUND
 from odoo.addons.llm_generate_job.tests.common import LlmGenerationCommon
@@ -129,7 +130,7 @@ class TestLlmGenerationBatch(LlmGenerationCommon):
     def test_many_are_asked_for_with_the_statements_of_few(self):
         counts = []
         self._batch(["warm"])
-        for number in (10, 90):
+        for number in (ANNOUNCED + 10, ANNOUNCED + 90):  # of few all is told, and read for that
             seen, execute = [], type(self.env.cr).execute
 
             def spy(cr, query, *rest, seen=seen, execute=execute, **kwargs):

@@ -79,4 +79,17 @@ class TestBatchWithoutMessages(LlmGenerationCommon):
         self.service.chunks = [{"content": "Hello"}]
         job.with_user(self.manager).action_retry()
         self._answer(batch)
-        self.assertEqual((job.state, job.input_text, job.output_text), ("completed", "", ""))
+        # The callback was called before, and has not read it.
+        self.assertEqual((job.state, job.input_text, job.output_text), ("completed", "a", "Hello"))
+
+    def test_what_a_broken_callback_has_not_read_stays(self):
+        def callback(_records, batch):
+            raise ValueError
+
+        logger = "odoo.addons.llm_generate_job_batch.models.llm_generation_engine"
+        with (
+            self._offered("res.partner", _on_generated=callback),
+            self.assertLogs(logger, "ERROR"),
+        ):
+            jobs = self._answer(self._batch(keep_texts=False))
+        self.assertEqual(jobs.mapped("output_text"), ["Hello"] * 2)
