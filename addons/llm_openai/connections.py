@@ -151,9 +151,11 @@ class Sessions:
         self._close_old()
 
     def _wait(self):
-        self._sweeper = threading.Timer(IDLE, self._sweep)
-        self._sweeper.daemon = True
-        self._sweeper.start()
+        sweeper = threading.Timer(IDLE, self._sweep)
+        sweeper.daemon = True
+        with contextlib.suppress(RuntimeError):  # no thread is to be had: the answer is, though
+            sweeper.start()
+            self._sweeper = sweeper
 
     def _sweep(self):
         self._close_old()

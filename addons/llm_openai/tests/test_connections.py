@@ -201,6 +201,15 @@ class TestConnections(ServerMixin, BaseCase):
                 self._get()
         self.assertEqual(self._connections(), 3)
 
+    def test_an_answer_is_there_where_no_thread_is_to_be_had(self):
+        with patch.object(threading.Timer, "start", side_effect=RuntimeError):
+            self._get()
+            self._get()
+        self.assertEqual((self._connections(), self.sessions._sweeper), (1, None))
+        with patch.object(connections, "IDLE", 0.05):
+            self._get()
+            self.assertTrue(self.sessions._sweeper)
+
     def test_few_connections_without_a_call_are_kept(self):
         with patch.object(connections, "MOST", 2):
             for number in range(4):
