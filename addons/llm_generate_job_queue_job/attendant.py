@@ -111,6 +111,10 @@ class Attendant(threading.Thread):
 
     def _serve(self):
         with Listener(self.dbname, RUNNER_CHANNEL) as listener:
+            if newer := self._models.engine()._newer_than_tables():
+                runners.warn_of_old_tables(self.dbname, *newer)
+                self.stop()
+                return
             self._register(listener)
             heartbeat_at = 0.0
             while not self._is_over():

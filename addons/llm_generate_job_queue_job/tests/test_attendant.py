@@ -310,3 +310,21 @@ class TestAttendant(test_concurrency.TestConcurrency):
                 attended,
             ):
                 self.fail("it was begun")
+
+    def test_code_that_waits_for_its_upgrade_begins_nothing(self):
+        claim = self._handed_over()
+        self.addCleanup(attendant_module.runners.warn_of_old_tables.cache_clear)
+
+        def newer(_original, _engine):
+            return ["llm_generate_job"]
+
+        with (
+            self._spied("llm.generation.engine", "_newer_than_tables", newer),
+            patch.object(attendant_module, "READY", 1.0),
+            self.assertLogs("odoo.addons.llm_generate_job.runner.runner", "WARNING"),
+            self.assertRaises(TimeoutError),
+            attendant_module.attend(self.dbname, claim),
+        ):
+            self.fail("it was begun")
+        with self._env() as env:
+            self.assertFalse(self._job(env, claim).attempt_ids.queue_job_begun_at)
