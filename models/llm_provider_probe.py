@@ -30,6 +30,8 @@ ASKING = (
     ("llm.provider", "action_fetch_models"),
     ("llm.model", "action_open_fetch_this_model_wizard"),
 )
+#: By these addresses a page calls methods.
+CALLS = ("/web/dataset/call_kw", "/web/dataset/call_button")
 
 
 class IrHttp(models.AbstractModel):
@@ -39,7 +41,9 @@ class IrHttp(models.AbstractModel):
 
     @classmethod
     def _dispatch(cls, endpoint):
-        if (request.params.get("model"), request.params.get("method")) not in ASKING:
+        asked = (request.params.get("model"), request.params.get("method"))
+        # Of any other route these are what its caller likes.
+        if asked not in ASKING or not request.httprequest.path.startswith(CALLS):
             return super()._dispatch(endpoint)
         with lend_lazy(request):
             return super()._dispatch(endpoint)

@@ -232,3 +232,11 @@ class TestProviderProbeRequest(LlmGenerationCommon, HttpCase):
         self.assertIn("UserError", str(refusal.exception))
         self.assertEqual(self.held, [False])
         self.assertTrue(self._press("action_test")["params"]["is_fine"])
+
+    def test_no_other_request_is_taken_for_one(self):
+        """Whatever parameters somebody gives it: it would not be tried again after a conflict."""
+        params = {"model": "llm.provider", "method": "action_test"}
+        lent = patch.object(llm_provider_probe, "lend_lazy", side_effect=self.fail)
+        with lent:
+            answer = self.make_jsonrpc_request("/web/session/get_session_info", params)
+        self.assertEqual(answer["uid"], self.manager.id)
