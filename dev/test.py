@@ -43,6 +43,9 @@ def main():
     with stage("set-up"):
         set_up("test")
         lab.sweep()
+    if not tags and not family.folder():
+        with stage("tests of the tools"):  # alone: they change the environment of this process
+            unit_tests.run(tally)
     with lab.Lab("test", source=seed.folder()) as place:
         names = modules.installable(place.instance)
         if not names:
@@ -84,7 +87,7 @@ def _works(place, tally, names, tests, has_stack):
         model_server.serve_tests(place.folder)
         works.append(partial(_test_ours, place, tally, names, ",".join(ours)))
     if not tests and not family.folder():
-        works.append(partial(_test_tools, tally))
+        works.append(partial(_lint, tally))
     if apart or not tests:
         works.append(partial(_test_peers, place, tally, ",".join(apart)))
     if has_stack and not tests:
@@ -112,11 +115,9 @@ def _test_ours(place, tally, names, tags):
         place.instance.drop_database("tests")
 
 
-def _test_tools(tally):
+def _lint(tally):
     with stage("lint"):
         linters.run(tally)
-    with stage("tests of the tools"):
-        unit_tests.run(tally)
 
 
 def _test_peers(place, tally, tags):
