@@ -160,7 +160,7 @@ class LlmGenerationEngine(models.AbstractModel):
         Where an answer does not tell what it used, that follows from its length.
         """
         ids = {answer.output_message_id for answer in answers.values() if answer.output_message_id}
-        if not ids:
+        if not (ids or any(answer.output for answer in answers.values())):
             return answers
         # sudo: a provider may name any message, and only its place and its length are looked at.
         messages = self.env["mail.message"].sudo().browse(ids).exists()
@@ -169,9 +169,10 @@ class LlmGenerationEngine(models.AbstractModel):
         for job in jobs:
             answer = known[job.id] = answers[job.id]
             if places.get(answer.output_message_id) != ("llm.thread", job.thread_id.id):
-                known[job.id] = replace(answer, output_message_id=None)
-                continue
-            if not (job.post or answer.state in ACTIVE_STATES):
+                answer = known[job.id] = replace(answer, output_message_id=None)
+                if not answer.output:
+                    continue
+            elif not (job.post or answer.state in ACTIVE_STATES):
                 message = messages.browse(answer.output_message_id)
                 text = answer.output or message._said()
                 answer = known[job.id] = replace(answer, output=text, output_message_id=None)

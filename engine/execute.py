@@ -223,8 +223,10 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _answer_without_messages(self, job, claim, recorder):
         """Ask besides the conversation: nothing is posted, and no other answer has to wait."""
-        text = self._ask_chat(job, claim, recorder, job._asked_messages())
-        return Answer("completed", output=text)
+        messages = job._asked_messages()
+        # The family's prompts may post a note where they are broken.
+        self.env.cr.commit(goes_on=True)  # pylint: disable=invalid-commit
+        return Answer("completed", output=self._ask_chat(job, claim, recorder, messages))
 
     @api.model
     def _ask_chat(self, job, claim, recorder, messages):

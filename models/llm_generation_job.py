@@ -194,8 +194,10 @@ class LlmGenerationJob(models.Model):
     is_kept = fields.Boolean(
         readonly=True, copy=False, groups="base.group_system", help="No clean-up removes it."
     )
-    input_text = fields.Text("Question", compute="_compute_texts")
-    output_text = fields.Text("Answer", compute="_compute_texts", help="As the model wrote it.")
+    input_text = fields.Text("Question", compute="_compute_input_text")
+    output_text = fields.Text(
+        "Answer", compute="_compute_output_text", help="As the model wrote it."
+    )
     conversation_text = fields.Char(
         "Question or Answer",
         store=False,
@@ -424,23 +426,26 @@ class LlmGenerationJob(models.Model):
         return next((company for company in candidates if company.id in own), user.company_id)
 
     # Not on the message's fields: each word of an answer would look for its job.
-    @api.depends(
-        *("post", "thread_id", "input_message_id", "output_message_id"),
-        *("generation_inputs", "output"),
-    )
+    @api.depends("input_message_id", "generation_inputs")
     @api.depends_context("uid", "su")
-    def _compute_texts(self):
+    def _compute_input_text(self):
+        readable = self.input_message_id._filtered_access("read")
+        for job in self:
+            inputs = job.generation_inputs if isinstance(job.generation_inputs, dict) else {}
+            question = job.input_message_id & readable
+            job.input_text = question._said() or inputs.get("prompt") or ""
+
+    @api.depends("post", "thread_id", "output_message_id", "output")
+    @api.depends_context("uid", "su")
+    def _compute_output_text(self):
+        readable = self.output_message_id._filtered_access("read")
         # Who may read the conversation may read what is answered besides it.
         kept = self.filtered(lambda job: not job.post and job.thread_id.has_access("read"))
         # sudo: the field is closed, so that it is in no cache; who may read it was asked.
         outputs = kept and dict(kept.sudo()._read_group([("id", "in", kept.ids)], ["id", "output"]))
         for job in self:
-            question, answer = job.input_message_id, job.output_message_id
-            inputs = job.generation_inputs if isinstance(job.generation_inputs, dict) else {}
-            asked = question._said() if question.has_access("read") else ""
-            job.input_text = asked or inputs.get("prompt") or ""
             if job.post:
-                job.output_text = answer._said() if answer.has_access("read") else ""
+                job.output_text = (job.output_message_id & readable)._said() or ""
             else:
                 job.output_text = (outputs and outputs.get(job._origin)) or ""
 
@@ -1484,6 +1489,7 @@ class LlmGenerationJob(models.Model):
                 Domain("thread_id", "=", self.thread_id.id)
                 & Domain("id", "!=", self.id)
                 & Domain("model_id", "!=", model.id)
+                & Domain("post", "=", True)
                 & is_open,
                 limit=1,
             )

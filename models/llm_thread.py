@@ -351,9 +351,12 @@ class LlmThread(models.Model):
     def action_cancel_generation(self):
         """Cancel what waits or runs in these threads, or else the retry that is ahead.
 
+        Jobs that post nothing go on while there are others: nobody sees them there.
+
         :raise UserError: where nothing does
         """
         jobs = self.generation_job_ids.filtered("is_active")
+        jobs = jobs.filtered("post") or jobs
         if not jobs and (failed := self.generation_job_ids.filtered_domain(RETRYING.domain)):
             return failed.action_stop_retrying()
         if not jobs:
@@ -367,6 +370,7 @@ class LlmThread(models.Model):
         """
         self.ensure_one()
         failed = self.generation_job_ids.filtered(lambda job: job.state == "failed")
+        failed = failed.filtered("post") or failed
         if not failed:
             raise UserError(self.env._("No generation of this thread has failed."))
         return failed.sorted("id")[-1].action_retry()

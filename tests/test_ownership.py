@@ -284,6 +284,7 @@ class TestOwnership(OwnershipCommon):
             "identity_key": "forged",
             "input_message_id": self.question.id,
             "model_id": self.native_model.id,
+            "post": False,
             "provider_id": self.native.id,
             "thread_id": mine.id,
         }
