@@ -148,6 +148,7 @@ class Scenes:
         self.open()
         self.say("Is this a mistake?")
         self.sees("failure")
+        self.gone("running")  # what can be done is shown once all is over
         self.picture("refused")
         told = self.browser.page.inner_text("body")
         offered = bool(self.browser.page.query_selector(self.page["retry"]))
