@@ -1,8 +1,10 @@
 """Start programs, know them again by pid and start time, stop them with all they started."""
 
 import atexit
+import errno
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -14,6 +16,9 @@ from .say import halt
 
 #: In the environment of what a place (a folder) has started, and of all that this starts in turn.
 MARK = "LLM_PLACE"
+#: Below those that Linux gives to outgoing connections: what is free among these is taken in the
+#: moment before a server listens there. Above one that browsers open no page at.
+PORTS = range(11_000, 30_000)
 _children = set()
 _ending = threading.Event()
 
@@ -173,9 +178,14 @@ def self_process():
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Return a port that is free, and that no connection is given before somebody listens on it.
+
+    :raise OSError: where of a hundred ports each is taken
+    """
+    for port in random.SystemRandom().sample(PORTS, 100):
+        if port_is_free(port):
+            return port
+    raise OSError(errno.EADDRINUSE, f"no port is free of {PORTS.start} to {PORTS.stop}")
 
 
 def port_is_free(port):
