@@ -32,6 +32,8 @@ FIRST_POLL, LAST_POLL = 1.0, 30.0
 _logger = logging.getLogger(__name__)
 
 UNSTORED = "The answer of job %s cannot be stored\n%s"
+#: Ends of a job which say nothing about its work at the provider. Nobody comes back for that.
+LEFT_AT_PROVIDER = ("access", "bad_request", "internal")
 #: Characters of what a provider said that the pages of its queue tell.
 STOPPED_WORDS = 300
 #: What is refused of one model, if its name is told.
@@ -271,8 +273,8 @@ class LlmGenerationEngine(models.AbstractModel):
             self._snooze(job, decision.delay, call_ended=True, **values)
             return
         goes_on = answer.error_type == "access" and bool(job.external_job_id)
-        if goes_on:
-            values["cancel_requested"] = True  # nobody may have what the provider still works on
+        if job.external_job_id and answer.error_type in LEFT_AT_PROVIDER:
+            values["cancel_requested"] = True  # nobody gets what the provider still works on
         values |= self._retry_values(decision)
         job._set_state("failed", call_ended=not goes_on, **values)
 

@@ -38,7 +38,7 @@ class TestLlmGenerationCall(LlmGenerationCommon):
 
     def test_what_would_end_a_thread_ends_the_job_only(self):
         for end in (SystemExit(), asyncio.CancelledError(), KeyboardInterrupt()):
-            with mute_logger(LOGGER):
+            with mute_logger(LOGGER, "odoo.addons.llm_generate_job.engine.maintain"):
                 self.service.answers = {"create": [end], "check": [end], "cancel": [end]}
                 job = self._submitted()
                 self.assertEqual((job.state, job.error_type), ("failed", "internal"))

@@ -1,5 +1,7 @@
 from odoo.exceptions import AccessError, UserError
+from odoo.tools import mute_logger
 
+from ..exceptions import BadRequestError
 from .common import LlmGenerationCommon
 
 
@@ -129,6 +131,25 @@ class TestMove(LlmGenerationCommon):
         self._process_queue(spare)
         self.assertFalse(self.service.calls["cancel"])  # the new one knows nothing of ext-1
         self.assertEqual(job.attempt_ids.mapped("number"), [2, 1])
+
+    def test_what_nobody_comes_back_for_is_ended_at_its_provider(self):
+        for error, error_type in (
+            (BadRequestError("No such page"), "bad_request"),
+            (ValueError("A bug"), "internal"),
+        ):
+            with self.subTest(error_type):
+                self.service.reset()
+                job = self._create_job("queued")
+                self._process_queue()
+                self.service.answers["check"] = [error]
+                with mute_logger("odoo.addons.llm_generate_job.engine.execute"):
+                    job.check_status()
+                self.assertEqual((job.state, job.error_type), ("failed", error_type))
+                reason = "their provider is just being told to stop"
+                self.assertEqual(self._refused(job, self.direct_model), reason)
+                self._engine()._cancel_at_providers()
+                self.assertEqual(self.service.calls["cancel"], [job.id])
+                self.assertEqual(self._move(job, self.direct_model)["done"], 1)
 
     # === THE QUESTION === #
 
