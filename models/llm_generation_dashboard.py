@@ -137,7 +137,8 @@ class LlmGenerationQueue(models.Model):
         elif not self.provider_id.active:
             stays = env._("The provider is archived. Restore it first.")
         else:
-            stays = "" if self._is_cooling() or self.refused_by else idle
+            is_stopped = self._is_cooling() or self.refused_by or figures["paused_models"]
+            stays = "" if is_stopped else idle
         spent = "" if figures["retriable"] else env._("No failed job can be retried.")
         is_failing = not self.refused_by and self.env["llm.generation.engine"]._is_failing(figures)
         buttons = [

@@ -201,6 +201,18 @@ class TestLlmGenerationDashboard(LlmGenerationCommon):
         self._press("process")
         self.assertFalse(self.queue.paused_until)
 
+    def test_a_pause_of_a_model_can_be_ended(self):
+        pauses = self.env["llm.generation.model.pause"]
+        pauses.create({
+            "queue_id": self.queue.id,
+            "model_id": self.native_model.id,
+            "paused_until": fields.Datetime.now() + timedelta(hours=1),
+        })
+        self.assertEqual(self._buttons(), ["process", "pause"])
+        self._press("process")
+        self.assertFalse(pauses.search([("queue_id", "=", self.queue.id)]))
+        self.assertEqual(self._buttons(), ["pause"])
+
     def _press(self, button, user=None):
         queue = self.queue.with_user(user or self.manager)
         return queue.press_dashboard_button(button)
