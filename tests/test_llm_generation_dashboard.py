@@ -6,6 +6,7 @@ from lxml import etree
 from odoo import fields
 from odoo.exceptions import AccessError, UserError
 from odoo.fields import Domain
+from odoo.tools.safe_eval import safe_eval
 
 from ..const import BUS_QUEUE_UPDATE
 from .common import LlmGenerationCommon
@@ -252,6 +253,27 @@ class TestLlmGenerationDashboard(LlmGenerationCommon):
         self.assertFalse(self.queue.with_user(self.user).buttons)
         self.queue.action_disable()
         self.assertEqual(queue.buttons, self._card()["buttons"])
+
+    def _ways_to_trouble(self):
+        """Return the links that the form shows to a manager."""
+        queue = self.queue.with_user(self.manager)
+        queue.invalidate_recordset()
+        values = {name: queue[name] for name in ("buttons", "refused_by")}
+        arch = etree.fromstring(queue.get_view(view_type="form")["arch"])
+        return [
+            link.get("string")
+            for link in arch.xpath("//button[@name='action_open_trouble']")
+            if not safe_eval(link.get("invisible"), values)
+        ]
+
+    def test_who_may_not_configure_a_queue_finds_its_trouble_too(self):
+        shared = not self.native._fields["company_id"].required
+        self._needs(shared, "whose providers all companies can share")
+        self.assertFalse(self._ways_to_trouble())  # it has a button
+        self.native.company_id = False
+        self.assertEqual(self._ways_to_trouble(), ["Show What Failed"])
+        self.queue.refused_by = "quota"
+        self.assertEqual(self._ways_to_trouble(), ["Open the Provider"])
 
     def test_an_unknown_button_is_refused(self):
         with self.assertRaisesRegex(UserError, "Reload the page"):
