@@ -1457,21 +1457,41 @@ class LlmGenerationJob(models.Model):
 
     def _why_not_moved(self, model):
         """Return why another model cannot have this failed job, an empty text where it can."""
-        env, thread = self.env, self.thread_id.sudo()  # sudo: the job names its conversation
+        env = self.env
         used = model.with_user(self.user_id).with_context(**self._owner_context())
         if not (used.has_access("read") and used.provider_id.has_access("read")):
             return env._("their users may not use that model")
         is_kin = (model.model_use in MEDIA_USES) == self._is_media()
         if not is_kin or model.model_use == "embedding":
             return env._("that model does something else")
+        along = self.browse()
         if self._takes_thread_along(model):
-            if thread.user_id != self.user_id:
-                return env._("the conversation is somebody else's by now")
-            if self._has_open_neighbors(model):
-                return env._("another answer of the conversation waits or runs")
-        if self._is_ending_at_provider():
+            if why := self._why_thread_stays(model):
+                return why
+            along = self._going_along()
+        if any(job._is_ending_at_provider() for job in self | along):
             return env._("their provider is just being told to stop")
         return "" if self._is_accepted_by(model) else env._("that model does not accept the inputs")
+
+    def _why_thread_stays(self, model):
+        """Return why its conversation cannot have another model, an empty text where it can."""
+        env, thread = self.env, self.thread_id.sudo()  # sudo: the job names its conversation
+        if thread.user_id != self.user_id:
+            return env._("the conversation is somebody else's by now")
+        if not self._own_thread().has_access("write"):
+            return env._("their users may no longer change the conversation")
+        if thread.model_id != self.model_id:
+            return env._("the conversation has another model by now")
+        # What its model says has the tools run, with the rights of the owner.
+        may_choose = env.user == self.user_id or env.is_system()
+        if thread.tool_ids and thread.provider_id != model.provider_id and not may_choose:
+            return env._(
+                "the conversation has tools: only its user or an administrator may change its"
+                " provider"
+            )
+        if self._has_open_neighbors(model):
+            return env._("another answer of the conversation waits or runs")
+        return ""
 
     def _takes_thread_along(self, model):
         # sudo: the job names its conversation; one that posts nothing is asked of its own model.
@@ -1479,6 +1499,24 @@ class LlmGenerationJob(models.Model):
 
     def _owner_context(self):
         return self.env["llm.generation.engine"]._owner_context(self.sudo())  # sudo: of its owner
+
+    def _own_thread(self):
+        """Return the conversation as its owner has it, in the company of the job."""
+        return self.thread_id.with_user(self.user_id).with_context(**self._owner_context())
+
+    def _going_along(self):
+        """Return the drafts and failed jobs that the model of the conversation would answer, too.
+
+        A later retry would be answered by the new model, within the limits of another queue.
+        """
+        # sudo: which jobs a conversation has does not depend on who asks.
+        return self.sudo().search(
+            Domain("thread_id", "=", self.thread_id.id)
+            & Domain("model_id", "=", self.model_id.id)
+            & Domain("user_id", "=", self.user_id.id)
+            & Domain("post", "=", True)
+            & Domain("state", "in", ("draft", "failed"))
+        )
 
     def _has_open_neighbors(self, model):
         """Return whether others of the thread are about to be answered, and not by this model."""
@@ -1498,10 +1536,12 @@ class LlmGenerationJob(models.Model):
     def _is_ending_at_provider(self):
         """Return whether its provider may still work on it: only that one can be told to stop."""
         job = self.sudo()  # sudo: notes of the engine
-        attempts = job.external_job_id and job._attempts_at_provider()
+        # Of each attempt: a call that goes on may yet bring an id (LATE_EXTERNAL), which whoever is
+        # the provider of the job then would be told to cancel.
+        tokens = job.attempt_ids.ids
         held = self.env["llm.generation.held.slot"].sudo()  # sudo: as above
         return job.cancel_requested or bool(
-            attempts and held.search_count([("token", "in", attempts.ids)], limit=1)
+            tokens and held.search_count([("token", "in", tokens)], limit=1)
         )
 
     def _is_accepted_by(self, model):
@@ -1518,18 +1558,20 @@ class LlmGenerationJob(models.Model):
     def _move_to(self, model):
         """Give failed jobs another model, and their conversations with them, and retry them."""
         place = {"provider_id": model.provider_id.id, "model_id": model.id}
+        jobs = self.sudo()  # sudo: of what a job asks only this changes; who may was asked before
         for job in self:
             if job._takes_thread_along(model):
-                own = job.thread_id.with_user(job.user_id).with_context(**job._owner_context())
-                own.write(place)
-        jobs = self.sudo()  # sudo: of what a job asks only this changes; who may was asked before
+                jobs |= job._going_along()
+                job._own_thread().write(place)
         # The provider of before has ended what it had of them, or was told to: nobody asks the new
         # one to cancel that.
         last = jobs.attempt_ids.browse(job.attempt_ids[:1].id for job in jobs if job.attempt_ids)
         last.filtered(lambda one: one.error_type not in ENDED_AT_PROVIDER).write({
             "external_job_id": False
         })
-        jobs.write({**place, "external_job_id": False, "provider_data": False})
+        # They stay with the company that they were asked for, whosever provider it is.
+        with self.env.protecting([self._fields["company_id"]], jobs):
+            jobs.write({**place, "external_job_id": False, "provider_data": False})
         self.action_retry()
 
     # === HOOKS === #

@@ -1,3 +1,4 @@
+from odoo import Command
 from odoo.exceptions import AccessError, UserError
 from odoo.tools import mute_logger
 
@@ -87,6 +88,78 @@ class TestMove(LlmGenerationCommon):
         job.thread_id.user_id = self.manager
         self.assertEqual(self._refused(job), "the conversation is somebody else's by now")
 
+    def test_who_may_no_longer_change_the_conversation_keeps_its_model(self):
+        jobs = self._create_job("failed", self.direct_model)
+        jobs += self._create_job("failed", self.direct_model)
+        self.env["ir.rule"].create({
+            "name": "Kept as it is",
+            "model_id": self.env["ir.model"]._get_id("llm.thread"),
+            "domain_force": f"[('id', '!=', {jobs[0].thread_id.id})]",
+            "perm_read": False,
+            "perm_create": False,
+            "perm_unlink": False,
+        })
+        reason = "their users may no longer change the conversation"
+        self.assertEqual(self._move(jobs), {"done": 1, "refused": {reason: 1}})
+        self.assertEqual(jobs.mapped("state"), ["failed", "queued"])
+
+    def test_a_model_that_was_chosen_since_stays(self):
+        job = self._create_job("failed", self.direct_model)
+        _provider, chosen = self._create_provider("Chosen", "fakedirect")
+        job.thread_id.write({"provider_id": chosen.provider_id.id, "model_id": chosen.id})
+        self.assertEqual(self._refused(job), "the conversation has another model by now")
+        self.assertEqual(self._move(job, chosen)["done"], 1)  # which its owner chose
+
+    def test_tools_are_run_by_a_provider_that_their_owner_trusts(self):
+        tool = self.env["llm.tool"].create({
+            "name": "look",
+            "description": "Looks",
+            "implementation": self._tool_implementation(),
+        })
+        jobs = self._create_job("failed", self.direct_model)
+        jobs += self._create_job("failed", self.direct_model)
+        jobs += self._create_job("failed", self.direct_model, self.manager)
+        jobs.thread_id.sudo().tool_ids = tool
+        self.assertEqual(
+            self._refused(jobs[0]),
+            "the conversation has tools: only its user or an administrator may change its provider",
+        )
+        second = self.direct_model.copy({"name": "Second"})
+        self.assertEqual(self._move(jobs[0], second)["done"], 1)  # of the same provider
+        self.assertEqual(self._move(jobs[2])["done"], 1)  # the manager's own
+        self.manager.group_ids = [Command.link(self.env.ref("base.group_system").id)]
+        self.assertEqual(self._move(jobs[1])["done"], 1)
+
+    def test_what_else_the_conversation_asks_goes_along(self):
+        thread = self._create_thread(self.direct_model)
+        other = self.direct_model.copy({"name": "Other"})
+        values = {"thread_id": thread.id}
+        job, failed = (self._create_job("failed", **values) for _job in range(2))
+        draft = self._create_job(**values)
+        apart = self._create_job("failed", **values, post=False)
+        apart += self._create_job(**values, model_id=other.id)
+        before = apart.mapped("model_id")
+
+        self.assertEqual(self._move(job)["done"], 1)
+
+        place = {"provider_id": self.native.id, "model_id": self.native_model.id}
+        self.assertRecordValues(
+            job + failed + draft,
+            [{**place, "state": state} for state in ("queued", "failed", "draft")],
+        )
+        self.assertEqual(apart.mapped("model_id"), before)
+
+    def test_a_job_stays_with_its_company(self):
+        company = self.env["res.company"].create({"name": "Elsewhere"})
+        (self.user + self.manager).company_ids += company
+        provider, model = self._create_provider("Spare", "fakedirect")
+        provider.company_id = company
+        thread = self._create_thread(self.direct_model)
+        values = {"thread_id": thread.id, "company_id": company.id}
+        job = self._create_job("failed", **values, post=False)
+        self.assertEqual(self._move(job, model), {"done": 1, "refused": {}})
+        self.assertEqual((job.model_id, job.company_id), (model, company))
+
     def test_an_answer_that_is_under_way_keeps_its_model(self):
         reason = "another answer of the conversation waits or runs"
         job = self._create_job("failed", self.direct_model)
@@ -150,6 +223,26 @@ class TestMove(LlmGenerationCommon):
                 self._engine()._cancel_at_providers()
                 self.assertEqual(self.service.calls["cancel"], [job.id])
                 self.assertEqual(self._move(job, self.direct_model)["done"], 1)
+
+    def test_a_call_of_an_earlier_attempt_ends_first(self):
+        job = self._create_job("queued")
+        claim = self._claim(job)
+        job._set_state("queued")  # given back: its call goes on
+        self._claim(job)
+        job._set_state("failed", call_ended=True, error_type="internal")
+        reason = "their provider is just being told to stop"
+        self.assertEqual(self._refused(job, self.direct_model), reason)
+        self._apply(claim, state="failed", error_type="transient")
+        self.assertEqual(self._move(job, self.direct_model)["done"], 1)
+
+    def test_what_goes_along_is_ended_at_its_provider_first(self):
+        job = self._create_job("failed")
+        other = self._create_job("failed", thread_id=job.thread_id.id)
+        other.cancel_requested = True
+        reason = "their provider is just being told to stop"
+        self.assertEqual(self._refused(job, self.direct_model), reason)
+        other.cancel_requested = False
+        self.assertEqual(self._move(job, self.direct_model)["done"], 1)
 
     # === THE QUESTION === #
 
