@@ -1,3 +1,4 @@
+import contextlib
 import functools
 import logging
 import math
@@ -5,8 +6,13 @@ from dataclasses import replace
 
 from odoo import api, models
 
-from odoo.addons.llm_generate_job.exceptions import BadRequestError, UnreadableAnswerError
+from odoo.addons.llm_generate_job.exceptions import (
+    BadRequestError,
+    UnknownOutcomeError,
+    UnreadableAnswerError,
+)
 from odoo.addons.llm_generate_job.protocol.answer import Answer
+from odoo.addons.llm_generate_job.protocol.backoff import REFUSALS
 from odoo.addons.llm_generate_job.protocol.http_errors import classify, traceback_of
 from odoo.addons.llm_generate_job.runner.messages import Due
 
@@ -17,6 +23,8 @@ _logger = logging.getLogger(__name__)
 
 #: What a model is told whose answer is not the data that it has to be.
 REPAIR = "That is not what was asked for:\n{errors}\nAnswer with the corrected JSON only."
+#: After these a job is asked again at no cost, as nothing was paid for: which a repair is not.
+FREE_ERRORS = REFUSALS | {"rate_limited", "overloaded"}
 #: Where a transaction keeps the batches that are looked at after its commit.
 ENDED = "llm_generate_job_batch.ended"
 #: What the log is told, each with a traceback without credentials.
@@ -74,7 +82,8 @@ class LlmGenerationEngine(models.AbstractModel):
         for repair in range(job.max_repairs + 1):
             if repair:
                 self._note_repair(job, claim, recorder, repair)
-            text = self._ask_data(job, claim, recorder, messages)
+            with self._counted(recorder) if repair else contextlib.nullcontext():
+                text = self._ask_data(job, claim, recorder, messages)
             errors = job._answer_errors(text)
             if not errors:
                 return Answer("completed", output=text)
@@ -85,6 +94,19 @@ class LlmGenerationEngine(models.AbstractModel):
                 {"role": "user", "content": question},
             ]
         raise UnreadableAnswerError("\n".join(errors), scope="request")
+
+    @contextlib.contextmanager
+    def _counted(self, recorder):
+        """Have an error cost a retry: what was asked before is paid for, and would be again."""
+        try:
+            yield
+        except Exception as error:
+            known = classify(error, recorder.error)
+            if not known or not (known.unbilled or known.error_type in FREE_ERRORS):
+                raise
+            raise UnknownOutcomeError(
+                str(known), retry_after=known.retry_after, scope="request"
+            ) from error
 
     @api.model
     def _ask_data(self, job, claim, recorder, messages):

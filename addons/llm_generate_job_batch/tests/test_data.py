@@ -7,7 +7,14 @@ from unittest.mock import patch
 from odoo.exceptions import UserError
 from odoo.tests import new_test_user
 
-from odoo.addons.llm_generate_job.exceptions import BadRequestError
+from odoo.addons.llm_generate_job.exceptions import (
+    AuthenticationError,
+    BadRequestError,
+    ContentRefusedError,
+    OverloadedError,
+    RateLimitedError,
+    TransientError,
+)
 from odoo.addons.llm_generate_job.tests.common import LlmGenerationCommon
 
 from ..models.llm_generation_data import read_json
@@ -158,6 +165,28 @@ class TestData(DataCommon):
                 asked = (job.repair_count, len(service.asked))
                 self.assertEqual(asked, (max_repairs, max_repairs + 1))
                 self.assertEqual(job.prompt_tokens, service.prompt_tokens)
+
+    def test_an_error_of_a_repair_costs_a_retry(self):
+        for error, error_type, retries in (
+            (RateLimitedError("Slower"), "unknown_outcome", True),
+            (AuthenticationError("Who?"), "unknown_outcome", True),
+            (OverloadedError("Busy"), "unknown_outcome", True),
+            (TransientError("Nobody there", unbilled=True), "unknown_outcome", True),
+            (ContentRefusedError("No"), "content_refused", False),
+        ):
+            with self.subTest(error=repr(error)):
+
+                def chat(_provider, messages, prepend_messages=None, _error=error, **_kwargs):
+                    if [one["role"] for one in prepend_messages].count("user") > 1:
+                        raise _error
+                    yield {"content": "No"}
+
+                with self._offered(fakedirect_chat=chat):
+                    job = self._asked()
+                    self._run()
+                self.assertEqual((job.state, job.error_type), ("failed", error_type))
+                self.assertEqual(bool(job.retry_at), retries)
+                self.assertFalse(self.direct_queue.paused_until)
 
     def test_a_repair_of_a_job_that_was_cancelled_is_not_paid_for(self):
         def texts_of(_asked):
