@@ -1,13 +1,16 @@
 import contextlib
+import functools
 import json
 import math
 import re
+
+import referencing.jsonschema
 
 from odoo import api, fields, models
 from odoo.exceptions import UserError
 
 from odoo.addons.llm_generate_job.protocol.sanitize import sanitize_json
-from odoo.addons.llm_generate_job.protocol.schema import validator
+from odoo.addons.llm_generate_job.protocol.schema import BROKEN, SPECIFICATIONS, validator
 
 #: The argument of a chat by which a service is told what its answer has to be.
 FORMAT = "response_format"
@@ -15,6 +18,9 @@ FORMAT = "response_format"
 MAX_REPAIRS = 10
 TOLD = "\n\nAnswer with JSON only, as this JSON Schema describes it:\n"
 TOO_DEEP = "it is nested too deeply"
+#: How a sentence begins that is about the schema, and not about the answer.
+OF_SCHEMA = "output_schema:"
+REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 #: What models put around JSON.
 FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*)\n[ \t]*```", re.DOTALL | re.IGNORECASE)
 
@@ -42,6 +48,45 @@ def _finite(text):
     if not math.isfinite(number):
         raise ValueError(f"{text} is no number of JSON")
     return number
+
+
+@functools.lru_cache(maxsize=128)
+def lost_reference(text):
+    """Return a reference of a JSON Schema that leads nowhere, or away; None where there is none.
+
+    A check follows only the references that an answer needs, and when it has come.
+
+    :param str text: of a schema in which `validator()` has found nothing wrong
+
+    >>> lost_reference('{"properties": {"size": {"$ref": "#/$defs/size"}}}')
+    '#/$defs/size'
+    """
+    lost = "#"
+    try:
+        for reference in _references(json.loads(text)):
+            lost = reference  # it is followed when the next one is asked for
+    except BROKEN:  # what it leads to may be no schema at all
+        return str(lost)
+    return None
+
+
+def _references(schema):
+    """Yield each reference of a schema, and of what it leads to, before it is followed."""
+    told = schema.get("$schema") if isinstance(schema, dict) else None
+    latest = referencing.jsonschema.DRAFT202012
+    dialect = referencing.jsonschema.specification_with(told or "", default=latest)
+    root = dialect.create_resource(schema)
+    parts, seen = [(root, SPECIFICATIONS.resolver_with_root(root))], set()
+    while parts:
+        part, resolver = parts.pop()
+        if not isinstance(part.contents, dict) or id(part.contents) in seen:
+            continue
+        seen.add(id(part.contents))
+        for reference in filter(None, map(part.contents.get, REFERENCES)):
+            yield reference
+            found = resolver.lookup(reference)
+            parts.append((dialect.create_resource(found.contents), found.resolver))
+        parts += [(inner, resolver.in_subresource(inner)) for inner in part.subresources()]
 
 
 class LlmGenerationJob(models.Model):
@@ -91,11 +136,20 @@ class LlmGenerationJob(models.Model):
             raise UserError(
                 self.env._("Only an answer that is not posted can be data. Leave out its schema.")
             )
-        if self.output_schema:
-            broken = [one for one in self._schema_errors({}) if one.startswith("output_schema:")]
-            if broken:
-                raise UserError(self.env._("The schema of the answer is none:\n%s", broken[0]))
+        if broken := self._broken_schema():
+            raise UserError(self.env._("The schema of the answer is none:\n%s", broken))
         return super()._check_inputs_with(check, **how)
+
+    def _broken_schema(self):
+        """Return what is wrong with the schema of the answer, None where nothing is."""
+        if not (schema := self._answer_schema()):
+            return None
+        for error in self._schema_errors({}):
+            if error.startswith(OF_SCHEMA):
+                return error
+        text = schema if isinstance(schema, str) else json.dumps(schema, sort_keys=True)
+        lost = lost_reference(text)
+        return lost and f"{OF_SCHEMA} {lost[:200]!r} leads nowhere"
 
     def _answer_schema(self):
         """Return the JSON Schema of the answer, None where it is a text."""

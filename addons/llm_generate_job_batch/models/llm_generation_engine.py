@@ -17,7 +17,7 @@ from odoo.addons.llm_generate_job.protocol.http_errors import classify, tracebac
 from odoo.addons.llm_generate_job.runner.messages import Due
 
 from .. import statements as sql
-from .llm_generation_data import FORMAT
+from .llm_generation_data import FORMAT, OF_SCHEMA
 
 _logger = logging.getLogger(__name__)
 
@@ -87,6 +87,8 @@ class LlmGenerationEngine(models.AbstractModel):
             errors = job._answer_errors(text)
             if not errors:
                 return Answer("completed", output=text)
+            if errors[0].startswith(OF_SCHEMA):
+                break  # no other answer mends a schema
             question = REPAIR.format(errors="\n".join(f"- {error}" for error in errors))
             messages = [
                 *messages,

@@ -17,7 +17,7 @@ from odoo.addons.llm_generate_job.exceptions import (
 )
 from odoo.addons.llm_generate_job.tests.common import LlmGenerationCommon
 
-from ..models.llm_generation_data import read_json
+from ..models.llm_generation_data import lost_reference, read_json
 
 LOGGER = "odoo.addons.llm_generate_job_batch.models.llm_generation_engine"
 SCHEMA = {
@@ -25,6 +25,9 @@ SCHEMA = {
     "required": ["size"],
     "properties": {"size": {"type": "integer"}, "color": {"enum": ["red", "green"]}},
 }
+LOST_REF = "#/$defs/size"
+LOST = {"type": "object", "properties": {"size": {"$ref": LOST_REF}}}
+AWAY = {"properties": {"size": {"$ref": "https://example.com/size"}}}
 UNKNOWN = "This response_format is unavailable"
 #: Ten ways to break what an integer in `value` has to be.
 BROKEN = (
@@ -214,10 +217,40 @@ class TestData(DataCommon):
         for words, values in (
             ("Only an answer that is not posted", {"post": True}),
             ("output_schema: ", {"output_schema": {"type": "number or so"}}),
+            ("'#/$defs/size' leads nowhere", {"output_schema": LOST}),
+            ("'https://example.com/size' leads nowhere", {"output_schema": AWAY}),
             ("from 0 to 10", {"max_repairs": 11}),
         ):
             with self.subTest(words):
                 self.assertIn(words, self._refusal(self._asked, **values))
+        self.direct_model.details = {"output_schema": LOST}
+        self.assertIn("leads nowhere", self._refusal(self._asked, output_schema=None))
+        self.direct_model.details = {"output_schema": "No schema"}
+        self.assertIn("output_schema: ", self._refusal(self._asked, output_schema=None))
+
+    def test_each_reference_of_a_schema_is_followed(self):
+        for schema, lost in (
+            ({"$ref": "#"}, None),
+            (True, None),
+            ({"enum": [{"$ref": "#/data"}], "properties": {"$ref": {"type": "string"}}}, None),
+            ({"$ref": "https://json-schema.org/draft/2020-12/schema"}, None),
+            ({"$ref": "#/parts/a", "parts": {"a": {"type": "string"}}}, None),
+            ({"$ref": "#/parts/a", "parts": {"a": {"items": {"$ref": "#size"}}}}, "#size"),
+            ({"$defs": {"a": {"$id": "https://a.b/c"}}, "$ref": "https://a.b/c"}, None),
+            ({"$schema": "http://json-schema.org/draft-07/schema#", "items": [LOST]}, LOST_REF),
+            ({"$ref": "#/parts", "parts": {"properties": "none"}}, "#/parts"),
+        ):
+            with self.subTest(schema=schema):
+                self.assertEqual(lost_reference(json.dumps(schema)), lost)
+
+    def test_a_schema_that_is_none_after_all_is_not_asked_about_again(self):
+        with self._answering('{"size": 7}') as service:
+            job = self._asked(max_repairs=5)
+            job.sudo().output_schema = LOST
+            self.env.flush_all()
+            self._run()
+        self.assertEqual((job.state, job.error_type), ("failed", "unreadable"))
+        self.assertEqual((len(service.asked), job.repair_count), (1, 0))
 
     def test_a_provider_with_jobs_is_asked_by_its_chat(self):
         with self._answering("No", '{"size": 7}') as service:
