@@ -947,7 +947,7 @@ class LlmGenerationJob(models.Model):
         self._answer_limit(inputs)
         if not self.post:
             self._check_without_messages()
-        if not is_media and not runs_jobs:
+        if self._is_asked_by_chat(runs_jobs):
             self._told_inputs()
         if len(json.dumps(inputs)) > INPUT_LIMIT:
             raise UserError(
@@ -962,6 +962,13 @@ class LlmGenerationJob(models.Model):
                     errors="\n".join(errors),
                 )
             )
+
+    def _is_asked_by_chat(self, runs_jobs):
+        """Hook: return whether the provider's chat answers, and not a job that the provider runs.
+
+        :param bool runs_jobs: whether the provider runs jobs
+        """
+        return not (runs_jobs or self._is_media())
 
     def _check_without_messages(self):
         """Refuse to answer without messages what needs them.

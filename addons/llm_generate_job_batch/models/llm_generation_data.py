@@ -159,6 +159,14 @@ class LlmGenerationJob(models.Model):
         of_model = details.get("output_schema") if isinstance(details, dict) else None
         return self.output_schema or of_model or None
 
+    def _is_data_of_chat(self):
+        """Return whether the answer is data for which a chat is asked, which can ask once more."""
+        provider = self.provider_id.sudo()  # sudo: the job names its provider
+        return bool(self._answer_schema()) and provider._chats()
+
+    def _is_asked_by_chat(self, runs_jobs):
+        return super()._is_asked_by_chat(runs_jobs) or self._is_data_of_chat()
+
     def _schema_errors(self, data):
         return validator(self._answer_schema(), "answer", "output_schema")(data)
 

@@ -64,7 +64,7 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _submit(self, job, job_context, recorder):
         """Ask for data by the chat: only there the same attempt can ask once more."""
-        if not (job._answer_schema() and job.provider_id._chats()):
+        if not job._is_data_of_chat():
             return super()._submit(job, job_context, recorder)
         if job_context.earlier_job:
             self._end_earlier_try(job, job_context.earlier_job)
@@ -139,7 +139,8 @@ class LlmGenerationEngine(models.AbstractModel):
         answers = super()._with_known_messages(jobs, answers)
         for job in jobs:
             answer = answers[job.id]
-            if answer.state != "completed" or not job._answer_schema() or job.provider_id._chats():
+            is_unseen = job._answer_schema() and not job._is_data_of_chat()
+            if answer.state != "completed" or not is_unseen:
                 continue
             owned = job.with_user(job.user_id).with_context(**self._owner_context(job))
             if errors := owned._answer_errors(answer.output or ""):

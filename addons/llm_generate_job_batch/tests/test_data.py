@@ -262,6 +262,14 @@ class TestData(DataCommon):
                 self._run()
         self.assertEqual((job.output_data, len(service.asked)), ({"size": 7}, 2))
 
+    def test_a_provider_with_jobs_is_told_only_what_its_chat_can_be(self):
+        jobs = {"fakedirect_create_generation_job": self.fail}
+        with self._answering('{"size": 7}'), self._offered(**jobs):
+            asked = {"size_of": "all"}
+            words = self._refusal(self._asked, inputs=asked)
+            self.assertIn("cannot be given size_of", words)
+            self.thread.enqueue_generation("How large is it?", inputs=asked, post=False)
+
     def test_what_a_provider_without_a_chat_answers_is_looked_at_too(self):
         for text, state in (('{"size": 7}', "completed"), ('{"size": "7"}', "failed")):
             with self.subTest(text):
