@@ -157,7 +157,7 @@ class IrActionsServer(models.Model):
             name=self.name,
             identity_keys=[keys[place] for place in places],
             is_economy=self.llm_economy,
-            output_schema=self._llm_schema(records[0]),
+            output_schema=self._told_schema(records, model),
         )
         # sudo: what is done with the answers was said by whoever wrote the action.
         batch.sudo().action_id = self.id

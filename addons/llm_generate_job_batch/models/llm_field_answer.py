@@ -70,12 +70,31 @@ class IrActionsServer(models.Model):
 
     # === WHAT IT HAS TO BE === #
 
-    def _llm_schema(self, record):
+    def _needs_data(self, record):
+        return self.llm_target == "field" and not self._holds_text(record)
+
+    def _told_schema(self, records, model):
+        """Return the JSON Schema that a model is told for some records; None for a text.
+
+        It says what the answer is measured by: in the language and the companies of the job's
+        owner, whatever those of the page are on which the action is run.
+
+        :param list records: as who runs the action
+        """
+        if not self._needs_data(records[0]):
+            return None
+        Job = records[0].env["llm.generation.job"]
+        company = Job._company_of(Job.env.user, model.provider_id)
+        like = Job.new({"user_id": Job.env.uid, "company_id": company.id})
+        return self._llm_schema(records[0].with_context(**like._owner_context()))
+
+    def _llm_schema(self, record, *, with_names=True):
         """Return the JSON Schema of an answer that is written to the field; None for a text.
 
         :param record: any of the records, as they have the same field, as who runs the action
+        :param bool with_names: whether it tells the names that may be chosen, where they are few
         """
-        if self.llm_target != "field" or self._holds_text(record):
+        if not self._needs_data(record):
             return None
         field = self._llm_field(record)
         value = {
@@ -88,7 +107,7 @@ class IrActionsServer(models.Model):
             pairs = field._description_selection(record.env)
             value["enum"] = [key for key, _label in pairs]
             value["description"] += ": " + "; ".join(f"{key} = {label}" for key, label in pairs)
-        elif names := self._few_names(record):
+        elif with_names and (names := self._few_names(record)):
             (value["items"] if field.type == "many2many" else value)["enum"] = names
         if not field.required and field.type not in {"boolean", "many2many"}:
             # What cannot be told is left as it is.
@@ -161,8 +180,8 @@ class IrActionsServer(models.Model):
         :param job: in the environment of its owner
         :raise ValueError: with a sentence that has its path
         """
-        record = self.llm_target == "field" and self._llm_record(job)
-        if record and not self._holds_text(record):
+        record = self._llm_record(job)
+        if record and self._needs_data(record):
             self._llm_value(record, text)
 
     def _llm_value(self, record, text):
@@ -174,7 +193,9 @@ class IrActionsServer(models.Model):
         """
         field = self._llm_field(record)
         data = read_json(text)
-        if errors := validator(self._llm_schema(record), "answer", "output_schema")(data):
+        # The names of now may be others than the model was told: they are looked for.
+        schema = self._llm_schema(record, with_names=False)
+        if errors := validator(schema, "answer", "output_schema")(data):
             raise ValueError(errors[0])
         value = data["value"]
         if value is None:

@@ -421,6 +421,58 @@ class TestFieldOfData(DataCommon):
         action.llm_domain = "code = BE"
         self.assertIn("is no domain", action.warning)
 
+    def test_names_are_told_in_the_language_in_which_they_are_looked_for(self):
+        self.env["res.lang"]._activate_lang("de_DE")
+        belgium = self.env.ref("base.be")
+        belgium.with_context(lang="de_DE").name = "Belgien"
+        self.user.lang = "de_DE"
+        partner = self.env["res.partner"].create({"name": "Anna"})
+        action = self._action("res.partner", "country_id", llm_domain="[('code', '=', 'BE')]")
+        jobs = self._told(action.with_context(lang="en_US"), partner, '{"value": "Belgien"}')
+        self.assertEqual(jobs.output_schema["properties"]["value"]["enum"], ["Belgien", None])
+        self.assertEqual((jobs.state, jobs.repair_count), ("completed", 0), jobs.error_message)
+        self.assertEqual(partner.country_id, belgium)
+
+    def test_a_name_that_came_after_the_question_refuses_none_of_those_told(self):
+        partner = self.env["res.partner"].create({"name": "Anna"})
+        oak, pine = self.env["res.partner.category"].create([{"name": "Oak"}, {"name": "Pine"}])
+        action = self._action(
+            "res.partner", "category_id", llm_domain=f"[('id', 'in', {(oak + pine).ids})]"
+        )
+        records = partner.with_user(self.user)
+        schema = action._llm_schema(records)
+        self.assertEqual(schema["properties"]["value"]["items"]["enum"], ["Oak", "Pine"])
+        oak.name = "Elm"
+        context = {"active_model": "res.partner", "active_ids": partner.ids}
+        action.with_user(self.user).with_context(**context, active_id=partner.id).run()
+        oak.name = "Oak"
+        self.env.flush_all()
+        with self._answering('{"value": ["Pine"]}'):
+            self._run()
+        self.assertEqual(partner.category_id, pine)
+        with patch.object(type(action), "_few_names", lambda *_: ["Elm"]):
+            self.assertTrue(action._llm_value(records, '{"value": ["Oak", "Pine"]}'))
+
+    def test_a_name_that_was_told_and_is_gone_is_not_written(self):
+        partner = self.env["res.partner"].create({"name": "Anna"})
+        oak = self.env["res.partner.category"].create({"name": "Oak"})
+        action = self._action("res.partner", "category_id", llm_domain=f"[('id', '=', {oak.id})]")
+
+        def texts_of(_asked):
+            oak.name = "Elm"
+            self.env.flush_all()  # the engine forgets what this test has in mind
+            return ['{"value": ["Oak"]}']
+
+        context = {"active_model": "res.partner", "active_ids": partner.ids}
+        with self._answering(texts_of=texts_of) as service:
+            action.with_user(self.user).with_context(**context, active_id=partner.id).run()
+            self._run()
+        job = self.env["llm.generation.batch"].search([("action_id", "=", action.id)]).job_ids
+        self.assertEqual((job.state, job.error_type), ("failed", "unreadable"))
+        self.assertIn("none is called 'Oak'", job.error_message)
+        self.assertEqual((len(service.asked), job.repair_count), (2, 1))
+        self.assertFalse(partner.category_id)
+
     def test_the_domain_of_the_field_counts_too(self):
         belgium = self.env.ref("base.be")
         states = self.env["res.country.state"].create([
