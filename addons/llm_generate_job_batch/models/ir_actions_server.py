@@ -141,6 +141,7 @@ class IrActionsServer(models.Model):
 
     def _generate_for(self, records, model, keys, places):
         env, provider = model.env, model.provider_id
+        schema = self._told_schema(records, model)
         prompts = env["llm.generation.prompt"]._render_template(
             self.llm_prompt,
             self.model_name,
@@ -157,7 +158,7 @@ class IrActionsServer(models.Model):
             name=self.name,
             identity_keys=[keys[place] for place in places],
             is_economy=self.llm_economy,
-            output_schema=self._told_schema(records, model),
+            output_schema=schema,
         )
         # sudo: what is done with the answers was said by whoever wrote the action.
         batch.sudo().action_id = self.id

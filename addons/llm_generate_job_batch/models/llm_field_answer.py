@@ -80,9 +80,13 @@ class IrActionsServer(models.Model):
         owner, whatever those of the page are on which the action is run.
 
         :param list records: as who runs the action
+        :raise UserError: where it is not known what may be chosen for one of them
         """
         if not self._needs_data(records[0]):
             return None
+        if self._llm_field(records[0]).type in RELATIONAL_TYPES:
+            for record in records:
+                self._choices(record)
         Job = records[0].env["llm.generation.job"]
         company = Job._company_of(Job.env.user, model.provider_id)
         like = Job.new({"user_id": Job.env.uid, "company_id": company.id})
@@ -139,17 +143,23 @@ class IrActionsServer(models.Model):
         return {node.id for node in tree if isinstance(node, ast.Name)}
 
     def _chosen_domain(self):
+        """Return the domain of what the action allows.
+
+        :raise UserError: for what is none, or none of the records that may be chosen
+        """
         try:
-            return Domain(ast.literal_eval(self.llm_domain or "[]"))
-        except (ValueError, SyntaxError, TypeError):
+            domain = Domain(ast.literal_eval(self.llm_domain or "[]"))
+            domain.validate(self.env[self.llm_field_id.relation])
+        except (ValueError, SyntaxError, TypeError, NotImplementedError):
             raise UserError(
                 self.env._("What the answer may choose from is no domain: %s", self.llm_domain)
             ) from None
+        return domain
 
     def _choices(self, record):
         """Return the domain of what may be chosen for a record.
 
-        :raise UserError: where only the form of the record knows it
+        :raise UserError: where only the form of the record knows it, or the action has no domain
         """
         field = self._llm_field(record)
         domain = field.domain(record) if callable(field.domain) else field.domain

@@ -1,4 +1,5 @@
 import contextlib
+import functools
 import json
 import re
 from datetime import date, datetime
@@ -325,6 +326,9 @@ class TestFieldOfData(DataCommon):
         batch = self.env["llm.generation.batch"].search([("action_id", "=", action.id)], limit=1)
         return batch.job_ids
 
+    def _jobs_of(self, action):
+        return self.env["llm.generation.batch"].search([("action_id", "=", action.id)]).job_ids
+
     def _written(self, record, field, text, **values):
         """Have a field written, and return its value, and the jobs."""
         action = self._action(record._name, field, **values)
@@ -418,8 +422,22 @@ class TestFieldOfData(DataCommon):
         self.assertEqual((jobs.state, partner.country_id.id), ("failed", False))
         jobs = self._told(action, partner, '{"value": "Belgium"}')
         self.assertEqual(partner.country_id.code, "BE")
-        action.llm_domain = "code = BE"
-        self.assertIn("is no domain", action.warning)
+        for domain in ("code = BE", "[('chief', '=', 'BE')]", "[('code', 'is', 'BE')]"):
+            with self.subTest(domain):
+                action.llm_domain = domain
+                self.assertIn("is no domain", action.warning)
+                run = functools.partial(self._told, action, partner, '{"value": "Belgium"}')
+                self.assertIn("is no domain", self._refusal(run))
+        self.assertEqual(len(self._jobs_of(action)), 2)
+
+    def test_what_only_a_form_knows_is_refused_before_it_is_paid_for(self):
+        partner = self.env["res.partner"].create({"name": "Anna"})
+        action = self._action("res.partner", "country_id")
+        field = self.env["res.partner"]._fields["country_id"]
+        with patch.object(field, "domain", "[('code', '=', parent.code)]"):
+            run = functools.partial(self._told, action, partner, '{"value": "Belgium"}')
+            self.assertIn("is known to its form only", self._refusal(run))
+        self.assertFalse(self._jobs_of(action))
 
     def test_names_are_told_in_the_language_in_which_they_are_looked_for(self):
         self.env["res.lang"]._activate_lang("de_DE")
@@ -467,7 +485,7 @@ class TestFieldOfData(DataCommon):
         with self._answering(texts_of=texts_of) as service:
             action.with_user(self.user).with_context(**context, active_id=partner.id).run()
             self._run()
-        job = self.env["llm.generation.batch"].search([("action_id", "=", action.id)]).job_ids
+        job = self._jobs_of(action)
         self.assertEqual((job.state, job.error_type), ("failed", "unreadable"))
         self.assertIn("none is called 'Oak'", job.error_message)
         self.assertEqual((len(service.asked), job.repair_count), (2, 1))
