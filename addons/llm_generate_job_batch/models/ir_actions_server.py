@@ -139,8 +139,13 @@ class IrActionsServer(models.Model):
             },
         }
 
+    @api.model
+    def _llm_posts(self, model):
+        """Return whether answers need conversations: nobody reads them, nothing goes without."""
+        return model.model_use in MEDIA_USES or not model.provider_id._answers_without_messages()
+
     def _generate_for(self, records, model, keys, places):
-        env, provider = model.env, model.provider_id
+        env = model.env
         schema = self._told_schema(records, model)
         prompts = env["llm.generation.prompt"]._render_template(
             self.llm_prompt,
@@ -148,8 +153,7 @@ class IrActionsServer(models.Model):
             [record.id for record in records],
             engine="inline_template",
         )
-        # Nobody reads these conversations: they are made only where nothing goes without.
-        post = model.model_use in MEDIA_USES or not provider._answers_without_messages()
+        post = self._llm_posts(model)
         place = {"threads": self._llm_threads(records, model)} if post else {"model": model}
         batch = env["llm.generation.job"].create_batch(
             [prompts[record.id] for record in records],

@@ -66,12 +66,28 @@ class IrActionsServer(models.Model):
                 self._chosen_domain()
             except UserError as error:
                 warnings.append(str(error))
+        # sudo: what an action can do follows from its model, whoever looks at it.
+        model, records = self.llm_model_id.sudo(), self.env.get(self.model_name)
+        is_field = records is not None and self.llm_field_id.name in records._fields
+        if self.state == "llm_generate" and model and is_field:
+            warnings += filter(None, [self._why_no_data(records, model)])
         return warnings
 
     # === WHAT IT HAS TO BE === #
 
     def _needs_data(self, record):
         return self.llm_target == "field" and not self._holds_text(record)
+
+    def _why_no_data(self, records, model):
+        """Return why a model cannot give the data that the field needs, an empty text if it can."""
+        if not (self._needs_data(records) and self._llm_posts(model)):
+            return ""
+        return self.env._(
+            "%(model)s cannot answer with data, which “%(field)s” needs. Choose another model, or a"
+            " text field.",
+            model=model.name,
+            field=self._llm_field(records)._description_string(self.env),
+        )
 
     def _told_schema(self, records, model):
         """Return the JSON Schema that a model is told for some records; None for a text.
@@ -80,8 +96,11 @@ class IrActionsServer(models.Model):
         owner, whatever those of the page are on which the action is run.
 
         :param list records: as who runs the action
-        :raise UserError: where it is not known what may be chosen for one of them
+        :raise UserError: where the model gives no data, or it is not known what may be chosen for
+            one of them
         """
+        if why := self._why_no_data(records[0], model):
+            raise UserError(why)
         if not self._needs_data(records[0]):
             return None
         if self._llm_field(records[0]).type in RELATIONAL_TYPES:

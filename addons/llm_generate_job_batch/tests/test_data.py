@@ -515,6 +515,29 @@ class TestFieldOfData(DataCommon):
         self.assertEqual((value.id, jobs.state), (False, "failed"))
         self.assertNotIn("there are", jobs.error_message)
 
+    def test_a_model_that_gives_no_data_is_refused_with_what_to_do(self):
+        def chat(_provider, messages, model=None, **_kwargs):
+            yield {"content": "7"}
+
+        partner = self.env["res.partner"].create({"name": "Anna"})
+        action = self._action("res.partner", "color")
+        self.assertFalse(action.warning)
+        context = {"active_model": "res.partner", "active_ids": partner.ids}
+        run = action.with_user(self.user).with_context(**context, active_id=partner.id).run
+        words = "Direct model cannot answer with data, which “Color Index” needs."
+        with self._offered(fakedirect_chat=chat):
+            action.invalidate_recordset()
+            self.assertIn(words, action.warning)
+            self.assertIn(words, self._refusal(run))
+            action.llm_field_id = self.env["ir.model.fields"]._get("res.partner", "comment")
+            self.assertFalse(action.warning)
+            action.llm_field_id = self.env["ir.model.fields"]._get("res.partner", "color")
+        self.direct_model.model_use = "image_generation"
+        action.invalidate_recordset()
+        self.assertIn(words, action.warning)
+        self.assertIn(words, self._refusal(run))
+        self.assertFalse(self._jobs_of(action))
+
     def test_a_field_that_one_may_not_write_is_not_asked_for(self):
         reader = new_test_user(self.env, "generation_reader", "base.group_user")
         partner = self.env["res.partner"].create({"name": "Anna"})
