@@ -111,7 +111,8 @@ class IrActionsServer(models.Model):
     def _run_action_llm_generate_multi(self, eval_context=None):
         """Queue a generation for each record, with the rights of who runs the action.
 
-        A record for which this action already waits or runs is left out.
+        A record for which this action already waits or runs is left out. Those of another company
+        are asked for in that one, where the user works there.
         """
         if self.env.context.get("llm_generation_answer"):
             return False  # an answer that sets off its own rule would go round for ever
@@ -124,20 +125,40 @@ class IrActionsServer(models.Model):
         if self.llm_target == "field":
             records.check_access("write")
             records._check_field_access(self._llm_field(records), "write")
-        model = self.llm_model_id.with_env(env)
-        Job = env["llm.generation.job"]
-        keys = [f"ir.actions.server,{self.id}:{record._name},{record.id}" for record in records]
-        places = Job._free_places(keys, model.provider_id)
-        if places:
-            self._generate_for([records[place] for place in places], model, keys, places)
+        # Where the context names no company, the user works in all of theirs, in each group, too.
+        records = records.with_context(allowed_company_ids=(env.company | env.companies).ids)
+        groups = records.grouped(self._llm_company).items()
+        count = sum(self._queue_for(group.with_company(company)) for company, group in groups)
         return {
             "type": "ir.actions.client",
             "tag": "display_notification",
             "params": {
                 "type": "success",
-                "message": env._("%s answers are being generated.", len(places)),
+                "message": env._("%s answers are being generated.", count),
             },
         }
+
+    @api.model
+    def _llm_company(self, record):
+        """Return the company of a record where it is another one that its user works in, else none.
+
+        A job works in one company only, and so does what it writes.
+        """
+        company = record.env["res.company"]
+        if "company_id" in record._fields:
+            # sudo: where a record belongs does not depend on who asks.
+            company = record.sudo().company_id.with_env(record.env)
+        own = record.env.user._get_company_ids()
+        return company.filtered(lambda one: one.id in own) - record.env.company
+
+    def _queue_for(self, records):
+        """Queue a generation for each of the records of a company; return how many."""
+        model = self.llm_model_id.with_env(records.env)
+        keys = [f"ir.actions.server,{self.id}:{record._name},{record.id}" for record in records]
+        places = records.env["llm.generation.job"]._free_places(keys, model.provider_id)
+        if places:
+            self._generate_for([records[place] for place in places], model, keys, places)
+        return len(places)
 
     @api.model
     def _llm_posts(self, model):
@@ -183,7 +204,9 @@ class IrActionsServer(models.Model):
         # Its key, which only this action gives, says which: see `_run_action_llm_generate_multi()`.
         model, _comma, res_id = (job.identity_key or "").rpartition(":")[2].partition(",")
         is_known = self.state == "llm_generate" and model == self.model_name
-        return job.env[self.model_name].browse(int(res_id) if is_known else ()).exists()
+        record = job.env[self.model_name].browse(int(res_id) if is_known else ()).exists()
+        # The job may belong to another company all the same: that of its provider.
+        return record.with_company(self._llm_company(record))
 
     def _store_llm_answer(self, job):
         """Give the record of a job its answer, with the rights of the job's owner.

@@ -109,7 +109,8 @@ class IrActionsServer(models.Model):
         Job = records[0].env["llm.generation.job"]
         company = Job._company_of(Job.env.user, model.provider_id)
         like = Job.new({"user_id": Job.env.uid, "company_id": company.id})
-        return self._llm_schema(records[0].with_context(**like._owner_context()))
+        record = records[0].with_context(**like._owner_context())
+        return self._llm_schema(record.with_company(self._llm_company(record)))
 
     def _llm_schema(self, record, *, with_names=True):
         """Return the JSON Schema of an answer that is written to the field; None for a text.

@@ -515,6 +515,45 @@ class TestFieldOfData(DataCommon):
         self.assertEqual((value.id, jobs.state), (False, "failed"))
         self.assertNotIn("there are", jobs.error_message)
 
+    def test_records_of_another_company_are_asked_for_and_written_there(self):
+        first, second = self.user.company_id, self.env["res.company"].create({"name": "Second"})
+        self.user.company_ids += second
+        self.env["ir.rule"].create({
+            "name": "Of a company",
+            "model_id": self.env["ir.model"]._get_id("res.partner"),
+            "domain_force": "[('company_id', 'in', company_ids + [False])]",
+        })
+        partners = self.env["res.partner"].create([
+            {"name": "Anna", "company_id": first.id},
+            {"name": "Bert", "company_id": second.id},
+            {"name": "Carl"},
+        ])
+        both = {"allowed_company_ids": (first + second).ids}
+        owners = [(first, both), (first, {})]
+        if not self.direct._fields["company_id"].required:
+            owners.append((first.browse(), both))
+        for owner, context in owners:
+            with self.subTest(owner=owner.name, context=context):
+                self.direct.company_id = owner
+                partners.color = 0
+                action = self._action("res.partner", "color")
+                self._told(action.with_context(**context), partners, '{"value": 7}')
+                jobs = self._jobs_of(action)
+                self.assertEqual((len(jobs), set(jobs.mapped("state"))), (3, {"completed"}))
+                self.assertEqual(partners.mapped("color"), [7, 7, 7])
+                self.assertEqual(jobs.company_id, owner or first + second)
+
+    def test_records_of_a_company_of_others_are_asked_for_in_ones_own(self):
+        second = self.env["res.company"].create({"name": "Second"})
+        partner = self.env["res.partner"].create({"name": "Bert", "company_id": second.id})
+        action = self._action("res.partner", "color")
+        record = partner.with_user(self.user)
+        self.assertFalse(action._llm_company(record))
+        self.user.company_ids += second
+        self.assertEqual(action._llm_company(record), second)
+        self.assertFalse(action._llm_company(record.with_company(second)))
+        self.assertFalse(action._llm_company(self.env["res.country"].with_user(self.user)))
+
     def test_a_model_that_gives_no_data_is_refused_with_what_to_do(self):
         def chat(_provider, messages, model=None, **_kwargs):
             yield {"content": "7"}
