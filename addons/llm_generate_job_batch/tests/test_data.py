@@ -427,7 +427,7 @@ class TestFieldOfData(DataCommon):
                 action.llm_domain = domain
                 self.assertIn("is no domain", action.warning)
                 run = functools.partial(self._told, action, partner, '{"value": "Belgium"}')
-                self.assertIn("is no domain", self._refusal(run))
+                self.assertIn("address them first", self._refusal(run))
         self.assertEqual(len(self._jobs_of(action)), 2)
 
     def test_what_only_a_form_knows_is_refused_before_it_is_paid_for(self):
@@ -563,18 +563,21 @@ class TestFieldOfData(DataCommon):
         self.assertFalse(action.warning)
         context = {"active_model": "res.partner", "active_ids": partner.ids}
         run = action.with_user(self.user).with_context(**context, active_id=partner.id).run
+        records, model = partner.with_user(self.user), self.direct_model.with_user(self.user)
         words = "Direct model cannot answer with data, which “Color Index” needs."
         with self._offered(fakedirect_chat=chat):
             action.invalidate_recordset()
             self.assertIn(words, action.warning)
-            self.assertIn(words, self._refusal(run))
+            self.assertIn(words, self._refusal(action._told_schema, records, model))
+            self.assertIn("address them first", self._refusal(run))
             action.llm_field_id = self.env["ir.model.fields"]._get("res.partner", "comment")
             self.assertFalse(action.warning)
             action.llm_field_id = self.env["ir.model.fields"]._get("res.partner", "color")
         self.direct_model.model_use = "image_generation"
         action.invalidate_recordset()
         self.assertIn(words, action.warning)
-        self.assertIn(words, self._refusal(run))
+        self.assertIn(words, self._refusal(action._told_schema, records, model))
+        self.assertIn("address them first", self._refusal(run))
         self.assertFalse(self._jobs_of(action))
 
     def test_a_field_that_one_may_not_write_is_not_asked_for(self):
