@@ -23,7 +23,7 @@ _logger = logging.getLogger(__name__)
 
 #: What a model is told whose answer is not the data that it has to be.
 REPAIR = "That is not what was asked for:\n{errors}\nAnswer with the corrected JSON only."
-#: After these a job is asked again at no cost, as nothing was paid for: which a repair is not.
+#: After these a job is asked again at no cost, as nothing was paid for; before a repair it was.
 FREE_ERRORS = REFUSALS | {"rate_limited", "overloaded"}
 #: Where a transaction keeps the batches that are looked at after its commit.
 ENDED = "llm_generate_job_batch.ended"
