@@ -57,7 +57,10 @@ tours.add("llm_generation_phone_jobs_tour", {
             trigger: ".o_kanban_group:first .o_kanban_header:contains('Running')",
         },
         { trigger: ".o_kanban_group:nth-of-type(2) .o_kanban_header:contains('Failed')" },
-        { trigger: ".o_kanban_group:nth-of-type(2) .o_kanban_record:contains('Temporary failure')" },
+        {
+            trigger:
+                ".o_kanban_group:nth-of-type(2) .o_kanban_record:contains('Temporary failure')",
+        },
     ],
 });
 
