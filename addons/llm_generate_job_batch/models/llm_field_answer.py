@@ -1,6 +1,7 @@
 """What an answer has to be for a field, and what is written for it."""
 
 import ast
+import copy
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
@@ -122,7 +123,7 @@ class IrActionsServer(models.Model):
             return None
         field = self._llm_field(record)
         value = {
-            **JSON_TYPES.get(field.type, {}),
+            **copy.deepcopy(JSON_TYPES.get(field.type, {})),
             "description": field._description_string(record.env),
         }
         if field.type == "char":
