@@ -130,7 +130,7 @@ class TestLlmGenerationBatch(LlmGenerationCommon):
     def test_many_are_asked_for_with_the_statements_of_few(self):
         counts = []
         self._batch(["warm"])
-        for number in (ANNOUNCED + 10, ANNOUNCED + 90):  # of few all is told, and read for that
+        for number in (ANNOUNCED + 10, ANNOUNCED + 40):  # of few all is told, and read for that
             seen, execute = [], type(self.env.cr).execute
 
             def spy(cr, query, *rest, seen=seen, execute=execute, **kwargs):
