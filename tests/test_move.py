@@ -4,6 +4,7 @@ from odoo.tools import mute_logger
 
 from ..exceptions import BadRequestError
 from .common import LlmGenerationCommon
+from .rights import has_table
 
 
 class TestMove(LlmGenerationCommon):
@@ -75,6 +76,7 @@ class TestMove(LlmGenerationCommon):
         self.assertEqual(self._refused(job, user=self.user), "only a manager may do that")
 
     def test_its_owner_has_to_be_able_to_use_the_model(self):
+        self._needs(has_table("llm"), "with rules of companies")
         provider, model = self._create_provider("Far", "fakedirect")
         provider.company_id = self.env["res.company"].create({"name": "Elsewhere"})
         job = self._create_job("failed", self.direct_model)

@@ -4,6 +4,7 @@ from odoo.exceptions import AccessError
 from odoo.tests import new_test_user
 
 from .common import LlmGenerationCommon, user_groups
+from .rights import has_table
 
 #: What each user of a company chooses from, and is shown.
 CHOSEN_FROM = {"llm.model", "llm.provider", "llm.publisher", "llm.tool"}
@@ -25,7 +26,11 @@ class TestUserPages(LlmGenerationCommon):
             ("module", "=like", "llm%"),
             ("model", "in", ("ir.actions.act_window", "ir.actions.client")),
         ])
-        return {one.complete_name: self.env[one.model].browse(one.res_id) for one in data}
+        return {
+            one.complete_name: self.env[one.model].browse(one.res_id)
+            for one in data
+            if has_table(one.module)  # the family's pages are its own
+        }
 
     def _open(self, action, user):
         """Open a page as the web client does; return what is shown of others, or the refusal."""
