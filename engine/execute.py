@@ -203,9 +203,8 @@ class LlmGenerationEngine(models.AbstractModel):
             except UserError as error:
                 began = recorder.has_asked or job.output_message_id
                 if recorder.has_heard or (began and error is not recorder.error):
-                    # It broke off, or answered with an error: that is no fault of the request.
-                    failed = classify(error) or exceptions.ProviderFailedError(str(error))
-                    raise failed from error
+                    # It broke off, or answered with an error.
+                    raise self._broken_off(error) from error
                 if recorder.has_asked:
                     raise
                 # Some of the family take the lock themselves, and find ours.
@@ -238,13 +237,17 @@ class LlmGenerationEngine(models.AbstractModel):
         try:
             text = "".join(self._words(job, claim, recorder, messages))
         except UserError as error:
-            if recorder.has_heard:  # it broke off: that is no fault of the request
-                failed = classify(error) or exceptions.ProviderFailedError(str(error))
-                raise failed from error
+            if recorder.has_heard:
+                raise self._broken_off(error) from error
             raise
         if not text.strip():
             raise recorder.error or exceptions.ProviderFailedError(self._nothing(job))
         return text
+
+    @api.model
+    def _broken_off(self, error):
+        """Return what a refusal means that came amid an answer: it is no fault of the request."""
+        return classify(error) or exceptions.ProviderFailedError(str(error))
 
     @api.model
     def _words(self, job, claim, recorder, messages):

@@ -162,7 +162,7 @@ class LlmGenerationJob(models.Model):
     def _is_data_of_chat(self):
         """Return whether the answer is data for which a chat is asked, which can ask once more."""
         provider = self.provider_id.sudo()  # sudo: the job names its provider
-        return bool(self._answer_schema()) and provider._chats()
+        return bool(self._answer_schema() and provider._chat_parameters())
 
     def _is_asked_by_chat(self, runs_jobs):
         return super()._is_asked_by_chat(runs_jobs) or self._is_data_of_chat()
@@ -218,13 +218,3 @@ class LlmGenerationAttempt(models.Model):
         aggregator="sum",
         help="Questions asked once more, as the answer was not what its schema says.",
     )
-
-
-class LlmProvider(models.Model):
-    """Tells whether it can be asked once more about an answer."""
-
-    _inherit = "llm.provider"
-
-    @api.model
-    def _chats(self):
-        return hasattr(self, f"{self.service}_chat")
