@@ -202,6 +202,19 @@ class TestData(DataCommon):
             self._run()
         self.assertEqual((job.state, len(service.asked)), ("cancelled", 1))
 
+    def test_a_job_that_is_cancelled_while_its_answer_is_checked_asks_no_more(self):
+        def cancelled(job, _text):
+            self.env["llm.generation.job"].browse(job.id).action_cancel()
+            return ["answer: it is not JSON"]
+
+        with (
+            self._answering("No", '{"size": 7}') as service,
+            patch.object(self.registry["llm.generation.job"], "_answer_errors", cancelled),
+        ):
+            job = self._asked()
+            self._run()
+        self.assertEqual((job.state, len(service.asked)), ("cancelled", 1))
+
     def test_the_schema_of_the_model_counts_where_the_job_has_none(self):
         self.direct_model.details = {"output_schema": SCHEMA}
         with self._answering('{"size": 7, "color": "blue"}') as service:
