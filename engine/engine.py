@@ -149,7 +149,19 @@ class LlmGenerationEngine(models.AbstractModel):
         :return: the jobs that moved
         :raise UserError: where an addon does not allow for them
         """
+        jobs._follow_thread()
         jobs._before_enqueue(sources)
+        sources = [state for state in sources if state in TRANSITIONS["queued"]]
+        return self._to_end_of_line(jobs, sources, afresh=afresh)
+
+    @api.model
+    def _rejoin(self, jobs):
+        """Move waiting jobs, which have another provider now, to the end of its queue."""
+        # Their turns are those of the line that they leave: nobody's follows from them meanwhile.
+        jobs.write({"fair_rank": -1, "is_scheduled": True})
+        self._to_end_of_line(jobs, ["queued"])
+
+    def _to_end_of_line(self, jobs, sources, *, afresh=False):
         get_queue = self.env["llm.generation.queue"]._get_or_create_queue
         providers = jobs.sudo().provider_id  # sudo: one may queue what one may not configure
         queue_ids = [get_queue(provider).id for provider in providers]
@@ -157,7 +169,7 @@ class LlmGenerationEngine(models.AbstractModel):
             sql.ENQUEUE,
             {
                 "jobs": jobs.ids,
-                "sources": [state for state in sources if state in TRANSITIONS["queued"]],
+                "sources": sources,
                 "answer_tokens": DEFAULT_ANSWER_TOKENS,
                 "afresh": afresh,
             },

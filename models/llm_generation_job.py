@@ -1562,6 +1562,32 @@ class LlmGenerationJob(models.Model):
             return False
         return True
 
+    def _follow_thread(self):
+        """Give chats the provider and the model of their conversations, which answer them.
+
+        Else a question counts against the limits of whoever is not asked, and waits for the pause
+        of a provider that its user has left. What waits joins the end of the other line. A job that
+        its provider runs asks for its own model, and keeps it.
+        """
+        jobs = self.sudo()  # sudo: of what a job asks only this changes, and its user chose it
+        moved = self.browse()
+        for job in jobs:
+            thread = job.thread_id
+            is_elsewhere = (thread.provider_id, thread.model_id) != (job.provider_id, job.model_id)
+            if is_elsewhere and job._is_answered_by_thread():
+                place = {"provider_id": thread.provider_id.id, "model_id": thread.model_id.id}
+                moved |= job
+                with self.env.protecting([self._fields["company_id"]], job):
+                    job.write(place)
+        if waiting := moved.filtered(lambda job: job.state == "queued"):
+            self.env["llm.generation.engine"]._rejoin(waiting)
+
+    def _is_answered_by_thread(self):
+        """Return whether the conversation asks its own model for the answer, whatever the job says."""
+        model = self.thread_id.model_id
+        is_chat = self.post and model and not (self._is_media() or model.model_use in MEDIA_USES)
+        return is_chat and not self.provider_id._implements("create_generation_job")
+
     def _move_to(self, model):
         """Give failed jobs another model, and their conversations with them, and retry them."""
         place = {"provider_id": model.provider_id.id, "model_id": model.id}

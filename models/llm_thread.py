@@ -98,6 +98,10 @@ class LlmThread(models.Model):
         if "user_id" in vals:
             # Record rules look at the owner before: nobody may push a thread onto another.
             self.check_access("write")
+        if vals.keys() & {"provider_id", "model_id"}:
+            Job = self.env["llm.generation.job"].sudo()  # sudo: all that wait, whosever they are
+            waiting = Domain("thread_id", "in", self.ids) & Domain("state", "=", "queued")
+            Job.search(waiting)._follow_thread()
         return result
 
     # === MESSAGES === #

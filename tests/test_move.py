@@ -278,3 +278,77 @@ class TestMove(LlmGenerationCommon):
 
         self.assertEqual((params["what"], params["value"]), ("move", model.id))
         self.assertEqual(set(params["ids"]), set(jobs.ids))
+
+
+class TestAnotherModel(LlmGenerationCommon):
+    """A chat is answered by its conversation's model, and within the limits of that one."""
+
+    def setUp(self):
+        super().setUp()
+        self.spare, self.spare_model = self._create_provider("Spare", "fakedirect")
+        self.place = {"provider_id": self.spare.id, "model_id": self.spare_model.id}
+
+    def _choose(self, job, model=None):
+        """Have the owner choose another model for the conversation of a job."""
+        model = model or self.spare_model
+        place = {"provider_id": model.provider_id.id, "model_id": model.id}
+        job.thread_id.with_user(self.user).write(place)
+
+    def test_what_waits_follows_its_conversation(self):
+        self.direct_queue.enabled = False
+        job = self._create_job("queued", self.direct_model)
+        self._choose(job)
+        self.assertRecordValues(job, [{**self.place, "state": "queued", "retry_count": 0}])
+        self.assertEqual(job.queue_position, 1)
+        self.assertEqual(self._process_queue(self.direct), 0)
+        self.assertEqual(self._process_queue(self.spare), 1)
+        self.assertEqual(job.state, "completed", job.error_message)
+        self.assertEqual(job.attempt_ids.number, 1)
+
+    def test_it_joins_the_end_of_the_other_line(self):
+        spare_queue = self.env["llm.generation.queue"]._get_or_create_queue(self.spare)
+        (self.direct_queue + spare_queue).write({"enabled": False})
+        first = self._create_job("queued", self.spare_model, self.manager)
+        second = self._create_job("queued", self.spare_model, self.manager)
+        job = self._create_job("queued", self.direct_model)
+        own = self._create_job("queued", self.direct_model)
+        self._choose(job)
+        self._choose(own)
+        line = sorted(first + second + job + own, key=lambda one: one.queue_position)
+        self.assertEqual(line, [first, job, second, own])  # a turn for each of the two
+
+    def test_what_is_retried_follows_its_conversation(self):
+        job = self._create_job("failed", self.direct_model)
+        self._choose(job)
+        self.assertEqual((job.state, job.model_id), ("failed", self.direct_model))
+        job.with_user(self.user).action_retry()
+        self.assertRecordValues(job, [{**self.place, "state": "queued"}])
+        self.assertEqual(self._process_queue(self.spare), 1)
+
+    def test_a_draft_asks_the_model_that_will_answer(self):
+        thread = self._create_thread(self.direct_model)
+        job = self._create_job("queued", thread_id=thread.id, **self.place)
+        self.assertEqual((job.provider_id, job.model_id), (self.direct, self.direct_model))
+
+    def test_what_waits_for_its_date_waits_on(self):
+        job = self._create_job("queued", self.direct_model, scheduled_at="2030-01-01 00:00:00")
+        self._choose(job)
+        self.assertEqual((job.provider_id, job.is_scheduled), (self.spare, True))
+        self.assertEqual(self._process_queue(self.spare), 0)
+
+    def test_who_asks_for_a_model_of_its_own_keeps_it(self):
+        native = self._create_job("queued", self.native_model)
+        thread = self._create_thread(self.direct_model)
+        silent = self._create_job("queued", thread_id=thread.id, post=False)
+        running = self._create_job("running", self.direct_model)
+        for job in (native, silent, running):
+            before = job.model_id
+            self._choose(job)
+            self.assertEqual(job.model_id, before)
+
+    def test_a_job_stays_with_its_company(self):
+        company = self.env["res.company"].create({"name": "Elsewhere"})
+        self.user.company_ids += company
+        job = self._create_job("queued", self.direct_model, company_id=company.id)
+        self._choose(job)
+        self.assertEqual((job.provider_id, job.company_id), (self.spare, company))
