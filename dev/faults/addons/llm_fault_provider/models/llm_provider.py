@@ -7,6 +7,7 @@ from pathlib import Path
 import requests
 
 from odoo import api, models
+from odoo.tools import html2plaintext
 
 from odoo.addons.llm_generate_job.protocol.bounded_http import TimeoutAdapter
 
@@ -101,8 +102,15 @@ class LlmProvider(models.Model):
     def faultchat_chat_inputs(self):
         return {"touches"}  # the service is not told of it: `_on_generation_job_done()` reads it
 
+    # The family asks each service for these.
+
     def faultchat_normalize_prepend_messages(self, messages):
-        return messages or []  # the family's chat asks each service for it
+        return messages or []
+
+    def faultchat_format_messages(self, messages, **_how):
+        return [
+            {"role": one.llm_role, "content": html2plaintext(one.body or "")} for one in messages
+        ]
 
     def faultchat_chat(
         self, messages, model=None, stream=False, tools=None, prepend_messages=None, **kwargs
