@@ -48,6 +48,13 @@ class TestPeopleTours(LlmGenerationCommon, HttpCase):
         self._job("queued", "Mine")
         self._tour("/odoo/llm-generation-jobs", "llm_generation_job_user_tour")
 
+    def test_a_retry_that_cannot_help_says_what_would(self):
+        self._job("failed", "Mendable")
+        refused = self._job("failed", "Refused")
+        refused.error_type = "content_refused"
+        self._tour("/odoo/llm-generation-jobs", "llm_generation_dimmed_retry_tour")
+        self.assertEqual(refused.state, "failed")
+
     def test_a_list_follows_what_happens_elsewhere(self):
         self._job("queued", "Mine")
         self._tour("/odoo/llm-generation-jobs", "llm_generation_live_list_tour")

@@ -89,6 +89,31 @@ tours.add("llm_generation_job_user_tour", {
     ],
 });
 
+const dimmedRetry = "button[name=action_retry].opacity-50";
+
+/** What to change instead, in the dialog that a click on the dimmed button opens. */
+const saysWhatHelps = [
+    { trigger: ".modal:contains('Ask it in other words')" },
+    { trigger: ".modal .modal-footer button", run: "click" },
+    { trigger: "body:not(:has(.modal))" },
+];
+
+tours.add("llm_generation_dimmed_retry_tour", {
+    steps: () => [
+        { trigger: ".o_searchview .o_facet_remove", run: "click" },
+        {
+            content: "one of the two may be tried again",
+            trigger: ".o_data_row:contains('Mendable') button[name=action_retry]:not(.opacity-50)",
+        },
+        { trigger: `.o_data_row:contains('Refused') ${dimmedRetry}`, run: "click" },
+        ...saysWhatHelps,
+        { trigger: ".o_data_row:contains('Refused') .o_data_cell[name=name]", run: "click" },
+        { trigger: `.o_statusbar_buttons ${dimmedRetry}`, run: "click" },
+        ...saysWhatHelps,
+        { trigger: ".o_form_view .alert:contains('Ask it in other words')" },
+    ],
+});
+
 tours.add("llm_generation_live_list_tour", {
     steps: () => [
         {
