@@ -69,6 +69,8 @@ class Look:
             jobs = env["llm.generation.job"].search([], order="id")
             failed, waiting = jobs.filtered(lambda job: job.state == "failed")[0], jobs[-1]
             queue = env["llm.generation.queue"]._get_or_create_queue(providers["broken"])
+            of_threads = [("res_model", "=", "llm.thread"), ("view_mode", "=like", "list,%")]
+            threads = f"action-{env['ir.actions.act_window'].search(of_threads, limit=1).id}"
             self.addresses = {
                 "dashboard": "llm-dashboard",
                 "jobs": "llm-generation-jobs",
@@ -76,8 +78,8 @@ class Look:
                 "queue": f"llm-generation-queues/{queue.id}",
                 "failed": f"llm-generation-jobs/{failed.id}",
                 "waiting": f"llm-generation-jobs/{waiting.id}",
-                "talk": f"llm-threads/{jobs[0].thread_id.id}",
-                "refused": f"llm-threads/{failed.thread_id.id}",
+                "talk": f"{threads}/{jobs[0].thread_id.id}",
+                "refused": f"{threads}/{failed.thread_id.id}",
                 "steps": "llm-first-steps",
             }
 
