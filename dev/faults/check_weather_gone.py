@@ -69,17 +69,14 @@ class Work:
         self.lab, self.fault = lab, fault
         self.providers, self.job_ids = {}, {}
         login = fault.replace(" ", "_")
+        lab.add_users(login, group="llm.group_llm_user")
         with environment(lab, lab.database) as env:
             main = env.company
             self.company_id = env["res.company"].create({"name": fault}).id
-            self.user_id = env["res.users"].create({
-                "name": fault,
-                "login": login,
-                "password": login,
-                "company_id": self.company_id,
-                "company_ids": [main.id, self.company_id],
-                "group_ids": [env.ref("base.group_user").id],
-            }).id  # fmt: skip
+            user = env["res.users"].search([("login", "=", login)])
+            user.company_ids = [main.id, self.company_id]
+            user.company_id = self.company_id
+            self.user_id = user.id
         for kind, (service, order) in kinds.items():
             group = f"{login}-{kind}"
             lab.fake.order(group=group, **order)
