@@ -107,9 +107,10 @@ class Rows:
             "healthy": self.healthy, "hooked": self.hooked, "user": self.of_user,
             "limited": self.limited,
         }  # fmt: skip
+        lab.add_users("locked")
         with environment(lab, lab.database) as env:
             self.partner_id = env["res.partner"].create({"name": "Locked"}).id
-            self.user_id = env["res.users"].create({"name": "Locked", "login": "locked"}).id
+            self.user_id = env["res.users"].search([("login", "=", "locked")]).id
 
     def lock_under(self, name, seconds, *, user=False):
         """Queue jobs whose answers touch rows, and lock these while the calls are under way.

@@ -98,7 +98,7 @@ def main():
         lab.fake.order(group="chats", delay=DELAY, pieces=20)
         provider = lab.add_provider("chats", "openai", max_concurrent_jobs=LIMIT)
         logins = [f"person{number}" for number in range(USERS)]
-        lab.add_users(*logins, group="llm.group_llm_user")
+        lab.add_users(*logins)
         [server] = lab.start_servers(prefork=1)
         lab.set_queue(provider, enabled=False)
         hears = wait_for(lambda: is_open(server.gevent_port), 60, 0.2)

@@ -69,7 +69,7 @@ class Work:
         self.lab, self.fault = lab, fault
         self.providers, self.job_ids = {}, {}
         login = fault.replace(" ", "_")
-        lab.add_users(login, group="llm.group_llm_user")
+        lab.add_users(login)
         with environment(lab, lab.database) as env:
             main = env.company
             self.company_id = env["res.company"].create({"name": fault}).id

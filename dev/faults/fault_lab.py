@@ -194,12 +194,14 @@ class FaultLab(Lab):
         text = self.sql(f"SELECT json_agg(found) FROM ({query}) found", database)
         return json.loads(text) if text else []
 
-    def add_users(self, *logins, group=None):
-        """Make users whose passwords are their logins, members of a group, too, where it is."""
+    def add_users(self, *logins, group="llm.group_llm_user"):
+        """Make users whose passwords are their logins, members of a group, too, where it is.
+
+        Of some `llm` only members of its group of users may read models.
+        """
         with environment(self, self.database) as env:
             groups = env.ref("base.group_user")
-            if group:
-                groups |= env.ref(group, raise_if_not_found=False) or groups
+            groups |= env.ref(group, raise_if_not_found=False) or groups
             env["res.users"].with_context(no_reset_password=True).create([
                 {"name": login, "login": login, "password": login, "group_ids": groups.ids}
                 for login in logins
