@@ -11,7 +11,8 @@ from odoo.exceptions import AccessError, MissingError
 from odoo.http import Response, request
 
 from ..const import FINAL_STATES
-from .event_stream import EventStream, id_of, respond
+from ..runner import streams
+from .event_stream import EventStream, encode, id_of, no_room_text, respond, too_many_text
 
 CHAT_ROUTE = "/llm/thread/generate"
 #: What a browser says of a request that a page of ours made by a script, as an event stream is.
@@ -29,7 +30,7 @@ class IrHttp(models.AbstractModel):
         if CHAT_ROUTE not in endpoint.routing["routes"]:
             return super()._dispatch(endpoint)
         _refuse_others_pages()
-        return _queued_answer() or super()._dispatch(endpoint)
+        return _queued_answer() or _bounded(super()._dispatch(endpoint))
 
 
 class ChatStream(EventStream):
@@ -97,3 +98,23 @@ def _follow_again(job_id):
     if not is_followed or (job.state in FINAL_STATES and not job.retry_at):
         return Response(status=204)  # which ends an `EventSource`
     return respond(ChatStream(request.env, job_id=job.id))
+
+
+def _bounded(response):
+    """Bound the direct answers of a route that does not: each of the family's has a connection."""
+    env = request.env
+    is_stream = getattr(response, "mimetype", "") == "text/event-stream"
+    if is_stream and not env["llm.thread"]._counts_streams():
+        texts = (too_many_text(env), no_room_text(env))
+        response.response = _counted(response.response, env.cr.dbname, env.uid, *texts)
+    return response
+
+
+def _counted(events, dbname, uid, too_many, no_room):
+    """Yield the events of a direct answer where there is room for one more, else why not."""
+    with streams.of_user(dbname, uid) as may_have, streams.direct() as has_room:
+        if may_have and has_room:
+            yield from events
+            return
+        yield encode({"type": "error", "error": no_room if may_have else too_many})
+        yield encode({"type": "done"})

@@ -47,6 +47,28 @@ def id_of(text):
     return number if number <= LAST_ID else 0
 
 
+def encode(event):
+    """Return an event as an event stream has it."""
+    return f"data: {json.dumps(event, default=json_default)}\n\n".encode()
+
+
+def too_many_text(env):
+    """Return what somebody is told who has as many streams as anybody may."""
+    return env._(
+        "You read %s answers at once already, and more is not possible. Wait for the end of"
+        " one, or close it, and try again.",
+        streams.USER_STREAMS,
+    )
+
+
+def no_room_text(env):
+    """Return what somebody is told where the process gives as many direct answers as it may."""
+    return env._(
+        "The server gives as many answers at once as it can. Try again in a"
+        " moment, or ask through the queue."
+    )
+
+
 def respond(stream):
     """Return the response whose body is an `EventStream`."""
     return request.make_response(stream.run(), headers=list(HEADERS))
@@ -125,12 +147,7 @@ class EventStream:
             use_queue = thread._should_queue_generation()
         with contextlib.ExitStack() as stack:
             if not use_queue and not stack.enter_context(streams.direct()):
-                raise UserError(
-                    env._(
-                        "The server gives as many answers at once as it can. Try again in a"
-                        " moment, or ask through the queue."
-                    )
-                )
+                raise UserError(no_room_text(env))
             events = thread.generate_response(self.message, use_queue=use_queue, **self.asked)
             for event in stack.enter_context(contextlib.closing(events)):
                 yield event
@@ -169,12 +186,7 @@ class EventStream:
         }
 
     def _refuse(self, env):
-        text = env._(
-            "You read %s answers at once already, and more is not possible. Wait for the end of"
-            " one, or close it, and try again.",
-            streams.USER_STREAMS,
-        )
-        return self._encode({"type": "error", "error": text})
+        return self._encode({"type": "error", "error": too_many_text(env)})
 
     def _fail(self, env, text=None):
         env.cr.rollback()
@@ -202,7 +214,7 @@ class EventStream:
 
     @staticmethod
     def _encode(event):
-        return f"data: {json.dumps(event, default=json_default)}\n\n".encode()
+        return encode(event)
 
 
 class LlmGenerationController(http.Controller):

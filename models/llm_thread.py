@@ -194,6 +194,11 @@ class LlmThread(models.Model):
         return LazyCursor(self.env.registry)
 
     @api.model
+    def _counts_streams(self):
+        """Return whether the route of its own, that answers directly, asks `_stream_slot()`."""
+        return hasattr(super(), "_stream_slot")
+
+    @api.model
     @contextlib.contextmanager
     def _stream_slot(self):
         # One of the user's streams over all processes, as those of our own routes are.

@@ -1,5 +1,7 @@
+import contextlib
 import itertools
 import json
+import threading
 from unittest.mock import patch
 from urllib.parse import urlencode
 
@@ -9,6 +11,7 @@ from odoo.tools import mute_logger
 
 from ..controllers import chat_route, event_stream
 from ..exceptions import BadRequestError
+from ..runner import streams
 from .common import LlmGenerationCommon
 
 ROUTE = chat_route.CHAT_ROUTE
@@ -100,6 +103,32 @@ class TestChatRoute(LlmGenerationCommon, HttpCase):
         self.assertNotIn("job_status", kinds)
         self.assertEqual((kinds[0], kinds[-1]), ("message_create", "done"))
         self.assertIn("Hello", self.thread.message_ids.sorted("id")[-1].body)
+
+    def test_direct_answers_are_bounded_where_the_route_does_not(self):
+        self.direct_queue.always_queue = False
+        way = DIRECT_WAY[self._route("GET")]
+
+        def refused(words):
+            events = self._events(self._ask(way))
+            self.assertEqual([event["type"] for event in events], ["error", "done"])
+            self.assertIn(words, events[0]["error"])
+            self.assertFalse(self._questions())
+
+        with (
+            mute_logger(*LOGGERS),
+            self._offered("llm.thread", _counts_streams=lambda _thread: False),
+        ):
+            with patch.object(streams, "DIRECT_ANSWERS", threading.BoundedSemaphore(1)):
+                with streams.direct():
+                    refused("as many answers at once as it can")
+                self.assertEqual(self._types(self._ask(way))[-1], "done")
+            self.assertTrue(self._questions())
+            self.thread = self._create_thread(self.direct_model)
+            with contextlib.ExitStack() as others:
+                for _stream in range(streams.USER_STREAMS):
+                    others.enter_context(streams.of_user(self.env.cr.dbname, self.user.id))
+                refused("answers at once already")
+            self.assertIn("message_create", self._types(self._ask(way)))
 
     def test_files_go_with_the_question(self):
         files = (
