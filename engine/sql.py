@@ -375,12 +375,12 @@ ESTIMATED_TOKENS = f"""
             + COALESCE((SELECT length(m.body) FROM mail_message m
                         WHERE m.id = j.input_message_id), 0) / 4)"""
 
-#: draft, failed -> queued; queued elsewhere -> queued here. Takes the turn of each job: one after the turn that runs now, or
-#: after the user's own last one. A user's thousand jobs take a thousand turns, another's single
-#: job the next one. `last` is materialized, or it would be looked up again for each job, among
-#: all those that were just moved. The jobs are locked first, so that the update finds each by
-#: its id alone: with their state, which the statistics take for rare, it would compare each of
-#: a thousand with all others.
+#: draft, failed -> queued, or queued elsewhere -> queued here. Takes the turn of each job: one
+#: after the turn that runs now, or after the user's own last one. A user's thousand jobs take a
+#: thousand turns, another's single job the next one. `last` is materialized, or it would be looked
+#: up again for each job, among all those that were just moved. The jobs are locked first, so that
+#: the update finds each by its id alone: with their state, which the statistics take for rare, it
+#: would compare each of a thousand with all others.
 ENQUEUE = f"""
     WITH wanted AS MATERIALIZED (
         SELECT id, provider_id, priority, user_id

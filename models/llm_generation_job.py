@@ -1583,7 +1583,7 @@ class LlmGenerationJob(models.Model):
             self.env["llm.generation.engine"]._rejoin(waiting)
 
     def _is_answered_by_thread(self):
-        """Return whether the conversation asks its own model for the answer, whatever the job says."""
+        """Return whether the conversation asks its own model, whatever the job says."""
         model = self.thread_id.model_id
         is_chat = self.post and model and not (self._is_media() or model.model_use in MEDIA_USES)
         return is_chat and not self.provider_id._implements("create_generation_job")
