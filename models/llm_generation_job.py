@@ -1722,10 +1722,15 @@ class LlmGenerationJob(models.Model):
         }[self.state]
 
     def _told_error(self):
-        """Return what went wrong for who chats: its kind in place of a status of HTTP."""
+        """Return what went wrong for who chats: its kind in place of what only managers read.
+
+        That is a status of HTTP, and what a library says of a connection.
+        """
         kinds = dict(self._fields["error_type"]._description_selection(self.env))
-        kind = f"{kinds[self.error_type]}: " if self.error_type else ""
-        return HTTP_STATUS.sub(lambda _status: kind, self.error_message or "")
+        kind, words = kinds.get(self.error_type, ""), self.error_message or ""
+        if kind and (self.error_type == "unknown_outcome" or words.startswith("[Errno ")):
+            return f"{kind}."
+        return HTTP_STATUS.sub(lambda _status: f"{kind}: " if kind else "", words)
 
     def _waiting_sentences(self):
         """Return why each of the jobs that wait has not started, by id: for who asked.

@@ -22,6 +22,20 @@ ACTIONS = {
 
 
 class TestLlmGenerationState(LlmGenerationCommon):
+    def test_who_chats_reads_nothing_of_a_connection(self):
+        job = self._create_job("failed")
+        for error_type, words, told in (
+            (
+                "unknown_outcome",
+                "peer closed connection without sending complete message body",
+                "Connection lost; result unknown.",
+            ),
+            ("transient", "[Errno 111] Connection refused", "Temporary failure."),
+            ("transient", "The model is loaded just now.", "The model is loaded just now."),
+        ):
+            job.write({"error_type": error_type, "error_message": words})
+            self.assertEqual(job.with_user(self.user).reason, told)
+
     def test_who_chats_reads_no_status_of_http(self):
         job = self._create_job("failed")
         job.write({"error_type": "bad_request", "error_message": "HTTP 400: No."})

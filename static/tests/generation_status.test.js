@@ -116,9 +116,9 @@ test("a failure has its reason, and a retry where one is left", async () => {
         job = { ...job, state: "queued", can_retry: false };
         return true;
     });
-    job = { ...job, state: "failed", error_message: "HTTP 500: It broke.", can_retry: true };
+    job = { ...job, state: "failed", reason: "Temporary failure: It broke.", can_retry: true };
     await openForm();
-    expect(".o_llm_generation_status.alert-danger").toHaveText(/failed: It broke\./);
+    expect(".o_llm_generation_status.alert-danger").toHaveText(/failed: Temporary failure: It broke\./);
     await contains(".o_llm_generation_status button:contains(Retry)").click();
     expect.verifySteps([[1]]);
     expect(".o_llm_generation_status.alert-info").toHaveCount(1);
@@ -126,7 +126,7 @@ test("a failure has its reason, and a retry where one is left", async () => {
 
 test("where a retry cannot help it says what to change", async () => {
     const advice = "Ask it in other words.";
-    job = { ...job, state: "failed", error_message: "No.", can_retry: false };
+    job = { ...job, state: "failed", reason: "No.", can_retry: false };
     job.retry_refusal = advice;
     await openForm();
     expect(".o_llm_generation_status").toHaveText(/No\.\s+Ask it in other words\./);

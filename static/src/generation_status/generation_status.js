@@ -11,7 +11,7 @@ import { useJobUpdates } from "../job_updates/job_updates";
 import { reloadRecord } from "../live_record/live_record";
 
 const FIELDS = [
-    ...["state", "reason", "progress", "error_message", "retry_at", "can_retry"],
+    ...["state", "reason", "progress", "retry_at", "can_retry"],
     ...["retry_refusal", "finish_reason"],
 ];
 /** A place in the queue changes without a message about it. */
@@ -123,8 +123,7 @@ export class GenerationStatus extends Component {
         if (job.retry_at) {
             return job.reason;
         }
-        const reason = (job.error_message || "").replace(/^HTTP \d+: /, "");
-        return _t("The last generation failed: %s", reason || _t("no reason is known."));
+        return _t("The last generation failed: %s", job.reason || _t("no reason is known."));
     }
 }
 
