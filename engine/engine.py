@@ -288,6 +288,22 @@ class LlmGenerationEngine(models.AbstractModel):
         """Return whether `_release_held()` would let in any job now."""
         return False
 
+    # === ERRANDS === #
+    # An addon can have providers asked for more than one job: for many at once, for one.
+
+    @api.model
+    def _claim_errands(self, limit):
+        """Take what an addon has to ask of providers now, and nobody else may ask meanwhile.
+
+        The clock of each runner calls it when something is due, as `_next_due()` of the addon
+        tells, and has a thread call each of these methods. A method opens its own transactions,
+        and has none open while it waits for a provider.
+
+        :param int limit: how many there are threads for
+        :return: a list of tuples: the name of a method of the engine, and its arguments
+        """
+        return []
+
     # === AFTER A MOVE === #
 
     @api.model

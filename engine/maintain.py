@@ -170,6 +170,8 @@ class LlmGenerationEngine(models.AbstractModel):
         claims = self._claim_polls(CHECK_BATCH, now=self._is_inline())
         for job_context in self._prefetch(claims):
             self._poll(job_context)
+        for method, *args in self._claim_errands(CHECK_BATCH):
+            getattr(self, method)(*args)
         self._fail_overdue()
         self._cancel_at_providers()
         return len(claims)

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import ipaddress
+import itertools
 import json
 import socket
 import threading
@@ -21,11 +22,15 @@ from ..exceptions import BadRequestError
 #: Bytes of an answer in JSON, and of the body of an error.
 JSON_LIMIT = 20_000_000
 ERROR_LIMIT = 1_000_000
+#: Bytes of one of many answers that come as lines.
+LINE_LIMIT = 4_000_000
 #: Values of an answer: in memory each is up to a hundred times as large as it was when it was sent.
 VALUES_LIMIT = 1_000_000
 #: Seconds from the beginning of an answer to its end, and for the body of an error.
 BODY_SECONDS = 600
 ERROR_SECONDS = 10
+#: Seconds from the first to the last of many lines, each of which is stored as it comes.
+LINES_SECONDS = 3600
 CHUNK = 64 * 1024
 #: Characters that are told of something that is no answer.
 EXCERPT = 100
@@ -34,6 +39,7 @@ MEMORY_LIMIT = 256 * 1024 * 1024
 MEMORY_PATIENCE = 30.0
 #: Bytes that a value of JSON takes, about.
 VALUE_SIZE = 64
+COMPRESSED = "%s compressed its answer though it was asked not to."
 TOO_MANY = "There are too many values or levels."
 #: What is sent with each request. Compressed, a small answer becomes a thousand times as large:
 #: nobody who asks for none has to decode one.
@@ -142,6 +148,37 @@ def request_json(method, url, *, timeout, headers=None, limit=JSON_LIMIT, **kwar
     :raise UnreadableError: for an answer that is compressed, too large, or no JSON object
     :raise requests.RequestException: when there is no answer
     """
+    with _answering(method, url, timeout, headers, kwargs) as response:
+        return read_json(response, limit)
+
+
+def request_lines(method, url, *, timeout, headers=None, limit=LINE_LIMIT, **kwargs):
+    """Yield the lines with which an address answers, each an object of JSON, as they come.
+
+    :param int limit: bytes of a line; there may be any number of them
+    :raise UnreadableError: at the first line that is too long, or no object of JSON
+    :raise requests.RequestException: see `request_json()`
+    """
+    with _answering(method, url, timeout, headers, kwargs) as response:
+        if _is_compressed(response):
+            raise UnreadableError(COMPRESSED % _host(response))
+        rest, latest = b"", time.monotonic() + LINES_SECONDS
+        for block in itertools.chain(_blocks(response, JSON_LIMIT), (b"\n",)):
+            *lines, rest = (rest + block).split(b"\n")
+            if len(rest) > limit:
+                raise TooLargeError(f"A line of {_host(response)} is larger than {limit} bytes.")
+            if time.monotonic() > latest:
+                raise requests.ReadTimeout(f"{_host(response)} did not end its answers in time.")
+            for line in filter(bytes.strip, lines):
+                yield _object_of(line, response)
+
+
+@contextlib.contextmanager
+def _answering(method, url, timeout, headers, kwargs):
+    """Send a request, and yield its answer, whose body nobody has read yet.
+
+    :raise requests.HTTPError: for a status of 300 or more
+    """
     # Without an `auth`, requests would put the user's ~/.netrc in the place of the key.
     kwargs = {"auth": lambda request: request, "allow_redirects": False} | kwargs
     with requests.Session() as session:
@@ -155,7 +192,7 @@ def request_json(method, url, *, timeout, headers=None, limit=JSON_LIMIT, **kwar
                     f"{response.status_code} for url: {response.url}",
                     response=start_of(response),
                 )
-            return read_json(response, limit)
+            yield response
 
 
 class Memory:
@@ -216,9 +253,7 @@ def read_body(response, limit, seconds=BODY_SECONDS):
 
 def _read_body(response, limit, seconds, take):
     if _is_compressed(response):
-        raise UnreadableError(
-            f"{_host(response)} compressed its answer though it was asked not to."
-        )
+        raise UnreadableError(COMPRESSED % _host(response))
     end = time.monotonic() + seconds
     chunks, size = [], 0
     for chunk in _blocks(response, limit):
@@ -253,11 +288,15 @@ def read_json(response, limit=JSON_LIMIT, seconds=BODY_SECONDS):
 
     :raise UnreadableError: for anything else; see `read_body()`
     """
+    with MEMORY.of(_host(response)) as take:
+        content = _read_body(response, limit, seconds, take)
+        take(VALUE_SIZE * min(count_values(content), VALUES_LIMIT))
+        return _object_of(content, response)
+
+
+def _object_of(content, response):
     try:
-        with MEMORY.of(_host(response)) as take:
-            content = _read_body(response, limit, seconds, take)
-            take(VALUE_SIZE * min(count_values(content), VALUES_LIMIT))
-            body = parse_json(content)
+        body = parse_json(content)
     except ValueError:
         body = None
     if not isinstance(body, dict):

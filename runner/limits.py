@@ -4,6 +4,8 @@
 SLOTS = 64
 #: External jobs asked about at the same time; jobs cancelled at their providers.
 POLLERS, CANCELLERS = 24, 8
+#: What addons ask of providers at the same time, besides their jobs.
+ERRANDS = 4
 #: Seconds after which a question about an external job is given up.
 POLL_TIMEOUT = 30
 #: Seconds between heartbeats; who is silent for HEARTBEAT_TIMEOUT and has lost its lock is dead.

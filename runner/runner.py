@@ -51,6 +51,7 @@ class Runner(threading.Thread):
         self.threads = None
         self.pollers = Workers(limits.POLLERS, f"{self.name}.poll", self.wake)
         self.cancellers = Workers(limits.CANCELLERS, f"{self.name}.cancel", self.wake)
+        self.errands = Workers(limits.ERRANDS, f"{self.name}.errand", self.wake)
         self.messenger = Workers(1, f"{self.name}.news", lambda: None)
         self.outbox = Outbox()
         self._models = EnvironmentFactory(dbname)
@@ -259,6 +260,9 @@ class Runner(threading.Thread):
                     self.executions.poll(job_context, self.pollers)
             for job_id in engine._claim_cancellations():
                 self.cancellers.submit(engine._cancel_at_provider, job_id)
+            if free := self.errands.free:
+                for method, *args in engine._claim_errands(free):
+                    self.errands.submit(getattr(self._models.engine(), method), *args)
             seconds = engine._next_due()
         self._due.put_off("due", limits.HEARTBEAT if seconds is None else seconds)
         # What is due and cannot be done now, as all pollers are at it, must not make this spin.

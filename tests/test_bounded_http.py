@@ -204,6 +204,47 @@ class TestBoundedHttp(BaseCase):
         with self.assertRaises(requests.exceptions.ChunkedEncodingError):
             self._ask(Reply(200, chunks=[b'{"a": 1}', b" " * 1000]))
 
+    def _lines(self, reply, **kwargs):
+        self.remote.reply = reply
+        return bounded_http.request_lines("GET", self.remote.url, timeout=5, **kwargs)
+
+    def test_lines_are_objects_however_they_come(self):
+        wanted = [{"a": number, "text": "é" * number} for number in range(300)]
+        text = b"\n".join(json.dumps(one).encode() for one in wanted)
+
+        for reply in (
+            Reply(200, text),
+            Reply(200, text.replace(b"\n", b"\r\n\r\n") + b"\n"),
+            Reply(200, chunks=[text[place : place + 7] for place in range(0, len(text), 7)]),
+        ):
+            self.assertEqual([*self._lines(reply)], wanted)
+        self.assertEqual([*self._lines(Reply(200, b""))], [])
+
+    def test_lines_before_a_bad_one_are_there(self):
+        for bad in (b"[1]", b"{", b"x" * 200):
+            lines = self._lines(Reply(200, b'{"a": 1}\n' + bad + b"\n"), limit=100)
+            with self.subTest(bad[:9]), self.assertRaises(bounded_http.UnreadableError):
+                self.assertEqual(next(lines), {"a": 1})
+                next(lines)
+
+    def test_lines_have_bounds_in_bytes_and_in_time(self):
+        with self.assertRaises(bounded_http.TooLargeError):
+            next(self._lines(Reply(200, bytes(BOMB)), limit=5_000_000))
+        bomb = Reply(200, self.bomb, headers={"Content-Encoding": "gzip"})
+        with self.assertRaises(bounded_http.UnreadableError):
+            next(self._lines(bomb))
+        self.remote.fault(drip)
+        with patch.object(bounded_http, "LINES_SECONDS", 0.3):
+            with self.assertRaises(requests.ReadTimeout):
+                [*self._lines(Reply(200, b'{"a": 1}\n' * 200))]
+
+    def test_lines_of_a_refusal_or_a_broken_answer_are_errors(self):
+        with self.assertRaises(requests.HTTPError):
+            next(self._lines(json_reply({"error": "No."}, 404)))
+        self.remote.fault(half)
+        with self.assertRaises(requests.RequestException):
+            [*self._lines(Reply(200, b'{"a": 1}\n' * 100_000))]
+
 
 @tagged("post_install", "-at_install")
 class TestMemory(BaseCase):

@@ -37,6 +37,28 @@ class TestRunner(BaseCase):
         self.assertEqual(runner._woken.left, 0.0)
         self.assertIsNone(runner._woken.take(), "all queues: who knows which had a job")
 
+    def test_errands_of_addons_are_done_by_threads_of_their_own(self):
+        runner = Runner("llm_generate_job_test")
+        runner._models = models = Mock()
+        engine, done, may_end = models.engine.return_value, [], threading.Event()
+        engine._next_due.side_effect = [0, 30]
+        engine._claim_polls.return_value = engine._claim_cancellations.return_value = []
+        engine._claim_errands.return_value = [("_go", 7, "a"), ("_go", 8, "b")]
+
+        def go(*args):
+            may_end.wait(10)
+            done.append(args)
+
+        engine._go = go
+        runner._run_scheduler()  # does not wait for them
+        may_end.set()
+
+        deadline = time.monotonic() + 10
+        while len(done) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        engine._claim_errands.assert_called_once_with(limits.ERRANDS)
+        self.assertEqual(sorted(done), [(7, "a"), (8, "b")])
+
     def test_a_cancellation_in_the_grace_of_a_shutdown_is_taken(self):
         runner = Runner("llm_generate_job_test")
         runner._models, runner.listener = Mock(), Mock()
