@@ -234,6 +234,23 @@ class BodyError(Exception):
         self.body = body
 
 
+def error_of(status, body):
+    """Return the exception of `requests` that is raised for an answer.
+
+    For an answer that came another way, as to one request of many: it means the same.
+
+    :param int status: as that of HTTP
+    :param body: what its JSON has
+
+    >>> classify(error_of(429, {"error": {"message": "Slower."}})).error_type
+    'rate_limited'
+    """
+    response = requests.Response()
+    response.status_code = status
+    response._content = json.dumps(body).encode()
+    return requests.HTTPError(f"{status} for a request of many", response=response)
+
+
 def no_answer(body, sentence):
     """Return the `GenerationError` that an answer means which is not what it should be.
 

@@ -234,9 +234,9 @@ class TestBoundedHttp(BaseCase):
         with self.assertRaises(bounded_http.UnreadableError):
             next(self._lines(bomb))
         self.remote.fault(drip)
+        lines = self._lines(Reply(200, b'{"a": 1}\n' * 200))
         with patch.object(bounded_http, "LINES_SECONDS", 0.3):
-            with self.assertRaises(requests.ReadTimeout):
-                [*self._lines(Reply(200, b'{"a": 1}\n' * 200))]
+            self.assertRaises(requests.ReadTimeout, list, lines)
 
     def test_lines_of_a_refusal_or_a_broken_answer_are_errors(self):
         with self.assertRaises(requests.HTTPError):
