@@ -1,4 +1,4 @@
-"""When the work of a batch of jobs is done, and which jobs wait until their queue is idle."""
+"""When the work of a batch of jobs is done, and which jobs wait: for idle queues, or for others."""
 
 from odoo.addons.llm_generate_job.const import READY, RETRYING, SCHEDULED
 from odoo.addons.llm_generate_job.engine.sql import NOW
@@ -69,9 +69,10 @@ ADD_MAX_REPAIRS = """
 
 # === ECONOMY === #
 
-#: An economy job that never started. One that is tried again waits for its time like any other.
+#: An economy job that never started. One that is tried again waits for its time like any other,
+#: and what waits for a provider's batch for that.
 SAVING = f"""
-    {SCHEDULED.sql()} AND is_economy IS TRUE
+    {SCHEDULED.sql()} AND is_economy IS TRUE AND batch_lane IS NOT TRUE
     AND COALESCE(attempt_count, 0) = 0"""
 
 #: Queues with economy jobs and nothing else to start, of whose slots fewer than half are used; and
@@ -115,4 +116,189 @@ SAVING_BESIDE = f"""
         SELECT FROM llm_generation_job j
         WHERE j.provider_id = moved.provider_id AND {SAVING} LIMIT 1) saving
     LIMIT 1
+"""
+
+
+# === BATCHES OF PROVIDERS === #
+# A job that waits for one, or is in one, is `queued`, with the date at which it runs in any case:
+# no claim finds it before, and it takes no slot.
+
+#: What an index has of them.
+IN_LANE = "batch_lane IS TRUE AND state = 'queued'"
+#: Waits for a batch, or for the answer of the one that it is in.
+LANE = f"{SCHEDULED.sql('j')} AND j.batch_lane IS TRUE"
+GATHERS = f"{LANE} AND j.provider_batch_id IS NULL AND COALESCE(j.attempt_count, 0) = 0"
+
+#: The estimated tokens that a provider has in batches of a model.
+AT_WORK = f"""(
+    SELECT COALESCE(sum(j.estimated_tokens), 0)
+    FROM llm_generation_provider_batch b JOIN llm_generation_job j ON j.provider_batch_id = b.id
+    WHERE b.next_step_at IS NOT NULL AND b.provider_id = q.provider_id AND b.model_id = {{model}}
+      AND {LANE})
+"""
+
+#: The queues, and models, with enough jobs for a batch, or one that has waited long enough; and
+#: for how many tokens there is room, NULL for any number.
+GATHERED = f"""
+    SELECT q.provider_id, gathered.model_id, q.batch_jobs,
+        CASE WHEN q.batch_tokens > 0
+            THEN q.batch_tokens - {AT_WORK.format(model="gathered.model_id")} END AS room
+    FROM llm_generation_queue q
+    JOIN llm_provider p ON p.id = q.provider_id AND p.active
+    CROSS JOIN LATERAL (
+        SELECT j.model_id, count(*) AS jobs, min(j.queued_at) AS first,
+            sum(j.estimated_tokens) AS tokens
+        FROM llm_generation_job j
+        WHERE j.provider_id = q.provider_id AND {GATHERS}
+        GROUP BY j.model_id) gathered
+    WHERE q.uses_batches AND q.enabled
+      AND (q.paused_until IS NULL OR q.paused_until <= {NOW})
+      AND (q.batches_paused_until IS NULL OR q.batches_paused_until <= {NOW})
+      AND NOT EXISTS (
+        SELECT FROM llm_generation_model_pause m
+        WHERE m.queue_id = q.id AND m.model_id = gathered.model_id AND m.paused_until > {NOW})
+      AND (gathered.jobs >= q.batch_jobs
+        OR gathered.first <= {NOW} - make_interval(mins => q.batch_minutes)
+        OR (q.batch_tokens > 0 AND gathered.tokens >= q.batch_tokens))
+      AND (q.batch_tokens = 0
+        OR q.batch_tokens > {AT_WORK.format(model="gathered.model_id")})
+"""
+
+#: One process at a time fills batches: the room for tokens is counted before.
+FILL_LOCK = "SELECT pg_try_advisory_xact_lock(hashtext('llm_generation_provider_batch'))"
+
+#: Puts the first of the jobs that gather into a batch: as many as it takes, the first whatever
+#: its tokens.
+FILL = f"""
+    WITH first AS MATERIALIZED (
+        SELECT id, estimated_tokens, priority, queued_at FROM llm_generation_job j
+        WHERE provider_id = %(provider)s AND model_id = %(model)s AND {GATHERS}
+        ORDER BY priority, queued_at, id LIMIT %(jobs)s
+        FOR NO KEY UPDATE SKIP LOCKED
+    ), counted AS (
+        SELECT id, sum(estimated_tokens) OVER line AS tokens, row_number() OVER line AS number
+        FROM first WINDOW line AS (ORDER BY priority, queued_at, id)
+    )
+    UPDATE llm_generation_job j SET provider_batch_id = %(batch)s
+    FROM counted
+    WHERE j.id = counted.id
+      AND (number = 1 OR %(room)s::bigint IS NULL OR counted.tokens <= %(room)s)
+    RETURNING j.id, j.scheduled_at
+"""
+
+#: Jobs that would be late leave the lane before they are in a batch.
+LEAVE_LANE = f"""
+    UPDATE llm_generation_job j SET batch_lane = FALSE
+    WHERE id IN (
+        SELECT id FROM llm_generation_job j
+        WHERE {LANE} AND j.provider_batch_id IS NULL
+          AND j.scheduled_at <= {NOW} + make_interval(secs => %(seconds)s)
+        FOR NO KEY UPDATE SKIP LOCKED)
+    RETURNING j.id
+"""
+ANY_LEAVES = f"""
+    SELECT 1 FROM llm_generation_job j
+    WHERE {LANE} AND j.provider_batch_id IS NULL
+      AND j.scheduled_at <= {NOW} + make_interval(secs => %(seconds)s)
+    LIMIT 1
+"""
+
+STEP_AT = "GREATEST(next_step_at, leased_until)"
+NEXT_STEP = f"""
+    SELECT EXTRACT(EPOCH FROM min({STEP_AT}) - {NOW}) FROM llm_generation_provider_batch
+    WHERE next_step_at IS NOT NULL
+"""
+
+#: Takes batches with which something is to be done now. `step` is the fence: who comes back after
+#: its lease finds that another has taken the next step. The state says from here on that the
+#: provider may have been given the batch.
+CLAIM_STEPS = f"""
+    WITH due AS MATERIALIZED (
+        SELECT id, state FROM llm_generation_provider_batch
+        WHERE next_step_at IS NOT NULL AND {STEP_AT} <= {NOW}
+        ORDER BY {STEP_AT} LIMIT %(limit)s
+        FOR NO KEY UPDATE SKIP LOCKED)
+    UPDATE llm_generation_provider_batch b
+    SET step = COALESCE(b.step, 0) + 1,
+        leased_until = {NOW} + make_interval(secs => %(lease)s),
+        state = CASE due.state WHEN 'collected' THEN 'submitting' ELSE due.state END
+    FROM due WHERE b.id = due.id
+    RETURNING b.id, b.step, due.state
+"""
+
+STILL_OURS = """
+    SELECT id FROM llm_generation_provider_batch
+    WHERE id = %s AND step = %s AND next_step_at IS NOT NULL"""
+LOCK_STEP = f"{STILL_OURS} FOR NO KEY UPDATE"
+
+#: The jobs that wait for the answer of a batch, those that come first at their date first.
+WAITING_IN = f"""
+    SELECT j.id, j.scheduled_at FROM llm_generation_job j
+    WHERE j.provider_batch_id = %s AND {LANE}
+    ORDER BY j.scheduled_at, j.id
+"""
+
+#: Has batches looked at now, which a job has left.
+HURRY = f"""
+    UPDATE llm_generation_provider_batch SET next_step_at = {NOW}
+    WHERE id IN (
+        SELECT id FROM llm_generation_provider_batch
+        WHERE id = ANY(%s) AND next_step_at > {NOW} FOR NO KEY UPDATE SKIP LOCKED)
+    RETURNING id
+"""
+
+#: queued -> running, for as long as the transaction lasts that stores what a batch has brought. A
+#: job that runs by itself, or has ended, is none of the batch any more. It has neither waited for a
+#: slot nor run in one: figures of both leave it out.
+CLAIM_RESULTS = f"""
+    WITH free AS MATERIALIZED (
+        SELECT j.id, COALESCE(j.attempt_count, 0) AS attempts FROM llm_generation_job j
+        WHERE j.id = ANY(%(jobs)s) AND j.provider_batch_id = %(batch)s AND {LANE}
+        ORDER BY j.id
+        FOR NO KEY UPDATE SKIP LOCKED
+    ), attempt AS (
+        INSERT INTO llm_generation_attempt (job_id, number, runner_name, outcome, started_at)
+        SELECT id, attempts + 1, %(name)s, 'running', %(submitted_at)s FROM free
+        RETURNING id, job_id
+    )
+    UPDATE llm_generation_job j
+    SET state = 'running',
+        started_at = NULL,
+        queue_duration = 0,
+        attempt_token = attempt.id,
+        attempt_count = COALESCE(j.attempt_count, 0) + 1,
+        scheduled_at = NULL,
+        is_scheduled = FALSE,
+        batch_priced = TRUE,
+        progress = 0,
+        prompt_tokens = 0,
+        completion_tokens = 0
+    FROM attempt
+    WHERE j.id = attempt.job_id
+    RETURNING j.id, attempt.id, (SELECT active FROM res_users u WHERE u.id = j.user_id)
+"""
+
+#: Jobs go back to the ordinary lane, or gather again: those of a batch, or some of them.
+RETURN_JOBS = f"""
+    UPDATE llm_generation_job j SET provider_batch_id = NULL, batch_lane = %(gather)s
+    WHERE j.provider_batch_id = %(batch)s AND {LANE}
+      AND (%(jobs)s::int[] IS NULL OR j.id = ANY(%(jobs)s))
+    RETURNING j.id
+"""
+
+#: How the jobs of a batch ended that it answered.
+ANSWERED = """
+    SELECT count(*) FILTER (WHERE state = 'completed'), count(*)
+    FROM llm_generation_job WHERE provider_batch_id = %s AND batch_priced IS TRUE
+"""
+
+#: Batches that ended long ago.
+OLD_PROVIDER_BATCHES = """
+    DELETE FROM llm_generation_provider_batch b
+    WHERE b.id IN (
+        SELECT e.id FROM llm_generation_provider_batch e
+        WHERE e.ended_at < %s
+          AND NOT EXISTS (SELECT FROM llm_generation_job j WHERE j.provider_batch_id = e.id)
+        FOR UPDATE SKIP LOCKED)
+    RETURNING b.id
 """

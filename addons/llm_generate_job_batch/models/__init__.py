@@ -4,4 +4,8 @@ from . import llm_generation_batch
 from . import llm_generation_job
 from . import llm_generation_data
 from . import llm_generation_engine
+from . import llm_generation_provider_batch
 from . import llm_generation_queue
+from . import llm_generation_report
+from . import llm_provider
+from . import provider_batches

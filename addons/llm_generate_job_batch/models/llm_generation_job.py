@@ -6,6 +6,8 @@ from odoo.exceptions import UserError
 from odoo.addons.llm_generate_job.const import ACTIVE_STATES
 
 from .. import statements as sql
+from .llm_provider import BATCHED_USES
+from .provider_batches import LEAST_TIME
 
 #: Hours after which an economy job runs in any case, where no date is given.
 ECONOMY_HOURS = 24
@@ -34,10 +36,38 @@ class LlmGenerationJob(models.Model):
         " at its date, or after a day.",
     )
 
+    provider_batch_id = fields.Many2one(
+        "llm.generation.provider.batch",
+        "Batch at the Provider",
+        readonly=True,
+        copy=False,
+        index="btree_not_null",
+        ondelete="set null",
+        groups="llm.group_llm_manager",
+    )
+    batch_lane = fields.Boolean(
+        readonly=True,
+        copy=False,
+        groups="base.group_system",
+        help="Waits for a batch of its provider, or for what that answers, and not for an idle"
+        " queue.",
+    )
+    batch_priced = fields.Boolean(
+        "Batch Price",
+        readonly=True,
+        copy=False,
+        help="Answered in a batch of the provider, which costs half.",
+    )
+
     #: How far a batch is, and whether it is done, is read from this alone; and its jobs are found.
     _batch_idx = models.Index("(batch_id, state) INCLUDE (retry_at) WHERE batch_id IS NOT NULL")
     _economy_idx = models.Index(
         f"(provider_id, priority, fair_rank, queued_at, id) WHERE {sql.SAVING}"
+    )
+
+    #: What gathers, by queue and model, and what waits in a batch of a provider.
+    _lane_idx = models.Index(
+        f"(provider_batch_id, provider_id, model_id, queued_at) WHERE {sql.IN_LANE}"
     )
 
     # === ECONOMY === #
@@ -72,9 +102,22 @@ class LlmGenerationJob(models.Model):
     def _scheduled_sentence(self):
         if not (self.is_economy and self.scheduled_at):
             return super()._scheduled_sentence()
+        time, lane = self._clock_time(self.scheduled_at), self.sudo()  # sudo: the engine's note
+        if lane.batch_lane and lane.provider_batch_id:
+            return self.env._(
+                "The provider has it in a batch, at half the price; it runs by itself at %s at the"
+                " latest.",
+                time,
+            )
+        if lane.batch_lane:
+            return self.env._(
+                "Waiting for others, to be answered with them at half the price; it runs by itself"
+                " at %s at the latest.",
+                time,
+            )
         return self.env._(
             "Waiting until the provider has nothing else to do, until %s at the latest.",
-            self._clock_time(self.scheduled_at),
+            time,
         )
 
     # === HOOKS === #
@@ -85,9 +128,69 @@ class LlmGenerationJob(models.Model):
         self.env["llm.generation.batch"]._forget_counts()
         if target == "queued" and len(was_running) < len(self):
             engine._reopen(self)
+        if target == "queued":
+            self._leave_batches()
+            (self - was_running)._enter_batch_lane()
+        elif batches := self.filtered("batch_lane").provider_batch_id:
+            engine._hurry_batches(batches)
         if target != "queued" or was_running:
             engine._wake_for_economy(self)
         return result
+
+    def _chat_messages(self):
+        """Return the conversation that this job continues, as its service has messages.
+
+        :rtype: list of dicts
+        """
+        thread, history, messages = self.thread_id, self.input_message_id, []
+        # Without an addon that generates, a thread knows neither its history nor its prompt.
+        if hasattr(thread, "get_prepend_messages"):
+            messages += thread.get_prepend_messages() or ()
+        if hasattr(thread, "get_llm_messages"):
+            # The newest ones: what was asked after the question is none of its context.
+            history = thread.get_llm_messages()._as_asked(history)
+        messages += self.provider_id.format_messages(history, model=self.model_id)
+        prompt = (self.generation_inputs or {}).get("prompt")
+        if prompt and not self.input_message_id:
+            messages.append({"role": "user", "content": str(prompt)})
+        return messages
+
+    def _leave_batches(self):
+        """Forget the batches of jobs that are tried again: they run by themselves now."""
+        if jobs := self.filtered(lambda job: job.batch_priced or job.provider_batch_id):
+            jobs.write({"batch_priced": False, "batch_lane": False, "provider_batch_id": False})
+
+    def _enter_batch_lane(self):
+        """Have those of these jobs gather for a batch that may: see `docs/batches.md`."""
+        queues = self.env["llm.generation.queue"].search([
+            ("provider_id", "in", self.provider_id.ids),
+            ("uses_batches", "=", True),
+        ])
+        least = self.env["llm.generation.engine"]._after(LEAST_TIME)
+        jobs = self.filtered(
+            lambda job: (
+                job.is_economy
+                and job.is_scheduled
+                and not (job.attempt_count or job.provider_batch_id)
+                and job.provider_id in queues.provider_id
+                and job.scheduled_at
+                and job.scheduled_at > least
+                and job.model_id.model_use in BATCHED_USES
+                and not job.thread_id.tool_ids
+            )
+        )
+        # Several of a conversation are asked one after the other, each with the answers before.
+        live = (
+            self.env["llm.generation.job"]._read_group(
+                [("thread_id", "in", jobs.thread_id.ids), ("state", "in", ACTIVE_STATES)],
+                ["thread_id"],
+                having=[("__count", "=", 1)],
+            )
+            if jobs
+            else []
+        )
+        alone = self.env["llm.thread"].browse(thread.id for (thread,) in live)
+        jobs.filtered(lambda job: job.thread_id in alone).batch_lane = True
 
     def _after_end(self):
         result = super()._after_end()

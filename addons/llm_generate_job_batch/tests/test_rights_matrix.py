@@ -18,9 +18,24 @@ class TestRightsMatrix(RightsMatrix, LlmGenerationCommon):
         if name == "llm.generation.batch":
             values = {"name": "G", "user_id": self.user.id, "company_id": self.env.company.id}
             return self.env[name].create(values), values, {"name": "H"}
+        if name == "llm.generation.provider.batch":
+            batch = self._provider_batch()
+            values = {"provider_id": batch.provider_id.id, "model_id": batch.model_id.id}
+            return batch, values, {"error_message": "H"}
         raise KeyError(name)
 
+    def _provider_batch(self):
+        """Return a batch of a provider of the managers' company."""
+        provider = self.native.copy({"company_id": self.env.company.id})
+        model = self.native_model.copy({"provider_id": provider.id})
+        return self.env["llm.generation.provider.batch"].create({
+            "provider_id": provider.id,
+            "model_id": model.id,
+        })
+
     def _call_of(self, method):
+        if method.startswith("llm.generation.provider.batch"):
+            return self._provider_batch(), ()
         state = "failed" if method.endswith("retry_failed") else "queued"
         job = self._create_job(state)
         job.batch_id = self.env["llm.generation.batch"].create({

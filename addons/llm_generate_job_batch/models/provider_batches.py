@@ -1,0 +1,584 @@
+import json
+import logging
+import time
+from collections import Counter
+from dataclasses import replace
+from datetime import timedelta
+from typing import NamedTuple
+
+from odoo import api, models
+from odoo.exceptions import AccessError
+
+from odoo.addons.llm_generate_job import exceptions
+from odoo.addons.llm_generate_job.protocol.answer import (
+    NO_WORD,
+    Answer,
+    Claim,
+    finish_reason_of,
+    job_id_of,
+)
+from odoo.addons.llm_generate_job.protocol.http_errors import classify, traceback_of
+from odoo.addons.llm_generate_job.protocol.sanitize import redact, text_of
+from odoo.addons.llm_generate_job.runner.cursor import is_away, is_locked
+from odoo.addons.llm_generate_job.runner.executor import CallRecorder
+from odoo.addons.llm_generate_job.runner.messages import Due
+
+from .. import statements as sql
+
+_logger = logging.getLogger(__name__)
+
+BATCH = "llm.generation.provider.batch"
+#: Seconds between two looks of a process at what gathers.
+COLLECT_PAUSE = 5.0
+#: Batches that one look fills at most.
+MOST_FILLED = 100
+#: Seconds that a job must be able to wait for: most batches are done within the hour.
+LEAST_TIME = 2 * 3600
+#: How long before the first date of a batch its rest is cancelled: a service takes ten minutes.
+MARGIN = timedelta(minutes=15)
+#: Seconds that one step may take. Who died in it is followed by another afterwards.
+LEASE = 600
+#: Seconds between two questions about a batch: at least, at most, and where it is to end.
+FIRST_POLL, LAST_POLL, END_POLL = 60.0, 300.0, 30.0
+#: Seconds until a step is tried again that failed, or that met a job which somebody changes.
+AGAIN, HELD = 60.0, 5.0
+#: Submissions of one batch of which none came back, or was found again.
+MOST_TRIES = 5
+#: How long after its submission a batch is asked about: services end one after a day.
+LONGEST = timedelta(hours=48)
+#: Seconds for which no batch of a queue is submitted: the provider has no room, or takes none.
+NO_ROOM_PAUSE, REFUSED_PAUSE = 900, 3600
+#: Answers that are stored in one transaction, and their characters.
+CHUNK, CHUNK_SIZE = 200, 8_000_000
+#: Errors that say for sure that the provider has not taken a batch, and will not or may later.
+REFUSED = ("bad_request", "content_refused", "provider_failed")
+REFUSED_NOW = ("rate_limited", "quota", "authentication")
+
+NO_ANSWER = "The model answered nothing. Ask in other words, or try again."
+UNSTORED = "The answer of job %s in batch %s cannot be stored\n%s"
+QUIET = {"mail_create_nosubscribe": True, "mail_post_autofollow": False, "mail_notrack": True}
+
+#: When each process looked last at what gathers, by database.
+_looked = {}
+
+
+class Step(NamedTuple):
+    """What came of a step: what is written on the batch, and what becomes of its waiting jobs."""
+
+    values: dict
+    #: None leaves them, False has them run by themselves, True has them gather again.
+    gather: bool | None = None
+
+
+class LlmGenerationEngine(models.AbstractModel):
+    """Has batches of providers filled, submitted, asked about, and their answers stored.
+
+    What is committed before each step, and what follows if the process dies in it:
+
+    - collect: nothing; nothing has happened.
+    - submit: the key, and that the provider may have it (`submitting`); it is looked for by its
+      key, and submitted again only if the provider does not have it.
+    - check: the provider's id (`running`); it is asked again.
+    - store: the answers before, each with its job; the jobs are answered that wait still.
+
+    A step of a batch is one process's for a while. What it notes counts only if nobody has taken
+    the next step since.
+    """
+
+    _inherit = "llm.generation.engine"
+
+    # === COLLECT === #
+
+    @api.model
+    def _release_held(self):
+        self._collect_batches()
+        return super()._release_held()
+
+    @api.model
+    def _is_held_due(self):
+        return super()._is_held_due() or self._may_collect()
+
+    @api.model
+    def _may_collect(self):
+        """Return whether enough gathers for a batch, or a job has to leave the lane."""
+        now = time.monotonic()
+        if not self._is_inline() and now < _looked.get(self.env.cr.dbname, -1e9) + COLLECT_PAUSE:
+            return False
+        _looked[self.env.cr.dbname] = now
+        params = {"seconds": LEAST_TIME}
+        return bool(self._select(sql.ANY_LEAVES, params) or self._select(sql.GATHERED))
+
+    @api.model
+    def _collect_batches(self):
+        """Fill batches with what gathers; jobs that would be late leave the lane."""
+        if not self._select(sql.FILL_LOCK)[0][0]:
+            return
+        self._change(sql.LEAVE_LANE, {"seconds": LEAST_TIME})
+        for _batch in range(MOST_FILLED):
+            filled = [self._fill_batch(*row) for row in self._select(sql.GATHERED)]
+            if not any(filled):
+                break
+
+    @api.model
+    def _fill_batch(self, provider_id, model_id, most, room):
+        """Put jobs into a new batch; return how many."""
+        provider = self.env["llm.provider"].browse(provider_id)
+        if not provider._takes_batches():  # the addon that has it is no longer there
+            self.env["llm.generation.queue"]._get_or_create_queue(provider)._close_lane()
+            return 0
+        batch = self.env[BATCH].create({
+            "provider_id": provider_id,
+            "model_id": model_id,
+            "next_step_at": self._now(),
+        })
+        most = min(most, provider._batch_limits()["jobs"])
+        params = {"provider": provider_id, "model": model_id, "jobs": most, "room": room}
+        rows = self._change(sql.FILL, {**params, "batch": batch.id})
+        if not rows:
+            batch.unlink()
+            return 0
+        batch.write({"job_count": len(rows), "deadline": min(date for _job, date in rows)})
+        self._wake(Due())
+        return len(rows)
+
+    @api.model
+    def _hurry_batches(self, batches):
+        """Have these batches looked at now."""
+        if self._change(sql.HURRY, [batches.ids], touches=[BATCH]):
+            self._wake(Due())
+
+    # === STEPS === #
+
+    @api.model
+    def _next_due(self):
+        due = super()._next_due()
+        (own,) = self._select(sql.NEXT_STEP)[0]
+        if own is None:
+            return due
+        own = max(0.0, float(own))
+        return own if due is None else min(due, own)
+
+    @api.model
+    def _claim_errands(self, limit):
+        errands = super()._claim_errands(limit)
+        params = {"limit": limit - len(errands), "lease": LEASE}
+        with self._transaction() as own:
+            rows = own._change(sql.CLAIM_STEPS, params, touches=[BATCH])
+        return errands + [("_step_batch", *row) for row in rows]
+
+    @api.model
+    def _step_batch(self, batch_id, step, was):
+        """Do what is next with a batch, and note what came of it.
+
+        :param int step: the number of the step, by which it is known who took it
+        :param str was: the state that the batch was in
+        """
+        with self._transaction(lazy=True) as call:
+            batch = call.env[BATCH].browse(batch_id).exists()
+            if not batch:
+                return
+            try:
+                taken = call._act_on(batch, step, was)
+            except BaseException as error:  # noqa: BLE001 whatever it is, the batch goes on
+                call.env.cr.rollback()
+                taken = call._after_error(batch, was, error)
+        is_noted = self._note_step(batch_id, step, taken)
+        if not is_noted and (external := taken.values.get("external_id")):
+            self._cancel_overtaken(batch_id, external)
+
+    @api.model
+    def _note_step(self, batch_id, step, taken):
+        """Note what came of a step; return whether it still counted."""
+        with self._transaction(waits=True) as own:
+            if not own._select(sql.LOCK_STEP, [batch_id, step]):
+                return False
+            batch = own.env[BATCH].browse(batch_id)
+            if taken.gather is not None:
+                own._return_jobs(batch, gather=taken.gather)
+            batch.write({"leased_until": False, **taken.values})
+            if taken.values.get("state") in {"done", "cancelled", "failed"}:
+                batch.write({"next_step_at": False, "ended_at": own._now()})
+                _logger.info("Batch %s of jobs: %s", batch.id, batch.state)
+        self._wake_now()
+        return True
+
+    @api.model
+    def _wake_now(self):
+        with self._transaction() as own:
+            own._wake(Due())
+
+    @api.model
+    def _return_jobs(self, batch, jobs=None, *, gather=False):
+        """Let jobs leave a batch: for the ordinary lane, or to gather again."""
+        params = {"batch": batch.id, "jobs": jobs, "gather": gather}
+        rows = self._change(sql.RETURN_JOBS, params)
+        if rows:
+            self._notify(self.env["llm.generation.job"].browse(row[0] for row in rows))
+        return len(rows)
+
+    @api.model
+    def _cancel_overtaken(self, batch_id, external):
+        """Take back a batch that was submitted by who had lost it: another was in its place."""
+        with self._transaction(lazy=True) as call:
+            batch = call.env[BATCH].browse(batch_id)
+            if batch.external_id == external:
+                return
+            _logger.warning("Batch %s was submitted again by another process", batch_id)
+            batch._fields["external_id"]._update_cache(batch, external)
+            batch.provider_id.cancel_generation_batch(batch)
+
+    @api.model
+    def _act_on(self, batch, step, was):
+        ends = self._has_to_end(batch)
+        if was == "running":
+            return self._check_batch(batch, ends=ends)
+        # Without a try, which is noted before its call, there is nothing to be found.
+        may_be_there = was == "submitting" and batch.tries
+        if may_be_there and (external := batch.provider_id.find_generation_batch(batch)):
+            _logger.info("Batch %s was submitted before: %s", batch.id, external)
+            return Step(self._taken(external))
+        if ends:
+            return Step({"state": "cancelled"}, gather=False)
+        if batch.tries >= MOST_TRIES:
+            lost = self.env._("The batch could not be submitted. Its jobs run by themselves.")
+            return Step({"state": "failed", "error_message": lost}, gather=False)
+        if self._is_batch_held(batch):
+            return Step({"state": "collected", "next_step_at": self._after(AGAIN)})
+        return self._submit_batch(batch, step)
+
+    @api.model
+    def _has_to_end(self, batch):
+        """Return whether a batch is to end: nobody wants it, or its first job must run soon."""
+        first = batch._waiting_jobs()[:1]
+        return batch.cancel_requested or not first or first.scheduled_at - MARGIN <= self._now()
+
+    @api.model
+    def _is_batch_held(self, batch):
+        """Return whether nothing of a batch's queue may start now."""
+        queue, now = self._queue_of(batch), self._now()
+        pauses = (queue.paused_until, queue.batches_paused_until)
+        is_open = queue.enabled and queue.uses_batches and batch.provider_id.active
+        return not is_open or any(pause and pause > now for pause in pauses)
+
+    # === SUBMIT === #
+
+    @api.model
+    def _submit_batch(self, batch, step):
+        tried = {"tries": batch.tries + 1, "tried_at": batch.tried_at or self._now()}
+        if not self._note_intent(batch, step, tried):
+            return Step({})
+        requests, refused, rest = self._requests_of(batch)
+        # That took a while. The call that costs comes now, unless somebody else has the batch.
+        if not self._note_intent(batch, step, {"job_count": len(requests)}, refused, rest):
+            return Step({})
+        if not requests:
+            return Step({"state": "cancelled"}, gather=False)
+        told = batch.provider_id.submit_generation_batch(batch, requests)
+        external = job_id_of(told)
+        if not external:
+            raise exceptions.UnknownOutcomeError(
+                self.env._("The provider accepted the batch without an id.")
+            )
+        return Step(self._taken(external))
+
+    @api.model
+    def _note_intent(self, batch, step, values, refused=(), rest=()):
+        """Note what is about to be submitted; return whether that is for this process still."""
+        with self._transaction(waits=True) as own:
+            if not own._select(sql.LOCK_STEP, [batch.id, step]):
+                return False
+            own._return_jobs(batch, list(refused))
+            own._return_jobs(batch, list(rest), gather=True)
+            own.env[BATCH].browse(batch.id).write(values)
+        self.env.cr.commit()  # pylint: disable=invalid-commit
+        return True
+
+    @api.model
+    def _taken(self, external):
+        return {
+            "state": "running",
+            "external_id": external,
+            "submitted_at": self._now(),
+            "next_step_at": self._after(FIRST_POLL),
+            "error_type": False,
+            "error_message": False,
+        }
+
+    @api.model
+    def _requests_of(self, batch):
+        """Return what a batch asks, by `custom_id`.
+
+        :return: the requests; the ids of the jobs that no batch can ask for; and of those that are
+            too much for this one
+        """
+        ids = batch._waiting_jobs().ids
+        with self._transaction() as own:
+            contexts = own._job_contexts([Claim(job_id, 0) for job_id in ids])
+        most = batch.provider_id._batch_limits()
+        requests, refused, rest, size = {}, [], [], 0
+        for context in contexts:
+            job_id = context.claim.job_id
+            try:
+                request = self._request_of(context)
+            except Exception as error:  # noqa: BLE001 by itself, the job tells what is wrong
+                _logger.info("Job %s is left out of a batch: %s", job_id, type(error).__name__)
+                refused.append(job_id)
+                continue
+            size += len(json.dumps(request))
+            if len(requests) >= most["jobs"] or size > most["bytes"]:
+                (rest if requests else refused).append(job_id)
+            else:
+                requests[batch._custom_id(job_id)] = request
+        return requests, refused, rest
+
+    @api.model
+    def _request_of(self, context):
+        recorder = CallRecorder(is_repeatable=True)
+        job = self._recall(context, recorder)
+        with recorder.answering(job):
+            return job.provider_id.prepare_generation_batch(job)
+
+    # === CHECK === #
+
+    @api.model
+    def _check_batch(self, batch, *, ends):
+        provider = batch.provider_id
+        if ends:
+            self._cancel_batch(batch)
+        told = provider.check_generation_batch(batch)
+        state = told.get("state")
+        if state == "ended":
+            return self._store_batch(batch, told.get("results") or ())
+        if state == "failed":
+            return self._batch_failed(batch, told.get("error_type"), told.get("error_message"))
+        values = {"error_type": False, "error_message": False}
+        if isinstance(told.get("done"), int):
+            values["done_count"] = max(0, min(told["done"], batch.job_count))
+        if batch.submitted_at and batch.submitted_at + LONGEST < self._now():
+            late = self.env._("The provider did not end the batch in time.")
+            return self._batch_failed(batch, "timeout", late)
+        wait = END_POLL if ends else self._poll_pause(batch, told.get("poll_after"))
+        return Step({**values, "next_step_at": self._after(wait)})
+
+    @api.model
+    def _cancel_batch(self, batch):
+        try:
+            done = batch.provider_id.cancel_generation_batch(batch)
+            _logger.info("Batch %s: cancelled at the provider: %s", batch.id, done)
+        except Exception as error:  # noqa: BLE001 one that is ending refuses; it is asked about
+            told = redact(error, batch.provider_id._told_key())
+            _logger.info("Batch %s: the provider did not cancel it: %s", batch.id, told)
+
+    @api.model
+    def _poll_pause(self, batch, wanted):
+        """Return the seconds until the next question: a twentieth of the time that it took."""
+        now = self._now()
+        age = (now - (batch.submitted_at or now)).total_seconds()
+        pause = wanted or min(LAST_POLL, max(FIRST_POLL, age / 20))
+        if not batch.deadline:
+            return pause
+        left = (batch.deadline - MARGIN - now).total_seconds()
+        return min(pause, max(left, END_POLL))
+
+    @api.model
+    def _batch_failed(self, batch, error_type, words):
+        """Give a batch up that the provider did not do. Where it had no room, its jobs wait on."""
+        has_no_room = error_type == "rate_limited"
+        self._pause_batches(batch, NO_ROOM_PAUSE if has_no_room else REFUSED_PAUSE)
+        values = {
+            "state": "failed",
+            "error_type": error_type or "provider_failed",
+            "error_message": words and redact(words, batch.provider_id._told_key()),
+        }
+        return Step(values, gather=has_no_room)
+
+    @api.model
+    def _pause_batches(self, batch, seconds):
+        with self._transaction(waits=True) as own:
+            queue = own._queue_of(batch.with_env(own.env))
+            queue.batches_paused_until = own._after(seconds)
+
+    # === STORE === #
+
+    @api.model
+    def _store_batch(self, batch, results):
+        """Store what an ended batch has brought, each answer with its job, some at a time."""
+        used, answered = Counter(), set()
+        for answers in self._chunks_of(batch, results):
+            for answer in answers.values():
+                told = Answer.from_dict({"state": "completed", "usage": answer.get("usage")})
+                used.update({kind: told.tokens(kind) for kind in ("prompt", "completion")})
+            self._store_answers(batch, answers)
+            self.env.cr.commit()  # pylint: disable=invalid-commit
+            answered |= answers.keys()
+        waiting = set(batch._waiting_jobs().ids)
+        if waiting & answered:  # somebody is changing them just now
+            return Step({"next_step_at": self._after(HELD)})
+        completed, stored = self._select(sql.ANSWERED, [batch.id])[0]
+        values = {
+            "state": "done",
+            "done_count": len(answered),
+            "completed_count": completed,
+            "failed_count": stored - completed,
+            "returned_count": len(waiting),
+            "late_count": max(0, len(answered) - stored),
+            "prompt_tokens": used["prompt"],
+            "completion_tokens": used["completion"],
+            "error_type": False,
+            "error_message": False,
+        }
+        return Step(values, gather=False)
+
+    @api.model
+    def _chunks_of(self, batch, results):
+        """Yield the answers to jobs of a batch, by the id of the job, some at a time."""
+        results, chunk, size = iter(results), {}, 0
+        for custom_id, result in results:
+            job_id = batch._job_id_of(custom_id)
+            if not job_id or result.get("state") == "cancelled":
+                continue
+            chunk[job_id] = result
+            size += len(result.get("text") or "")
+            if len(chunk) >= CHUNK or size > CHUNK_SIZE:
+                yield chunk
+                chunk, size = {}, 0
+        if chunk:
+            yield chunk
+
+    @api.model
+    def _store_answers(self, batch, answers):
+        """Store answers; one that cannot be stored does not hold up the rest."""
+        try:
+            with self._transaction() as own:
+                own._store_chunk(batch, answers)
+        except BaseException as error:
+            if len(answers) > 1 and (is_locked(error) or not is_away(error)):
+                for job_id, answer in answers.items():
+                    self._store_answers(batch, {job_id: answer})
+                return
+            if is_locked(error):
+                return  # the next step stores it
+            if is_away(error):
+                raise
+            [(job_id, answer)] = answers.items()
+            _logger.error(UNSTORED, job_id, batch.id, traceback_of(error))  # noqa: TRY400 redacted
+            if answer.get("error_type") != "internal":
+                broken = {"state": "failed", "error_type": "internal"}
+                self._store_answers(batch, {job_id: {**broken, "usage": answer.get("usage")}})
+
+    def _store_chunk(self, batch, answers):
+        params = {
+            "jobs": list(answers),
+            "batch": batch.id,
+            "name": batch.external_id,
+            "submitted_at": batch.submitted_at,
+        }
+        touches = ["llm.generation.job", "llm.generation.attempt"]
+        rows = self._change(sql.CLAIM_RESULTS, params, touches=touches)
+        claims = [Claim(*row, provider_id=batch.provider_id.id) for row in rows]
+        pairs = [
+            (context.claim, self._answer_in_batch(context, answers[context.claim.job_id]))
+            for context in self._job_contexts(claims)
+        ]
+        self.env.flush_all()
+        self._apply(pairs)
+
+    @api.model
+    def _answer_in_batch(self, context, result):
+        """Post the answer to a job of a batch; return what is stored of it."""
+        recorder = CallRecorder(is_repeatable=True)
+        key = self._key_of(context)
+        usage = result.get("usage") or {}
+        try:
+            answer = self._post_result(self._recall(context, recorder), result)
+        except (AccessError, exceptions.GenerationError) as error:
+            lang = context.context.get("lang")
+            told_by = {"polling": False, "recorder": recorder, "key": key}
+            answer = self.with_context(lang=lang)._answer_of(error, context.claim, **told_by)
+        return replace(answer.redacted(key), usage=answer.usage or usage)
+
+    @api.model
+    def _post_result(self, job, result):
+        """Post what a result says; see `check_generation_batch()`.
+
+        :raise GenerationError: where it tells an error, or says nothing
+        """
+        if error := result.get("error"):
+            raise classify(error) or exceptions.ProviderFailedError(redact(error))
+        if result.get("state") != "completed":
+            return Answer.from_dict(result)
+        text = text_of(result.get("text") or "")
+        reason = finish_reason_of(result.get("finish_reason"))
+        if not text.strip():
+            kind, words = NO_WORD.get(reason, (exceptions.ProviderFailedError, NO_ANSWER))
+            raise kind(words)
+        job._put_question()
+        message = job.thread_id.with_context(**QUIET).message_post(
+            body=text,
+            llm_role="assistant",
+            author_id=False,
+            parent_id=job.input_message_id.id,
+        )
+        return Answer.from_dict({**result, "output_message_id": message.id})
+
+    @api.model
+    def _settle_tokens(self, jobs, answers):
+        # What a batch used was never taken from the allowance of a minute.
+        return super()._settle_tokens(jobs.filtered(lambda job: not job.batch_priced), answers)
+
+    # === ERRORS === #
+
+    @api.model
+    def _after_error(self, batch, was, error):
+        """Return what becomes of a batch whose step failed."""
+        key = batch.provider_id._told_key()
+        known = classify(error)
+        if known is None:
+            told = traceback_of(error, key)
+            _logger.error("The step of batch %s failed\n%s", batch.id, told)
+        kind = known.error_type if known else "internal"
+        words = redact(self.env._(text_of(known)) if known else type(error).__name__, key)
+        values = {"error_type": kind, "error_message": words}
+        wait = max(AGAIN, (known and known.retry_after) or 0.0)
+        no_interface = isinstance(error, exceptions.NoJobInterfaceError)
+        if no_interface or kind in REFUSED:
+            return self._batch_failed(batch, None if no_interface else kind, words)
+        began = batch.submitted_at or batch.tried_at
+        if began and began + LONGEST < self._now():
+            return self._batch_failed(batch, kind, words)
+        if was == "running":
+            return Step({**values, "next_step_at": self._after(wait)})
+        if kind in REFUSED_NOW or (known and known.unbilled):
+            wait = wait if known.retry_after or known.unbilled else NO_ROOM_PAUSE
+            self._tell_refusal_of(batch, kind, wait, words)
+            again = {"state": "collected", "next_step_at": self._after(wait)}
+            return Step({**values, **again})
+        return Step({**values, "next_step_at": self._after(wait)})  # it is looked for then
+
+    @api.model
+    def _tell_refusal_of(self, batch, kind, seconds, words):
+        if kind in {"quota", "authentication"}:
+            with self._transaction(waits=True) as own:
+                queue = own._queue_of(batch.with_env(own.env))
+                own._pause(queue, seconds, kind, words=words)
+
+    # === OTHERS === #
+
+    def _hold_queues(self):
+        # The original asks about them, and a copy must not cancel them.
+        for batch in self.env[BATCH].search([("next_step_at", "!=", False)]):
+            self._return_jobs(batch)
+            ended = {"state": "failed", "next_step_at": False, "ended_at": self._now()}
+            copied = self.env._(
+                "This database was copied while the provider had the batch. The original stores"
+                " what it brings."
+            )
+            batch.write({**ended, "error_message": copied})
+        return super()._hold_queues()
+
+    @api.model
+    def _clean_up(self, days=None, seconds=float("inf")):
+        result = super()._clean_up(days, seconds)
+        with self._transaction() as own:
+            own._change(sql.OLD_PROVIDER_BATCHES, [own._kept_since(days)], touches=[BATCH])
+        return result

@@ -1,0 +1,631 @@
+from datetime import timedelta
+from unittest.mock import patch
+
+from odoo import fields
+from odoo.exceptions import AccessError, UserError
+
+from odoo.addons.llm_generate_job.exceptions import (
+    AuthenticationError,
+    BadRequestError,
+    ContentRefusedError,
+    OverloadedError,
+    RateLimitedError,
+    TransientError,
+    UnknownOutcomeError,
+)
+
+from ..models import provider_batches
+from .batch_common import ProviderBatchCommon
+
+CUT_OFF = UnknownOutcomeError("Cut off.")
+NOT_STORABLE = ValueError("Not this one.")
+
+
+class TestCollecting(ProviderBatchCommon):
+    def test_so_many_are_submitted_together_and_take_no_slot(self):
+        first = self._economy(1)
+        self.assertFalse(self._collect())
+        second = self._economy(1)
+
+        batch = self._collect()
+        self._go_on(batch)
+
+        self.assertEqual(batch.job_ids, first | second)
+        self.assertRecordValues(
+            batch, [{"state": "running", "job_count": 2, "external_id": "batch-1"}]
+        )
+        self.assertEqual(len(self.remote.batches), 1)
+        self.assertEqual((first | second).mapped("state"), ["queued"] * 2)
+        self.assertEqual(self._process_queue(), 0)
+        self.assertEqual(self.queue.current_running_jobs, 0)
+        (told,) = self.remote.batches.values()
+        self.assertEqual(told["key"], batch.key)
+        self.assertEqual(
+            list(told["requests"]), [f"{batch.key}-{job.id}" for job in first | second]
+        )
+
+    def test_a_few_wait_for_others_until_their_time_is_over(self):
+        job = self._economy(1)
+        self.assertFalse(self._collect())
+
+        job.queued_at = self._ago(11 * 60)
+
+        self.assertEqual(self._collect().job_ids, job)
+
+    def test_no_batch_has_more_jobs_than_it_may(self):
+        self._economy(5)
+
+        batches = self._collect()
+
+        self.assertEqual(batches.mapped("job_count"), [2, 2])
+        self.assertFalse(self._collect())
+
+    def test_tokens_at_the_provider_have_a_limit(self):
+        jobs = self._economy(4)
+        jobs.estimated_tokens = 100
+        self.queue.write({"batch_jobs": 100, "batch_tokens": 250})
+
+        batch = self._collect()
+
+        self.assertEqual(batch.job_count, 2, "no more, and as soon as that")
+        jobs.queued_at = self._ago(11 * 60)
+        self.assertFalse(self._collect().job_count == 2, "50 tokens are left")
+        self.queue.batch_tokens = 400
+        self._go_on()
+        self._ended(batch)
+        self.assertTrue(self._batches() - batch)
+
+    def test_each_model_has_batches_of_its_own(self):
+        other = self.native_model.copy({"name": "Other"})
+        jobs = self._economy(2)
+        others = self.env["llm.generation.job"]
+        for _job in range(2):
+            others += self._create_job("queued", model=other, is_economy=True)
+
+        batches = self._collect()
+
+        self.assertEqual({batch.job_ids for batch in batches}, {jobs, others})
+
+    def test_what_no_batch_can_ask_for_waits_as_before(self):
+        tool = self.env["llm.tool"].search([], limit=1) or self.env["llm.tool"].create({
+            "name": "tool", "description": "A tool.", "implementation": self._tool_implementation(),
+        })  # fmt: skip
+        with_tool = self._create_job(is_economy=True)
+        with_tool.thread_id.tool_ids = tool
+        soon = self._create_job(
+            is_economy=True, scheduled_at=fields.Datetime.now() + timedelta(hours=1)
+        )
+        thread = self._create_thread()
+        together = self._create_job(is_economy=True, thread_id=thread.id)
+        together += self._create_job(is_economy=True, thread_id=thread.id)
+        ordinary = self._create_job(scheduled_at=fields.Datetime.now() + timedelta(hours=9))
+        image = self._create_job(is_economy=True)
+        image.model_id.model_use = "image_generation"
+        jobs = with_tool + soon + together + ordinary
+        jobs.action_queue()
+        self.assertFalse(any(jobs.mapped("batch_lane")))
+        image.action_queue()
+        self.assertFalse(image.batch_lane)
+
+    def test_a_closed_or_paused_queue_submits_nothing(self):
+        jobs = self._economy()
+        for values in (
+            {"enabled": False},
+            {"paused_until": "2999-01-01 00:00:00"},
+            {"batches_paused_until": "2999-01-01 00:00:00"},
+        ):
+            with self.subTest(values):
+                back = {"enabled": True, "paused_until": False, "batches_paused_until": False}
+                self.queue.write({**back, **values})
+                self.assertFalse(self._collect())
+                self.queue.write(back)
+        batch = self._collect()
+        self.queue.enabled = False
+        self._go_on(batch)
+        self.assertEqual((batch.state, batch.tries), ("collected", 0))
+        self.queue.enabled = True
+        self._go_on(batch)
+        self.assertEqual((batch.state, batch.job_ids), ("running", jobs))
+
+    def test_a_job_that_would_be_late_leaves_before(self):
+        job = self._economy(1)
+        job.scheduled_at = fields.Datetime.now() + timedelta(minutes=90)
+        self.assertTrue(job.batch_lane)
+
+        self._collect()
+
+        self.assertFalse(job.batch_lane)
+        self.assertFalse(job.is_scheduled, "the queue is idle")
+
+    def test_switching_it_on_and_off_counts_for_what_waits(self):
+        self.queue.uses_batches = False
+        jobs = self._economy(6)
+        self.assertFalse(any(jobs.mapped("batch_lane")))
+        self.queue.uses_batches = True
+        self.assertTrue(all(jobs.mapped("batch_lane")))
+        self.queue.batch_jobs = 4
+        batch = self._collect()
+        self.queue.uses_batches = False
+        self.assertEqual(jobs.filtered("batch_lane"), batch.job_ids)
+        self.assertEqual(self._process_queue(), 2, "the others run, as the queue is idle")
+
+    def test_only_a_provider_that_takes_batches_can_have_them(self):
+        with self.assertRaisesRegex(UserError, "takes no batches"):
+            self.direct_queue.uses_batches = True
+
+    def test_a_provider_that_takes_none_any_more_has_its_jobs_run(self):
+        jobs = self._economy()
+        with patch.object(type(self.native), "_takes_batches", lambda _provider: False):
+            self.assertFalse(self._collect())
+        self.assertFalse(any(jobs.mapped("batch_lane")))
+
+    def test_it_says_where_a_job_is(self):
+        job = self._economy(1)
+        self.assertIn("Waiting for others", job.reason)
+        self._economy(1)
+        self._collect()
+        job.invalidate_recordset()
+        self.assertIn("half the price", job.with_user(self.user).reason)
+
+
+class TestSubmission(ProviderBatchCommon):
+    def test_one_that_nobody_heard_of_is_found_by_its_key(self):
+        self.remote.raises["submit_done"] = [UnknownOutcomeError("Cut off.")]
+        jobs = self._economy()
+        batch = self._collect()
+        self._go_on(batch)
+        self.assertEqual(batch.state, "submitting")
+
+        self._go_on(batch)
+
+        self.assertRecordValues(batch, [{"state": "running", "external_id": "batch-1"}])
+        self.assertEqual(len(self.remote.batches), 1)
+        self._ended(batch)
+        self.assertEqual(jobs.mapped("state"), ["completed"] * 2)
+
+    def test_one_that_the_provider_does_not_have_is_submitted_again(self):
+        self.remote.raises["submit"] = [TransientError("Oops.")]
+        self._economy()
+        batch = self._collect()
+        self._go_on(batch)
+        self._go_on(batch)
+        self.assertEqual(self.remote.calls.count("find"), 1)
+        self.assertEqual((batch.state, len(self.remote.batches)), ("running", 1))
+
+    def test_it_is_not_submitted_while_nobody_knows(self):
+        self.remote.raises["submit_done"] = [UnknownOutcomeError("Cut off.")]
+        self.remote.raises["find"] = [OverloadedError("Later."), TransientError("Later.")]
+        self._economy()
+        batch = self._collect()
+        for _step in range(3):
+            self._go_on(batch)
+            self.assertEqual(batch.state, "submitting")
+        self._go_on(batch)
+        self.assertEqual((batch.state, len(self.remote.batches)), ("running", 1))
+
+    def test_its_intent_is_noted_before_the_call(self):
+        seen = []
+
+        def submit(provider, batch, requests):
+            seen.append((batch.state, batch.key, batch.leased_until > fields.Datetime.now()))
+            return self.remote.submit(provider, batch, requests)
+
+        self._economy()
+        batch = self._collect()
+        with self._offered(fakenative_submit_generation_batch=submit):
+            self._go_on(batch)
+        self.assertEqual(seen, [("submitting", batch.key, True)])
+
+    def test_who_lost_it_meanwhile_takes_back_what_it_submitted(self):
+        self._economy()
+        batch = self._collect()
+
+        def submit(provider, one, requests):
+            external = self.remote.submit(provider, one, requests)
+            self.env["llm.generation.provider.batch"].browse(batch.id).write({
+                "step": 7, "state": "running", "external_id": "another"
+            })  # fmt: skip
+            self.env.flush_all()
+            return external
+
+        with (
+            self._offered(fakenative_submit_generation_batch=submit),
+            self.assertLogs(provider_batches._logger, "WARNING"),
+        ):
+            self._go_on(batch)
+
+        self.assertEqual(batch.external_id, "another")
+        self.assertTrue(self.remote.batches["batch-1"]["is_cancelled"])
+
+    def test_who_lost_it_before_the_call_submits_nothing(self):
+        self._economy()
+        batch = self._collect()
+
+        def prepare(provider, job):
+            self.env["llm.generation.provider.batch"].browse(batch.id).step = 7
+            self.env.flush_all()
+            return self.remote.prepare(provider, job)
+
+        with self._offered(fakenative_prepare_generation_batch=prepare):
+            self._go_on(batch)
+        self.assertFalse(self.remote.batches)
+
+    def test_a_refusal_that_passes_keeps_the_batch(self):
+        self.remote.raises["submit"] = [RateLimitedError("Slower.", retry_after=1000)]
+        self._economy()
+        batch = self._collect()
+        self._go_on(batch)
+        self.assertEqual((batch.state, batch.error_type), ("collected", "rate_limited"))
+        wait = (batch.next_step_at - fields.Datetime.now()).total_seconds()
+        self.assertAlmostEqual(wait, 1000, delta=5)
+        self._go_on(batch)
+        self.assertEqual((batch.state, batch.error_message), ("running", False))
+        self.assertNotIn("find", self.remote.calls, "it was not taken, that is sure")
+
+    def test_a_refusal_of_the_account_stops_the_queue_and_is_told(self):
+        self.remote.raises["submit"] = [AuthenticationError("Wrong key.")]
+        self._economy()
+        batch = self._collect()
+        self._go_on(batch)
+        self.assertEqual((batch.state, self.queue.refused_by), ("collected", "authentication"))
+        self.assertTrue(self.queue.activity_ids)
+        self._go_on(batch)
+        self.assertFalse(self.remote.batches, "its pause is not over")
+
+    def test_a_refusal_for_good_has_the_jobs_run_by_themselves(self):
+        self.remote.raises["submit"] = [BadRequestError("No such address.")]
+        jobs = self._economy()
+        batch = self._collect()
+        self._go_on(batch)
+        self.assertEqual((batch.state, batch.error_message), ("failed", "No such address."))
+        self.assertTrue(self.queue.batches_paused_until)
+        self.assertFalse(any(jobs.mapped("batch_lane")))
+        self.assertFalse(jobs.provider_batch_id)
+        self.assertEqual(self._process_queue(), 2)
+
+    def test_a_job_that_no_batch_can_ask_for_runs_by_itself(self):
+        self.remote.raises["prepare"] = [ContentRefusedError("Not this.")]
+        first, second = self._economy()
+        batch = self._collect()
+        self._go_on(batch)
+        self.assertEqual((batch.job_ids, batch.job_count), (second, 1))
+        self.assertFalse(first.batch_lane)
+
+    def test_what_is_too_large_is_split(self):
+        jobs = self._economy(3)
+        self.queue.batch_jobs = 3
+        limits = {"bytes": 60}
+        with self._offered(fakenative_batch_limits=lambda _provider: limits):
+            batch = self._collect()
+            self._go_on(batch)
+            self.assertEqual(batch.job_count, 2)
+            self.assertTrue(all(jobs.mapped("batch_lane")))
+            limits["bytes"] = 5
+            jobs.queued_at = self._ago(11 * 60)
+            second = self._collect()
+            self._go_on(second)
+        self.assertEqual(second.state, "cancelled", "no batch has room for it")
+        self.assertEqual(jobs.mapped("batch_lane"), [True, True, False])
+
+    def test_it_is_not_tried_for_ever(self):
+        self.remote.raises["submit"] = [TransientError("Oops.")] * 9
+        jobs = self._economy()
+        batch = self._collect()
+        for _step in range(9):
+            self._go_on(batch)
+        self.assertEqual(batch.state, "failed")
+        self.assertEqual(self.remote.calls.count("submit"), provider_batches.MOST_TRIES)
+        self.assertFalse(any(jobs.mapped("batch_lane")))
+
+    def test_a_mistake_of_the_code_is_logged_and_tried_again(self):
+        self.remote.raises["submit"] = [KeyError("id")]
+        self._economy()
+        batch = self._collect()
+        with self.assertLogs(provider_batches._logger, "ERROR"):
+            self._go_on(batch)
+        self._go_on(batch)
+        self.assertEqual(batch.state, "running")
+
+
+class TestResults(ProviderBatchCommon):
+    def test_answers_are_stored_once_whatever_their_order(self):
+        jobs, batch = self._submitted(3)
+
+        self._ended(batch)
+
+        for place, job in enumerate(jobs):
+            self.assertRecordValues(
+                job, [{"state": "completed", "prompt_tokens": 7, "completion_tokens": 2}]
+            )
+            (answer,) = self._answers_of(job)
+            self.assertEqual(answer, job.output_message_id)
+            self.assertIn(f"Answer to Question {place}", answer.body)
+            self.assertEqual(answer.parent_id, job.input_message_id)
+            self.assertTrue(job.input_message_id.body)
+            self.assertTrue(job.batch_priced)
+            self.assertEqual(job.attempt_ids.mapped("outcome"), ["completed"])
+        self.assertRecordValues(
+            batch,
+            [{
+                "state": "done", "completed_count": 3, "failed_count": 0, "returned_count": 0,
+                "late_count": 0, "prompt_tokens": 21, "completion_tokens": 6,
+            }],
+        )  # fmt: skip
+        self.assertTrue(batch.ended_at)
+        self._go_on(batch)
+        self.assertEqual(len(self._answers_of(jobs[0])), 1)
+
+    def test_each_has_the_end_of_its_meaning(self):
+        self.remote.outcomes = {
+            0: {"state": "failed", "error": ContentRefusedError("Not this.")},
+            1: {"state": "failed", "error": TransientError("Oops.")},
+            2: {"state": "cancelled"},
+            3: {"state": "completed", "text": " "},
+            5: {"state": "completed", "text": "Half", "finish_reason": "max_tokens"},
+        }
+        self.remote.left_out = {4}
+        jobs, batch = self._submitted(6)
+
+        self._ended(batch)
+
+        refused, failed, undone, empty, missing, cut = jobs
+        self.assertEqual((refused.state, refused.error_type), ("failed", "content_refused"))
+        self.assertFalse(refused.retry_at)
+        self.assertEqual((failed.state, bool(failed.retry_at)), ("failed", True))
+        self.assertEqual((empty.state, empty.error_type), ("failed", "provider_failed"))
+        self.assertEqual((cut.state, cut.finish_reason), ("completed", "length"))
+        for job in undone + missing:
+            self.assertEqual((job.state, job.attempt_count), ("queued", 0))
+            self.assertFalse(job.batch_lane or job.provider_batch_id)
+        self.assertEqual(
+            (batch.completed_count, batch.failed_count, batch.returned_count), (1, 3, 2)
+        )
+        self.assertEqual(self._process_queue(), 2, "they run by themselves")
+
+    def test_what_is_tried_again_costs_the_full_price(self):
+        self.remote.outcomes = {0: {"state": "failed", "error": TransientError("Oops.")}}
+        jobs, batch = self._submitted()
+        self._ended(batch)
+        self.assertTrue(jobs[0].batch_priced)
+        jobs[0].action_retry()
+        self.assertFalse(jobs[0].batch_priced or jobs[0].provider_batch_id)
+        self.assertEqual((jobs[0].retry_count, jobs[0].is_scheduled), (1, False))
+
+    def test_a_broken_end_is_read_again_and_stores_the_rest(self):
+        jobs, batch = self._submitted(3)
+        self.remote.state = "ended"
+        with patch.object(provider_batches, "CHUNK", 1):
+            original = self.remote.results
+
+            def results(external):
+                for number, result in enumerate(original(external)):
+                    if number == 2:
+                        raise CUT_OFF
+                    yield result
+
+            with patch.object(self.remote, "results", results):
+                self._go_on(batch)
+            self.assertEqual(jobs.mapped("state"), ["queued", "completed", "completed"])
+            self.assertEqual(batch.state, "running")
+            self._go_on(batch)
+        self.assertEqual(jobs.mapped("state"), ["completed"] * 3)
+        self.assertEqual([len(self._answers_of(job)) for job in jobs], [1, 1, 1])
+        self.assertEqual((batch.completed_count, batch.prompt_tokens), (3, 21))
+
+    def test_one_that_cannot_be_stored_does_not_hold_up_the_rest(self):
+        jobs, batch = self._submitted(3)
+        post = type(self.env["llm.thread"]).message_post
+
+        def message_post(thread, **kwargs):
+            if thread == jobs[1].thread_id and kwargs.get("llm_role") == "assistant":
+                raise NOT_STORABLE
+            return post(thread, **kwargs)
+
+        with (
+            self._offered("llm.thread", message_post=message_post),
+            self.assertLogs(provider_batches._logger, "ERROR"),
+        ):
+            self._ended(batch)
+        self.assertEqual(jobs.mapped("state"), ["completed", "failed", "completed"])
+        self.assertEqual((jobs[1].error_type, jobs[1].prompt_tokens), ("internal", 7))
+
+    def test_answers_to_what_runs_by_itself_or_is_over_are_thrown_away(self):
+        jobs, batch = self._submitted(4)
+        cancelled, late, deleted, waiting = jobs
+        cancelled.action_cancel()
+        late.action_start()
+        self._process_queue()
+        self.assertEqual(late.state, "running")
+        deleted.unlink()
+
+        self._ended(batch)
+
+        self.assertEqual((cancelled.state, late.state), ("cancelled", "running"))
+        self.assertFalse(self._answers_of(cancelled) + self._answers_of(late))
+        self.assertEqual(waiting.state, "completed")
+        self.assertEqual((batch.completed_count, batch.late_count), (1, 3))
+        self.assertEqual(batch.prompt_tokens, 28, "they are paid for")
+
+    def test_answers_of_somebody_else_are_none(self):
+        jobs, batch = self._submitted()
+        other = self._economy(1)
+        original = self.remote.results
+
+        def results(external):
+            yield f"{'0' * 32}-{jobs[0].id}", self.remote.answer({"prompt": "foreign"})
+            yield f"{batch.key}-{other.id}", self.remote.answer({"prompt": "foreign"})
+            yield "odd", self.remote.answer({"prompt": "foreign"})
+            yield f"{batch.key}-{2**70}", {"state": "cancelled"}
+            yield from original(external)
+
+        with patch.object(self.remote, "results", results):
+            self._ended(batch)
+        self.assertEqual(other.state, "queued")
+        self.assertNotIn("foreign", self._answers_of(jobs[0]).body)
+
+    def test_who_lost_the_right_gets_no_answer(self):
+        jobs, batch = self._submitted()
+        self.user.active = False
+        self._ended(batch)
+        self.assertEqual(set(jobs.mapped("error_type")), {"access"})
+
+    def test_neither_the_allowance_nor_the_figures_count_it(self):
+        self.queue.tokens_per_minute = 1000
+        self._create_job("running")  # from now on there is a bucket
+        jobs, batch = self._submitted()
+        jobs.estimated_tokens = 500
+        before = self._bucket()
+        self._ended(batch)
+        self.assertEqual(jobs.mapped("state"), ["completed"] * 2)
+        self.assertEqual(self._bucket(), before)
+        self.assertEqual(jobs.mapped("duration") + jobs.mapped("queue_duration"), [0.0] * 4)
+
+    def _bucket(self):
+        self.env.flush_all()
+        self.env.cr.execute(
+            "SELECT token_level FROM llm_generation_bucket WHERE queue_id = %s", [self.queue.id]
+        )
+        return self.env.cr.fetchone()
+
+    def test_the_analysis_tells_tokens_at_batch_price(self):
+        _jobs, batch = self._submitted()
+        self._ended(batch)
+        done = self._create_job("completed")
+        done.write({"prompt_tokens": 5})
+        self.env.flush_all()
+        rows = self.env["llm.generation.report"]._read_group(
+            [("provider_id", "=", self.native.id)], [], ["tokens:sum", "batch_tokens:sum"]
+        )
+        self.assertEqual(rows, [(23, 18)])
+
+
+class TestEnds(ProviderBatchCommon):
+    def test_before_its_first_date_the_rest_is_cancelled(self):
+        jobs, batch = self._submitted(3)
+        jobs[1].scheduled_at = fields.Datetime.now() + timedelta(minutes=14)
+        self._go_on(batch)
+        self.assertTrue(self.remote.batches["batch-1"]["is_cancelled"])
+        self.assertEqual(batch.state, "running")
+        self.remote.outcomes = {0: {"state": "cancelled"}, 1: {"state": "cancelled"}}
+        self._ended(batch)
+        self.assertEqual(jobs.mapped("state"), ["queued", "queued", "completed"])
+        self.assertEqual(self._process_queue(), 2)
+
+    def test_one_that_never_ends_makes_no_job_late(self):
+        jobs, batch = self._submitted()
+        jobs[0].scheduled_at = self._ago(1)
+        jobs[0].is_scheduled = True  # as when the time has just come
+        self._go_on(batch)
+        self.engine._schedule()
+        self.assertEqual(self._process_queue(), 1)
+        self.assertEqual(jobs.mapped("state"), ["running", "queued"])
+        batch.submitted_at = self._ago(49 * 3600)
+        self._go_on(batch)
+        self.assertEqual((batch.state, batch.error_type), ("failed", "timeout"))
+        self.assertFalse(jobs[1].batch_lane)
+
+    def test_one_that_was_not_submitted_is_dropped_before_its_date(self):
+        self.remote.raises["submit"] = [TransientError("Oops.")]
+        jobs = self._economy()
+        batch = self._collect()
+        self._go_on(batch)
+        jobs.scheduled_at = fields.Datetime.now() + timedelta(minutes=10)
+        self._go_on(batch)
+        self.assertEqual((batch.state, len(self.remote.batches)), ("cancelled", 0))
+        self.assertFalse(any(jobs.mapped("batch_lane")))
+
+    def test_one_that_nobody_wants_any_more_is_cancelled(self):
+        jobs, batch = self._submitted()
+        later = batch.next_step_at
+        jobs[0].action_cancel()
+        self.assertLess(batch.next_step_at, later, "it is looked at now")
+        self._go_on(batch)
+        self.assertNotIn("cancel", self.remote.calls)
+        jobs[1].action_cancel()
+        self._go_on(batch)
+        self.assertTrue(self.remote.batches["batch-1"]["is_cancelled"])
+
+    def test_a_provider_that_does_not_cancel_is_asked_all_the_same(self):
+        jobs, batch = self._submitted()
+        self.remote.raises["cancel"] = [BadRequestError("It has ended.")]
+        jobs.action_cancel()
+        self._ended(batch)
+        self.assertEqual((batch.state, batch.late_count), ("done", 2))
+
+    def test_a_manager_gives_it_up(self):
+        jobs, batch = self._submitted()
+        with self.assertRaises(AccessError):
+            batch.with_user(self.user).action_cancel()
+        batch.with_user(self.manager).action_cancel()
+        self._go_on(batch)
+        self.assertTrue(self.remote.batches["batch-1"]["is_cancelled"])
+        self.remote.outcomes = {0: {"state": "cancelled"}, 1: {"state": "cancelled"}}
+        self._ended(batch)
+        self.assertEqual(jobs.mapped("state"), ["queued"] * 2)
+        with self.assertRaisesRegex(UserError, "has ended"):
+            batch.with_user(self.manager).action_cancel()
+
+    def test_a_closed_queue_lets_it_end(self):
+        jobs, batch = self._submitted()
+        self.queue.enabled = False
+        self._ended(batch)
+        self.assertEqual(jobs.mapped("state"), ["completed"] * 2)
+
+    def test_without_room_its_jobs_gather_again(self):
+        jobs, batch = self._submitted()
+        self.remote.state = "failed"
+        self.remote.told = {"error_type": "rate_limited", "error_message": "Too many tokens."}
+        self._go_on(batch)
+        self.assertEqual((batch.state, batch.error_message), ("failed", "Too many tokens."))
+        self.assertTrue(all(jobs.mapped("batch_lane")))
+        self.assertFalse(self._collect())
+        self.queue.action_process_queue()
+        self.assertEqual((self._batches() - batch).job_ids, jobs)
+
+    def test_one_that_the_provider_lost_has_its_jobs_run(self):
+        jobs, batch = self._submitted()
+        self.remote.raises["check"] = [OverloadedError("Later."), BadRequestError("Gone.")]
+        self._go_on(batch)
+        self.assertEqual((batch.state, batch.error_type), ("running", "overloaded"))
+        self._go_on(batch)
+        self.assertEqual(batch.state, "failed")
+        self.assertFalse(any(jobs.mapped("batch_lane")))
+
+    def test_a_copy_leaves_it_to_the_original(self):
+        jobs, batch = self._submitted()
+        with self.assertLogs("odoo.addons.llm_generate_job.engine.liveness", "WARNING"):
+            self.engine._hold_queues()
+        self.assertEqual(batch.state, "failed")
+        self.assertFalse(batch.next_step_at or self.queue.enabled)
+        self._go_on(batch)
+        self.assertEqual(self.remote.calls.count("check"), 0)
+        self.assertFalse(self.remote.batches["batch-1"]["is_cancelled"])
+        self.assertFalse(any(jobs.mapped("batch_lane")))
+
+    def test_old_ones_are_removed_when_their_jobs_are(self):
+        jobs, batch = self._submitted()
+        self._ended(batch)
+        batch.ended_at = self._ago(9 * 86400)
+        self.engine._clean_up(7)
+        self.assertTrue(batch.exists())
+        jobs.unlink()
+        self.engine._clean_up(7)
+        self.assertFalse(batch.exists())
+
+    def test_it_is_asked_seldom_and_in_time(self):
+        _jobs, batch = self._submitted()
+        for age, wanted in ((60, 60), (3600, 180), (20 * 3600, 300)):
+            batch.submitted_at = self._ago(age)
+            self._go_on(batch)
+            wait = (batch.next_step_at - fields.Datetime.now()).total_seconds()
+            self.assertAlmostEqual(wait, wanted, delta=3)
+        self.assertEqual((batch.done_count, batch.progress), (1, 50.0))
+        self.assertLessEqual(self.engine._next_due(), 300)
+
+    def test_a_step_is_one_process_s_for_a_while(self):
+        _jobs, batch = self._submitted()
+        batch.next_step_at = self._ago(1)
+        self.assertEqual(len(self.engine._claim_errands(9)), 1)
+        self.assertEqual(self.engine._claim_errands(9), [])
+        batch.leased_until = self._ago(1)
+        self.assertEqual(len(self.engine._claim_errands(9)), 1)
