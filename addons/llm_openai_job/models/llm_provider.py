@@ -10,10 +10,14 @@ from odoo.addons.llm_generate_job.exceptions import (
     NoJobInterfaceError,
     ProviderFailedError,
 )
-from odoo.addons.llm_generate_job.protocol.bounded_http import request_json, segment
+from odoo.addons.llm_generate_job.protocol.bounded_http import (
+    request_json,
+    request_lines,
+    segment,
+)
 from odoo.addons.llm_generate_job.protocol.http_errors import no_answer
 
-from .. import responses
+from .. import batches, responses
 
 DEFAULT_API_BASE = "https://api.openai.com/v1"
 #: Seconds: for the connection, and without a byte.
@@ -21,6 +25,9 @@ CONNECT_TIMEOUT = 10
 READ_TIMEOUT = 120
 GONE = "The provider no longer has the answer; it keeps one for about ten minutes."
 STRANGE = "The provider answered with something else than a response."
+NO_BATCH = "The provider answered with something else than a batch."
+#: Batches on a page of their list, and pages that are looked at.
+PAGE, PAGES = 100, 50
 JOB_METHODS = (
     "create_generation_job",
     "check_generation_job_status",
@@ -97,17 +104,20 @@ class LlmProvider(models.Model):
         :raise requests.RequestException: if there is no answer, or one that refuses
         :raise GenerationError: for an error within a success, and for something else
         """
-        api_base = (self.api_base or DEFAULT_API_BASE).rstrip("/")
-        response = request_json(
-            method,
-            f"{api_base}/{path}",
-            json=payload,
-            headers=self._openai_job_headers(),
-            timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
-        )
+        response = self._openai_request(request_json, method, path, json=payload)
         if response.get("status") not in responses.STATES:
             raise no_answer(response, STRANGE)
         return response
+
+    def _openai_request(self, request, method, path, **kwargs):
+        api_base = (self.api_base or DEFAULT_API_BASE).rstrip("/")
+        return request(
+            method,
+            f"{api_base}/{path}",
+            headers=self._openai_job_headers(),
+            timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
+            **kwargs,
+        )
 
     def _openai_job_headers(self):
         """Return what says who asks: nothing for a server that wants no key.
@@ -187,3 +197,93 @@ class LlmProvider(models.Model):
                 return False
             raise
         return response.get("status") == "cancelled"
+
+    # === BATCHES === #
+    # `llm_generate_job_batch` calls these, where it is installed.
+
+    @api.private
+    def openai_prepare_generation_batch(self, job_record):
+        """Return what a batch asks for a job: what the job would ask by itself."""
+        inputs = job_record.generation_inputs or {}
+        messages = self._openai_job_messages(job_record, inputs.get("prompt"))
+        model = job_record.model_id.name
+        if self.use_background_jobs:
+            parameters = self._openai_job_parameters(responses.with_limit(inputs))
+            asked = {"model": model, "input": responses.build_input(messages)}
+            return {"url": batches.RESPONSES, "body": {**parameters, **asked}}
+        arguments, limit = job_record._told_inputs()
+        asked = {"model": model, "messages": messages}
+        return {
+            "url": batches.CHAT,
+            "body": {**arguments, **dict([limit] if limit else []), **asked},
+        }
+
+    @api.private
+    def openai_submit_generation_batch(self, batch_record, requests):
+        name = f"{batch_record.key}.jsonl"
+        uploaded = self._openai_request(
+            request_json,
+            "POST",
+            "files",
+            data={"purpose": "batch"},
+            files={"file": (name, batches.build_file(requests), "application/jsonl")},
+        )
+        if not uploaded.get("id"):
+            raise no_answer(uploaded, NO_BATCH)
+        url = next(iter(requests.values()))["url"]
+        batch = self._openai_batch(
+            "POST",
+            "batches",
+            json={
+                "input_file_id": uploaded["id"],
+                "endpoint": url,
+                "completion_window": "24h",
+                "metadata": {batches.KEY: batch_record.key},
+            },
+        )
+        return batch.get("id")
+
+    def _openai_batch(self, method, path, **kwargs):
+        batch = self._openai_request(request_json, method, path, **kwargs)
+        if batch.get("status") not in batches.STATES:
+            raise no_answer(batch, NO_BATCH)
+        return batch
+
+    @staticmethod
+    def _openai_batch_path(batch):
+        return f"batches/{segment(batch.external_id)}"
+
+    @api.private
+    def openai_find_generation_batch(self, batch_record):
+        last = None
+        for _page in range(PAGES):
+            params = {"limit": PAGE, **({"after": last} if last else {})}
+            page = self._openai_request(request_json, "GET", "batches", params=params)
+            if not isinstance(page.get("data"), list):
+                raise no_answer(page, NO_BATCH)
+            for batch in page["data"]:
+                if (batch.get("metadata") or {}).get(batches.KEY) == batch_record.key:
+                    return batch.get("id")
+            last = page["data"] and page["data"][-1].get("id")
+            if not (last and page.get("has_more")):
+                break
+        return None
+
+    @api.private
+    def openai_check_generation_batch(self, batch_record):
+        batch = self._openai_batch("GET", self._openai_batch_path(batch_record))
+        told = batches.read_batch(batch)
+        if told["state"] == "ended":
+            told["results"] = self._openai_results(batch)
+        return told
+
+    def _openai_results(self, batch):
+        for name in ("output_file_id", "error_file_id"):
+            if file_id := batch.get(name):
+                path = f"files/{segment(file_id)}/content"
+                yield from map(batches.read_line, self._openai_request(request_lines, "GET", path))
+
+    @api.private
+    def openai_cancel_generation_batch(self, batch_record):
+        path = f"{self._openai_batch_path(batch_record)}/cancel"
+        return self._openai_batch("POST", path, json={})["status"] in {"cancelling", "cancelled"}

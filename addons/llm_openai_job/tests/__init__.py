@@ -1,3 +1,4 @@
+from . import test_batches
 from . import test_blame
 from . import test_contract
 from . import test_foreign_servers

@@ -1,0 +1,133 @@
+import json
+from email.parser import BytesParser
+
+from odoo.addons.llm_generate_job.tests import contract_batch
+from odoo.addons.llm_generate_job.tests.contract_batch import USAGE, FakeBatches
+from odoo.addons.llm_generate_job.tests.fake_http import FakeHttpService, Reply, half, json_reply
+
+from .common import API_KEY, response
+
+#: Their states, by those of the contract.
+STATUS = {"running": "in_progress", "ended": "completed"}
+ERRORS = {
+    contract_batch.UNDONE: "batch_cancelled",
+    contract_batch.EXPIRED: "batch_expired",
+}
+STATUSES = {contract_batch.REFUSED: 400, contract_batch.FAILED: 500}
+
+
+def upload_of(request):
+    """Return the fields of a form with files, as bytes by name."""
+    head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
+    parts = BytesParser().parsebytes(head + request.body).get_payload()
+    return {
+        part.get_param("name", header="content-disposition"): part.get_payload(decode=True)
+        for part in parts
+    }
+
+
+def prompt_of(line):
+    """Return the question of a line, whatever it asks."""
+    body = line["body"]
+    return (body.get("messages") or body["input"])[-1]["content"].strip()
+
+
+class FakeOpenAIBatches(FakeBatches, FakeHttpService):
+    """A server with `/files` and `/batches`, as OpenAI documents them."""
+
+    def reset(self):
+        super().reset()
+        self.files, self.lines, self.more = {}, [], 0
+
+    def lose_reply(self):
+        self.fault(None, half)  # not that to the file
+
+    def answer(self, request):
+        if request.headers.get("authorization") != f"Bearer {API_KEY}":
+            return json_reply({"error": {"message": "No key.", "code": "invalid_api_key"}}, 401)
+        _empty, _version, kind, *rest = request.path.split("/")
+        return getattr(self, f"{request.method.lower()}_{kind}")(request, *rest)
+
+    def post_files(self, request):
+        form = upload_of(request)
+        if form["purpose"] != b"batch":
+            return json_reply({"error": {"message": "For what?"}}, 400)
+        file_id = f"file-{len(self.files) + 1}"
+        self.files[file_id] = form["file"]
+        return json_reply({"id": file_id, "object": "file", "purpose": "batch"})
+
+    def post_batches(self, request, batch_id=None, verb=None):
+        if verb == "cancel":
+            batch = self.batches.get(batch_id)
+            if batch and batch["state"] == "running":
+                batch["state"] = "cancelled"
+                return json_reply(self.shown(batch_id))
+            return json_reply({"error": {"message": "It has ended."}}, 409)
+        asked = request.json
+        lines = [json.loads(line) for line in self.files[asked["input_file_id"]].splitlines()]
+        urls = {(line["url"], line["method"], line["body"]["model"]) for line in lines}
+        ids = {line["custom_id"] for line in lines}
+        if len(urls) > 1 or len(ids) < len(lines) or asked["completion_window"] != "24h":
+            return json_reply({"error": {"message": "One address, one model, one id each."}}, 400)
+        if any(line["url"] != asked["endpoint"] for line in lines):
+            return json_reply({"error": {"message": "Another address."}}, 400)
+        self.lines += lines
+        requests = [(line["custom_id"], prompt_of(line)) for line in lines]
+        batch_id = self.take(requests, asked.get("metadata", {}).get("llm_generation_key"))
+        self.batches[batch_id]["endpoint"] = asked["endpoint"]
+        return json_reply(self.shown(batch_id))
+
+    def get_batches(self, request, batch_id=None):
+        if batch_id:
+            if batch_id not in self.batches:
+                return json_reply({"error": {"message": "No such batch."}}, 404)
+            return json_reply(self.shown(batch_id))
+        # Newest first, two on a page, whatever the limit says.
+        ids = [*reversed(self.batches)]
+        begin = ids.index(request.query["after"]) + 1 if "after" in request.query else 0
+        shown = [self.shown(one) for one in ids[begin : begin + 1]]
+        return json_reply({"object": "list", "data": shown, "has_more": len(ids) > begin + 1})
+
+    def shown(self, batch_id):
+        batch = self.batches[batch_id]
+        failed = batch["state"] == "failed"
+        over = batch["state"] in {"ended", "cancelled"}
+        total = len(batch["requests"])
+        return {
+            "id": batch_id,
+            "object": "batch",
+            "status": STATUS.get(batch["state"], batch["state"]),
+            "metadata": {"llm_generation_key": batch["key"]} if batch["key"] else None,
+            "request_counts": {"total": total, "completed": total * over, "failed": 0},
+            "output_file_id": f"output-{batch_id}" if over else None,
+            "error_file_id": f"errors-{batch_id}" if over else None,
+            "errors": {"data": [{"code": "bad", "message": "Not so."}]} if failed else None,
+        }
+
+    def get_files(self, _request, file_id, _content):
+        kind, batch_id = file_id.split("-", 1)
+        batch = self.batches[batch_id]
+        lines = []
+        for custom_id, prompt in reversed(batch["requests"]):
+            outcome = self.outcome(batch, prompt)
+            if (outcome == "Answered") == (kind == "output"):
+                lines.append({"custom_id": custom_id, **self.line(batch, outcome, prompt)})
+        text = "\n".join(map(json.dumps, lines))
+        return Reply(200, text.encode(), "application/octet-stream")
+
+    def line(self, batch, outcome, prompt):
+        if code := ERRORS.get(outcome):
+            return {"response": None, "error": {"code": code, "message": "Not done."}}
+        if status := STATUSES.get(outcome):
+            body = {"error": {"message": "It went wrong.", "code": None}}
+            return {"response": {"status_code": status, "body": body}, "error": None}
+        text = f"{self.text} {prompt}"
+        if batch.get("endpoint") == "/v1/responses":
+            usage = {"input_tokens": USAGE["prompt_tokens"],
+                     "output_tokens": USAGE["completion_tokens"]}  # fmt: skip
+            body = response("completed", text, usage=usage)
+        else:
+            message = {"role": "assistant", "content": text, "refusal": None}
+            choice = {"index": 0, "message": message, "finish_reason": "stop"}
+            body = {"choices": [choice], "usage": {**USAGE, "total_tokens": 14}}
+        return {"response": {"status_code": 200, "body": body}, "error": None}
