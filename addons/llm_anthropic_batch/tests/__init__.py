@@ -1,0 +1,2 @@
+from . import test_batches
+from . import test_rights_matrix
