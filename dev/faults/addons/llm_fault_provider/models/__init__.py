@@ -1,1 +1,1 @@
-from . import crash_points, ir_attachment, llm_provider, llm_thread, llm_tool
+from . import batch_pace, crash_points, ir_attachment, llm_provider, llm_thread, llm_tool
