@@ -1,4 +1,5 @@
 import uuid
+from datetime import timedelta
 
 from odoo import api, fields, models
 from odoo.exceptions import UserError
@@ -7,6 +8,8 @@ from odoo.addons.llm_generate_job.const import ERROR_TYPES
 
 from .. import statements as sql
 
+#: Beyond it nobody foresees the end of a batch: services end one after a day.
+LONGEST = timedelta(days=1)
 #: The life of a batch. Which call of the provider each state has behind it is in
 #: `provider_batches.py`.
 STATES = [
@@ -53,7 +56,6 @@ class LlmGenerationProviderBatch(models.Model):
         help="By this it is found at the provider. It was stored before the batch was submitted.",
     )
     external_id = fields.Char("Batch at the Provider", readonly=True, copy=False)
-    provider_data = fields.Json(readonly=True, copy=False)
     job_ids = fields.One2many("llm.generation.job", "provider_batch_id", "Jobs", readonly=True)
     job_count = fields.Integer("Jobs Submitted", readonly=True)
     done_count = fields.Integer(
@@ -97,6 +99,10 @@ class LlmGenerationProviderBatch(models.Model):
     progress = fields.Float(
         compute="_compute_progress", help="Per cent that the provider has done."
     )
+    expected_end = fields.Datetime(
+        compute="_compute_expected_end",
+        help="At the pace so far, where the provider tells how much is done; a guess.",
+    )
     is_live = fields.Boolean(compute="_compute_is_live")
 
     _live_idx = models.Index("(next_step_at) WHERE next_step_at IS NOT NULL")
@@ -107,6 +113,15 @@ class LlmGenerationProviderBatch(models.Model):
         for batch in self:
             share = 100.0 * batch.done_count / batch.job_count if batch.job_count else 0.0
             batch.progress = 100.0 if batch.state == "done" else min(100.0, share)
+
+    @api.depends("done_count", "job_count", "state", "submitted_at")
+    def _compute_expected_end(self):
+        now = fields.Datetime.now()
+        for batch in self:
+            is_known = batch.state == "running" and batch.submitted_at and batch.done_count
+            took = now - batch.submitted_at if is_known else None
+            left = took * (batch.job_count / batch.done_count - 1) if is_known else None
+            batch.expected_end = now + left if left and left <= LONGEST else False
 
     @api.depends("state")
     def _compute_is_live(self):

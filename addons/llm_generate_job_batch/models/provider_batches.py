@@ -41,7 +41,7 @@ LEASE = 600
 #: Seconds between two questions about a batch: at least, at most, and where it is to end.
 FIRST_POLL, LAST_POLL, END_POLL = 60.0, 300.0, 30.0
 #: Seconds until a step is tried again that failed, or that met a job which somebody changes.
-AGAIN, HELD = 60.0, 5.0
+AGAIN, HELD = 60.0, 30.0
 #: Submissions of one batch of which none came back, or was found again.
 MOST_TRIES = 5
 #: How long after its submission a batch is asked about: services end one after a day.
@@ -54,6 +54,7 @@ CHUNK, CHUNK_SIZE = 200, 8_000_000
 REFUSED = ("bad_request", "content_refused", "provider_failed")
 REFUSED_NOW = ("rate_limited", "quota", "authentication")
 
+NO_END = "The provider ended the batch, and says that it goes on with this request."
 NO_ANSWER = "The model answered nothing. Ask in other words, or try again."
 UNSTORED = "The answer of job %s in batch %s cannot be stored\n%s"
 QUIET = {"mail_create_nosubscribe": True, "mail_post_autofollow": False, "mail_notrack": True}
@@ -237,7 +238,7 @@ class LlmGenerationEngine(models.AbstractModel):
         if may_be_there and (external := batch.provider_id.find_generation_batch(batch)):
             _logger.info("Batch %s was submitted before: %s", batch.id, external)
             return Step(self._taken(external))
-        if ends:
+        if ends or not self._queue_of(batch).uses_batches:
             return Step({"state": "cancelled"}, gather=False)
         if batch.tries >= MOST_TRIES:
             lost = self.env._("The batch could not be submitted. Its jobs run by themselves.")
@@ -257,7 +258,7 @@ class LlmGenerationEngine(models.AbstractModel):
         """Return whether nothing of a batch's queue may start now."""
         queue, now = self._queue_of(batch), self._now()
         pauses = (queue.paused_until, queue.batches_paused_until)
-        is_open = queue.enabled and queue.uses_batches and batch.provider_id.active
+        is_open = queue.enabled and batch.provider_id.active
         return not is_open or any(pause and pause > now for pause in pauses)
 
     # === SUBMIT === #
@@ -316,19 +317,23 @@ class LlmGenerationEngine(models.AbstractModel):
             contexts = own._job_contexts([Claim(job_id, 0) for job_id in ids])
         most = batch.provider_id._batch_limits()
         requests, refused, rest, size = {}, [], [], 0
-        for context in contexts:
-            job_id = context.claim.job_id
-            try:
-                request = self._request_of(context)
-            except Exception as error:  # noqa: BLE001 by itself, the job tells what is wrong
-                _logger.info("Job %s is left out of a batch: %s", job_id, type(error).__name__)
-                refused.append(job_id)
-                continue
-            size += len(json.dumps(request))
-            if len(requests) >= most["jobs"] or size > most["bytes"]:
-                (rest if requests else refused).append(job_id)
-            else:
-                requests[batch._custom_id(job_id)] = request
+        with self._one_connection():  # many reads, and nothing is waited for
+            for context in contexts:
+                job_id = context.claim.job_id
+                try:
+                    request = self._request_of(context)
+                except Exception as error:
+                    if is_away(error):
+                        raise
+                    # By itself the job tells what is wrong.
+                    _logger.info("Job %s is left out of a batch: %s", job_id, type(error).__name__)
+                    refused.append(job_id)
+                    continue
+                size += len(json.dumps(request))
+                if len(requests) >= most["jobs"] or size > most["bytes"]:
+                    (rest if requests else refused).append(job_id)
+                else:
+                    requests[batch._custom_id(job_id)] = request
         return requests, refused, rest
 
     @api.model
@@ -505,8 +510,10 @@ class LlmGenerationEngine(models.AbstractModel):
         """
         if error := result.get("error"):
             raise classify(error) or exceptions.ProviderFailedError(redact(error))
-        if result.get("state") != "completed":
+        if result.get("state") == "failed":
             return Answer.from_dict(result)
+        if result.get("state") != "completed":  # a batch that has ended brings no more of it
+            raise exceptions.UnreadableAnswerError(NO_END)
         text = text_of(result.get("text") or "")
         reason = finish_reason_of(result.get("finish_reason"))
         if not text.strip():

@@ -362,13 +362,15 @@ class TestResults(ProviderBatchCommon):
             2: {"state": "cancelled"},
             3: {"state": "completed", "text": " "},
             5: {"state": "completed", "text": "Half", "finish_reason": "max_tokens"},
+            6: {"state": "running"},
         }
         self.remote.left_out = {4}
-        jobs, batch = self._submitted(6)
+        jobs, batch = self._submitted(7)
 
         self._ended(batch)
 
-        refused, failed, undone, empty, missing, cut = jobs
+        refused, failed, undone, empty, missing, cut, odd = jobs
+        self.assertEqual((odd.state, odd.error_type), ("failed", "unreadable"))
         self.assertEqual((refused.state, refused.error_type), ("failed", "content_refused"))
         self.assertFalse(refused.retry_at)
         self.assertEqual((failed.state, bool(failed.retry_at)), ("failed", True))
@@ -378,7 +380,7 @@ class TestResults(ProviderBatchCommon):
             self.assertEqual((job.state, job.attempt_count), ("queued", 0))
             self.assertFalse(job.batch_lane or job.provider_batch_id)
         self.assertEqual(
-            (batch.completed_count, batch.failed_count, batch.returned_count), (1, 3, 2)
+            (batch.completed_count, batch.failed_count, batch.returned_count), (1, 4, 2)
         )
         self.assertEqual(self._process_queue(), 2, "they run by themselves")
 
@@ -564,6 +566,24 @@ class TestEnds(ProviderBatchCommon):
         self.assertEqual(jobs.mapped("state"), ["queued"] * 2)
         with self.assertRaisesRegex(UserError, "has ended"):
             batch.with_user(self.manager).action_cancel()
+
+    def test_its_end_is_foreseen_from_what_is_done(self):
+        _jobs, batch = self._submitted(4)
+        self.assertFalse(batch.expected_end)
+        batch.submitted_at = self._ago(600)
+        self._go_on(batch)
+        left = (batch.expected_end - fields.Datetime.now()).total_seconds()
+        self.assertAlmostEqual(left, 1800, delta=20)
+        self._ended(batch)
+        self.assertFalse(batch.expected_end)
+
+    def test_one_that_was_not_submitted_is_dropped_with_the_switch(self):
+        jobs = self._economy()
+        batch = self._collect()
+        self.queue.uses_batches = False
+        self._go_on(batch)
+        self.assertEqual((batch.state, len(self.remote.batches)), ("cancelled", 0))
+        self.assertFalse(any(jobs.mapped("batch_lane")))
 
     def test_a_closed_queue_lets_it_end(self):
         jobs, batch = self._submitted()
