@@ -25,12 +25,13 @@ from lib.say import halt, run_main, step
 from lib.tally import Tally
 
 MANY = 1000
-KILLS = int(os.environ.get("KILLS", "100"))
+KILLS = int(os.environ.get("LLM_TEST_KILLS", "100"))
 #: Jobs before each kill, and seconds until it.
 JOBS, PAUSE = 8, (0.2, 1.2)
 #: How the keys of jobs begin, and how often: see fake_batches.py.
 KINDS = (*["job"] * 16, "refused", "failed", "undone", "expired")
-LEASE = "2"
+#: Seconds that a step has, as text: more where nobody dies.
+LEASE, LONG_LEASE = "3", "300"
 
 
 def main():
@@ -38,9 +39,10 @@ def main():
     with FaultLab("provider-batches") as lab:
         fake = Fake(lab.folder)
         lab.random.seed(19)
-        env = {"LLM_FAULT_BATCHES": LEASE}
-        lab.start_servers(prefork=1, env=env)
+        (server,) = lab.start_servers(threaded=1, env={"LLM_FAULT_BATCHES": LONG_LEASE})
         check_many(lab, tally, fake)
+        server.stop()
+        lab.start_servers(prefork=1, env={"LLM_FAULT_BATCHES": LEASE})
         check_kills(lab, tally, fake)
         check_logs(tally, lab.servers)
     return tally.close()
@@ -106,7 +108,7 @@ def check_many(lab, tally, fake):
     begin = time.time()
     add_jobs(lab, provider, keys)
     done = wait_for(
-        lambda: any(one["state"] == "done" for one in batches(lab, provider)), 120, 0.25
+        lambda: any(one["state"] == "done" for one in batches(lab, provider)), 200, 0.25
     )
     tally.check(done, f"{MANY} jobs: the batch is done", log_tails(lab.servers))
     step(f"{MANY} jobs were answered in a batch after {time.time() - begin:.1f} s")
