@@ -286,10 +286,10 @@ RETURN_JOBS = f"""
     RETURNING j.id
 """
 
-#: How the jobs of a batch ended that it answered.
+#: What came of the answers of a batch to some jobs, whatever became of these since.
 ANSWERED = """
-    SELECT count(*) FILTER (WHERE state = 'completed'), count(*)
-    FROM llm_generation_job WHERE provider_batch_id = %s AND batch_priced IS TRUE
+    SELECT count(*) FILTER (WHERE outcome = 'completed'), count(*)
+    FROM llm_generation_attempt WHERE job_id = ANY(%s) AND runner_name = %s
 """
 
 #: Batches that ended long ago.

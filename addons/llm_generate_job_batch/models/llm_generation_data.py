@@ -109,6 +109,13 @@ class LlmGenerationJob(models.Model):
         "Data", compute="_compute_output_data", help="The answer, where it is data."
     )
     repair_count = fields.Integer("Repairs", compute="_compute_repair_count")
+    unfit_output = fields.Text(
+        readonly=True,
+        copy=False,
+        groups="base.group_system",
+        help="What a batch of the provider answered, and is not what the schema says. It is"
+        " repaired by itself, and not asked for again.",
+    )
 
     @api.depends("output_text", "output_schema")
     def _compute_output_data(self):

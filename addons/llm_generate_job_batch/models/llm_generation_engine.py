@@ -12,8 +12,9 @@ from odoo.addons.llm_generate_job.exceptions import (
     UnreadableAnswerError,
 )
 from odoo.addons.llm_generate_job.protocol.answer import Answer
-from odoo.addons.llm_generate_job.protocol.backoff import REFUSALS
+from odoo.addons.llm_generate_job.protocol.backoff import REFUSALS, Decision
 from odoo.addons.llm_generate_job.protocol.http_errors import classify, traceback_of
+from odoo.addons.llm_generate_job.protocol.sanitize import ANSWER_LIMIT
 from odoo.addons.llm_generate_job.runner.messages import Due
 
 from .. import statements as sql
@@ -79,11 +80,13 @@ class LlmGenerationEngine(models.AbstractModel):
         if not job._answer_schema():
             return super()._answer_without_messages(job, claim, recorder)
         messages = job._asked_messages()
+        text = job.sudo().unfit_output  # sudo: of what the model answered to this very job
         for repair in range(job.max_repairs + 1):
             if repair:
                 self._note_repair(job, claim, recorder, repair)
-            with self._counted(recorder) if repair else contextlib.nullcontext():
-                text = self._ask_data(job, claim, recorder, messages)
+            if repair or not text:
+                with self._counted(recorder) if repair else contextlib.nullcontext():
+                    text = self._ask_data(job, claim, recorder, messages)
             errors = job._answer_errors(text)
             if not errors:
                 return Answer("completed", output=text)
@@ -135,11 +138,12 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     def _with_known_messages(self, jobs, answers):
-        """Refuse data of providers that answer by jobs of their own: nobody has looked at it."""
+        """Refuse data that came from batches or jobs of the provider: nobody has looked at it."""
         answers = super()._with_known_messages(jobs, answers)
         for job in jobs:
             answer = answers[job.id]
-            is_unseen = job._answer_schema() and not job._is_data_of_chat()
+            is_of_chat = job._is_data_of_chat()
+            is_unseen = job._answer_schema() and (job.batch_priced or not is_of_chat)
             if answer.state != "completed" or not is_unseen:
                 continue
             owned = job.with_user(job.user_id).with_context(**self._owner_context(job))
@@ -147,7 +151,22 @@ class LlmGenerationEngine(models.AbstractModel):
                 failed = Answer.from_error(UnreadableAnswerError("\n".join(errors)))
                 failed = replace(failed, usage=answer.usage, scope="request")
                 answers = {**answers, job.id: failed}
+                if is_of_chat and job.max_repairs and not errors[0].startswith(OF_SCHEMA):
+                    job.unfit_output = (answer.output or "")[:ANSWER_LIMIT]
         return answers
+
+    @api.model
+    def _decide(self, job, queue, answer, scope=None):
+        """Have the chat mend what a batch answered: only there a model can be asked once more."""
+        is_unfit = answer.error_type == "unreadable" and job.unfit_output
+        is_unknown = (
+            answer.error_type == "bad_request"
+            and FORMAT in (answer.error_message or "")
+            and FORMAT not in (job.generation_inputs or {})
+        )
+        if job.batch_priced and (is_unfit or is_unknown) and job._is_data_of_chat():
+            return Decision("snooze")
+        return super()._decide(job, queue, answer, scope)
 
     # === THE END OF A BATCH === #
 

@@ -9,6 +9,12 @@ from .. import statements as sql
 from .llm_provider import BATCHED_USES
 from .provider_batches import LEAST_TIME
 
+#: What a move looks at, and what decides on who gathers: of many jobs nothing else is read.
+LANE_FIELDS = ("batch_lane", "batch_priced", "provider_batch_id", "unfit_output")
+CHOICE_FIELDS = (
+    *("attempt_count", "is_economy", "is_scheduled", "model_id", "post"),
+    *("provider_batch_id", "provider_id", "scheduled_at", "thread_id"),
+)
 #: Hours after which an economy job runs in any case, where no date is given.
 ECONOMY_HOURS = 24
 
@@ -128,6 +134,9 @@ class LlmGenerationJob(models.Model):
         self.env["llm.generation.batch"]._forget_counts()
         if target == "queued" and len(was_running) < len(self):
             engine._reopen(self)
+        self.fetch(LANE_FIELDS)
+        if target in {"completed", "cancelled"} and (mended := self.filtered("unfit_output")):
+            mended.unfit_output = False
         if target == "queued":
             self._leave_batches()
             (self - was_running)._enter_batch_lane()
@@ -142,6 +151,8 @@ class LlmGenerationJob(models.Model):
 
         :rtype: list of dicts
         """
+        if not self.post:
+            return self._asked_messages()
         thread, history, messages = self.thread_id, self.input_message_id, []
         # Without an addon that generates, a thread knows neither its history nor its prompt.
         if hasattr(thread, "get_prepend_messages"):
@@ -162,17 +173,19 @@ class LlmGenerationJob(models.Model):
 
     def _enter_batch_lane(self):
         """Have those of these jobs gather for a batch that may: see `docs/batches.md`."""
+        self.fetch(CHOICE_FIELDS)
+        waiting = self.filtered(lambda job: job.is_economy and job.is_scheduled)
+        if not waiting:
+            return
         queues = self.env["llm.generation.queue"].search([
-            ("provider_id", "in", self.provider_id.ids),
+            ("provider_id", "in", waiting.provider_id.ids),
             ("uses_batches", "=", True),
         ])
         least = self.env["llm.generation.engine"]._after(LEAST_TIME)
-        jobs = self.filtered(
+        jobs = waiting.filtered(
             lambda job: (
-                job.is_economy
-                and job.is_scheduled
+                job.provider_id in queues.provider_id
                 and not (job.attempt_count or job.provider_batch_id)
-                and job.provider_id in queues.provider_id
                 and job.scheduled_at
                 and job.scheduled_at > least
                 and job.model_id.model_use in BATCHED_USES
@@ -180,17 +193,14 @@ class LlmGenerationJob(models.Model):
             )
         )
         # Several of a conversation are asked one after the other, each with the answers before.
-        live = (
-            self.env["llm.generation.job"]._read_group(
-                [("thread_id", "in", jobs.thread_id.ids), ("state", "in", ACTIVE_STATES)],
-                ["thread_id"],
-                having=[("__count", "=", 1)],
-            )
-            if jobs
-            else []
+        talking = jobs.filtered("post").thread_id
+        live = self.env["llm.generation.job"]._read_group(
+            [("thread_id", "in", talking.ids), ("state", "in", ACTIVE_STATES), ("post", "=", True)],
+            ["thread_id"],
+            having=[("__count", "=", 1)],
         )
-        alone = self.env["llm.thread"].browse(thread.id for (thread,) in live)
-        jobs.filtered(lambda job: job.thread_id in alone).batch_lane = True
+        alone = talking.browse(thread.id for (thread,) in live)
+        jobs.filtered(lambda job: not job.post or job.thread_id in alone).batch_lane = True
 
     def _after_end(self):
         result = super()._after_end()

@@ -419,7 +419,7 @@ class LlmGenerationEngine(models.AbstractModel):
         waiting = set(batch._waiting_jobs().ids)
         if waiting & answered:  # somebody is changing them just now
             return Step({"next_step_at": self._after(HELD)})
-        completed, stored = self._select(sql.ANSWERED, [batch.id])[0]
+        completed, stored = self._select(sql.ANSWERED, [list(answered), batch.external_id])[0]
         values = {
             "state": "done",
             "done_count": len(answered),
@@ -519,6 +519,8 @@ class LlmGenerationEngine(models.AbstractModel):
         if not text.strip():
             kind, words = NO_WORD.get(reason, (exceptions.ProviderFailedError, NO_ANSWER))
             raise kind(words)
+        if not job.post:
+            return Answer.from_dict({**result, "output": text})
         job._put_question()
         message = job.thread_id.with_context(**QUIET).message_post(
             body=text,

@@ -75,13 +75,16 @@ class ProviderBatchCommon(LlmGenerationCommon):
     def setUp(self):
         super().setUp()
         self.remote = FakeBatches()
+        self._take_batches("fakenative")
+        self.queue.write({"uses_batches": True, "batch_jobs": 2, "batch_minutes": 10})
+        self.engine = self._engine()
+
+    def _take_batches(self, service):
         methods = {
-            f"fakenative_{verb}_generation_batch": self._calling(verb)
+            f"{service}_{verb}_generation_batch": self._calling(verb)
             for verb in ("prepare", "submit", "find", "check", "cancel")
         }
         self.enterContext(self._offered(**methods))
-        self.queue.write({"uses_batches": True, "batch_jobs": 2, "batch_minutes": 10})
-        self.engine = self._engine()
 
     def _calling(self, verb):
         def call(provider, *args):
@@ -100,7 +103,7 @@ class ProviderBatchCommon(LlmGenerationCommon):
 
     def _batches(self):
         return self.env["llm.generation.provider.batch"].search([
-            ("provider_id", "=", self.native.id)
+            ("provider_id", "in", (self.native | self.direct).ids)
         ])
 
     def _collect(self):

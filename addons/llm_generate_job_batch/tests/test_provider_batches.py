@@ -16,6 +16,7 @@ from odoo.addons.llm_generate_job.exceptions import (
 
 from ..models import provider_batches
 from .batch_common import ProviderBatchCommon
+from .test_data import SCHEMA, DataCommon
 
 CUT_OFF = UnknownOutcomeError("Cut off.")
 NOT_STORABLE = ValueError("Not this one.")
@@ -649,3 +650,96 @@ class TestEnds(ProviderBatchCommon):
         self.assertEqual(self.engine._claim_errands(9), [])
         batch.leased_until = self._ago(1)
         self.assertEqual(len(self.engine._claim_errands(9)), 1)
+
+
+class TestWithoutMessages(ProviderBatchCommon):
+    """Answers that nothing is posted of, which may have to be data: what most batches are."""
+
+    def _silent(self, number=2, **values):
+        """Return silent jobs of one call, and the batch with them that the provider has."""
+        self.queue.batch_jobs = number
+        prompts = [f"Question {place}" for place in range(number)]
+        jobs = (
+            self
+            .env["llm.generation.job"]
+            .create_batch(prompts, model=self.native_model, post=False, is_economy=True, **values)
+            .job_ids
+        )
+        batch = self._collect()
+        self._go_on(batch)
+        return jobs, batch
+
+    def test_those_of_one_call_are_answered_and_nothing_is_posted(self):
+        jobs, batch = self._silent(3)
+        self.assertEqual(batch.job_ids, jobs)
+        self.assertEqual(len(jobs.thread_id), 1, "they share it")
+
+        self._ended(batch)
+
+        for job in jobs:
+            self.assertEqual(job.output_text, f"Answer to {job.generation_inputs['prompt']}")
+        self.assertEqual(jobs.mapped("state"), ["completed"] * 3)
+        self.assertFalse(jobs.thread_id.message_ids or jobs.output_message_id)
+        self.assertEqual(batch.completed_count, 3)
+
+
+class TestData(DataCommon, ProviderBatchCommon):
+    """Answers of batches that have to be data, of a provider that is asked by chat else."""
+
+    def setUp(self):
+        super().setUp()
+        self._take_batches("fakedirect")
+        self.queue = self.env["llm.generation.queue"]._get_or_create_queue(self.direct)
+        self.queue.write({"uses_batches": True, "batch_jobs": 1, "batch_minutes": 10})
+
+    def _in_batch(self, text, **result):
+        """Return a job whose batch was answered so, and the batch."""
+        usage = {"prompt_tokens": 7, "completion_tokens": 2}
+        self.remote.outcomes = {0: {"state": "completed", "text": text, "usage": usage, **result}}
+        values = {"post": False, "output_schema": SCHEMA, "is_economy": True, **self.values}
+        call = self.env["llm.generation.job"].create_batch
+        job = call(["How large is it?"], model=self.direct_model, **values).job_ids
+        batch = self._collect()
+        self._go_on(batch)
+        return job, self._ended(batch)
+
+    values = {}
+
+    def test_what_is_valid_is_the_answer(self):
+        job, _batch = self._in_batch('{"size": 7}')
+        self.assertEqual((job.state, job.output_data), ("completed", {"size": 7}))
+
+    def test_what_is_not_is_repaired_by_chat_and_not_asked_again(self):
+        with self._answering("never", '{"size": 7}') as service:
+            job, batch = self._in_batch("It is seven.")
+            self.assertEqual((job.state, job.batch_lane, job.output_text), ("queued", False, ""))
+            self.assertEqual((batch.failed_count, batch.late_count), (1, 0))
+            self._run()
+        self.assertEqual((job.state, job.output_data), ("completed", {"size": 7}))
+        (asked,) = service.asked
+        self.assertEqual(asked[-2], {"role": "assistant", "content": "It is seven."})
+        self.assertIn("not JSON", asked[-1]["content"])
+        self.assertEqual((job.repair_count, job.retry_count), (1, 0))
+        self.assertFalse(job.sudo().unfit_output)
+        self.assertEqual(job.attempt_ids.sorted("number").mapped("prompt_tokens"), [7, 11])
+
+    def test_what_is_not_repaired_either_fails(self):
+        with self._answering("It is seven.") as service:
+            job, _batch = self._in_batch("It is seven.")
+            self._run()
+        self.assertEqual((job.state, job.error_type), ("failed", "unreadable"))
+        self.assertEqual(len(service.asked), 1)
+        self.assertFalse(job.output_text)
+
+    def test_without_repairs_it_fails(self):
+        self.values = {"max_repairs": 0}
+        job, _batch = self._in_batch("It is seven.")
+        self.assertEqual((job.state, job.error_type), ("failed", "unreadable"))
+
+    def test_a_schema_that_the_service_does_not_know_is_told_by_chat(self):
+        refused = BadRequestError("Unknown parameter: response_format")
+        with self._answering('{"size": 7}'):
+            job, _batch = self._in_batch("", state="failed", error=refused)
+            self.assertEqual(job.state, "queued")
+            self._run()
+        self.assertEqual((job.state, job.output_data), ("completed", {"size": 7}))
