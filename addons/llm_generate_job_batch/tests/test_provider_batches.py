@@ -652,6 +652,87 @@ class TestEnds(ProviderBatchCommon):
         self.assertEqual(len(self.engine._claim_errands(9)), 1)
 
 
+class TestWhatElseHappens(ProviderBatchCommon):
+    """Limits and budgets, and what people do, while a batch has jobs."""
+
+    def test_conversations_that_are_cancelled_or_deleted_take_their_jobs_along(self):
+        jobs, batch = self._submitted(3)
+        cancelled, deleted, waiting = jobs
+        cancelled.thread_id.with_user(self.user).action_cancel_generation()
+        deleted.thread_id.with_user(self.user).unlink()
+        self.assertFalse(deleted.exists())
+
+        self._ended(batch)
+
+        self.assertEqual((cancelled.state, waiting.state), ("cancelled", "completed"))
+        self.assertFalse(self._answers_of(cancelled))
+        self.assertEqual((batch.completed_count, batch.late_count), (1, 2))
+
+    def test_conversations_that_are_all_gone_have_it_cancelled(self):
+        jobs, batch = self._submitted()
+        jobs.thread_id.unlink()
+        self._go_on(batch)
+        self.assertTrue(self.remote.batches["batch-1"]["is_cancelled"])
+
+    def test_of_a_provider_that_is_switched_off_only_what_it_has_is_stored(self):
+        jobs, batch = self._submitted()
+        gathering, late = self._economy(1), self._economy(2)
+        self.native.active = False
+        self.assertFalse(self._collect())
+        self.native.active = True
+        other = self._collect()
+        self.native.active = False
+        self._go_on(other)
+        self.assertEqual((other.state, other.tries), ("collected", 0))
+
+        self._ended(batch)
+
+        self.assertEqual(jobs.mapped("state"), ["completed"] * 2)
+        (gathering | late).scheduled_at = fields.Datetime.now() + timedelta(minutes=10)
+        self._go_on(other)
+        self.engine._schedule()
+        self.assertFalse(any((gathering | late).mapped("batch_lane")), "as all others now")
+        self.assertEqual(len(self.remote.batches), 1)
+
+    def test_the_limit_of_a_model_is_for_what_runs_by_itself(self):
+        self.env["llm.generation.model.limit"].create({
+            "queue_id": self.queue.id, "model_id": self.native_model.id, "max_concurrent_jobs": 1
+        })  # fmt: skip
+        self._create_job("running")
+        jobs, batch = self._submitted(3)
+        self._ended(batch)
+        self.assertEqual(jobs.mapped("state"), ["completed"] * 3)
+
+    def test_a_pause_of_a_model_holds_its_batches_only(self):
+        other = self.native_model.copy({"name": "Other"})
+        jobs, others = self._economy(), self._economy()
+        others.write({"model_id": other.id})
+        until = fields.Datetime.now() + timedelta(hours=1)
+        self.env["llm.generation.model.pause"].create({
+            "queue_id": self.queue.id, "model_id": other.id, "paused_until": until
+        })  # fmt: skip
+        self.assertEqual(self._collect().job_ids, jobs)
+
+    def test_a_budget_is_reserved_at_once_and_settled_by_the_answer(self):
+        company = self.user.company_id
+        if "llm_user_daily_jobs" not in company._fields:
+            self.skipTest("llm_generate_job_budget is not installed")
+        self.addCleanup(self.env.registry.clear_cache)
+        company.llm_user_daily_jobs = 3
+
+        def spent():
+            return tuple(self.engine._spent([("user", self.user.id)])["user", self.user.id])
+
+        jobs, batch = self._submitted(3)
+        draft = self._create_job(is_economy=True)
+        self.assertIn("The budget of", self._refusal(draft.with_user(self.user).action_queue))
+        self.assertGreater(spent()[1], 27)
+        jobs[0].action_cancel()
+        self.assertEqual(spent()[0], 2)
+        self._ended(batch)
+        self.assertEqual(spent(), (2, 18), "what the answers used")
+
+
 class TestWithoutMessages(ProviderBatchCommon):
     """Answers that nothing is posted of, which may have to be data: what most batches are."""
 
@@ -683,7 +764,7 @@ class TestWithoutMessages(ProviderBatchCommon):
         self.assertEqual(batch.completed_count, 3)
 
 
-class TestData(DataCommon, ProviderBatchCommon):
+class TestDataInBatches(DataCommon, ProviderBatchCommon):
     """Answers of batches that have to be data, of a provider that is asked by chat else."""
 
     def setUp(self):
