@@ -38,7 +38,7 @@ class FakeBatches:
 
     def reset(self):
         super().reset()
-        self.batches, self.number = {}, 0
+        self.batches, self.number, self.deleted = {}, 0, set()
 
     def take(self, requests, key=None):
         """Take a batch; return its id."""
@@ -56,6 +56,10 @@ class FakeBatches:
         for batch in self.batches.values():
             if batch["state"] == "running":
                 batch["state"] = state
+
+    def kept(self, external):
+        """Return what the server still has of a batch that is stored: nothing where it deletes."""
+        return {external} - self.deleted
 
     def outcome(self, batch, prompt):
         """Return what became of a request: one of the constants above, or `Answered`."""
@@ -148,6 +152,7 @@ class BatchContract:
             self.assertIn(f"{self.remote.text} {prompt}", answer._said())
             self.assertEqual(job.finish_reason, "stop")
         self._assert_bill(batch)
+        self.assertFalse(self.remote.kept(batch.external_id), "at the provider, once it is here")
         self.assertEqual(len(self.remote.batches), 1)
         asked = [prompt for _id, prompt in self.remote.batches[batch.external_id]["requests"]]
         self.assertEqual(asked, ["One?", "Two?", "Three?"])
@@ -228,6 +233,9 @@ class BatchContract:
         jobs, batch = self._submitted("One?", REFUSED)
         batch.with_user(self.manager).action_cancel()
         self._go_on(batch)
+        if not self.stops_batches:
+            self.assertEqual((batch.state, batch.error_message), ("running", False))
+            self.remote.finish("cancelled")
         self.assertEqual(self.remote.batches[batch.external_id]["state"], "cancelled")
         self._go_on(batch)
         self.assertEqual(batch.state, "done")
@@ -245,6 +253,8 @@ class BatchContract:
 
     #: Whether the service knows a batch that it did not begin.
     fails_as_a_whole = True
+    #: Whether the service stops a batch that is cancelled.
+    stops_batches = True
 
     def test_contract_an_outage_ends_nothing(self):
         jobs, batch = self._submitted("One?", "Two?")

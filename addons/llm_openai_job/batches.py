@@ -1,6 +1,7 @@
 """The wire format of OpenAI's Batch; knows nothing of Odoo."""
 
 import json
+from datetime import UTC, datetime
 
 from odoo.addons.llm_generate_job.exceptions import UnreadableAnswerError
 from odoo.addons.llm_generate_job.protocol.http_errors import error_of
@@ -11,6 +12,8 @@ from . import responses
 KEY = "llm_generation_key"
 #: What each request of a batch asks: by chat, or by background jobs.
 CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
+#: Bytes that a batch may have which tells its results itself.
+LIMIT = 100_000_000
 #: Their states, in the words of `check_generation_batch()`.
 STATES = {
     "validating": "running",
@@ -38,15 +41,42 @@ def build_file(requests_by_id):
     return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
 
 
+def build_inline(requests_by_id):
+    """Return what a batch asks of a server that takes no files: of one model.
+
+    It reads the model before the requests.
+    """
+    bodies = {custom_id: request["body"] for custom_id, request in requests_by_id.items()}
+    model = next(iter(bodies.values()))["model"]
+    asked = [
+        {"custom_id": custom_id, "body": {k: v for k, v in body.items() if k != "model"}}
+        for custom_id, body in bodies.items()
+    ]
+    return {"model": model, "requests": asked}
+
+
+def is_unnamed(batch):
+    """Return whether a batch came without a file, and so without our key."""
+    return "metadata" not in batch and not batch.get("input_file_id")
+
+
+def created_at(batch):
+    """Return when a batch was made, in UTC; now where it does not say."""
+    told = batch.get("created_at")
+    moment = datetime.fromtimestamp(told, UTC) if isinstance(told, int) else datetime.now(UTC)
+    return moment.replace(tzinfo=None)
+
+
 def read_batch(batch):
     """Return where a batch stands, as `check_generation_batch()` does, without the results."""
     counts = batch.get("request_counts") or {}
     told = {
         "state": STATES[batch["status"]],
         "done": (counts.get("completed") or 0) + (counts.get("failed") or 0),
+        "number": counts.get("total") or 0,
     }
     if told["state"] == "failed":
-        error = next(iter((batch.get("errors") or {}).get("data") or ()), {})
+        error = next(iter((batch.get("errors") or {}).get("data") or ()), batch.get("error") or {})
         told["error_type"] = ERROR_TYPES.get(error.get("code"), "bad_request")
         told["error_message"] = error.get("message") or "The provider did not accept the batch."
     return told

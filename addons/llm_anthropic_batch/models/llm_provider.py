@@ -1,8 +1,9 @@
+import functools
 from datetime import timedelta
 
 from odoo import api, models
 
-from odoo.addons.llm_generate_job.exceptions import OverloadedError, ProviderFailedError
+from odoo.addons.llm_generate_job.exceptions import ProviderFailedError
 from odoo.addons.llm_generate_job.protocol.bounded_http import (
     request_json,
     request_lines,
@@ -21,7 +22,6 @@ PAGE, PAGES = 100, 50
 #: How far the clocks of the service and of this database are apart at most.
 CLOCKS = timedelta(minutes=10)
 NO_BATCH = "The provider answered with something else than a batch."
-NOT_YET = "Whether the provider has this batch is known when the batches end that it may be."
 GONE = "The provider no longer has the results; it keeps them for 29 days."
 
 
@@ -48,29 +48,21 @@ class LlmProvider(models.Model):
 
     @api.private
     def anthropic_find_generation_batch(self, batch_record):
-        """Look for a batch: it has no name there, and no result before its end.
-
-        Those that were made since then of as many requests may be it; what they have answered
-        tells. While one of them has not ended, nobody can know.
-        """
-        known = set(
-            self
-            .env[batch_record._name]
-            .search([("provider_id", "=", self.id), ("external_id", "!=", False)])
-            .mapped("external_id")
+        """Look for a batch: it has no name there, and no result before its end."""
+        since = batch_record.tried_at - CLOCKS
+        return self._find_unnamed_batch(
+            batch_record,
+            (
+                (
+                    batch.get("id"),
+                    batches.count_of(batch),
+                    functools.partial(self._anthropic_results, batch)
+                    if batch.get("processing_status") == "ended"
+                    else None,
+                )
+                for batch in self._anthropic_batches(since)
+            ),
         )
-        is_open = False
-        for batch in self._anthropic_batches(batch_record.tried_at - CLOCKS):
-            is_other = batch.get("id") in known
-            if is_other or batches.count_of(batch) != batch_record.job_count:
-                continue
-            if batch.get("processing_status") != "ended":
-                is_open = True
-            elif self._anthropic_has(batch, batch_record):
-                return batch["id"]
-        if is_open:
-            raise OverloadedError(NOT_YET)
-        return None
 
     def _anthropic_batches(self, since):
         """Yield the batches that were made since then, newest first."""
@@ -88,12 +80,6 @@ class LlmProvider(models.Model):
             last = page.get("last_id")
             if not (last and page.get("has_more")):
                 return
-
-    def _anthropic_has(self, batch, batch_record):
-        results = self._anthropic_results(batch)
-        custom_id, _result = next(results, ("", None))
-        results.close()
-        return bool(batch_record._job_id_of(custom_id))
 
     @api.private
     def anthropic_check_generation_batch(self, batch_record):
@@ -114,6 +100,10 @@ class LlmProvider(models.Model):
     def anthropic_cancel_generation_batch(self, batch_record):
         path = f"{segment(batch_record.external_id)}/cancel"
         return self._anthropic_batch("POST", path)["processing_status"] == "canceling"
+
+    @api.private
+    def anthropic_forget_generation_batch(self, batch_record):
+        self._anthropic_request(request_json, "DELETE", segment(batch_record.external_id))
 
     def _anthropic_batch(self, method, path="", **kwargs):
         batch = self._anthropic_request(request_json, method, path, **kwargs)

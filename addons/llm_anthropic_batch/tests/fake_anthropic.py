@@ -37,6 +37,9 @@ class FakeAnthropic(FakeBatches, FakeHttpService):
             return json_reply(error_of("not_found_error"), 404)
         if request.method == "POST":
             return self.cancel(batch_id) if verb == "cancel" else self.create(request)
+        if request.method == "DELETE":
+            self.deleted.add(batch_id)
+            return json_reply({"id": batch_id, "type": "message_batch_deleted"})
         if verb == "results":
             return self.results(batch_id)
         return json_reply(self.shown(batch_id)) if batch_id else self.list(request)

@@ -1,9 +1,10 @@
 from odoo import api, models
 
-from odoo.addons.llm_generate_job.exceptions import NoJobInterfaceError
+from odoo.addons.llm_generate_job.exceptions import NoJobInterfaceError, OverloadedError
 
 #: Uses of a model whose jobs are one request with one answer.
 BATCHED_USES = ("chat", "multimodal")
+NOT_YET = "Whether the provider has this batch is known when the batches end that it may be."
 #: What a provider may have in one batch, unless it says less.
 DEFAULT_LIMITS = {"jobs": 10_000, "bytes": 32_000_000}
 
@@ -69,6 +70,45 @@ class LlmProvider(models.Model):
         :return: whether the provider stops it
         """
         return bool(self._batch_call("cancel", batch_record))
+
+    @api.private
+    def forget_generation_batch(self, batch_record):
+        """Have the provider delete what was asked and answered, once that is stored here.
+
+        A service that keeps both for good, or cannot delete them, leaves this out.
+        """
+        if hasattr(self, f"{self.service}_forget_generation_batch"):
+            self._dispatch("forget_generation_batch", batch_record)
+
+    def _find_unnamed_batch(self, batch_record, made):
+        """Find a batch at a service where none has a name: by what it has answered.
+
+        :param made: `(id, number of requests, results)` of batches made since the first try, where
+            `results` is a function as in `check_generation_batch()`, None before the end
+        :raise OverloadedError: while one has not ended that may be it: nobody can know
+        """
+        known = set(
+            self
+            .env[batch_record._name]
+            .search([("provider_id", "=", self.id), ("external_id", "!=", False)])
+            .mapped("external_id")
+        )
+        is_open = False
+        for external, number, results in made:
+            if external in known or number != batch_record.job_count:
+                continue
+            if results is None:
+                is_open = True
+                continue
+            answers = iter(results())
+            custom_id, _result = next(answers, ("", None))
+            if hasattr(answers, "close"):
+                answers.close()
+            if batch_record._job_id_of(custom_id):
+                return external
+        if is_open:
+            raise OverloadedError(NOT_YET)
+        return None
 
     def _batch_call(self, verb, *args):
         self.ensure_one()

@@ -186,6 +186,8 @@ class LlmGenerationEngine(models.AbstractModel):
         is_noted = self._note_step(batch_id, step, taken)
         if not is_noted and (external := taken.values.get("external_id")):
             self._cancel_overtaken(batch_id, external)
+        if is_noted and taken.values.get("state") == "done":
+            self._forget_batch(batch_id)
 
     @api.model
     def _note_step(self, batch_id, step, taken):
@@ -227,6 +229,17 @@ class LlmGenerationEngine(models.AbstractModel):
             _logger.warning("Batch %s was submitted again by another process", batch_id)
             batch._fields["external_id"]._update_cache(batch, external)
             batch.provider_id.cancel_generation_batch(batch)
+
+    @api.model
+    def _forget_batch(self, batch_id):
+        """Have the provider delete what is stored here; what it keeps all the same, expires."""
+        with self._transaction(lazy=True) as call:
+            batch = call.env[BATCH].browse(batch_id)
+            try:
+                batch.provider_id.forget_generation_batch(batch)
+            except Exception as error:  # noqa: BLE001 nothing depends on it
+                told = redact(error, batch.provider_id._told_key())
+                _logger.info("Batch %s: the provider did not delete it: %s", batch_id, told)
 
     @api.model
     def _act_on(self, batch, step, was):

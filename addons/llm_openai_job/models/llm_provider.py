@@ -1,4 +1,5 @@
 import re
+from datetime import timedelta
 
 import requests
 
@@ -28,6 +29,8 @@ STRANGE = "The provider answered with something else than a response."
 NO_BATCH = "The provider answered with something else than a batch."
 #: Batches on a page of their list, and pages that are looked at.
 PAGE, PAGES = 100, 50
+#: How far the clocks of a server and of this database are apart at most.
+CLOCKS = timedelta(minutes=10)
 JOB_METHODS = (
     "create_generation_job",
     "check_generation_job_status",
@@ -220,28 +223,39 @@ class LlmProvider(models.Model):
 
     @api.private
     def openai_submit_generation_batch(self, batch_record, requests):
-        name = f"{batch_record.key}.jsonl"
-        uploaded = self._openai_request(
-            request_json,
-            "POST",
-            "files",
-            data={"purpose": "batch"},
-            files={"file": (name, batches.build_file(requests), "application/jsonl")},
-        )
-        if not uploaded.get("id"):
-            raise no_answer(uploaded, NO_BATCH)
-        url = next(iter(requests.values()))["url"]
-        batch = self._openai_batch(
-            "POST",
-            "batches",
-            json={
-                "input_file_id": uploaded["id"],
-                "endpoint": url,
+        told = {"endpoint": next(iter(requests.values()))["url"]}
+        if file_id := self._openai_upload(batch_record, requests):
+            told |= {
+                "input_file_id": file_id,
                 "completion_window": "24h",
                 "metadata": {batches.KEY: batch_record.key},
-            },
-        )
-        return batch.get("id")
+            }
+        else:
+            told |= batches.build_inline(requests)
+        return self._openai_batch("POST", "batches", json=told).get("id")
+
+    def _openai_upload(self, batch_record, requests_by_id):
+        """Upload what a batch asks, and return the id of the file; None where files are unknown.
+
+        OpenRouter takes the requests with the batch.
+        """
+        name = f"{batch_record.key}.jsonl"
+        content = batches.build_file(requests_by_id)
+        try:
+            uploaded = self._openai_request(
+                request_json,
+                "POST",
+                "files",
+                data={"purpose": "batch"},
+                files={"file": (name, content, "application/jsonl")},
+            )
+        except requests.HTTPError as error:
+            if error.response.status_code in {404, 405}:
+                return None
+            raise
+        if not uploaded.get("id"):
+            raise no_answer(uploaded, NO_BATCH)
+        return uploaded["id"]
 
     def _openai_batch(self, method, path, **kwargs):
         batch = self._openai_request(request_json, method, path, **kwargs)
@@ -255,29 +269,47 @@ class LlmProvider(models.Model):
 
     @api.private
     def openai_find_generation_batch(self, batch_record):
+        since, unnamed = batch_record.tried_at - CLOCKS, []
+        for batch in self._openai_batches():
+            if (batch.get("metadata") or {}).get(batches.KEY) == batch_record.key:
+                return batch.get("id")
+            if batches.is_unnamed(batch) and batches.created_at(batch) >= since:
+                unnamed.append(batch)
+        return self._find_unnamed_batch(batch_record, map(self._openai_unnamed, unnamed))
+
+    def _openai_batches(self):
+        """Yield what is known of all batches, newest first."""
         last = None
         for _page in range(PAGES):
             params = {"limit": PAGE, **({"after": last} if last else {})}
             page = self._openai_request(request_json, "GET", "batches", params=params)
             if not isinstance(page.get("data"), list):
                 raise no_answer(page, NO_BATCH)
-            for batch in page["data"]:
-                if (batch.get("metadata") or {}).get(batches.KEY) == batch_record.key:
-                    return batch.get("id")
+            yield from page["data"]
             last = page["data"] and page["data"][-1].get("id")
             if not (last and page.get("has_more")):
                 break
-        return None
+
+    def _openai_unnamed(self, batch):
+        told = batches.read_batch(batch)
+
+        def results():
+            path = f"batches/{segment(batch['id'])}"
+            return self._openai_results(self._openai_batch("GET", path, limit=batches.LIMIT))
+
+        return batch.get("id"), told["number"], None if told["state"] == "running" else results
 
     @api.private
     def openai_check_generation_batch(self, batch_record):
-        batch = self._openai_batch("GET", self._openai_batch_path(batch_record))
+        path = self._openai_batch_path(batch_record)
+        batch = self._openai_batch("GET", path, limit=batches.LIMIT)
         told = batches.read_batch(batch)
         if told["state"] == "ended":
             told["results"] = self._openai_results(batch)
         return told
 
     def _openai_results(self, batch):
+        yield from map(batches.read_line, batch.get("results") or ())
         for name in ("output_file_id", "error_file_id"):
             if file_id := batch.get(name):
                 path = f"files/{segment(file_id)}/content"
@@ -287,3 +319,13 @@ class LlmProvider(models.Model):
     def openai_cancel_generation_batch(self, batch_record):
         path = f"{self._openai_batch_path(batch_record)}/cancel"
         return self._openai_batch("POST", path, json={})["status"] in {"cancelling", "cancelled"}
+
+    @api.private
+    def openai_forget_generation_batch(self, batch_record):
+        path = self._openai_batch_path(batch_record)
+        batch = self._openai_batch("GET", path, limit=batches.LIMIT)
+        if batches.is_unnamed(batch):
+            self._openai_request(request_json, "DELETE", path)
+        for name in ("input_file_id", "output_file_id", "error_file_id"):
+            if file_id := batch.get(name):
+                self._openai_request(request_json, "DELETE", f"files/{segment(file_id)}")

@@ -1,4 +1,5 @@
 import json
+import time
 from email.parser import BytesParser
 
 from odoo.addons.llm_generate_job.tests import contract_batch
@@ -37,7 +38,7 @@ class FakeOpenAIBatches(FakeBatches, FakeHttpService):
 
     def reset(self):
         super().reset()
-        self.files, self.lines, self.more = {}, [], 0
+        self.files, self.lines = {}, []
 
     def lose_reply(self):
         self.fault(None, half)  # not that to the file
@@ -74,7 +75,7 @@ class FakeOpenAIBatches(FakeBatches, FakeHttpService):
         self.lines += lines
         requests = [(line["custom_id"], prompt_of(line)) for line in lines]
         batch_id = self.take(requests, asked.get("metadata", {}).get("llm_generation_key"))
-        self.batches[batch_id]["endpoint"] = asked["endpoint"]
+        self.batches[batch_id] |= {"endpoint": asked["endpoint"], "file": asked["input_file_id"]}
         return json_reply(self.shown(batch_id))
 
     def get_batches(self, request, batch_id=None):
@@ -99,10 +100,21 @@ class FakeOpenAIBatches(FakeBatches, FakeHttpService):
             "status": STATUS.get(batch["state"], batch["state"]),
             "metadata": {"llm_generation_key": batch["key"]} if batch["key"] else None,
             "request_counts": {"total": total, "completed": total * over, "failed": 0},
+            "input_file_id": batch.get("file"),
             "output_file_id": f"output-{batch_id}" if over else None,
             "error_file_id": f"errors-{batch_id}" if over else None,
             "errors": {"data": [{"code": "bad", "message": "Not so."}]} if failed else None,
         }
+
+    def delete_files(self, _request, file_id):
+        self.deleted.add(file_id)
+        return json_reply({"id": file_id, "object": "file", "deleted": True})
+
+    def kept(self, batch_id):
+        """Return the files of a batch that nobody has deleted."""
+        shown = self.shown(batch_id)
+        names = ("input_file_id", "output_file_id", "error_file_id")
+        return {shown[name] for name in names if shown[name]} - self.deleted
 
     def get_files(self, _request, file_id, _content):
         kind, batch_id = file_id.split("-", 1)
@@ -131,3 +143,65 @@ class FakeOpenAIBatches(FakeBatches, FakeHttpService):
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
             body = {"choices": [choice], "usage": {**USAGE, "total_tokens": 14}}
         return {"response": {"status_code": 200, "body": body}, "error": None}
+
+
+class FakeOpenRouter(FakeOpenAIBatches):
+    """A server that takes no files: the requests come with the batch, and the results go with it.
+
+    No batch has a name there, and none is stopped.
+    """
+
+    def lose_reply(self):
+        self.fault(None, half)  # not that to the file, which there is none of
+
+    def post_files(self, _request):
+        return json_reply({"error": {"message": "Not found.", "code": 404}}, 404)
+
+    get_files = delete_files = None
+
+    def post_batches(self, request, batch_id=None, verb=None):
+        if verb:
+            return json_reply({"error": {"message": "Not found.", "code": 404}}, 404)
+        asked = request.json
+        names = list(asked)
+        is_known = names.index("requests") > max(names.index("model"), names.index("endpoint"))
+        ids = {one["custom_id"] for one in asked["requests"]}
+        odd = any("model" in one["body"] or len(one) > 2 for one in asked["requests"])
+        if not is_known or odd or len(ids) < len(asked["requests"]):
+            return json_reply({"error": {"message": "One model before all.", "code": 400}}, 400)
+        self.lines += asked["requests"]
+        batch_id = self.take([(one["custom_id"], prompt_of(one)) for one in asked["requests"]])
+        self.batches[batch_id] |= {"endpoint": asked["endpoint"], "made": int(time.time())}
+        return json_reply(self.shown(batch_id), 202)
+
+    def get_batches(self, request, batch_id=None):
+        reply = super().get_batches(request, batch_id)
+        if not batch_id:
+            return reply
+        return json_reply({**self.shown(batch_id), "results": self.results(batch_id)})
+
+    def delete_batches(self, _request, batch_id):
+        self.deleted.add(batch_id)
+        return json_reply({"id": batch_id, "deleted": True})
+
+    kept = FakeBatches.kept
+
+    def shown(self, batch_id):
+        shown, batch = super().shown(batch_id), self.batches[batch_id]
+        names = ("id", "object", "status", "request_counts")
+        is_failed = batch["state"] == "failed"
+        return {
+            **{name: shown[name] for name in names},
+            "created_at": batch.get("made", int(time.time())),
+            "error": {"message": "Not so."} if is_failed else None,
+            "results": None,
+        }
+
+    def results(self, batch_id):
+        batch = self.batches[batch_id]
+        if batch["state"] not in {"ended", "cancelled"}:
+            return None
+        return [
+            {"custom_id": custom_id, **self.line(batch, self.outcome(batch, prompt), prompt)}
+            for custom_id, prompt in reversed(batch["requests"])
+        ]

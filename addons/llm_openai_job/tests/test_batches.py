@@ -3,16 +3,17 @@ from odoo.addons.llm_generate_job.tests.contract_batch import BatchContract
 from odoo.addons.llm_generate_job.tests.fake_http import half
 
 from .common import API_KEY
-from .fake_batches import FakeOpenAIBatches
+from .fake_batches import FakeOpenAIBatches, FakeOpenRouter
 
 
 class BatchesCommon(LlmGenerationCommon):
     use_background_jobs = False
+    server = FakeOpenAIBatches
 
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.remote = FakeOpenAIBatches()
+        cls.remote = cls.server()
         cls.addClassCleanup(cls.remote.close)
         cls.provider, cls.model = cls._create_provider("Fake", "openai")
         cls.provider.write({
@@ -125,3 +126,30 @@ class TestBackgroundBatches(BatchContract, BatchesCommon):
                 "max_output_tokens": 5,
             },
         )
+
+
+class TestBatchesWithoutFiles(BatchContract, BatchesCommon):
+    """A server as OpenRouter, of which the same code asks in another way."""
+
+    server = FakeOpenRouter
+    stops_batches = False
+
+    def test_while_nobody_can_know_it_is_not_submitted_again(self):
+        jobs = self._economy("One?", "Two?")
+        batch = self._batch_of(jobs)
+        self.remote.lose_reply()
+        for _step in range(5):
+            self._go_on(batch)
+            self.assertEqual((batch.state, len(self.remote.batches)), ("submitting", 1))
+        self._ended(batch)
+        self._go_on(batch)
+        self.assertEqual((batch.state, jobs.mapped("state")), ("done", ["completed"] * 2))
+
+    def test_one_of_before_is_none(self):
+        self.remote.take([("foreign-1", "One?")])
+        self.remote.batches["batch_1"]["made"] = 1_000_000
+        batch = self._batch_of(self._economy("One?"))
+        self.remote.refuse("transient")
+        self._go_on(batch)
+        self._go_on(batch)
+        self.assertEqual((batch.state, batch.external_id), ("running", "batch_2"))
