@@ -494,18 +494,19 @@ class LlmGenerationEngine(models.AbstractModel):
         touches = ["llm.generation.job", "llm.generation.attempt"]
         rows = self._change(sql.CLAIM_RESULTS, params, touches=touches)
         claims = [Claim(*row, provider_id=batch.provider_id.id) for row in rows]
+        contexts = self._job_contexts(claims)
+        key = self._key_of(contexts[0]) if contexts else ""
         pairs = [
-            (context.claim, self._answer_in_batch(context, answers[context.claim.job_id]))
-            for context in self._job_contexts(claims)
+            (context.claim, self._answer_in_batch(context, answers[context.claim.job_id], key))
+            for context in contexts
         ]
         self.env.flush_all()
         self._apply(pairs)
 
     @api.model
-    def _answer_in_batch(self, context, result):
+    def _answer_in_batch(self, context, result, key):
         """Post the answer to a job of a batch; return what is stored of it."""
         recorder = CallRecorder(is_repeatable=True)
-        key = self._key_of(context)
         usage = result.get("usage") or {}
         try:
             answer = self._post_result(self._recall(context, recorder), result)

@@ -1,4 +1,8 @@
+import logging
+import os
+import time
 from datetime import timedelta
+from pathlib import Path
 from unittest.mock import patch
 
 from odoo import fields
@@ -762,6 +766,52 @@ class TestWithoutMessages(ProviderBatchCommon):
         self.assertEqual(jobs.mapped("state"), ["completed"] * 3)
         self.assertFalse(jobs.thread_id.message_ids or jobs.output_message_id)
         self.assertEqual(batch.completed_count, 3)
+
+
+class TestPace(ProviderBatchCommon):
+    """Thousands of answers are stored with few statements, and at a known pace."""
+
+    def _stored(self, number):
+        """Store the answers to so many jobs, and return the statements and seconds that took.
+
+        :return: the number of statements, and the seconds of the processor, of Odoo and PostgreSQL
+        """
+        self.queue.batch_jobs = number
+        prompts = [f"Question {place}" for place in range(number)]
+        create = self.env["llm.generation.job"].create_batch
+        create(prompts, model=self.native_model, post=False, is_economy=True)
+        batch = self._collect()
+        self._go_on(batch)
+        with self._knowing_nothing():
+            statements, processor = self.env.cr.sql_log_count, self._processor()
+            self._ended(batch)
+            self.env.flush_all()
+            processor = self._processor() - processor
+            statements = self.env.cr.sql_log_count - statements
+        self.assertEqual((batch.state, batch.completed_count), ("done", number))
+        return statements, processor
+
+    def _processor(self):
+        self.env.cr.execute("SELECT pg_backend_pid()")
+        stat = Path(f"/proc/{self.env.cr.fetchone()[0]}/stat")
+        told = stat.read_text(encoding="utf-8") if stat.exists() else ""
+        ticks = map(int, told.rpartition(")")[2].split()[11:13])
+        return time.process_time() + sum(ticks) / os.sysconf("SC_CLK_TCK")
+
+    def test_many_answers_are_stored_with_the_statements_of_a_chunk(self):
+        self._stored(2)  # fills the caches of the registry
+        few, _processor = self._stored(20)
+        many, _processor = self._stored(200)
+        self.assertLessEqual(many, few + 5)
+
+    def test_five_hundred_answers_a_second_are_stored(self):
+        """Measure with LLM_TEST_ANSWERS=10000; the processor's seconds, as machines are shared."""
+        self._stored(50)
+        number = int(os.environ.get("LLM_TEST_ANSWERS", "2000"))
+        _statements, processor = self._stored(number)
+        pace = number / processor
+        logging.getLogger(__name__).info("%s answers: %.0f a second", number, pace)
+        self.assertGreater(pace, 500)
 
 
 class TestDataInBatches(DataCommon, ProviderBatchCommon):
