@@ -31,6 +31,10 @@ ERROR_TYPES = {
 }
 #: Seconds until the next question, by state.
 POLL_AFTER = {"queued": 5.0, "in_progress": 2.0}
+#: Seconds that each window has in which an answer may come at a lower price, and until the next
+#: question about an answer that has one.
+WINDOWS = {"2h": 7200, "8h": 28800}
+WINDOW_POLL = 60.0
 #: Seconds for which a finished answer is kept at least.
 KEPT = 600.0
 #: The parts of a chat's messages, and what they are here: a text, an address, or an object.

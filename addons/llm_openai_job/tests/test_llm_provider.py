@@ -1,6 +1,7 @@
 from unittest.mock import patch
 from urllib.parse import quote
 
+from odoo import fields
 from odoo.tests import Form
 from odoo.tools import html2plaintext
 
@@ -279,3 +280,41 @@ class TestLlmProvider(LlmOpenaiJobCommon):
             with self.subTest(name=name), self.assertRaises(BadRequestError):
                 self.provider.check_generation_job_status(job)
         self.assertFalse(self.server.requests)
+
+
+class TestCompletionWindow(LlmOpenaiJobCommon):
+    """Single jobs that can wait are answered later, at a lower price."""
+
+    def setUp(self):
+        super().setUp()
+        if "is_economy" not in self.env["llm.generation.job"]._fields:
+            self.skipTest("llm_generate_job_batch is not installed")
+        self.provider.background_window = "8h"
+        self.window_queue = self.env["llm.generation.queue"]._get_or_create_queue(self.provider)
+        self.window_queue.job_timeout = 28800
+
+    def _options(self, **values):
+        """Return the options with which a job is submitted, None without any."""
+        self.answer(response("queued"))
+        job = self._create_job("queued", model=self.model, **{"is_economy": True, **values})
+        job.action_start()
+        self._process_queue(self.provider)
+        self.assertEqual(job.state, "running")
+        return job, self.server.requests[-1].json.get("background_options")
+
+    def test_one_that_can_wait_is_asked_for_within_the_window(self):
+        job, options = self._options()
+        self.assertEqual(options, {"completion_window": "8h"})
+        self.answer(response("queued"))
+        self._engine()._check_due()
+        left = (job.next_poll_at - fields.Datetime.now()).total_seconds()
+        self.assertAlmostEqual(left, 60, delta=3)
+
+    def test_others_are_answered_as_soon_as_possible(self):
+        self.assertIsNone(self._options(is_economy=False)[1])
+
+    def test_no_window_is_longer_than_a_job_may_take(self):
+        self.window_queue.job_timeout = 28799
+        self.assertIsNone(self._options()[1])
+        self.window_queue.job_timeout = 0
+        self.assertTrue(self._options()[1])
