@@ -1,7 +1,10 @@
-"""Groups of jobs, economy jobs and server actions of 19.0.1.0.0 go over to the addon of batches."""
+"""Groups of jobs, economy jobs and server actions of 19.0.1.0.0 go over to the addon of batches.
+
+Then economy jobs of the addon as it was before it knew batches of providers.
+"""
 
 import old_tables
-from addon_upgrade import ROOT, same, upgrade
+from addon_upgrade import ROOT, UPGRADE, same, upgrade
 from fault_lab import ADMIN, FaultLab
 from lib import fault_table
 from lib.say import run_main, step
@@ -76,6 +79,50 @@ env["llm.generation.engine"]._tell_done()
 env.cr.commit()
 result = {**before, "state": batch.state, "said": said}
 """
+
+
+#: What the addon had not when it knew no batches of providers.
+LANE = {
+    JOB: ("batch_lane", "batch_priced", "provider_batch_id", "unfit_output"),
+    "llm_generation_queue": (
+        *("uses_batches", "batch_jobs", "batch_minutes", "batch_tokens"),
+        "batches_paused_until",
+    ),
+}
+#: What the new code makes of its jobs.
+LOOK_AT_LANE = """
+jobs = env["llm.generation.job"].browse(JOBS)
+queue = env["llm.generation.queue"]._get_or_create_queue(jobs.provider_id)
+names = ["uses_batches", "batch_jobs", "batch_minutes", "batch_tokens", "batches_paused_until"]
+[settings] = queue.read(names)
+settings.pop("id")
+type(env["llm.provider"])._takes_batches = lambda self: True
+before = [[job.state, job.is_economy, str(job.scheduled_at), job.batch_lane] for job in jobs]
+queue.uses_batches = True
+result = {
+    "settings": settings, "before": before, "after": jobs.mapped("batch_lane"),
+    "tokens": env["llm.generation.report"]._read_group([], [], ["batch_tokens:sum"])[0][0],
+}
+"""
+SCHEDULED = "2999-01-01 00:00:00"
+
+
+class LabWithoutLane(FaultLab):
+    """A lab whose database has the addon as it was before, with economy jobs that wait."""
+
+    def add_database(self, name):
+        self.instance.create_database(name, [ROOT, ADDON])
+        self.known = self.instance.code(name, f"USER = {ADMIN}\n{DATA}")
+        waiting = ",".join(map(str, self.known["jobs"][:2]))
+        self.sql(f"""
+            UPDATE {JOB} SET is_economy = TRUE, is_scheduled = TRUE, scheduled_at = '{SCHEDULED}'
+            WHERE id IN ({waiting})
+        """, name)  # fmt: skip
+        for table, columns in LANE.items():
+            dropped = ", ".join(f"DROP COLUMN {column} CASCADE" for column in columns)
+            self.sql(f"ALTER TABLE {table} {dropped}", name)
+        self.sql("DROP TABLE llm_generation_provider_batch CASCADE", name)
+        step(f"database {name} is as one without batches of providers")
 
 
 class OldLab(FaultLab):
@@ -158,7 +205,29 @@ def main():
         if upgrade(lab, tally, ADDON, GROUP):
             check_data(lab, tally)
             check_owner(lab, tally)
+    with LabWithoutLane("lane") as lab:
+        check_lane(lab, tally)
     return tally.close()
+
+
+def check_lane(lab, tally):
+    log = lab.folder / "upgrade.log"
+    status = lab.instance.run(*UPGRADE, log=log)
+    tally.check(not status, "the upgrade to batches of providers succeeds", log.read_text()[-3000:])
+    jobs = lab.known["jobs"]
+    found = lab.instance.code(lab.database, f"JOBS = {jobs}\n{LOOK_AT_LANE}")
+    settings = {
+        "uses_batches": False,
+        "batch_jobs": 1000,
+        "batch_minutes": 15,
+        "batch_tokens": 0,
+        "batches_paused_until": False,
+    }
+    same(tally, found["settings"], settings, "nothing is submitted until somebody says so")
+    kept = [["queued", True, SCHEDULED, False]] * 2
+    same(tally, found["before"][:2], kept, "economy jobs wait as before")
+    same(tally, found["after"], [True, True, False, False], "they gather once it is switched on")
+    same(tally, found["tokens"], 0, "the analysis has none at batch price")
 
 
 def check_data(lab, tally):

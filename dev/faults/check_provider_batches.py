@@ -1,9 +1,9 @@
 """Economy jobs in batches of their provider, whose server is killed at random: all end, once.
 
-First a thousand of them in one batch, with answers in any order and errors in between. Then a
-process is killed (`kill -9`) a hundred times while small batches are submitted, asked about and
-stored: no batch is submitted twice, no job is lost, each answer is stored once, and the tokens of
-our batches are those of the provider's bill.
+First a thousand of them in one batch of each wire format, with answers in any order and errors in
+between. Then a process is killed (`kill -9`) a hundred times while small batches are submitted,
+asked about and stored: no batch is submitted twice, no job is lost, each answer is stored once, and
+the tokens of our batches are those of the provider's bill.
 """
 
 import contextlib
@@ -25,6 +25,8 @@ from lib.say import halt, run_main, step
 from lib.tally import Tally
 
 MANY = 1000
+#: The service of each group of the fake.
+SERVICES = {"openai": "openai", "anthropic": "anthropic", "router": "openai"}
 KILLS = int(os.environ.get("LLM_TEST_KILLS", "100"))
 #: Jobs before each kill, and seconds until it.
 JOBS, PAUSE = 8, (0.2, 1.2)
@@ -40,7 +42,8 @@ def main():
         fake = Fake(lab.folder)
         lab.random.seed(19)
         (server,) = lab.start_servers(threaded=1, env={"LLM_FAULT_BATCHES": LONG_LEASE})
-        check_many(lab, tally, fake)
+        for name, service in SERVICES.items():
+            check_many(lab, tally, fake, f"{name}-many", service)
         server.stop()
         lab.start_servers(prefork=1, env={"LLM_FAULT_BATCHES": LEASE})
         check_kills(lab, tally, fake)
@@ -77,8 +80,8 @@ class Fake:
         self._ask({"group": group, **order})
 
 
-def add_provider(lab, fake, group, **queue_values):
-    provider_id = lab.add_provider(group, "openai", max_concurrent_jobs=20)
+def add_provider(lab, fake, group, service, **queue_values):
+    provider_id = lab.add_provider(group, service, max_concurrent_jobs=20)
     with environment(lab, lab.database) as env:
         provider = env["llm.provider"].browse(provider_id)
         provider.api_base = f"http://127.0.0.1:{fake.port}/{group}/v1"
@@ -101,31 +104,33 @@ def batches(lab, provider_id):
     )
 
 
-def check_many(lab, tally, fake):
-    provider = add_provider(lab, fake, "many", batch_jobs=MANY)
-    fake.order("many", batch_seconds=3)
+def check_many(lab, tally, fake, group, service):
+    provider = add_provider(lab, fake, group, service, batch_jobs=MANY)
+    fake.order(group, batch_seconds=3)
     keys = [f"{lab.random.choice(KINDS)} {number}" for number in range(MANY)]
     begin = time.time()
     add_jobs(lab, provider, keys)
     done = wait_for(
         lambda: any(one["state"] == "done" for one in batches(lab, provider)), 200, 0.25
     )
-    tally.check(done, f"{MANY} jobs: the batch is done", log_tails(lab.servers))
-    step(f"{MANY} jobs were answered in a batch after {time.time() - begin:.1f} s")
+    tally.check(done, f"{group}: the batch is done", log_tails(lab.servers))
+    step(f"{group}: {MANY} jobs were answered in a batch after {time.time() - begin:.1f} s")
     ended = lab.wait_ended(240, provider)
-    tally.check(ended, f"{MANY} jobs: all end", log_tails(lab.servers))
-    told = fake.told()["many"]
-    tally.check(
-        len(told["batches"]) == 1, f"{MANY} jobs: one submission", str(told["batches"])[:300]
-    )
-    check_ends(lab, tally, told, provider, "many", set())
+    tally.check(ended, f"{group}: all end", log_tails(lab.servers))
+    told = fake.told()[group]
+    tally.check(len(told["batches"]) == 1, f"{group}: one submission", str(told["batches"])[:300])
+    check_ends(lab, tally, told, provider, group, set())
 
 
 def check_kills(lab, tally, fake):
-    provider = add_provider(lab, fake, "killed", batch_jobs=20, batch_minutes=0)
-    fake.order("killed", batch_seconds=[0.2, 2], delay=[0.0, 0.15])
+    groups = {}
+    for name, service in SERVICES.items():
+        group = f"{name}-killed"
+        groups[group] = add_provider(lab, fake, group, service, batch_jobs=20, batch_minutes=0)
+        fake.order(group, batch_seconds=[0.2, 2], delay=[0.0, 0.15])
     killed = Counter()
     for number in range(KILLS):
+        provider = list(groups.values())[number % len(groups)]
         keys = [f"{lab.random.choice(KINDS)} {number}.{one}" for one in range(JOBS)]
         add_jobs(lab, provider, keys)
         time.sleep(lab.random.uniform(*PAUSE))
@@ -134,20 +139,26 @@ def check_kills(lab, tally, fake):
             lab.pump()
             wait_for(lab.runner_pids, 10, 0.05)
             pids = lab.runner_pids()
-        states = [one["state"] for one in batches(lab, provider) if one["next_step_at"]]
+        states = {
+            one["state"] for each in groups.values() for one in batches(lab, each)
+            if one["next_step_at"]
+        }  # fmt: skip
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        killed.update(set(states))
+        killed.update(states)
         lab.pump()
     step(f"{KILLS} kills, while batches were: {dict(killed)}")
     since = time.time()
-    ended = lab.wait_ended(200, provider)
-    over = wait_for(lambda: not any(one["next_step_at"] for one in batches(lab, provider)), 60)
-    tally.check(ended and over, "killed: all end, and their batches", log_tails(lab.servers))
-    told = fake.told()["killed"]
-    check_ends(lab, tally, told, provider, "killed", {"worker_died"})
-    jobs = lab.jobs(provider)
+    duplicated, jobs = 0, []
+    for group, provider in groups.items():
+        ended = lab.wait_ended(200, provider)
+        over = wait_for(lambda: not any(one["next_step_at"] for one in batches(lab, provider)), 60)  # noqa: B023
+        tally.check(ended and over, f"{group}: all end, and their batches", log_tails(lab.servers))
+        told = fake.told()[group]
+        check_ends(lab, tally, told, provider, group, {"worker_died"})
+        duplicated += twice(told)
+        jobs += lab.jobs(provider)
     ends = [job["ended"] for job in jobs if job["ended"]]
     lost = [job for job in jobs if job["state"] not in {"completed", "failed"}]
     fault_table.hand_over(
@@ -156,8 +167,8 @@ def check_kills(lab, tally, fake):
             fault=f"{KILLS} kills around batches of a provider",
             jobs=len(jobs),
             lost=len(lost) + KILLS * JOBS - len(jobs),
-            duplicated=twice(told),
-            unexplained=twice(told),
+            duplicated=duplicated,
+            unexplained=duplicated,
             stuck=len(lost),
             recovered=max(0.0, max(ends, default=since) - since),
         )

@@ -3,10 +3,12 @@
     python fake_batches.py PORT DESK_PORT
 
 PORT serves `/<group>/v1/files`, `/<group>/v1/batches` and `/<group>/v1/chat/completions`, as OpenAI
-does. DESK_PORT tells what happened, by group, and takes orders: `group`, `delay` (seconds, or a
-range, before and after each piece of work: there a client may die), and `batch_seconds` (how long
-a batch takes, the same). What becomes of a request in a batch is said by how its key begins:
-`refused`, `failed`, `undone` and `expired` are that; all others are answered, and all chats are.
+does; without files, and with the requests in the batch, as OpenRouter does, to a group whose name
+begins with `router`; and `/<group>/v1/messages/batches`, as Anthropic does. DESK_PORT tells what
+happened, by group, and takes orders: `group`, `delay` (seconds, or a range, before and after each
+piece of work: there a client may die), and `batch_seconds` (how long a batch takes, the same). What
+becomes of a request in a batch is said by how its key begins: `refused`, `failed`, `undone` and
+`expired` are that; all others are answered, and all chats are.
 """
 
 import json
@@ -14,6 +16,7 @@ import random
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from email.parser import BytesParser
 
 from fake_book import seconds_of, unmarked
@@ -36,6 +39,7 @@ class Group:
             "key": key,
             "endpoint": endpoint,
             "requests": requests,
+            "made": time.time(),
             "ends": time.time() + seconds_of(self.order.get("batch_seconds", 0)),
             "is_cancelled": False,
         }
@@ -97,6 +101,7 @@ class Provider(Handler):
             ("files",): self.upload,
             ("batches",): self.submit,
             ("chat", "completions"): self.chat,
+            ("messages", "batches"): self.submit_messages,
         }.get(tuple(path), self.cancel)
         self.wait()
         with self.server.lock:
@@ -113,15 +118,21 @@ class Provider(Handler):
         self.wait()
         self.answer(*answer)
 
+    def do_DELETE(self):
+        self.place()
+        self.answer(200, {"deleted": True})
+
     def place(self):
         name, _version, *path = self.path.partition("?")[0].strip("/").split("/")
-        self.group = self.server.group(name)
+        self.group, self.is_router = self.server.group(name), name.startswith("router")
         return (self.group, *path)
 
     def wait(self):
         time.sleep(seconds_of(self.group.order.get("delay")))
 
     def upload(self, group, _path, data):
+        if self.is_router:
+            return 404, {"error": {"message": "There are no files here.", "code": 404}}
         head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
         parts = BytesParser().parsebytes(head + data).get_payload()
         (content,) = [part.get_payload(decode=True) for part in parts if part.get_filename()]
@@ -131,6 +142,8 @@ class Provider(Handler):
 
     def submit(self, group, _path, data):
         asked = json.loads(data)
+        if self.is_router:
+            return 202, self.shown(group, self.take(group, asked["requests"], "body"))
         lines = [json.loads(line) for line in group.files[asked["input_file_id"]].splitlines()]
         requests = [
             (line["custom_id"], unmarked(line["body"]["messages"][-1]["content"])) for line in lines
@@ -138,12 +151,24 @@ class Provider(Handler):
         key = asked["metadata"]["llm_generation_key"]
         return 200, self.shown(group, group.take(requests, key, asked["endpoint"]))
 
+    def submit_messages(self, group, _path, data):
+        batch = self.take(group, json.loads(data)["requests"], "params")
+        return 200, self.shown_messages(group, batch)
+
+    def take(self, group, requests, name):
+        """Take a batch that has no name: the desk knows it by its requests."""
+        asked = [
+            (one["custom_id"], unmarked(one[name]["messages"][-1]["content"])) for one in requests
+        ]
+        return group.take(asked, asked[0][0].partition("-")[0], None)
+
     def cancel(self, group, path, _data):
-        batch = group.batches[path[1]]
+        batch = group.batches[path[-2]]
         if group.state_of(batch) != "in_progress":
             return 409, {"error": {"message": "It has ended."}}
         batch["is_cancelled"] = True
-        return 200, self.shown(group, batch)
+        show = self.shown_messages if path[0] == "messages" else self.shown
+        return 200, show(group, batch)
 
     def chat(self, group, _path, data):
         body = json.loads(data)
@@ -155,21 +180,30 @@ class Provider(Handler):
             self.wfile.write(one.encode())
 
     def show(self, group, path):
+        if path[0] == "messages":
+            return self.show_messages(group, path[2:])
         if path[0] == "files":
             kind, batch_id = path[1].split("-", 1)
             return 200, self.lines(group, group.batches[batch_id], kind)
         if path[1:]:
-            return 200, self.shown(group, group.batches[path[1]])
+            batch = group.batches[path[1]]
+            told = {"results": self.results(group, batch)} if self.is_router else {}
+            return 200, {**self.shown(group, batch), **told}
         return 200, {"data": [self.shown(group, one) for one in reversed(group.batches.values())]}
 
     def shown(self, group, batch):
         state = group.state_of(batch)
         over = state != "in_progress"
+        counts = {"total": len(batch["requests"]), "completed": 0, "failed": 0}
+        if self.is_router:
+            made = int(batch["made"])
+            return {"id": batch["id"], "status": state, "request_counts": counts,
+                    "created_at": made, "results": None}  # fmt: skip
         return {
             "id": batch["id"],
             "status": state,
             "metadata": {"llm_generation_key": batch["key"]},
-            "request_counts": {"total": len(batch["requests"]), "completed": 0, "failed": 0},
+            "request_counts": counts,
             "output_file_id": f"output-{batch['id']}" if over else None,
             "error_file_id": f"errors-{batch['id']}" if over else None,
         }
@@ -181,7 +215,60 @@ class Provider(Handler):
             if (outcome == "answered") == (kind == "output"):
                 lines.append({"custom_id": custom_id, **self.line(outcome, prompt)})
         random.shuffle(lines)
+        return self.text(lines)
+
+    @staticmethod
+    def text(lines):
         return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+    def results(self, group, batch):
+        if group.state_of(batch) == "in_progress":
+            return None
+        lines = [
+            {"custom_id": custom_id, **self.line(group.outcome(batch, prompt), prompt)}
+            for custom_id, prompt in batch["requests"]
+        ]
+        random.shuffle(lines)
+        return lines
+
+    def show_messages(self, group, path):
+        if not path:
+            shown = [self.shown_messages(group, one) for one in reversed(group.batches.values())]
+            return 200, {"data": shown, "has_more": False}
+        batch = group.batches[path[0]]
+        if path[1:] == ["results"]:
+            lines = [
+                {
+                    "custom_id": custom_id,
+                    "result": self.message(group.outcome(batch, prompt), prompt),
+                }
+                for custom_id, prompt in batch["requests"]
+            ]
+            random.shuffle(lines)
+            return 200, self.text(lines)
+        return 200, self.shown_messages(group, batch)
+
+    def shown_messages(self, group, batch):
+        over, total = group.state_of(batch) != "in_progress", len(batch["requests"])
+        return {
+            "id": batch["id"],
+            "processing_status": "ended" if over else "in_progress",
+            "request_counts": {"processing": 0 if over else total, "succeeded": total * over},
+            "created_at": datetime.fromtimestamp(batch["made"], UTC).isoformat(),
+        }
+
+    @staticmethod
+    def message(outcome, prompt):
+        if outcome in {"undone", "expired"}:
+            return {"type": "canceled" if outcome == "undone" else "expired"}
+        if outcome == "answered":
+            text = [{"type": "text", "text": f"Answer to {prompt}"}]
+            usage = {"input_tokens": PROMPT, "output_tokens": COMPLETION}
+            message = {"content": text, "stop_reason": "end_turn", "usage": usage}
+            return {"type": "succeeded", "message": message}
+        kind = "invalid_request_error" if outcome == "refused" else "api_error"
+        told = {"type": kind, "message": "It broke."}
+        return {"type": "errored", "error": {"type": "error", "error": told}}
 
     @staticmethod
     def line(outcome, prompt):
