@@ -157,6 +157,26 @@ class BatchContract:
         asked = [prompt for _id, prompt in self.remote.batches[batch.external_id]["requests"]]
         self.assertEqual(asked, ["One?", "Two?", "Three?"])
 
+    def test_contract_silent_jobs_of_one_call_are_asked_alone_and_post_nothing(self):
+        if not self.provider._answers_without_messages():
+            self.skipTest("answers in conversations only")
+        create = self.env["llm.generation.job"].create_batch
+        call = create(["One?", "Two?"], model=self.model, post=False, is_economy=True)
+        jobs = call.job_ids.sorted("id")
+        batch = self._batch_of(jobs)
+        self._go_on(batch)
+        asked = [prompt for _id, prompt in self.remote.batches[batch.external_id]["requests"]]
+        self.assertEqual(asked, ["One?", "Two?"])
+
+        self._ended(batch)
+
+        self.assertEqual(jobs.mapped("state"), ["completed"] * 2)
+        self.assertEqual(jobs.mapped("finish_reason"), ["stop"] * 2)
+        for job, prompt in zip(jobs, asked, strict=True):
+            self.assertIn(f"{self.remote.text} {prompt}", job.output_text)
+        self.assertFalse(jobs.thread_id.message_ids)
+        self._assert_bill(batch)
+
     def test_contract_each_request_has_the_end_of_its_meaning(self):
         jobs, batch = self._submitted("Yes?", REFUSED, FAILED, UNDONE, EXPIRED, "And this?")
 

@@ -36,7 +36,9 @@ class TestBatches(BatchContract, LlmGenerationCommon):
             roles = [(one.llm_role, one._said()) for one in messages if one.llm_role]
             return [{"role": role, "content": text} for role, text in roles]
 
-        def chat(_provider, messages, model=None, max_tokens=None, **_kwargs):
+        def chat(
+            _provider, messages, model=None, max_tokens=None, prepend_messages=None, **_kwargs
+        ):
             yield {"content": "Hello there"}
 
         methods = {
