@@ -30,6 +30,8 @@ SERVICES = {"openai": "openai", "anthropic": "anthropic", "router": "openai"}
 KILLS = int(os.environ.get("LLM_TEST_KILLS", "100"))
 #: Jobs before each kill, and seconds until it.
 JOBS, PAUSE = 8, (0.2, 1.2)
+#: Seconds after its date in which a job has to start, on a busy machine.
+LATE = 10
 #: How the keys of jobs begin, and how often: see fake_batches.py.
 KINDS = (*["job"] * 16, "refused", "failed", "undone", "expired")
 #: Seconds that a step has, as text: more where nobody dies.
@@ -44,6 +46,7 @@ def main():
         (server,) = lab.start_servers(threaded=1, env={"LLM_FAULT_BATCHES": LONG_LEASE})
         for name, service in SERVICES.items():
             check_many(lab, tally, fake, f"{name}-many", service)
+        check_endless(lab, tally, fake)
         server.stop()
         lab.start_servers(prefork=1, env={"LLM_FAULT_BATCHES": LEASE})
         check_kills(lab, tally, fake)
@@ -120,6 +123,31 @@ def check_many(lab, tally, fake, group, service):
     told = fake.told()[group]
     tally.check(len(told["batches"]) == 1, f"{group}: one submission", str(told["batches"])[:300])
     check_ends(lab, tally, told, provider, group, set())
+
+
+def check_endless(lab, tally, fake):
+    """A batch that never ends, and cannot be cancelled, makes no job late."""
+    provider = add_provider(lab, fake, "endless", "openai", batch_jobs=JOBS)
+    fake.order("endless", batch_seconds=10**6, cancels=False)
+    add_jobs(lab, provider, [f"job {number}" for number in range(JOBS)])
+    running = wait_for(lambda: any(one["external_id"] for one in batches(lab, provider)), 60)
+    tally.check(running, "endless: the batch is at the provider", log_tails(lab.servers))
+    date = time.time() + 5
+    lab.sql(f"""
+        UPDATE llm_generation_job SET scheduled_at = to_timestamp({date}) AT TIME ZONE 'UTC'
+        WHERE provider_id = {provider}
+    """)
+    ended = lab.wait_ended(60, provider)
+    tally.check(ended, "endless: all end", log_tails(lab.servers))
+    (told,) = lab.rows(f"""
+        SELECT EXTRACT(EPOCH FROM max(started_at)) AS last FROM llm_generation_job
+        WHERE provider_id = {provider} AND state = 'completed'
+    """)
+    late = (told["last"] or 0) - date
+    step(f"endless: {JOBS} jobs, the last of which started {late:.1f} s after its date")
+    tally.check(-1 <= late < LATE, "endless: no job is late", f"{late} s")
+    chats = fake.told()["endless"]["chats"]
+    tally.check(list(chats.values()) == [1] * JOBS, "endless: each is paid for once", str(chats))
 
 
 def check_kills(lab, tally, fake):

@@ -6,9 +6,10 @@ PORT serves `/<group>/v1/files`, `/<group>/v1/batches` and `/<group>/v1/chat/com
 does; without files, and with the requests in the batch, as OpenRouter does, to a group whose name
 begins with `router`; and `/<group>/v1/messages/batches`, as Anthropic does. DESK_PORT tells what
 happened, by group, and takes orders: `group`, `delay` (seconds, or a range, before and after each
-piece of work: there a client may die), and `batch_seconds` (how long a batch takes, the same). What
-becomes of a request in a batch is said by how its key begins: `refused`, `failed`, `undone` and
-`expired` are that; all others are answered, and all chats are.
+piece of work: there a client may die), `batch_seconds` (how long a batch takes, the same), and
+`cancels` (whether one can be cancelled). What becomes of a request in a batch is said by how its
+key begins: `refused`, `failed`, `undone` and `expired` are that; all others are answered, and all
+chats are.
 """
 
 import json
@@ -164,7 +165,7 @@ class Provider(Handler):
 
     def cancel(self, group, path, _data):
         batch = group.batches[path[-2]]
-        if group.state_of(batch) != "in_progress":
+        if group.state_of(batch) != "in_progress" or not group.order.get("cancels", True):
             return 409, {"error": {"message": "It has ended."}}
         batch["is_cancelled"] = True
         show = self.shown_messages if path[0] == "messages" else self.shown
