@@ -36,7 +36,7 @@ class FakeBatches:
 
     text = "Hello there"
 
-    def reset(self):
+    def reset(self):  # pylint: disable=missing-return
         super().reset()
         self.batches, self.number, self.deleted = {}, 0, set()
 

@@ -26,6 +26,7 @@ ANSWERS = (
     ("B105", ("tests/*", "addons/*/tests/*", "dev/faults/*"), "secrets made up for the test"),
     ("B105", ("addons/*/res_config_settings.py",), "the name of a parameter"),
     ("B105", ("protocol/signatures.py",), "sentences about secrets"),
+    ("B105", ("addons/llm_openai_job/batches.py",), "the code of an error about tokens"),
     ("B105", ("dev/lib/stack.py",), "the password of the demo, which it tells"),
     ("B108", ("dev/lib/postgres.py",), "made with mode 0700, refused if another user has it"),
     ("B102", ("tests/readme.py",), "executes the examples of the README, which is ours"),

@@ -23,7 +23,7 @@ def error_of(kind, text="It went wrong."):
 class FakeAnthropic(FakeBatches, FakeHttpService):
     """A server with `/messages/batches`, as Anthropic documents it: no batch has a name there."""
 
-    def reset(self):
+    def reset(self):  # pylint: disable=missing-return
         super().reset()
         self.params = []
 
@@ -36,7 +36,7 @@ class FakeAnthropic(FakeBatches, FakeHttpService):
         if batch_id and batch_id not in self.batches:
             return json_reply(error_of("not_found_error"), 404)
         if request.method == "POST":
-            return self.cancel(batch_id) if verb == "cancel" else self.create(request)
+            return self.cancel(batch_id) if verb == "cancel" else self.begin(request)
         if request.method == "DELETE":
             self.deleted.add(batch_id)
             return json_reply({"id": batch_id, "type": "message_batch_deleted"})
@@ -44,7 +44,7 @@ class FakeAnthropic(FakeBatches, FakeHttpService):
             return self.results(batch_id)
         return json_reply(self.shown(batch_id)) if batch_id else self.list(request)
 
-    def create(self, request):
+    def begin(self, request):
         asked = request.json["requests"]
         ids = {one["custom_id"] for one in asked}
         if len(ids) < len(asked) or any(len(one) > 64 for one in ids):

@@ -98,18 +98,14 @@ class LlmGenerationQueue(models.Model):
         self.env["llm.generation.engine"]._wake()
 
     def _saving_jobs(self):
-        # sudo: as above
-        return (
-            self
-            .env["llm.generation.job"]
-            .sudo()
-            .search([
-                ("provider_id", "in", self.provider_id.ids),
-                ("state", "=", "queued"),
-                ("is_scheduled", "=", True),
-                ("is_economy", "=", True),
-            ])
-        )
+        # sudo: who may configure the queue may have its jobs wait in another way.
+        jobs = self.env["llm.generation.job"].sudo()
+        return jobs.search([
+            ("provider_id", "in", self.provider_id.ids),
+            ("state", "=", "queued"),
+            ("is_scheduled", "=", True),
+            ("is_economy", "=", True),
+        ])
 
     @api.model
     def _auto_retry_failed_jobs(self):

@@ -86,7 +86,7 @@ class LlmGenerationEngine(models.AbstractModel):
     the next step since.
     """
 
-    _inherit = "llm.generation.engine"
+    _inherit = "llm.generation.engine"  # pylint: disable=consider-merging-classes-inherited
 
     # === COLLECT === #
 

@@ -663,7 +663,7 @@ class TestWhatElseHappens(ProviderBatchCommon):
         jobs, batch = self._submitted(3)
         cancelled, deleted, waiting = jobs
         cancelled.thread_id.with_user(self.user).action_cancel_generation()
-        deleted.thread_id.with_user(self.user).unlink()
+        deleted.thread_id.unlink()
         self.assertFalse(deleted.exists())
 
         self._ended(batch)

@@ -36,7 +36,7 @@ def prompt_of(line):
 class FakeOpenAIBatches(FakeBatches, FakeHttpService):
     """A server with `/files` and `/batches`, as OpenAI documents them."""
 
-    def reset(self):
+    def reset(self):  # pylint: disable=missing-return
         super().reset()
         self.files, self.lines = {}, []
 

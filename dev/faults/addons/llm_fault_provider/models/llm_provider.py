@@ -27,7 +27,7 @@ class LlmProvider(models.Model):
     A third, `faultbook`, is no server: it takes its time, and keeps book of who called.
     """
 
-    _inherit = "llm.provider"
+    _inherit = "llm.provider"  # pylint: disable=consider-merging-classes-inherited
 
     @api.model
     def _get_available_services(self):
