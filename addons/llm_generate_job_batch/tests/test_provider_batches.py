@@ -398,6 +398,15 @@ class TestResults(ProviderBatchCommon):
         self.assertFalse(jobs[0].batch_priced or jobs[0].provider_batch_id)
         self.assertEqual((jobs[0].retry_count, jobs[0].is_scheduled), (1, False))
 
+    def test_what_failed_in_one_moves_to_another_model_and_leaves_it(self):
+        self.remote.outcomes = {0: {"state": "failed", "error": BadRequestError("No.")}}
+        jobs, batch = self._submitted()
+        self._ended(batch)
+        jobs[0]._move_to(self.direct_model)
+        self.assertEqual((jobs[0].state, jobs[0].provider_id), ("queued", self.direct))
+        self.assertFalse(jobs[0].provider_batch_id or jobs[0].batch_priced or jobs[0].batch_lane)
+        self.assertEqual((batch.completed_count, batch.failed_count), (1, 1))
+
     def test_a_broken_end_is_read_again_and_stores_the_rest(self):
         jobs, batch = self._submitted(3)
         self.remote.state = "ended"
