@@ -1,6 +1,6 @@
 {
     "name": "LLM OpenAI Background Jobs",
-    "version": "19.0.1.0.0",
+    "version": "19.0.1.1.0",
     "category": "Productivity/LLM",
     "summary": "Let OpenAI run generations as jobs of its own",
     "author": "llm_generate_job contributors",
