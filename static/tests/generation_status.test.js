@@ -118,7 +118,9 @@ test("a failure has its reason, and a retry where one is left", async () => {
     });
     job = { ...job, state: "failed", reason: "Temporary failure: It broke.", can_retry: true };
     await openForm();
-    expect(".o_llm_generation_status.alert-danger").toHaveText(/failed: Temporary failure: It broke\./);
+    expect(".o_llm_generation_status.alert-danger").toHaveText(
+        /failed: Temporary failure: It broke\./,
+    );
     await contains(".o_llm_generation_status button:contains(Retry)").click();
     expect.verifySteps([[1]]);
     expect(".o_llm_generation_status.alert-info").toHaveCount(1);
