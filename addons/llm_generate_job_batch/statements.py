@@ -186,22 +186,23 @@ FILL = f"""
     RETURNING j.id, j.scheduled_at
 """
 
-#: Jobs that would be late leave the lane before they are in a batch.
+#: Would be late, or came into the lane of a queue that was just switched off.
+LEAVES = f"""
+    {LANE} AND j.provider_batch_id IS NULL
+    AND (j.scheduled_at <= {NOW} + make_interval(secs => %(seconds)s)
+        OR NOT EXISTS (
+            SELECT FROM llm_generation_queue q
+            WHERE q.provider_id = j.provider_id AND q.uses_batches))
+"""
+#: Jobs leave the lane before they are in a batch.
 LEAVE_LANE = f"""
     UPDATE llm_generation_job j SET batch_lane = FALSE
     WHERE id IN (
-        SELECT id FROM llm_generation_job j
-        WHERE {LANE} AND j.provider_batch_id IS NULL
-          AND j.scheduled_at <= {NOW} + make_interval(secs => %(seconds)s)
+        SELECT id FROM llm_generation_job j WHERE {LEAVES}
         FOR NO KEY UPDATE SKIP LOCKED)
     RETURNING j.id
 """
-ANY_LEAVES = f"""
-    SELECT 1 FROM llm_generation_job j
-    WHERE {LANE} AND j.provider_batch_id IS NULL
-      AND j.scheduled_at <= {NOW} + make_interval(secs => %(seconds)s)
-    LIMIT 1
-"""
+ANY_LEAVES = f"SELECT 1 FROM llm_generation_job j WHERE {LEAVES} LIMIT 1"
 
 STEP_AT = "GREATEST(next_step_at, leased_until)"
 NEXT_STEP = f"""

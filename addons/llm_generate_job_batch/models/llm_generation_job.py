@@ -168,7 +168,9 @@ class LlmGenerationJob(models.Model):
 
     def _leave_batches(self):
         """Forget the batches of jobs that are tried again: they run by themselves now."""
-        if jobs := self.filtered(lambda job: job.batch_priced or job.provider_batch_id):
+        if jobs := self.filtered(
+            lambda job: job.batch_priced or job.batch_lane or job.provider_batch_id
+        ):
             jobs.write({"batch_priced": False, "batch_lane": False, "provider_batch_id": False})
 
     def _enter_batch_lane(self):

@@ -63,6 +63,10 @@ QUIET = {"mail_create_nosubscribe": True, "mail_post_autofollow": False, "mail_n
 _looked = {}
 
 
+class SubmissionError(Exception):
+    """The call that submits a batch raised its cause: the provider has it, or not, or who knows."""
+
+
 class Step(NamedTuple):
     """What came of a step: what is written on the batch, and what becomes of its waiting jobs."""
 
@@ -180,9 +184,12 @@ class LlmGenerationEngine(models.AbstractModel):
                 return
             try:
                 taken = call._act_on(batch, step, was)
+            except SubmissionError as error:
+                call.env.cr.rollback()
+                taken = call._after_submission(batch, error.__cause__)
             except BaseException as error:  # noqa: BLE001 whatever it is, the batch goes on
                 call.env.cr.rollback()
-                taken = call._after_error(batch, was, error)
+                taken = call._after_error(batch, error)
         is_noted = self._note_step(batch_id, step, taken)
         if not is_noted and (external := taken.values.get("external_id")):
             self._cancel_overtaken(batch_id, external)
@@ -245,10 +252,9 @@ class LlmGenerationEngine(models.AbstractModel):
     def _act_on(self, batch, step, was):
         ends = self._has_to_end(batch)
         if was == "running":
-            return self._check_batch(batch, ends=ends)
+            return self._check_batch(batch, step, ends=ends)
         # Without a try, which is noted before its call, there is nothing to be found.
-        may_be_there = was == "submitting" and batch.tries
-        if may_be_there and (external := batch.provider_id.find_generation_batch(batch)):
+        if batch.tries and (external := batch.provider_id.find_generation_batch(batch)):
             _logger.info("Batch %s was submitted before: %s", batch.id, external)
             return Step(self._taken(external))
         if ends or not self._queue_of(batch).uses_batches:
@@ -270,7 +276,11 @@ class LlmGenerationEngine(models.AbstractModel):
     def _is_batch_held(self, batch):
         """Return whether nothing of a batch's queue may start now."""
         queue, now = self._queue_of(batch), self._now()
-        pauses = (queue.paused_until, queue.batches_paused_until)
+        of_model = self.env["llm.generation.model.pause"].search([
+            ("queue_id", "=", queue.id),
+            ("model_id", "=", batch.model_id.id),
+        ])
+        pauses = (queue.paused_until, queue.batches_paused_until, *of_model.mapped("paused_until"))
         is_open = queue.enabled and batch.provider_id.active
         return not is_open or any(pause and pause > now for pause in pauses)
 
@@ -287,9 +297,11 @@ class LlmGenerationEngine(models.AbstractModel):
             return Step({})
         if not requests:
             return Step({"state": "cancelled"}, gather=False)
-        told = batch.provider_id.submit_generation_batch(batch, requests)
-        external = job_id_of(told)
-        if not external:
+        try:
+            told = batch.provider_id.submit_generation_batch(batch, requests)
+        except Exception as error:
+            raise SubmissionError from error
+        if not (external := job_id_of(told)):
             raise exceptions.UnknownOutcomeError(
                 self.env._("The provider accepted the batch without an id.")
             )
@@ -301,9 +313,12 @@ class LlmGenerationEngine(models.AbstractModel):
         with self._transaction(waits=True) as own:
             if not own._select(sql.LOCK_STEP, [batch.id, step]):
                 return False
-            own._return_jobs(batch, list(refused))
-            own._return_jobs(batch, list(rest), gather=True)
-            own.env[BATCH].browse(batch.id).write(values)
+            if refused:
+                own._return_jobs(batch, list(refused))
+            if rest:
+                own._return_jobs(batch, list(rest), gather=True)
+            # What comes now has all of its time.
+            own.env[BATCH].browse(batch.id).write({"leased_until": own._after(LEASE), **values})
         self.env.cr.commit()  # pylint: disable=invalid-commit
         return True
 
@@ -325,11 +340,18 @@ class LlmGenerationEngine(models.AbstractModel):
         :return: the requests; the ids of the jobs that no batch can ask for; and of those that are
             too much for this one
         """
-        ids = batch._waiting_jobs().ids
+        jobs = batch._waiting_jobs()
+        # Since they were chosen, a conversation may have got tools, or another model.
+        fit = jobs.filtered(
+            lambda job: (
+                (job.provider_id, job.model_id) == (batch.provider_id, batch.model_id)
+                and not (job.post and job.thread_id.tool_ids)
+            )
+        )
         with self._transaction() as own:
-            contexts = own._job_contexts([Claim(job_id, 0) for job_id in ids])
+            contexts = own._job_contexts([Claim(job_id, 0) for job_id in fit.ids])
         most = batch.provider_id._batch_limits()
-        requests, refused, rest, size = {}, [], [], 0
+        requests, refused, rest, size = {}, (jobs - fit).ids, [], 0
         with self._one_connection():  # many reads, and nothing is waited for
             for context in contexts:
                 job_id = context.claim.job_id
@@ -359,14 +381,14 @@ class LlmGenerationEngine(models.AbstractModel):
     # === CHECK === #
 
     @api.model
-    def _check_batch(self, batch, *, ends):
+    def _check_batch(self, batch, step, *, ends):
         provider = batch.provider_id
         if ends:
             self._cancel_batch(batch)
         told = provider.check_generation_batch(batch)
         state = told.get("state")
         if state == "ended":
-            return self._store_batch(batch, told.get("results") or ())
+            return self._store_batch(batch, step, told.get("results") or ())
         if state == "failed":
             return self._batch_failed(batch, told.get("error_type"), told.get("error_message"))
         values = {"error_type": False, "error_message": False}
@@ -374,7 +396,7 @@ class LlmGenerationEngine(models.AbstractModel):
             values["done_count"] = max(0, min(told["done"], batch.job_count))
         if batch.submitted_at and batch.submitted_at + LONGEST < self._now():
             late = self.env._("The provider did not end the batch in time.")
-            return self._batch_failed(batch, "timeout", late)
+            return self._give_up(batch, "timeout", late)
         wait = END_POLL if ends else self._poll_pause(batch, told.get("poll_after"))
         return Step({**values, "next_step_at": self._after(wait)})
 
@@ -411,15 +433,23 @@ class LlmGenerationEngine(models.AbstractModel):
         return Step(values, gather=has_no_room)
 
     @api.model
+    def _give_up(self, batch, error_type, words):
+        """Give a batch up that the provider may go on with: its jobs are paid for elsewhere."""
+        if batch.external_id:
+            self._cancel_batch(batch)
+        return self._batch_failed(batch, error_type, words)
+
+    @api.model
     def _pause_batches(self, batch, seconds):
         with self._transaction(waits=True) as own:
             queue = own._queue_of(batch.with_env(own.env))
-            queue.batches_paused_until = own._after(seconds)
+            until = own._after(seconds)
+            queue.batches_paused_until = max(queue.batches_paused_until or until, until)
 
     # === STORE === #
 
     @api.model
-    def _store_batch(self, batch, results):
+    def _store_batch(self, batch, step, results):
         """Store what an ended batch has brought, each answer with its job, some at a time."""
         used, answered = Counter(), set()
         for answers in self._chunks_of(batch, results):
@@ -427,8 +457,9 @@ class LlmGenerationEngine(models.AbstractModel):
                 told = Answer.from_dict({"state": "completed", "usage": answer.get("usage")})
                 used.update({kind: told.tokens(kind) for kind in ("prompt", "completion")})
             self._store_answers(batch, answers)
-            self.env.cr.commit()  # pylint: disable=invalid-commit
             answered |= answers.keys()
+            if not self._note_intent(batch, step, {}):  # it took too long: another goes on with it
+                return Step({})
         waiting = set(batch._waiting_jobs().ids)
         if waiting & answered:  # somebody is changing them just now
             return Step({"next_step_at": self._after(HELD)})
@@ -501,7 +532,7 @@ class LlmGenerationEngine(models.AbstractModel):
             for context in contexts
         ]
         self.env.flush_all()
-        self._apply(pairs)
+        self.with_context(stores_batch=True)._apply(pairs)
 
     @api.model
     def _answer_in_batch(self, context, result, key):
@@ -546,44 +577,63 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     def _settle_tokens(self, jobs, answers):
-        # What a batch used was never taken from the allowance of a minute.
-        return super()._settle_tokens(jobs.filtered(lambda job: not job.batch_priced), answers)
+        # What a batch used was never taken from the allowance of a minute. By now those are no
+        # longer marked that will be tried again.
+        taken = jobs.browse() if self.env.context.get("stores_batch") else jobs
+        return super()._settle_tokens(taken, answers)
 
     # === ERRORS === #
 
     @api.model
-    def _after_error(self, batch, was, error):
-        """Return what becomes of a batch whose step failed."""
-        key = batch.provider_id._told_key()
-        known = classify(error)
-        if known is None:
-            told = traceback_of(error, key)
-            _logger.error("The step of batch %s failed\n%s", batch.id, told)
-        kind = known.error_type if known else "internal"
-        words = redact(self.env._(text_of(known)) if known else type(error).__name__, key)
-        values = {"error_type": kind, "error_message": words}
-        wait = max(AGAIN, (known and known.retry_after) or 0.0)
-        no_interface = isinstance(error, exceptions.NoJobInterfaceError)
-        if no_interface or kind in REFUSED:
-            return self._batch_failed(batch, None if no_interface else kind, words)
-        began = batch.submitted_at or batch.tried_at
-        if began and began + LONGEST < self._now():
-            return self._batch_failed(batch, kind, words)
-        if was == "running":
-            return Step({**values, "next_step_at": self._after(wait)})
-        if kind in REFUSED_NOW or (known and known.unbilled):
-            wait = wait if known.retry_after or known.unbilled else NO_ROOM_PAUSE
-            self._tell_refusal_of(batch, kind, wait, words)
-            again = {"state": "collected", "next_step_at": self._after(wait)}
-            return Step({**values, **again})
-        return Step({**values, "next_step_at": self._after(wait)})  # it is looked for then
+    def _after_error(self, batch, error):
+        """Return what becomes of a batch of which the provider could not be asked.
+
+        It is asked again, whatever the error says: the provider may go on with it.
+        """
+        _known, values, wait = self._known_error(batch, error)
+        if isinstance(error, exceptions.NoJobInterfaceError):  # its addon is gone
+            return self._batch_failed(batch, None, values["error_message"])
+        if self._is_too_old(batch):
+            return self._give_up(batch, values["error_type"], values["error_message"])
+        return Step({**values, "next_step_at": self._after(wait)})
 
     @api.model
-    def _tell_refusal_of(self, batch, kind, seconds, words):
-        if kind in {"quota", "authentication"}:
-            with self._transaction(waits=True) as own:
-                queue = own._queue_of(batch.with_env(own.env))
-                own._pause(queue, seconds, kind, words=words)
+    def _after_submission(self, batch, error):
+        """Return what becomes of a batch whose submission raised an error."""
+        known, values, wait = self._known_error(batch, error)
+        kind, words = values["error_type"], values["error_message"]
+        has_none = isinstance(error, exceptions.NoJobInterfaceError)
+        if has_none or kind in REFUSED or self._is_too_old(batch):
+            return self._batch_failed(batch, None if has_none else kind, words)
+        # A connection that was lost may have brought it there all the same.
+        is_untaken = known and known.unbilled and kind != "unknown_outcome"
+        if not (kind in REFUSED_NOW or is_untaken):
+            return Step({**values, "next_step_at": self._after(wait)})  # it is looked for then
+        if kind in REFUSED_NOW:
+            # Only of batches: a key may have the right to single calls and not to these.
+            wait = wait if known.retry_after else NO_ROOM_PAUSE
+            self._pause_batches(batch, wait)
+            values["tries"] = max(0, batch.tries - 1)  # it was not taken, that is sure
+        return Step({**values, "state": "collected", "next_step_at": self._after(wait)})
+
+    @api.model
+    def _known_error(self, batch, error):
+        """Return an error as it is known, what is noted of it, and when to go on, in seconds."""
+        key = batch.provider_id._told_key()
+        if (known := classify(error)) is None:
+            told = traceback_of(error, key)
+            _logger.error("The step of batch %s failed\n%s", batch.id, told)
+        words = redact(self.env._(text_of(known)) if known else type(error).__name__, key)
+        values = {
+            "error_type": known.error_type if known else "internal",
+            "error_message": words,
+        }
+        return known, values, max(AGAIN, (known and known.retry_after) or 0.0)
+
+    @api.model
+    def _is_too_old(self, batch):
+        began = batch.submitted_at or batch.tried_at
+        return bool(began and began + LONGEST < self._now())
 
     # === OTHERS === #
 

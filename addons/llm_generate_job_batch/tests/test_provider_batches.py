@@ -263,19 +263,62 @@ class TestSubmission(ProviderBatchCommon):
         self.assertEqual((batch.state, batch.error_type), ("collected", "rate_limited"))
         wait = (batch.next_step_at - fields.Datetime.now()).total_seconds()
         self.assertAlmostEqual(wait, 1000, delta=5)
+        self.assertTrue(self.queue.batches_paused_until)
+        self.queue.batches_paused_until = self._ago(1)
         self._go_on(batch)
         self.assertEqual((batch.state, batch.error_message), ("running", False))
         self.assertNotIn("find", self.remote.calls, "it was not taken, that is sure")
 
-    def test_a_refusal_of_the_account_stops_the_queue_and_is_told(self):
+    def test_a_refusal_of_the_account_holds_batches_only(self):
         self.remote.raises["submit"] = [AuthenticationError("Wrong key.")]
-        self._economy()
+        jobs = self._economy()
         batch = self._collect()
         self._go_on(batch)
-        self.assertEqual((batch.state, self.queue.refused_by), ("collected", "authentication"))
-        self.assertTrue(self.queue.activity_ids)
+        self.assertEqual((batch.state, batch.error_type), ("collected", "authentication"))
+        self.assertFalse(self.queue.refused_by, "a key may have the right to single calls")
+        self.assertFalse(self.queue.paused_until)
         self._go_on(batch)
-        self.assertFalse(self.remote.batches, "its pause is not over")
+        self.assertFalse(self.remote.batches, "their pause is not over")
+        self.assertTrue(all(jobs.mapped("batch_lane")))
+        self.queue.batches_paused_until = self._ago(1)
+        self._go_on(batch)
+        self.assertEqual((batch.state, batch.tries), ("running", 1))
+
+    def test_one_that_may_be_there_is_looked_for_before_anything_else(self):
+        for error in (UnknownOutcomeError("Cut off."), UnknownOutcomeError("Cut", unbilled=True)):
+            with self.subTest(error=error.args):
+                self.remote.raises["submit_done"] = [error]
+                self.remote.raises["find"] = [
+                    TransientError("No way there.", unbilled=True),
+                    RateLimitedError("Slower."),
+                    AuthenticationError("Not now."),
+                    BadRequestError("A proxy knows no such page."),
+                ]
+                before = len(self.remote.batches)
+                self._economy()
+                batch = self._collect()
+                for _step in range(5):
+                    self._go_on(batch)
+                    self.assertEqual(batch.state, "submitting")
+                self._go_on(batch)
+                self.assertEqual(batch.state, "running")
+                self.assertEqual(len(self.remote.batches), before + 1)
+
+    def test_what_changed_since_it_was_chosen_is_not_asked_in_it(self):
+        jobs = self._economy(3)
+        self.queue.batch_jobs = 3
+        batch = self._collect()
+        tool = self.env["llm.tool"].create({
+            "name": "look",
+            "description": "Looks",
+            "implementation": self._tool_implementation(),
+        })
+        jobs[0].thread_id.sudo().tool_ids = tool
+        other = self.native_model.copy({"name": "Other"})
+        jobs[1].sudo().model_id = other
+        self._go_on(batch)
+        self.assertEqual((batch.job_ids, batch.job_count), (jobs[2], 1))
+        self.assertEqual(jobs.mapped("batch_lane"), [False, False, True])
 
     def test_a_refusal_for_good_has_the_jobs_run_by_themselves(self):
         self.remote.raises["submit"] = [BadRequestError("No such address.")]
@@ -616,13 +659,26 @@ class TestEnds(ProviderBatchCommon):
         self.queue.action_process_queue()
         self.assertEqual((self._batches() - batch).job_ids, jobs)
 
-    def test_one_that_the_provider_lost_has_its_jobs_run(self):
+    def test_one_that_cannot_be_asked_about_goes_on(self):
         jobs, batch = self._submitted()
-        self.remote.raises["check"] = [OverloadedError("Later."), BadRequestError("Gone.")]
-        self._go_on(batch)
-        self.assertEqual((batch.state, batch.error_type), ("running", "overloaded"))
+        for error in (
+            OverloadedError("Later."),
+            BadRequestError("A proxy knows no such page."),
+            AuthenticationError("Not now."),
+        ):
+            self.remote.raises["check"] = [error]
+            self._go_on(batch)
+            self.assertEqual((batch.state, batch.error_type), ("running", error.error_type))
+        self._ended(batch)
+        self.assertEqual((batch.state, set(jobs.mapped("state"))), ("done", {"completed"}))
+
+    def test_one_that_is_given_up_is_cancelled_there(self):
+        jobs, batch = self._submitted()
+        batch.submitted_at = self._ago(49 * 3600)
+        self.remote.raises["check"] = [BadRequestError("No such page.")]
         self._go_on(batch)
         self.assertEqual(batch.state, "failed")
+        self.assertTrue(self.remote.batches[batch.external_id]["is_cancelled"])
         self.assertFalse(any(jobs.mapped("batch_lane")))
 
     def test_a_copy_leaves_it_to_the_original(self):
@@ -744,6 +800,23 @@ class TestWhatElseHappens(ProviderBatchCommon):
         self.assertEqual(spent()[0], 2)
         self._ended(batch)
         self.assertEqual(spent(), (2, 18), "what the answers used")
+
+    def test_a_conversation_that_goes_elsewhere_takes_its_job_out_of_the_lane(self):
+        self._take_batches("fakedirect")
+        self.direct_queue.uses_batches = True
+        [job] = self._economy(1, thread_id=self._create_thread(self.direct_model).id)
+        self.assertTrue(job.batch_lane)
+        spare, model = self._create_provider("Spare", "fakedirect")
+        job.thread_id.write({"provider_id": spare.id, "model_id": model.id})
+        self.assertEqual((job.provider_id, job.batch_lane), (spare, False))
+        self.assertEqual(job.state, "queued")
+
+    def test_what_came_into_the_lane_of_a_closed_queue_leaves_it(self):
+        jobs = self._economy()
+        self.queue.uses_batches = False
+        jobs.batch_lane = True  # as of who queued them at the same moment
+        self.assertFalse(self._collect())
+        self.assertFalse(any(jobs.mapped("batch_lane")))
 
 
 class TestWithoutMessages(ProviderBatchCommon):
