@@ -336,6 +336,8 @@ class LlmGenerationEngine(models.AbstractModel):
         self._notify(jobs)
         self._forget_statistics()
         jobs._after_move(target, was_running)
+        if target == "queued" and was_running:
+            was_running._follow_thread()  # another model may have been chosen during the call
         if target in FINAL_STATES:
             self._call_hooks(jobs - jobs.filtered_domain(RETRYING.domain))
 

@@ -325,6 +325,15 @@ class TestAnotherModel(LlmGenerationCommon):
         self.assertRecordValues(job, [{**self.place, "state": "queued"}])
         self.assertEqual(self._process_queue(self.spare), 1)
 
+    def test_what_is_given_back_follows_its_conversation(self):
+        job = self._create_job("queued", self.direct_model)
+        claim = self._claim(job)
+        self._choose(job)
+        self.assertEqual((job.state, job.provider_id), ("running", self.direct))
+        self._apply(claim, state="failed", error_type="overloaded", retry_after=60)
+        self.assertRecordValues(job, [{**self.place, "state": "queued"}])
+        self.assertTrue(job.is_scheduled, "it waits for its time all the same")
+
     def test_a_draft_asks_the_model_that_will_answer(self):
         thread = self._create_thread(self.direct_model)
         job = self._create_job("queued", thread_id=thread.id, **self.place)
