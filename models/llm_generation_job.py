@@ -352,7 +352,8 @@ class LlmGenerationJob(models.Model):
     def fields_get(self, allfields=None, attributes=None):
         """Describe the fields; what the engine alone reads is offered in no filter or grouping."""
         described = super().fields_get(allfields, attributes)
-        for name in described.keys() & INTERNAL_FIELDS:
+        of_groups = {name for name, field in self._fields.items() if field.groups and field.store}
+        for name in described.keys() & (INTERNAL_FIELDS | of_groups):
             described[name].update({
                 key: False
                 for key in ("searchable", "groupable", "sortable")

@@ -47,6 +47,9 @@ class TestOnchange(CompaniesCommon):
             wizard = env["llm.fetch.models"].create({"provider_id": provider.id})
             line = {"wizard_id": wizard.id, "model_use": "chat", "model_id": model.id, **secret}
             records += [wizard, env["llm.fetch.models.line"].create(line)]
+        if "llm.generation.provider.batch" in env:
+            place = {"provider_id": provider.id, "model_id": model.id}
+            records.append(env["llm.generation.provider.batch"].create({**place, "key": SECRET}))
         # Not each family closes its providers and models to other companies.
         is_open = {one._name: one.with_user(cls.manager).has_access("read") for one in records}
         cls.open = OPEN | {name for name in is_open if is_open[name]}
