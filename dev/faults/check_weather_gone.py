@@ -268,7 +268,9 @@ def check_refusals(lab, tally):
     provider_id = next(iter(work.providers.values()))
     with environment(lab, lab.database) as env:
         env.ref("base.user_admin").group_ids += env.ref("llm.group_llm_manager")
-        env["llm.provider"].browse(provider_id).company_id = env.company  # that of the manager
+        provider = env["llm.provider"].browse(provider_id)
+        # The manager's, where it has to have one: the family has no rules of companies.
+        provider.company_id = env.company if provider._fields["company_id"].required else False
     for title, find in (
         ("queue", lambda env: env["llm.generation.queue"]._get_or_create_queue(provider_id)),
         ("provider", lambda env: env["llm.provider"].browse(provider_id)),
