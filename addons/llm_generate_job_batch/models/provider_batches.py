@@ -588,12 +588,14 @@ class LlmGenerationEngine(models.AbstractModel):
     def _after_error(self, batch, error):
         """Return what becomes of a batch of which the provider could not be asked.
 
-        It is asked again, whatever the error says: the provider may go on with it.
+        It is asked again, unless the provider's own code says that it has failed: what HTTP says
+        may be a proxy's word, and the provider goes on with it.
         """
         _known, values, wait = self._known_error(batch, error)
         if isinstance(error, exceptions.NoJobInterfaceError):  # its addon is gone
             return self._batch_failed(batch, None, values["error_message"])
-        if self._is_too_old(batch):
+        has_failed = batch.external_id and values["error_type"] == "provider_failed"
+        if has_failed or self._is_too_old(batch):
             return self._give_up(batch, values["error_type"], values["error_message"])
         return Step({**values, "next_step_at": self._after(wait)})
 
