@@ -1,3 +1,5 @@
+import uuid
+
 from odoo.addons.llm_generate_job.tests.common import LlmGenerationCommon
 from odoo.addons.llm_generate_job.tests.rights import RightsMatrix
 
@@ -26,7 +28,8 @@ class TestRightsMatrix(RightsMatrix, LlmGenerationCommon):
 
     def _provider_batch(self):
         """Return a batch of a provider of the managers' company."""
-        provider = self.native.copy({"company_id": self.env.company.id})
+        values = {"name": uuid.uuid4().hex, "company_id": self.env.company.id}
+        provider = self.native.copy(values)
         model = self.native_model.copy({"provider_id": provider.id})
         return self.env["llm.generation.provider.batch"].create({
             "provider_id": provider.id,
