@@ -81,20 +81,8 @@ FILE_LIMIT = 40_000_000
 SHOWN_TYPES = re.compile(r"(?:image/(?!svg)|audio/|video/)[\w.+-]+\Z")
 #: Seconds beyond which nobody knows when a job will start, or a backlog be done.
 FORESEEABLE = 24 * 3600
-#: What a person does not filter or group by: how the engine works, and what no two jobs share.
-INTERNAL_FIELDS = frozenset({
-    *(
-        "asked_at",
-        "attempt_base",
-        "attempt_count",
-        "attempt_token",
-        "cancel_again_at",
-        "cancel_requested",
-    ),
-    *("estimated_tokens", "fair_rank", "generation_inputs", "hinted_at", "identity_scope"),
-    *("is_kept", "is_scheduled", "next_poll_at", "poll_count", "poll_requested", "polled_until"),
-    *("provider_data", "result_expires_at", "webhook_token"),
-})
+#: What a person does not filter or group by, besides what only a group reads: no two jobs share it.
+INTERNAL_FIELDS = frozenset({"generation_inputs", "provider_data"})
 #: Letters that a search in questions and answers needs, and jobs that it looks at, the newest.
 SEARCHED_LETTERS, SEARCHED_JOBS = 3, 20_000
 #: Jobs that a web client selects at most; of a whole filter it sends the first ones only.

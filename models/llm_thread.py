@@ -23,7 +23,7 @@ BUSY_SLOTS = 3
 HISTORY_LIMIT = 50
 #: What a chat page shows of a job.
 JOB_FIELDS = (
-    "state", "queue_position", "reason", "progress", "error_message", "retry_at", "can_retry",
+    "state", "queue_position", "reason", "progress", "retry_at", "can_retry",
     "retry_refusal", "finish_reason",
 )  # fmt: skip
 #: Newest messages that one answer tells of: those of a question, and of tools that were called.
