@@ -1,5 +1,4 @@
 import functools
-from datetime import timedelta
 
 from odoo import api, models
 
@@ -19,8 +18,6 @@ VERSION = "2023-06-01"
 TIMEOUT = (10, 120)
 #: Batches on a page of their list, and pages that are looked at.
 PAGE, PAGES = 100, 50
-#: How far the clocks of the service and of this database are apart at most.
-CLOCKS = timedelta(minutes=10)
 NO_BATCH = "The provider answered with something else than a batch."
 GONE = "The provider no longer has the results; it keeps them for 29 days."
 
@@ -49,7 +46,7 @@ class LlmProvider(models.Model):
     @api.private
     def anthropic_find_generation_batch(self, batch_record):
         """Look for a batch: it has no name there, and no result before its end."""
-        since = batch_record.tried_at - CLOCKS
+        since = batch_record._made_since()
         return self._find_unnamed_batch(
             batch_record,
             (

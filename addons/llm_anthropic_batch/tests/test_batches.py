@@ -3,8 +3,8 @@ from unittest.mock import patch
 
 from odoo.addons.llm_generate_job.tests.common import LlmGenerationCommon
 from odoo.addons.llm_generate_job.tests.contract_batch import BatchContract
+from odoo.addons.llm_generate_job_batch.models import llm_generation_provider_batch
 
-from ..models import llm_provider
 from .fake_anthropic import API_KEY, FakeAnthropic
 
 
@@ -85,7 +85,7 @@ class TestBatches(BatchContract, LlmGenerationCommon):
         batch = self._batch_of(jobs)
         self.remote.refuse("transient")
         self._go_on(batch)
-        with patch.object(llm_provider, "CLOCKS", timedelta(hours=-1)):
+        with patch.object(llm_generation_provider_batch, "CLOCKS", timedelta(hours=-1)):
             self._go_on(batch)
         self.assertEqual((batch.state, batch.external_id), ("running", "batch_3"))
 

@@ -10,6 +10,8 @@ from .. import statements as sql
 
 #: Beyond it nobody foresees the end of a batch: services end one after a day.
 LONGEST = timedelta(days=1)
+#: How far the clocks of a service and of this database are apart at most.
+CLOCKS = timedelta(minutes=10)
 #: The life of a batch. Which call of the provider each state has behind it is in
 #: `provider_batches.py`.
 STATES = [
@@ -161,6 +163,10 @@ class LlmGenerationProviderBatch(models.Model):
         """Return the id of the job that an answer is for, 0 for one of somebody else."""
         key, _dash, job_id = str(custom_id).partition("-")
         return int(job_id) if key == self.key and job_id.isdecimal() else 0
+
+    def _made_since(self):
+        """Return the moment since which its service has it, by the service's clock, if it has."""
+        return self.tried_at - CLOCKS
 
     def _waiting_jobs(self):
         """Return the jobs that wait for its answer, the most urgent first."""

@@ -289,11 +289,11 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _submit_batch(self, batch, step):
         tried = {"tries": batch.tries + 1, "tried_at": batch.tried_at or self._now()}
-        if not self._note_intent(batch, step, tried):
+        if not self._note_progress(batch, step, tried):
             return Step({})
         requests, refused, rest = self._requests_of(batch)
         # That took a while. The call that costs comes now, unless somebody else has the batch.
-        if not self._note_intent(batch, step, {"job_count": len(requests)}, refused, rest):
+        if not self._note_progress(batch, step, {"job_count": len(requests)}, refused, rest):
             return Step({})
         if not requests:
             return Step({"state": "cancelled"}, gather=False)
@@ -308,8 +308,8 @@ class LlmGenerationEngine(models.AbstractModel):
         return Step(self._taken(external))
 
     @api.model
-    def _note_intent(self, batch, step, values, refused=(), rest=()):
-        """Note what is about to be submitted; return whether that is for this process still."""
+    def _note_progress(self, batch, step, values, refused=(), rest=()):
+        """Note how far a step is, and renew its lease; return whether the step is still ours."""
         with self._transaction(waits=True) as own:
             if not own._select(sql.LOCK_STEP, [batch.id, step]):
                 return False
@@ -317,7 +317,6 @@ class LlmGenerationEngine(models.AbstractModel):
                 own._return_jobs(batch, list(refused))
             if rest:
                 own._return_jobs(batch, list(rest), gather=True)
-            # What comes now has all of its time.
             own.env[BATCH].browse(batch.id).write({"leased_until": own._after(LEASE), **values})
         self.env.cr.commit()  # pylint: disable=invalid-commit
         return True
@@ -458,7 +457,7 @@ class LlmGenerationEngine(models.AbstractModel):
                 used.update({kind: told.tokens(kind) for kind in ("prompt", "completion")})
             self._store_answers(batch, answers)
             answered |= answers.keys()
-            if not self._note_intent(batch, step, {}):  # it took too long: another goes on with it
+            if not self._note_progress(batch, step, {}):  # another goes on with it
                 return Step({})
         waiting = set(batch._waiting_jobs().ids)
         if waiting & answered:  # somebody is changing them just now

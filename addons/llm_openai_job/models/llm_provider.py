@@ -1,5 +1,4 @@
 import re
-from datetime import timedelta
 
 import requests
 
@@ -29,8 +28,6 @@ STRANGE = "The provider answered with something else than a response."
 NO_BATCH = "The provider answered with something else than a batch."
 #: Batches on a page of their list, and pages that are looked at.
 PAGE, PAGES = 100, 50
-#: How far the clocks of a server and of this database are apart at most.
-CLOCKS = timedelta(minutes=10)
 JOB_METHODS = (
     "create_generation_job",
     "check_generation_job_status",
@@ -291,7 +288,7 @@ class LlmProvider(models.Model):
 
     @api.private
     def openai_find_generation_batch(self, batch_record):
-        since, unnamed = batch_record.tried_at - CLOCKS, []
+        since, unnamed = batch_record._made_since(), []
         for batch in self._openai_batches():
             if (batch.get("metadata") or {}).get(batches.KEY) == batch_record.key:
                 return batch.get("id")
