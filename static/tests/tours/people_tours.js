@@ -21,7 +21,6 @@ const saved = { trigger: ".o_form_saved, .o_form_status_indicator_buttons.invisi
 
 tours.add("llm_generation_bulk_retry_tour", {
     steps: () => [
-        { trigger: ".o_searchview .o_facet_remove", run: "click" },
         { trigger: ".o_data_row:contains('Refused')" },
         selectAll,
         { trigger: ".o_control_panel button[name=action_bulk_retry]", run: "click" },
@@ -100,7 +99,6 @@ const saysWhatHelps = [
 
 tours.add("llm_generation_dimmed_retry_tour", {
     steps: () => [
-        { trigger: ".o_searchview .o_facet_remove", run: "click" },
         {
             content: "one of the two may be tried again",
             trigger: ".o_data_row:contains('Mendable') button[name=action_retry]:not(.opacity-50)",
