@@ -104,7 +104,8 @@ PROMOTE_ECONOMY = f"""
             WHERE provider_id = idle.provider_id AND {SAVING}
             ORDER BY priority, fair_rank, queued_at, id LIMIT idle.slots
             FOR NO KEY UPDATE SKIP LOCKED) job)
-    UPDATE llm_generation_job j SET is_scheduled = FALSE FROM chosen WHERE j.id = chosen.id
+    UPDATE llm_generation_job j SET is_scheduled = FALSE, latest_at = scheduled_at
+    FROM chosen WHERE j.id = chosen.id
     RETURNING j.id
 """
 

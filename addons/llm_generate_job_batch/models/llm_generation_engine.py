@@ -55,6 +55,11 @@ class LlmGenerationEngine(models.AbstractModel):
         return super()._is_held_due() or bool(self._select(sql.ANY_IDLE))
 
     @api.model
+    def _start_now(self, jobs):
+        jobs.sudo().latest_at = False  # sudo: as there, it is the engine's
+        return super()._start_now(jobs)
+
+    @api.model
     def _wake_for_economy(self, jobs):
         """Have the clocks look whether the queues of these jobs, which moved, are idle now."""
         if self._select(sql.SAVING_BESIDE, [jobs.ids]):

@@ -42,6 +42,14 @@ class LlmGenerationJob(models.Model):
         " at its date, or after a day.",
     )
 
+    latest_at = fields.Datetime(
+        "Latest Date",
+        readonly=True,
+        copy=False,
+        groups="base.group_system",
+        help="The date of one that joined the line because its queue was idle, before it.",
+    )
+
     provider_batch_id = fields.Many2one(
         "llm.generation.provider.batch",
         "Batch at the Provider",
@@ -100,6 +108,13 @@ class LlmGenerationJob(models.Model):
         if not vals.get("is_economy") or vals.get("scheduled_at"):
             return {}
         return {"scheduled_at": fields.Datetime.now() + timedelta(hours=ECONOMY_HOURS)}
+
+    def _can_wait(self, seconds):
+        """Return whether the answer of a running job may take so long: nobody waits for it yet."""
+        job = self.sudo()  # sudo: the notes are the engine's, and the job is the user's own
+        if not (job.is_economy and job.latest_at and job.started_at) or job.attempt_count > 1:
+            return False
+        return job.started_at + timedelta(seconds=seconds) <= job.latest_at
 
     @api.model
     def _owner_fields(self):

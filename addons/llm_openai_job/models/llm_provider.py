@@ -90,7 +90,7 @@ class LlmProvider(models.Model):
         """Return the parameters of a request that say how long its answer may take."""
         window = self.background_window
         # Only `llm_generate_job_batch` knows of jobs that can wait.
-        if not (window and "is_economy" in job._fields and job.is_economy):
+        if not (window and hasattr(job, "_can_wait") and job._can_wait(responses.WINDOWS[window])):
             return {}
         # sudo: how long a job may take does not depend on what its owner may read.
         queue = self.env["llm.generation.queue"]._get_or_create_queue(self).sudo()

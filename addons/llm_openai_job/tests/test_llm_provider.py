@@ -1,3 +1,4 @@
+from datetime import timedelta
 from unittest.mock import patch
 from urllib.parse import quote
 
@@ -293,11 +294,17 @@ class TestCompletionWindow(LlmOpenaiJobCommon):
         self.window_queue = self.env["llm.generation.queue"]._get_or_create_queue(self.provider)
         self.window_queue.job_timeout = 28800
 
-    def _options(self, **values):
-        """Return the options with which a job is submitted, None without any."""
+    def _options(self, prepare=None, **values):
+        """Return the options with which a job is submitted, None without any.
+
+        :param prepare: called with the job once it is in line, as its queue is idle
+        """
         self.answer(response("queued"))
         job = self._create_job("queued", model=self.model, **{"is_economy": True, **values})
-        job.action_start()
+        self._engine()._schedule()
+        self.assertFalse(job.is_scheduled)
+        if prepare:
+            prepare(job)
         self._process_queue(self.provider)
         self.assertEqual(job.state, "running")
         return job, self.server.requests[-1].json.get("background_options")
@@ -312,6 +319,37 @@ class TestCompletionWindow(LlmOpenaiJobCommon):
 
     def test_others_are_answered_as_soon_as_possible(self):
         self.assertIsNone(self._options(is_economy=False)[1])
+
+    def test_one_that_somebody_waits_for_now_gets_no_window(self):
+        self.assertIsNone(self._options(lambda job: job.action_start())[1])
+
+    def test_one_whose_date_is_near_or_past_gets_no_window(self):
+        near = fields.Datetime.now() + timedelta(hours=7)
+        self.assertIsNone(self._options(scheduled_at=near)[1])
+        far = fields.Datetime.now() + timedelta(hours=9)
+        self.assertTrue(self._options(scheduled_at=far)[1])
+        self.answer(response("queued"))
+        job = self._create_job("queued", model=self.model, is_economy=True)
+        job.write({"scheduled_at": fields.Datetime.now() - timedelta(seconds=1)})
+        self._create_job("queued", model=self.model)  # the queue is not idle
+        self._engine()._schedule()
+        self.assertFalse(job.is_scheduled)
+        self.answer(response("queued"))
+        self._process_queue(self.provider)
+        asked = [one.json.get("background_options") for one in self.server.requests[-2:]]
+        self.assertEqual(asked, [None, None])
+
+    def test_a_further_try_gets_no_window(self):
+        job, options = self._options()
+        self.assertTrue(options)
+        self.answer(response("failed", error={"code": "server_error", "message": "Oops."}))
+        self._engine()._check_due()
+        self.assertEqual(job.state, "failed")
+        job.action_retry()
+        self.answer(response("cancelled"), response("queued"))  # the first try is ended before
+        self._process_queue(self.provider)
+        self.assertEqual((job.state, job.attempt_count), ("running", 2))
+        self.assertIsNone(self.server.requests[-1].json.get("background_options"))
 
     def test_no_window_is_longer_than_a_job_may_take(self):
         self.window_queue.job_timeout = 28799
