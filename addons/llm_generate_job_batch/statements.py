@@ -128,6 +128,9 @@ SAVING_BESIDE = f"""
 IN_LANE = "batch_lane IS TRUE AND state = 'queued'"
 #: Waits for a batch, or for the answer of the one that it is in.
 LANE = f"{SCHEDULED.sql('j')} AND j.batch_lane IS TRUE"
+#: The same, also for one in line, as its date has come or somebody started it: until it is asked
+#: by itself, what its batch answers is its answer.
+UNASKED = "j.state = 'queued' AND j.batch_lane IS TRUE"
 GATHERS = f"{LANE} AND j.provider_batch_id IS NULL AND COALESCE(j.attempt_count, 0) = 0"
 
 #: The estimated tokens that a provider has in batches of a model.
@@ -240,6 +243,11 @@ WAITING_IN = f"""
     ORDER BY j.scheduled_at, j.id
 """
 
+#: The jobs that an answer of a batch would be for.
+UNANSWERED = f"""
+    SELECT j.id FROM llm_generation_job j WHERE j.provider_batch_id = %s AND {UNASKED}
+"""
+
 #: Has batches looked at now, which a job has left.
 HURRY = f"""
     UPDATE llm_generation_provider_batch SET next_step_at = {NOW}
@@ -250,12 +258,13 @@ HURRY = f"""
 """
 
 #: queued -> running, for as long as the transaction lasts that stores what a batch has brought. A
-#: job that runs by itself, or has ended, is none of the batch any more. It has neither waited for a
-#: slot nor run in one: figures of both leave it out.
+#: job that runs by itself, or has ended, is none of the batch any more; one that stands in line is
+#: taken out of it, or claimed by whoever has its row first. It has neither waited for a slot nor
+#: run in one: figures of both leave it out.
 CLAIM_RESULTS = f"""
     WITH free AS MATERIALIZED (
         SELECT j.id, COALESCE(j.attempt_count, 0) AS attempts FROM llm_generation_job j
-        WHERE j.id = ANY(%(jobs)s) AND j.provider_batch_id = %(batch)s AND {LANE}
+        WHERE j.id = ANY(%(jobs)s) AND j.provider_batch_id = %(batch)s AND {UNASKED}
         ORDER BY j.id
         FOR NO KEY UPDATE SKIP LOCKED
     ), attempt AS (

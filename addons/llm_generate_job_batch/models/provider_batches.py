@@ -459,7 +459,7 @@ class LlmGenerationEngine(models.AbstractModel):
             answered |= answers.keys()
             if not self._note_progress(batch, step, {}):  # another goes on with it
                 return Step({})
-        waiting = set(batch._waiting_jobs().ids)
+        waiting = {row[0] for row in self._select(sql.UNANSWERED, [batch.id])}
         if waiting & answered:  # somebody is changing them just now
             return Step({"next_step_at": self._after(HELD)})
         completed, stored = self._select(sql.ANSWERED, [list(answered), batch.external_id])[0]

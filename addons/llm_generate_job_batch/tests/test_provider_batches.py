@@ -505,6 +505,44 @@ class TestResults(ProviderBatchCommon):
         self.assertEqual((batch.completed_count, batch.late_count), (1, 3))
         self.assertEqual(batch.prompt_tokens, 28, "they are paid for")
 
+    def test_answers_to_what_stands_in_line_are_taken(self):
+        jobs, batch = self._submitted(3)
+        jobs[0].action_start()
+        jobs[1].write({"scheduled_at": self._ago(1), "is_scheduled": True})
+        self.engine._schedule()  # its date has come
+        self.assertEqual(jobs.mapped("is_scheduled"), [False, False, True])
+
+        self._ended(batch)
+
+        self.assertEqual(jobs.mapped("state"), ["completed"] * 3)
+        self.assertEqual(jobs.mapped("attempt_count"), [1] * 3)
+        self.assertEqual(jobs.mapped("batch_priced"), [True] * 3)
+        self.assertEqual((batch.completed_count, batch.late_count), (3, 0))
+        self.assertEqual(self._process_queue(), 0, "nothing is asked twice")
+
+    def test_what_stands_in_line_and_is_just_changed_is_stored_later(self):
+        jobs, batch = self._submitted()
+        jobs[0].action_start()
+        with patch.object(type(self.engine), "_store_chunk", lambda *_args: None):
+            self._ended(batch)  # as if somebody held their rows
+        self.assertEqual((batch.state, batch.late_count), ("running", 0))
+        jobs[1].action_cancel()
+        with patch.object(type(self.engine), "_store_chunk", lambda *_args: None):
+            self._ended(batch)
+        self.assertEqual(batch.state, "running", "the one in line is waited for, too")
+        self._ended(batch)
+        self.assertEqual(jobs.mapped("state"), ["completed", "cancelled"])
+        self.assertEqual((batch.state, batch.late_count), ("done", 1))
+
+    def test_answers_to_what_was_asked_by_itself_are_none(self):
+        jobs, batch = self._submitted()
+        jobs[0].action_start()
+        self._process_queue()
+        self.engine._snooze(jobs[0])
+        self.assertEqual((jobs[0].state, jobs[0].is_scheduled), ("queued", False))
+        self._ended(batch)
+        self.assertEqual((batch.completed_count, batch.late_count), (1, 1))
+
     def test_answers_of_somebody_else_are_none(self):
         jobs, batch = self._submitted()
         other = self._economy(1)
