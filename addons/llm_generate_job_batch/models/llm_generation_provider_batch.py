@@ -81,8 +81,8 @@ class LlmGenerationProviderBatch(models.Model):
     submitted_at = fields.Datetime("Submitted", readonly=True)
     deadline = fields.Datetime(
         readonly=True,
-        help="Then the first of its jobs has to run: what the provider has not done by a quarter"
-        " of an hour before is cancelled there.",
+        help="Then most of its jobs have to run: what the provider has not done by a quarter of an"
+        " hour before is cancelled there.",
     )
     ended_at = fields.Datetime("Ended", readonly=True)
     error_type = fields.Selection(ERROR_TYPES, readonly=True)
@@ -167,6 +167,11 @@ class LlmGenerationProviderBatch(models.Model):
     def _made_since(self):
         """Return the moment since which its service has it, by the service's clock, if it has."""
         return self.tried_at - CLOCKS
+
+    def _due_date(self):
+        """Return when most of the jobs have to run that wait for its answer; None without any."""
+        rows = self.env["llm.generation.engine"]._select(sql.WAITING_IN, [self.id])
+        return rows[len(rows) // 2][1] if rows else None
 
     def _waiting_jobs(self):
         """Return the jobs that wait for its answer, the most urgent first."""

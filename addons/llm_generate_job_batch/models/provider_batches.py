@@ -34,7 +34,7 @@ COLLECT_PAUSE = 5.0
 MOST_FILLED = 100
 #: Seconds that a job must be able to wait for: most batches are done within the hour.
 LEAST_TIME = 2 * 3600
-#: How long before the first date of a batch its rest is cancelled: a service takes ten minutes.
+#: How long before most dates of a batch its rest is cancelled: a service takes ten minutes.
 MARGIN = timedelta(minutes=15)
 #: Seconds that one step may take. Who died in it is followed by another afterwards.
 LEASE = 600
@@ -142,7 +142,7 @@ class LlmGenerationEngine(models.AbstractModel):
         if not rows:
             batch.unlink()
             return 0
-        batch.write({"job_count": len(rows), "deadline": min(date for _job, date in rows)})
+        batch.write({"job_count": len(rows), "deadline": batch._due_date()})
         self._wake(Due())
         return len(rows)
 
@@ -250,14 +250,18 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     def _act_on(self, batch, step, was):
-        ends = self._has_to_end(batch)
         if was == "running":
-            return self._check_batch(batch, step, ends=ends)
+            return self._check_batch(batch, step)
         # Without a try, which is noted before its call, there is nothing to be found.
         if batch.tries and (external := batch.provider_id.find_generation_batch(batch)):
             _logger.info("Batch %s was submitted before: %s", batch.id, external)
             return Step(self._taken(external))
-        if ends or not self._queue_of(batch).uses_batches:
+        waiting, soon = batch._waiting_jobs(), self._after(LEAST_TIME)
+        urgent = waiting.filtered(lambda job: job.scheduled_at <= soon)
+        if urgent and not self._note_progress(batch, step, {}, urgent.ids):
+            return Step({})
+        is_wanted = waiting > urgent and self._queue_of(batch).uses_batches
+        if batch.cancel_requested or not is_wanted:
             return Step({"state": "cancelled"}, gather=False)
         if batch.tries >= MOST_TRIES:
             lost = self.env._("The batch could not be submitted. Its jobs run by themselves.")
@@ -265,12 +269,6 @@ class LlmGenerationEngine(models.AbstractModel):
         if self._is_batch_held(batch):
             return Step({"state": "collected", "next_step_at": self._after(AGAIN)})
         return self._submit_batch(batch, step)
-
-    @api.model
-    def _has_to_end(self, batch):
-        """Return whether a batch is to end: nobody wants it, or its first job must run soon."""
-        first = batch._waiting_jobs()[:1]
-        return batch.cancel_requested or not first or first.scheduled_at - MARGIN <= self._now()
 
     @api.model
     def _is_batch_held(self, batch):
@@ -380,8 +378,10 @@ class LlmGenerationEngine(models.AbstractModel):
     # === CHECK === #
 
     @api.model
-    def _check_batch(self, batch, step, *, ends):
-        provider = batch.provider_id
+    def _check_batch(self, batch, step):
+        """Ask about a batch; one that nobody wants, or of which most must run soon, is to end."""
+        provider, due = batch.provider_id, batch._due_date()
+        ends = batch.cancel_requested or not due or due - MARGIN <= self._now()
         if ends:
             self._cancel_batch(batch)
         told = provider.check_generation_batch(batch)
@@ -390,13 +390,13 @@ class LlmGenerationEngine(models.AbstractModel):
             return self._store_batch(batch, step, told.get("results") or ())
         if state == "failed":
             return self._batch_failed(batch, told.get("error_type"), told.get("error_message"))
-        values = {"error_type": False, "error_message": False}
+        values = {"error_type": False, "error_message": False, "deadline": due}
         if isinstance(told.get("done"), int):
             values["done_count"] = max(0, min(told["done"], batch.job_count))
         if batch.submitted_at and batch.submitted_at + LONGEST < self._now():
             late = self.env._("The provider did not end the batch in time.")
             return self._give_up(batch, "timeout", late)
-        wait = END_POLL if ends else self._poll_pause(batch, told.get("poll_after"))
+        wait = END_POLL if ends else self._poll_pause(batch, due, told.get("poll_after"))
         return Step({**values, "next_step_at": self._after(wait)})
 
     @api.model
@@ -409,14 +409,12 @@ class LlmGenerationEngine(models.AbstractModel):
             _logger.info("Batch %s: the provider did not cancel it: %s", batch.id, told)
 
     @api.model
-    def _poll_pause(self, batch, wanted):
+    def _poll_pause(self, batch, due, wanted):
         """Return the seconds until the next question: a twentieth of the time that it took."""
         now = self._now()
         age = (now - (batch.submitted_at or now)).total_seconds()
         pause = wanted or min(LAST_POLL, max(FIRST_POLL, age / 20))
-        if not batch.deadline:
-            return pause
-        left = (batch.deadline - MARGIN - now).total_seconds()
+        left = (due - MARGIN - now).total_seconds()
         return min(pause, max(left, END_POLL))
 
     @api.model

@@ -597,9 +597,30 @@ class TestResults(ProviderBatchCommon):
 
 
 class TestEnds(ProviderBatchCommon):
-    def test_before_its_first_date_the_rest_is_cancelled(self):
+    def test_one_early_date_takes_nothing_from_the_others(self):
         jobs, batch = self._submitted(3)
+        jobs[1].write({"scheduled_at": self._ago(1), "is_scheduled": True})
+
+        self._go_on(batch)
+        self.engine._schedule()
+        self.assertEqual(self._process_queue(), 1)
+
+        self.assertFalse(self.remote.batches["batch-1"]["is_cancelled"])
+        self.assertEqual(jobs.mapped("state"), ["queued", "running", "queued"])
+        self._ended(batch)
+        self.assertEqual(jobs.mapped("state"), ["completed", "running", "completed"])
+        self.assertFalse(self._answers_of(jobs[1]))
+        self.assertEqual((batch.completed_count, batch.late_count), (2, 1))
+        self.assertEqual(batch.prompt_tokens, 21, "the provider's bill has it, too")
+
+    def test_when_most_of_its_dates_are_near_the_rest_is_cancelled(self):
+        jobs, batch = self._submitted(3)
+        self.assertEqual(batch.deadline, jobs[1].scheduled_at)
         jobs[1].scheduled_at = fields.Datetime.now() + timedelta(minutes=14)
+        self._go_on(batch)
+        self.assertNotIn("cancel", self.remote.calls)
+        self.assertGreater(batch.deadline, jobs[1].scheduled_at)
+        jobs[0].scheduled_at = fields.Datetime.now() + timedelta(minutes=13)
         self._go_on(batch)
         self.assertTrue(self.remote.batches["batch-1"]["is_cancelled"])
         self.assertEqual(batch.state, "running")
@@ -607,6 +628,22 @@ class TestEnds(ProviderBatchCommon):
         self._ended(batch)
         self.assertEqual(jobs.mapped("state"), ["queued", "queued", "completed"])
         self.assertEqual(self._process_queue(), 2)
+
+    def test_what_could_be_late_by_its_submission_is_not_asked_in_it(self):
+        self.queue.batch_jobs = 3
+        jobs = self._economy(3)
+        batch = self._collect()
+        self.queue.enabled = False
+        jobs[0].scheduled_at = fields.Datetime.now() + timedelta(minutes=119)
+        self._go_on(batch)
+        self.assertEqual((batch.state, batch.job_ids), ("collected", jobs[1:]), "while it waits")
+        self.queue.enabled = True
+        jobs[1].scheduled_at = fields.Datetime.now() + timedelta(minutes=119)
+
+        self._go_on(batch)
+
+        self.assertEqual((batch.state, batch.job_ids, batch.job_count), ("running", jobs[2], 1))
+        self.assertEqual(jobs.mapped("batch_lane"), [False, False, True])
 
     def test_one_that_never_ends_makes_no_job_late(self):
         jobs, batch = self._submitted()
