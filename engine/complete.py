@@ -156,6 +156,13 @@ class LlmGenerationEngine(models.AbstractModel):
         """
 
     @api.model
+    def _after_lost_answers(self, tokens):
+        """Hook: answers came, and are paid for, that no attempt of their jobs had asked for.
+
+        :param dict tokens: how many each used, by the id of its job, which may be gone
+        """
+
+    @api.model
     def _with_known_messages(self, jobs, answers):
         """Return the answers without messages that are none of their job's thread.
 

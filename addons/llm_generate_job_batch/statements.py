@@ -297,9 +297,9 @@ RETURN_JOBS = f"""
     RETURNING j.id
 """
 
-#: What came of the answers of a batch to some jobs, whatever became of these since.
+#: The jobs that answers of a batch were stored with, and whether well, whatever became of them.
 ANSWERED = """
-    SELECT count(*) FILTER (WHERE outcome = 'completed'), count(*)
+    SELECT job_id, outcome = 'completed'
     FROM llm_generation_attempt WHERE job_id = ANY(%s) AND runner_name = %s
 """
 

@@ -99,3 +99,17 @@ SETTLE_LATE = """
     FROM settled
     WHERE s.id = settled.id AND settled.is_open IS NOT TRUE AND settled.tokens > 0
 """
+
+#: What the answers to jobs used that were not stored with them, on top of what these cost and on
+#: their day. Of a job that is gone what was reserved stays, unless it had been freed.
+SPEND_LOST = """
+    INSERT INTO llm_generation_spending
+        (day, user_id, company_id, jobs, tokens, attempts, is_open, xid)
+    SELECT s.day, s.user_id, s.company_id, 1 - s.jobs, LEAST(2147483647, lost.tokens), 0, FALSE,
+        txid_current()::text
+    FROM unnest(%(jobs)s::int[], %(tokens)s::bigint[]) AS lost (job_id, tokens)
+    CROSS JOIN LATERAL (
+        SELECT * FROM llm_generation_spending
+        WHERE job_id = lost.job_id ORDER BY id DESC LIMIT 1) s
+    WHERE s.jobs = 0 OR EXISTS (SELECT FROM llm_generation_job j WHERE j.id = lost.job_id)
+"""

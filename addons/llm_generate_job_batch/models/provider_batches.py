@@ -73,6 +73,8 @@ class Step(NamedTuple):
     values: dict
     #: None leaves them, False has them run by themselves, True has them gather again.
     gather: bool | None = None
+    #: The tokens of answers that came too late, by the id of their job.
+    lost: dict | None = None
 
 
 class LlmGenerationEngine(models.AbstractModel):
@@ -206,6 +208,8 @@ class LlmGenerationEngine(models.AbstractModel):
             if taken.gather is not None:
                 own._return_jobs(batch, gather=taken.gather)
             batch.write({"leased_until": False, **taken.values})
+            if taken.lost:
+                own._after_lost_answers(taken.lost)
             if taken.values.get("state") in {"done", "cancelled", "failed"}:
                 batch.write({"next_step_at": False, "ended_at": own._now()})
                 _logger.info("Batch %s of jobs: %s", batch.id, batch.state)
@@ -448,32 +452,36 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _store_batch(self, batch, step, results):
         """Store what an ended batch has brought, each answer with its job, some at a time."""
-        used, answered = Counter(), set()
+        used, answered = Counter(), {}
         for answers in self._chunks_of(batch, results):
-            for answer in answers.values():
+            for job_id, answer in answers.items():
                 told = Answer.from_dict({"state": "completed", "usage": answer.get("usage")})
-                used.update({kind: told.tokens(kind) for kind in ("prompt", "completion")})
+                tokens = {kind: told.tokens(kind) for kind in ("prompt", "completion")}
+                used.update(tokens)
+                answered[job_id] = sum(tokens.values())
             self._store_answers(batch, answers)
-            answered |= answers.keys()
             if not self._note_progress(batch, step, {}):  # another goes on with it
                 return Step({})
         waiting = {row[0] for row in self._select(sql.UNANSWERED, [batch.id])}
-        if waiting & answered:  # somebody is changing them just now
+        if waiting & answered.keys():  # somebody is changing them just now
             return Step({"next_step_at": self._after(HELD)})
-        completed, stored = self._select(sql.ANSWERED, [list(answered), batch.external_id])[0]
+        stored = dict(self._select(sql.ANSWERED, [list(answered), batch.external_id]))
+        completed = sum(stored.values())
+        late = answered.keys() - stored.keys()
+        lost = {job_id: answered[job_id] for job_id in late if answered[job_id]}
         values = {
             "state": "done",
             "done_count": len(answered),
             "completed_count": completed,
-            "failed_count": stored - completed,
+            "failed_count": len(stored) - completed,
             "returned_count": len(waiting),
-            "late_count": max(0, len(answered) - stored),
+            "late_count": len(late),
             "prompt_tokens": used["prompt"],
             "completion_tokens": used["completion"],
             "error_type": False,
             "error_message": False,
         }
-        return Step(values, gather=False)
+        return Step(values, gather=False, lost=lost)
 
     @api.model
     def _chunks_of(self, batch, results):

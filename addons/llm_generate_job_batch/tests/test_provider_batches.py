@@ -873,8 +873,33 @@ class TestWhatElseHappens(ProviderBatchCommon):
         self.assertGreater(spent()[1], 27)
         jobs[0].action_cancel()
         self.assertEqual(spent()[0], 2)
+        jobs[1].action_start()
+        self._process_queue()
+        with patch.object(type(self.engine), "_note_step", lambda *_args: False):
+            self._ended(batch)  # and its process dies
         self._ended(batch)
-        self.assertEqual(spent(), (2, 18), "what the answers used")
+        self._go_on(batch)
+        self.assertEqual(jobs.mapped("state"), ["cancelled", "running", "completed"])
+        self.assertEqual(batch.prompt_tokens + batch.completion_tokens, 27)
+        jobs[1].write({"prompt_tokens": 5})
+        jobs[1].action_complete()
+        self.assertEqual(spent(), (3, 27 + 5), "what the answers used, the late ones, too")
+
+    def test_of_what_is_gone_a_budget_keeps_what_it_has(self):
+        company = self.user.company_id
+        if "llm_user_daily_jobs" not in company._fields:
+            self.skipTest("llm_generate_job_budget is not installed")
+        self.addCleanup(self.env.registry.clear_cache)
+        company.llm_user_daily_jobs = 9
+        jobs, batch = self._submitted(3)
+        waiting, given_up, _answered = jobs
+        spending = self.env["llm.generation.spending"]
+        of_waiting = spending.search([("job_id", "=", waiting.id)])
+        given_up.action_cancel()
+        (waiting | given_up).unlink()
+        self._ended(batch)
+        total = self.engine._spent([("user", self.user.id)])["user", self.user.id]
+        self.assertEqual(tuple(total), (3, of_waiting.tokens + 9 + 9))
 
     def test_a_conversation_that_goes_elsewhere_takes_its_job_out_of_the_lane(self):
         self._take_batches("fakedirect")

@@ -258,6 +258,15 @@ class LlmGenerationEngine(models.AbstractModel):
         return result
 
     @api.model
+    def _after_lost_answers(self, tokens):
+        """Count what answers used that came when their jobs had ended, or ran by themselves."""
+        result = super()._after_lost_answers(tokens)
+        if self._are_set():
+            params = {"jobs": list(tokens), "tokens": list(tokens.values())}
+            self._change(sql.SPEND_LOST, params, touches=["llm.generation.spending"])
+        return result
+
+    @api.model
     def _reserve_direct(self, user, company, companies, tokens):
         """Reserve what an answer is going to cost that no job asks for.
 
