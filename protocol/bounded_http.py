@@ -3,8 +3,8 @@
 import contextlib
 import io
 import ipaddress
-import itertools
 import json
+import logging
 import socket
 import threading
 import time
@@ -18,6 +18,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
 
 from ..exceptions import BadRequestError
+
+_logger = logging.getLogger(__name__)
 
 #: Bytes of an answer in JSON, and of the body of an error.
 JSON_LIMIT = 20_000_000
@@ -39,6 +41,7 @@ MEMORY_LIMIT = 256 * 1024 * 1024
 MEMORY_PATIENCE = 30.0
 #: Bytes that a value of JSON takes, about.
 VALUE_SIZE = 64
+LEFT_OUT = "%s lines of %s are left out: they are too long, or no objects of JSON."
 COMPRESSED = "%s compressed its answer though it was asked not to."
 TOO_MANY = "There are too many values or levels."
 #: What is sent with each request. Compressed, a small answer becomes a thousand times as large:
@@ -155,22 +158,54 @@ def request_json(method, url, *, timeout, headers=None, limit=JSON_LIMIT, **kwar
 def request_lines(method, url, *, timeout, headers=None, limit=LINE_LIMIT, **kwargs):
     """Yield the lines with which an address answers, each an object of JSON, as they come.
 
+    One that is too long, or no object of JSON, holds up no other: it is left out, and logged.
+
     :param int limit: bytes of a line; there may be any number of them
-    :raise UnreadableError: at the first line that is too long, or no object of JSON
+    :raise UnreadableError: where there are lines and none can be read, or the last one breaks off
     :raise requests.RequestException: see `request_json()`
     """
     with _answering(method, url, timeout, headers, kwargs) as response:
         if _is_compressed(response):
             raise UnreadableError(COMPRESSED % _host(response))
-        rest, latest = b"", time.monotonic() + LINES_SECONDS
-        for block in itertools.chain(_blocks(response, JSON_LIMIT), (b"\n",)):
-            *lines, rest = (rest + block).split(b"\n")
-            if len(rest) > limit:
-                raise TooLargeError(f"A line of {_host(response)} is larger than {limit} bytes.")
-            if time.monotonic() > latest:
-                raise requests.ReadTimeout(f"{_host(response)} did not end its answers in time.")
-            for line in filter(bytes.strip, lines):
-                yield _object_of(line, response)
+        is_answer, refused, left_out = False, None, 0
+        for line, is_whole in _lines_of(response, limit):
+            try:
+                told = _object_of(line, response)
+            except UnreadableError as error:
+                if not is_whole:
+                    raise
+                refused, left_out = error, left_out + 1
+                continue
+            is_answer = True
+            yield told
+        if refused and not is_answer:
+            raise refused
+        if refused:
+            _logger.warning(LEFT_OUT, left_out, _host(response))
+
+
+def _lines_of(response, limit):
+    """Yield the lines of a body that are not empty, as they come, and whether each has its end.
+
+    Of one that is too long there is the beginning.
+    """
+    rest, is_long, latest = b"", False, time.monotonic() + LINES_SECONDS
+    for block in _blocks(response, JSON_LIMIT):
+        *lines, rest = (rest + block).split(b"\n")
+        if time.monotonic() > latest:
+            raise requests.ReadTimeout(f"{_host(response)} did not end its answers in time.")
+        if is_long and lines:
+            is_long = False
+            del lines[0]
+        for line in lines:
+            if line.strip():
+                yield line[:limit], True
+        if len(rest) > limit:
+            if not is_long:
+                yield rest[:limit], True
+            rest, is_long = b"", True
+    if rest.strip() and not is_long:
+        yield rest, False
 
 
 @contextlib.contextmanager

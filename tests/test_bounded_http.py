@@ -220,15 +220,33 @@ class TestBoundedHttp(BaseCase):
             self.assertEqual([*self._lines(reply)], wanted)
         self.assertEqual([*self._lines(Reply(200, b""))], [])
 
-    def test_lines_before_a_bad_one_are_there(self):
-        for bad in (b"[1]", b"{", b"x" * 200):
-            lines = self._lines(Reply(200, b'{"a": 1}\n' + bad + b"\n"), limit=100)
+    def test_a_line_that_cannot_be_read_is_left_out(self):
+        for bad in (b"[1]", b"{", b"x" * 200, b"x" * 200_000):
+            for before in (b"", b'{"a": 1}\n'):
+                reply = Reply(200, before + bad + b'\n{"a": 2}\n{"a": 3}')
+                with (
+                    self.subTest(bad[:9]),
+                    self.assertLogs(bounded_http._logger, "WARNING") as logs,
+                ):
+                    told = [line["a"] for line in self._lines(reply, limit=100)]
+                self.assertEqual(told, [1, 2, 3] if before else [2, 3])
+                self.assertEqual(len(logs.output), 1)
+                self.assertNotIn("xxx", logs.output[0], "what was answered is for nobody's log")
+
+    def test_what_has_no_line_that_can_be_read_is_no_answer(self):
+        for bad in (b"<html>\n</html>\n", b"[1]\n", b"x" * 200):
+            lines = self._lines(Reply(200, bad), limit=100)
             with self.subTest(bad[:9]), self.assertRaises(bounded_http.UnreadableError):
-                self.assertEqual(next(lines), {"a": 1})
-                next(lines)
+                list(lines)
+
+    def test_a_last_line_that_breaks_off_is_asked_for_again(self):
+        lines = self._lines(Reply(200, b'{"a": 1}\n{"a": '))
+        self.assertEqual(next(lines), {"a": 1})
+        with self.assertRaises(bounded_http.UnreadableError):
+            next(lines)
 
     def test_lines_have_bounds_in_bytes_and_in_time(self):
-        with self.assertRaises(bounded_http.TooLargeError):
+        with self.assertRaises(bounded_http.UnreadableError):
             next(self._lines(Reply(200, bytes(BOMB)), limit=5_000_000))
         bomb = Reply(200, self.bomb, headers={"Content-Encoding": "gzip"})
         with self.assertRaises(bounded_http.UnreadableError):

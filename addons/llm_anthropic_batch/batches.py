@@ -67,11 +67,11 @@ def read_batch(batch):
 
 def read_line(line):
     """Return `(custom_id, result)` of a line of the results."""
+    custom_id = line.get("custom_id") if isinstance(line, dict) else None
     try:
-        return line.get("custom_id"), _read_result(line["result"])
-    except (AttributeError, IndexError, KeyError, TypeError):
-        error = UnreadableAnswerError(STRANGE)
-        return line.get("custom_id"), {"state": "failed", "error": error}
+        return custom_id, _read_result(line["result"])
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        return custom_id, {"state": "failed", "error": UnreadableAnswerError(STRANGE)}
 
 
 def _read_result(result):

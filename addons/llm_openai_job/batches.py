@@ -84,11 +84,11 @@ def read_batch(batch):
 
 def read_line(line):
     """Return `(custom_id, result)` of a line of the output, or of the errors."""
+    custom_id = line.get("custom_id") if isinstance(line, dict) else None
     try:
-        return line.get("custom_id"), _read_result(line)
-    except (AttributeError, IndexError, KeyError, TypeError):
-        error = UnreadableAnswerError(STRANGE)
-        return line.get("custom_id"), {"state": "failed", "error": error}
+        return custom_id, _read_result(line)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        return custom_id, {"state": "failed", "error": UnreadableAnswerError(STRANGE)}
 
 
 def _read_result(line):

@@ -4,7 +4,8 @@ from datetime import timedelta
 from odoo import api, fields, models
 from odoo.exceptions import UserError
 
-from odoo.addons.llm_generate_job.const import ERROR_TYPES
+from odoo.addons.llm_generate_job.const import ERROR_TYPES, LAST_ID
+from odoo.addons.llm_generate_job.protocol.sanitize import text_of
 
 from .. import statements as sql
 
@@ -161,8 +162,11 @@ class LlmGenerationProviderBatch(models.Model):
 
     def _job_id_of(self, custom_id):
         """Return the id of the job that an answer is for, 0 for one of somebody else."""
-        key, _dash, job_id = str(custom_id).partition("-")
-        return int(job_id) if key == self.key and job_id.isdecimal() else 0
+        key, _dash, number = text_of(custom_id).partition("-")
+        if key != self.key or not number.isdecimal() or len(number) > len(str(LAST_ID)):
+            return 0
+        job_id = int(number)
+        return job_id if job_id <= LAST_ID else 0
 
     def _made_since(self):
         """Return the moment since which its service has it, by the service's clock, if it has."""

@@ -486,18 +486,33 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _chunks_of(self, batch, results):
         """Yield the answers to jobs of a batch, by the id of the job, some at a time."""
-        results, chunk, size = iter(results), {}, 0
+        chunk = {}
+        try:
+            for job_id, result, is_full in self._results_of(batch, results):
+                chunk[job_id] = result
+                if is_full:
+                    yield chunk
+                    chunk = {}
+        except Exception:
+            if chunk:  # what came is there, whatever keeps the rest back
+                yield chunk
+            raise
+        if chunk:
+            yield chunk
+
+    @api.model
+    def _results_of(self, batch, results):
+        """Yield the id of each job that is answered, by what, and whether that fills a chunk."""
+        number = size = 0
         for custom_id, result in results:
             job_id = batch._job_id_of(custom_id)
             if not job_id or result.get("state") == "cancelled":
                 continue
-            chunk[job_id] = result
-            size += len(result.get("text") or "")
-            if len(chunk) >= CHUNK or size > CHUNK_SIZE:
-                yield chunk
-                chunk, size = {}, 0
-        if chunk:
-            yield chunk
+            number, size = number + 1, size + len(text_of(result.get("text") or ""))
+            is_full = number >= CHUNK or size > CHUNK_SIZE
+            yield job_id, result, is_full
+            if is_full:
+                number = size = 0
 
     @api.model
     def _store_answers(self, batch, answers):
@@ -543,7 +558,7 @@ class LlmGenerationEngine(models.AbstractModel):
     def _answer_in_batch(self, context, result, key):
         """Post the answer to a job of a batch; return what is stored of it."""
         recorder = CallRecorder(is_repeatable=True)
-        usage = result.get("usage") or {}
+        usage = Answer.from_dict({"state": "completed", "usage": result.get("usage")}).usage
         try:
             answer = self._post_result(self._recall(context, recorder), result)
         except (AccessError, exceptions.GenerationError) as error:

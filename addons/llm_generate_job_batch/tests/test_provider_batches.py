@@ -451,25 +451,42 @@ class TestResults(ProviderBatchCommon):
         self.assertEqual((batch.completed_count, batch.failed_count), (1, 1))
 
     def test_a_broken_end_is_read_again_and_stores_the_rest(self):
+        for chunk in (1, 200):
+            with self.subTest(chunk), patch.object(provider_batches, "CHUNK", chunk):
+                self._check_broken_end()
+
+    def _check_broken_end(self):
+        self.remote.state = "running"
         jobs, batch = self._submitted(3)
         self.remote.state = "ended"
-        with patch.object(provider_batches, "CHUNK", 1):
-            original = self.remote.results
+        original = self.remote.results
 
-            def results(external):
-                for number, result in enumerate(original(external)):
-                    if number == 2:
-                        raise CUT_OFF
-                    yield result
+        def results(external):
+            for number, result in enumerate(original(external)):
+                if number == 2:
+                    raise CUT_OFF
+                yield result
 
-            with patch.object(self.remote, "results", results):
-                self._go_on(batch)
-            self.assertEqual(jobs.mapped("state"), ["queued", "completed", "completed"])
-            self.assertEqual(batch.state, "running")
+        with patch.object(self.remote, "results", results):
             self._go_on(batch)
+        self.assertEqual(jobs.mapped("state"), ["queued", "completed", "completed"])
+        self.assertEqual(batch.error_type, "unknown_outcome")
+        self.assertEqual(batch.state, "running")
+        self._go_on(batch)
         self.assertEqual(jobs.mapped("state"), ["completed"] * 3)
         self.assertEqual([len(self._answers_of(job)) for job in jobs], [1, 1, 1])
         self.assertEqual((batch.completed_count, batch.prompt_tokens), (3, 21))
+
+    def test_odd_results_hold_up_no_other(self):
+        jobs, batch = self._submitted(4)
+        self.remote.outcomes = {
+            0: {"state": "completed", "text": 7},
+            1: {"state": "completed", "text": "Seven", "usage": "7 tokens"},
+            2: {"state": "odd", "usage": [7]},
+        }
+        self._ended(batch)
+        self.assertEqual(batch.state, "done")
+        self.assertEqual(jobs.mapped("state"), ["completed", "completed", "failed", "completed"])
 
     def test_one_that_cannot_be_stored_does_not_hold_up_the_rest(self):
         jobs, batch = self._submitted(3)
@@ -552,7 +569,8 @@ class TestResults(ProviderBatchCommon):
             yield f"{'0' * 32}-{jobs[0].id}", self.remote.answer({"prompt": "foreign"})
             yield f"{batch.key}-{other.id}", self.remote.answer({"prompt": "foreign"})
             yield "odd", self.remote.answer({"prompt": "foreign"})
-            yield f"{batch.key}-{2**70}", {"state": "cancelled"}
+            yield f"{batch.key}-{2**70}", self.remote.answer({"prompt": "foreign"})
+            yield f"{batch.key}-{'9' * 5000}", self.remote.answer({"prompt": "foreign"})
             yield from original(external)
 
         with patch.object(self.remote, "results", results):

@@ -1,6 +1,7 @@
+from odoo.addons.llm_generate_job.protocol import bounded_http
 from odoo.addons.llm_generate_job.tests.common import LlmGenerationCommon
 from odoo.addons.llm_generate_job.tests.contract_batch import BatchContract
-from odoo.addons.llm_generate_job.tests.fake_http import half
+from odoo.addons.llm_generate_job.tests.fake_http import Reply, half
 
 from .common import API_KEY
 from .fake_batches import FakeOpenAIBatches, FakeOpenRouter
@@ -91,6 +92,22 @@ class TestChatBatches(BatchContract, BatchesCommon):
         self.assertRecordValues(jobs, [{"state": "completed", "finish_reason": "refusal"}])
         self.assertIn("I will not.", self._answers_of(jobs).body)
 
+    def test_a_line_that_cannot_be_read_holds_up_no_other(self):
+        jobs, batch = self._submitted("One?", "Two?", "Three?")
+        get_files = self.remote.get_files
+
+        def cut(*args):
+            first, second, third = get_files(*args).body.split(b"\n")
+            return Reply(200, b"\n".join([first, second[:-9], third]))
+
+        self.remote.get_files = lambda *args: cut(*args) if "output" in args[1] else Reply(200, b"")
+        self.addCleanup(delattr, self.remote, "get_files")
+        with self.assertLogs(bounded_http._logger, "WARNING"):
+            self._ended(batch)
+        self.assertEqual(batch.state, "done")
+        self.assertEqual(jobs.mapped("state"), ["completed", "queued", "completed"])
+        self.assertFalse(jobs[1].batch_lane, "it runs by itself")
+
     def test_lines_that_are_odd_end_their_job_only(self):
         jobs, batch = self._submitted("One?", "Two?", "Three?", "Four?")
         told = {"status_code": 200, "body": "text"}
@@ -143,6 +160,14 @@ class TestBatchesWithoutFiles(BatchContract, BatchesCommon):
             self.assertEqual((batch.state, len(self.remote.batches)), ("submitting", 1))
         self._ended(batch)
         self._go_on(batch)
+        self.assertEqual((batch.state, jobs.mapped("state")), ("done", ["completed"] * 2))
+
+    def test_a_result_that_is_none_holds_up_no_other(self):
+        jobs, batch = self._submitted("One?", "Two?")
+        results = self.remote.results
+        self.remote.results = lambda one: ["odd", None, *(results(one) or ())]
+        self.addCleanup(delattr, self.remote, "results")
+        self._ended(batch)
         self.assertEqual((batch.state, jobs.mapped("state")), ("done", ["completed"] * 2))
 
     def test_one_of_before_is_none(self):
