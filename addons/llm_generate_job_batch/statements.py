@@ -157,7 +157,10 @@ GATHERED = f"""
         GROUP BY j.model_id) gathered
     WHERE q.uses_batches AND q.enabled
       AND (q.paused_until IS NULL OR q.paused_until <= {NOW})
-      AND (q.batches_paused_until IS NULL OR q.batches_paused_until <= {NOW})
+      AND NOT EXISTS (
+        SELECT FROM llm_generation_provider_batch b
+        WHERE b.provider_id = q.provider_id AND b.model_id = gathered.model_id
+          AND b.pauses_until > {NOW})
       AND NOT EXISTS (
         SELECT FROM llm_generation_model_pause m
         WHERE m.queue_id = q.id AND m.model_id = gathered.model_id AND m.paused_until > {NOW})

@@ -84,10 +84,7 @@ result = {**before, "state": batch.state, "said": said}
 #: What the addon had not when it knew no batches of providers.
 LANE = {
     JOB: ("batch_lane", "batch_priced", "provider_batch_id", "unfit_output"),
-    "llm_generation_queue": (
-        *("uses_batches", "batch_jobs", "batch_minutes", "batch_tokens"),
-        "batches_paused_until",
-    ),
+    "llm_generation_queue": (*("uses_batches", "batch_jobs", "batch_minutes", "batch_tokens"),),
 }
 #: What the new code makes of its jobs.
 LOOK_AT_LANE = """

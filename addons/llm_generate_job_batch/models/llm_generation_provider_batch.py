@@ -89,6 +89,11 @@ class LlmGenerationProviderBatch(models.Model):
     error_type = fields.Selection(ERROR_TYPES, readonly=True)
     error_message = fields.Text("What Happened", readonly=True)
     cancel_requested = fields.Boolean("Cancellation Requested", readonly=True)
+    pauses_until = fields.Datetime(
+        "Holds Its Model Until",
+        readonly=True,
+        help="No batch of the same model is submitted before: the provider did not take this one.",
+    )
 
     # The engine's, as the notes of a job.
     step = fields.Integer(readonly=True, groups="base.group_system")

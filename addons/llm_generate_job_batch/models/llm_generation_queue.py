@@ -44,7 +44,8 @@ class LlmGenerationQueue(models.Model):
         " them. As soon as so many wait they are submitted. 0 means no limit.",
     )
     batches_paused_until = fields.Datetime(
-        readonly=True, help="No batch is submitted before: the provider took none."
+        compute="_compute_batches_paused_until",
+        help="No batch of some model is submitted before: the provider took none.",
     )
 
     _batch_bounds = models.Constraint(
@@ -60,6 +61,15 @@ class LlmGenerationQueue(models.Model):
             # sudo: what a provider can do may be known by who sees its queue.
             queue.takes_batches = queue.provider_id.sudo()._takes_batches()
 
+    def _compute_batches_paused_until(self):
+        paused = {}
+        for batch in self._pausing_batches().sorted("pauses_until"):
+            paused[batch.provider_id] = batch.pauses_until
+        now = fields.Datetime.now()
+        for queue in self:
+            until = paused.get(queue.provider_id)
+            queue.batches_paused_until = until and until > now and until
+
     def write(self, vals):
         if vals.get("uses_batches") and not all(self.mapped("takes_batches")):
             raise UserError(
@@ -73,14 +83,17 @@ class LlmGenerationQueue(models.Model):
             self._open_lane() if vals["uses_batches"] else self._close_lane()
         return result
 
-    @api.model
-    def _engine_fields(self):
-        return super()._engine_fields() | {"batches_paused_until"}
+    def _pausing_batches(self):
+        # sudo: pauses are the engine's; who sees a queue may know of them, and managers end them.
+        batches = self.env["llm.generation.provider.batch"].sudo()
+        pausing = ("pauses_until", "!=", False)
+        return batches.search([("provider_id", "in", self.provider_id.ids), pausing])
 
     def _resume(self):
         result = super()._resume()
-        # sudo: it is the engine's, and managers end a pause by this way only.
-        self.sudo().batches_paused_until = False
+        pausing = self._pausing_batches()
+        pausing.pauses_until = False
+        self.env["llm.generation.engine"]._hurry_batches(pausing)
         return result
 
     def _open_lane(self):

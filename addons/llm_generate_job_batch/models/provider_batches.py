@@ -46,7 +46,7 @@ AGAIN, HELD = 60.0, 30.0
 MOST_TRIES = 5
 #: How long after its submission a batch is asked about: services end one after a day.
 LONGEST = timedelta(hours=48)
-#: Seconds for which no batch of a queue is submitted: the provider has no room, or takes none.
+#: Seconds for which no batch of a model is submitted: the provider has no room, or takes none.
 NO_ROOM_PAUSE, REFUSED_PAUSE = 900, 3600
 #: Answers that are stored in one transaction, and their characters.
 CHUNK, CHUNK_SIZE = 200, 8_000_000
@@ -276,15 +276,16 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     def _is_batch_held(self, batch):
-        """Return whether nothing of a batch's queue may start now."""
+        """Return whether nothing of a batch's queue, or of its model, may start now."""
         queue, now = self._queue_of(batch), self._now()
-        of_model = self.env["llm.generation.model.pause"].search([
-            ("queue_id", "=", queue.id),
-            ("model_id", "=", batch.model_id.id),
-        ])
-        pauses = (queue.paused_until, queue.batches_paused_until, *of_model.mapped("paused_until"))
+        of_model = [("model_id", "=", batch.model_id.id)]
+        pause = self.env["llm.generation.model.pause"]
+        pauses = pause.search([("queue_id", "=", queue.id), *of_model]).mapped("paused_until")
+        pausing = [("provider_id", "=", batch.provider_id.id), ("pauses_until", ">", now)]
+        if self.env[BATCH].search_count([*pausing, *of_model], limit=1):
+            return True
         is_open = queue.enabled and batch.provider_id.active
-        return not is_open or any(pause and pause > now for pause in pauses)
+        return not is_open or any(one and one > now for one in (queue.paused_until, *pauses))
 
     # === SUBMIT === #
 
@@ -425,8 +426,8 @@ class LlmGenerationEngine(models.AbstractModel):
     def _batch_failed(self, batch, error_type, words):
         """Give a batch up that the provider did not do. Where it had no room, its jobs wait on."""
         has_no_room = error_type == "rate_limited"
-        self._pause_batches(batch, NO_ROOM_PAUSE if has_no_room else REFUSED_PAUSE)
         values = {
+            "pauses_until": self._after(NO_ROOM_PAUSE if has_no_room else REFUSED_PAUSE),
             "state": "failed",
             "error_type": error_type or "provider_failed",
             "error_message": words and redact(words, batch.provider_id._told_key()),
@@ -439,13 +440,6 @@ class LlmGenerationEngine(models.AbstractModel):
         if batch.external_id:
             self._cancel_batch(batch)
         return self._batch_failed(batch, error_type, words)
-
-    @api.model
-    def _pause_batches(self, batch, seconds):
-        with self._transaction(waits=True) as own:
-            queue = own._queue_of(batch.with_env(own.env))
-            until = own._after(seconds)
-            queue.batches_paused_until = max(queue.batches_paused_until or until, until)
 
     # === STORE === #
 
@@ -634,7 +628,7 @@ class LlmGenerationEngine(models.AbstractModel):
         if kind in REFUSED_NOW:
             # Only of batches: a key may have the right to single calls and not to these.
             wait = wait if known.retry_after else NO_ROOM_PAUSE
-            self._pause_batches(batch, wait)
+            values["pauses_until"] = self._after(wait)
             values["tries"] = max(0, batch.tries - 1)  # it was not taken, that is sure
         return Step({**values, "state": "collected", "next_step_at": self._after(wait)})
 

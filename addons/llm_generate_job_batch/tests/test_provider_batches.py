@@ -117,10 +117,9 @@ class TestCollecting(ProviderBatchCommon):
         for values in (
             {"enabled": False},
             {"paused_until": "2999-01-01 00:00:00"},
-            {"batches_paused_until": "2999-01-01 00:00:00"},
         ):
             with self.subTest(values):
-                back = {"enabled": True, "paused_until": False, "batches_paused_until": False}
+                back = {"enabled": True, "paused_until": False}
                 self.queue.write({**back, **values})
                 self.assertFalse(self._collect())
                 self.queue.write(back)
@@ -264,10 +263,37 @@ class TestSubmission(ProviderBatchCommon):
         wait = (batch.next_step_at - fields.Datetime.now()).total_seconds()
         self.assertAlmostEqual(wait, 1000, delta=5)
         self.assertTrue(self.queue.batches_paused_until)
-        self.queue.batches_paused_until = self._ago(1)
+        batch.pauses_until = self._ago(1)
         self._go_on(batch)
         self.assertEqual((batch.state, batch.error_message), ("running", False))
         self.assertNotIn("find", self.remote.calls, "it was not taken, that is sure")
+
+    def test_a_refusal_of_one_model_holds_no_batch_of_another(self):
+        self.remote.raises["submit"] = [RateLimitedError("Slower.", retry_after=1000)]
+        self._economy()
+        refused = self._collect()
+        self._go_on(refused)
+        other = self.native_model.copy({"name": "Other"})
+        again = self._economy()
+        others = self.env["llm.generation.job"]
+        for _job in range(2):
+            others += self._create_job("queued", model=other, is_economy=True)
+
+        batch = self._collect()
+        self._go_on(batch)
+
+        self.assertEqual((batch.job_ids, batch.state), (others, "running"))
+        self._go_on(refused)
+        self.assertEqual((refused.state, len(self.remote.batches)), ("collected", 1))
+        self.assertFalse(again.provider_batch_id)
+        later = refused.next_step_at = fields.Datetime.now() + timedelta(seconds=900)
+        self.assertEqual(self.queue.batches_paused_until, refused.pauses_until)
+        self.queue.with_user(self.manager).action_process_queue()
+        self.assertFalse(refused.pauses_until)
+        self.assertLess(refused.next_step_at, later, "it is tried again now")
+        self.assertTrue(again.provider_batch_id)
+        self._go_on(refused)
+        self.assertEqual(refused.state, "running")
 
     def test_a_refusal_of_the_account_holds_batches_only(self):
         self.remote.raises["submit"] = [AuthenticationError("Wrong key.")]
@@ -280,7 +306,7 @@ class TestSubmission(ProviderBatchCommon):
         self._go_on(batch)
         self.assertFalse(self.remote.batches, "their pause is not over")
         self.assertTrue(all(jobs.mapped("batch_lane")))
-        self.queue.batches_paused_until = self._ago(1)
+        batch.pauses_until = self._ago(1)
         self._go_on(batch)
         self.assertEqual((batch.state, batch.tries), ("running", 1))
 

@@ -54,7 +54,7 @@ class TestChatBatches(BatchContract, BatchesCommon):
 
         self.assertEqual((batch.state, batch.error_type), ("failed", "rate_limited"))
         self.assertTrue(jobs.batch_lane)
-        self.assertTrue(self.batch_queue.batches_paused_until)
+        self.assertTrue(batch.pauses_until)
 
     def test_a_batch_is_found_on_a_later_page(self):
         job = self._economy("One?")
