@@ -212,18 +212,31 @@ LEAVE_LANE = f"""
 ANY_LEAVES = f"SELECT 1 FROM llm_generation_job j WHERE {LEAVES} LIMIT 1"
 
 STEP_AT = "GREATEST(next_step_at, leased_until)"
+#: How many batches of the provider of batch `b` some process is doing something with.
+STEPPING = f"""(
+    SELECT count(*) FROM llm_generation_provider_batch o
+    WHERE o.provider_id = b.provider_id AND o.next_step_at IS NOT NULL AND o.leased_until > {NOW})
+"""
+#: When the next step is due. Of a provider that has its share already, the end of one wakes us.
 NEXT_STEP = f"""
-    SELECT EXTRACT(EPOCH FROM min({STEP_AT}) - {NOW}) FROM llm_generation_provider_batch
-    WHERE next_step_at IS NOT NULL
+    SELECT EXTRACT(EPOCH FROM min({STEP_AT}) - {NOW}) FROM llm_generation_provider_batch b
+    WHERE next_step_at IS NOT NULL AND ({STEP_AT} > {NOW} OR {STEPPING} < %(share)s)
 """
 
 #: Takes batches with which something is to be done now. `step` is the fence: who comes back after
 #: its lease finds that another has taken the next step. The state says from here on that the
-#: provider may have been given the batch.
+#: provider may have been given the batch. One provider, which may be slow, takes no more than its
+#: share: two processes that look at once may give it twice as much.
 CLAIM_STEPS = f"""
-    WITH due AS MATERIALIZED (
-        SELECT id, state FROM llm_generation_provider_batch
+    WITH turns AS (
+        SELECT id, {STEPPING} + row_number() OVER (
+            PARTITION BY provider_id ORDER BY {STEP_AT}, id) AS place
+        FROM llm_generation_provider_batch b
         WHERE next_step_at IS NOT NULL AND {STEP_AT} <= {NOW}
+    ), due AS MATERIALIZED (
+        SELECT id, state FROM llm_generation_provider_batch
+        WHERE id IN (SELECT id FROM turns WHERE place <= %(share)s)
+          AND next_step_at IS NOT NULL AND {STEP_AT} <= {NOW}
         ORDER BY {STEP_AT} LIMIT %(limit)s
         FOR NO KEY UPDATE SKIP LOCKED)
     UPDATE llm_generation_provider_batch b

@@ -21,6 +21,7 @@ from odoo.addons.llm_generate_job.protocol.http_errors import classify, tracebac
 from odoo.addons.llm_generate_job.protocol.sanitize import redact, text_of
 from odoo.addons.llm_generate_job.runner.cursor import is_away, is_locked
 from odoo.addons.llm_generate_job.runner.executor import CallRecorder
+from odoo.addons.llm_generate_job.runner.limits import ERRANDS
 from odoo.addons.llm_generate_job.runner.messages import Due
 
 from .. import statements as sql
@@ -159,7 +160,7 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _next_due(self):
         due = super()._next_due()
-        (own,) = self._select(sql.NEXT_STEP)[0]
+        (own,) = self._select(sql.NEXT_STEP, {"share": ERRANDS // 2})[0]
         if own is None:
             return due
         own = max(0.0, float(own))
@@ -168,7 +169,8 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _claim_errands(self, limit):
         errands = super()._claim_errands(limit)
-        params = {"limit": limit - len(errands), "lease": LEASE}
+        share = max(limit, ERRANDS) // 2
+        params = {"limit": limit - len(errands), "lease": LEASE, "share": share}
         with self._transaction() as own:
             rows = own._change(sql.CLAIM_STEPS, params, touches=[BATCH])
         return errands + [("_step_batch", *row) for row in rows]

@@ -17,6 +17,7 @@ from odoo.addons.llm_generate_job.exceptions import (
     TransientError,
     UnknownOutcomeError,
 )
+from odoo.addons.llm_generate_job.runner.limits import ERRANDS
 
 from ..models import provider_batches
 from .batch_common import ProviderBatchCommon
@@ -838,6 +839,27 @@ class TestEnds(ProviderBatchCommon):
         self.assertEqual(self.engine._claim_errands(9), [])
         batch.leased_until = self._ago(1)
         self.assertEqual(len(self.engine._claim_errands(9)), 1)
+
+    def test_one_provider_has_half_of_the_threads(self):
+        _jobs, batch = self._submitted()
+        slow = batch | batch.create([
+            {"provider_id": self.native.id, "model_id": self.native_model.id}
+            for _number in range(2)
+        ])
+        other = batch.create({"provider_id": self.direct.id, "model_id": self.direct_model.id})
+        (slow | other).write({"state": "running", "next_step_at": self._ago(9)})
+        other.next_step_at = self._ago(1)
+
+        claimed = self.engine._claim_errands(ERRANDS)
+
+        taken = batch.browse(batch_id for _method, batch_id, *_step in claimed)
+        self.assertEqual((len(taken), len(taken & slow), taken & other), (3, 2, other))
+        self.assertEqual(self.engine._claim_errands(1), [])
+        self.assertGreater(self.engine._next_due(), 60, "nobody looks for it again and again")
+        (taken & slow)[0].write({"leased_until": False, "next_step_at": False})
+        self.assertEqual(self.engine._next_due(), 0)
+        [(_method, batch_id, *_step)] = self.engine._claim_errands(1)
+        self.assertEqual(slow - taken, batch.browse(batch_id))
 
 
 class TestWhatElseHappens(ProviderBatchCommon):
