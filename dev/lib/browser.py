@@ -43,6 +43,8 @@ class Browser:
             self.errors.append(message.text)
 
     def take_session(self, url, session):
+        # A page that still asks would get a session of nobody, and put it over ours.
+        self.page.goto("about:blank")
         self.page.context.clear_cookies()
         self.page.context.add_cookies([{"name": "session_id", "value": session, "url": url}])
 
