@@ -135,7 +135,14 @@ class LlmGenerationJob(models.Model):
     company_id = fields.Many2one(
         "res.company", compute="_compute_company_id", store=True, precompute=True, readonly=False
     )
-    state = fields.Selection(STATES, default="draft", required=True, readonly=True, copy=False)
+    state = fields.Selection(
+        STATES,
+        default="draft",
+        required=True,
+        readonly=True,
+        copy=False,
+        group_expand="_order_states",
+    )
     queued_at = fields.Datetime(readonly=True, copy=False)
     started_at = fields.Datetime(readonly=True, copy=False)
     completed_at = fields.Datetime("Ended At", readonly=True, copy=False)
@@ -488,6 +495,12 @@ class LlmGenerationJob(models.Model):
         waits = self._waiting_sentences()
         for job in self:
             job.reason = waits.get(job.id) or (job.state == "failed" and job._status_sentence())
+
+    @api.model
+    def _order_states(self, states, _domain):
+        """Return the columns of a board: first what somebody may have to do something about."""
+        first = ("running", "failed", "queued", "completed")
+        return sorted(states, key=lambda state: (*first, state).index(state))
 
     # === CRUD METHODS === #
 

@@ -93,6 +93,15 @@ class TestLlmGenerationJob(LlmGenerationCommon):
         self.assertGreater(len(names), 5)
         self.assertLessEqual(len(names), 10, names)
 
+    def test_a_board_begins_with_what_somebody_may_have_to_do_something_about(self):
+        jobs = self.env["llm.generation.job"]
+        for state in ("cancelled", "completed", "queued", "failed", "running"):
+            jobs += self._create_job(state)
+        jobs = jobs.with_context(read_group_expand=True)
+        board = jobs.web_read_group([("id", "in", jobs.ids)], ["state"])
+        shown = [group["state"] for group in board["groups"]]
+        self.assertEqual(shown, ["running", "failed", "queued", "completed", "cancelled"])
+
     def test_a_running_job_is_not_deleted(self):
         job = self._create_job("running")
         self.assertIn("Cancel it first", self._refusal(job.unlink))
