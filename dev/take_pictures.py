@@ -142,6 +142,7 @@ class Trouble:
 
     def __init__(self, admin, user):
         self.admin, self.user = admin, user
+        self.archived = []
         self.broken, self.paused = self._provider("Broken AI"), self._provider("Paused AI")
         self.queue = self._queue(self.broken, {"auto_retry_failed": False})
         self._queue(self.paused, {"enabled": False})
@@ -190,10 +191,13 @@ class Trouble:
         yield "trouble-chat", self.user, f"/odoo/llm-threads/{self.broke}", ""
         yield "trouble-waiting-chat", self.user, f"/odoo/llm-threads/{self.waits}", ""
         yield "trouble-jobs", self.user, jobs, ""
+        self.archived = self.admin.call("llm.model", "search", [])
+        self.admin.call("llm.model", "write", self.archived, {"active": False})
         yield "first-steps", self.admin, "/odoo/llm-first-steps", ""
 
     def clear(self):
         """Leave nothing of it."""
+        self.admin.call("llm.model", "write", self.archived, {"active": True})
         ours = [["provider_id", "in", [self.broken, self.paused]]]
         waits = [*ours, ["state", "in", ["queued", "running"]]]
         self.admin.call("llm.generation.job", "action_cancel", self._jobs(waits))

@@ -53,6 +53,12 @@ class TestDashboardTours(LlmGenerationCommon, HttpCase):
 
         self.assertEqual(provider.model_ids.mapped("name"), ["tiny"])
 
+    def test_the_page_of_steps_that_are_done_leads_on(self):
+        self._needs_our_page()
+        self._create_thread(user=self.manager, name="Asked before")
+        path = "/odoo/llm-first-steps"
+        self._tour("llm_generation_first_steps_done_tour", self.manager, path)
+
     def test_a_user_is_told_whom_to_ask(self):
         self._begin_anew()
         others = self.env.ref("llm.group_llm_manager").all_user_ids - self.manager

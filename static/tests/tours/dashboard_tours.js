@@ -94,6 +94,13 @@ tours.add("llm_generation_first_steps_mistake_tour", {
     ],
 });
 
+tours.add("llm_generation_first_steps_done_tour", {
+    steps: () => [
+        { trigger: ".o_llm_first_steps .btn-primary:contains('Ask Something')", run: "click" },
+        { trigger: ".o_list_view .o_data_row:contains('Asked before')" },
+    ],
+});
+
 tours.add("llm_generation_first_steps_user_tour", {
     steps: () => [
         { trigger: ".o_navbar_apps_menu button", run: "click" },

@@ -72,6 +72,11 @@ export class FirstSteps extends Component {
         await this.load();
     }
 
+    /** What the app opens, now that there is something to ask. */
+    open() {
+        return this.action.doAction("llm_generate_job.llm_open_server_action");
+    }
+
     /** A new conversation; where another page is for asking, that one. */
     ask() {
         const { chat } = this.state;
