@@ -116,6 +116,11 @@ class LlmGenerationProviderBatch(models.Model):
     _live_idx = models.Index("(next_step_at) WHERE next_step_at IS NOT NULL")
     _key_unique = models.UniqueIndex("(key)", "A batch has a key of its own.")
 
+    @api.depends("provider_id")
+    def _compute_display_name(self):
+        for batch in self:
+            batch.display_name = f"{batch.provider_id.display_name} #{batch.id}"
+
     @api.depends("done_count", "job_count", "state")
     def _compute_progress(self):
         for batch in self:

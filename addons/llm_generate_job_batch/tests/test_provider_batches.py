@@ -174,6 +174,10 @@ class TestCollecting(ProviderBatchCommon):
 
 
 class TestSubmission(ProviderBatchCommon):
+    def test_one_is_called_after_its_provider(self):
+        _jobs, batch = self._submitted(1)
+        self.assertEqual(batch.display_name, f"{self.native.name} #{batch.id}")
+
     def test_one_that_nobody_heard_of_is_found_by_its_key(self):
         self.remote.raises["submit_done"] = [UnknownOutcomeError("Cut off.")]
         jobs = self._economy()
