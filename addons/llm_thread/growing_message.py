@@ -20,6 +20,7 @@ class GrowingMessage:
         self.placeholder_text = placeholder_text
         self.values = values
         self.message = thread.env["mail.message"]
+        self.written = None
 
     def follow(self, answer):
         """Yield the events of an `AnswerStream`, and return its message."""
@@ -30,10 +31,13 @@ class GrowingMessage:
                 self._mark_as_error(answer, error)
                 yield self._event("message_update")
             raise error
-        values = {"body": self._html_of(answer.text)}
+        values = {}
+        if answer.text != self.written:
+            values["body"] = self._html_of(answer.text)
         if answer.tool_calls:
             values["body_json"] = {**data_of(self.message), "tool_calls": answer.tool_calls}
-        self.message.write(values)
+        if values:
+            self.message.write(values)
         usage = {"usage": answer.usage} if answer.usage else {}
         yield self._event("message_update", **usage)
         return self.message  # noqa: B901 - to "yield from"
@@ -59,6 +63,7 @@ class GrowingMessage:
             self.message = self.thread.message_post(
                 body=text, llm_role=self.llm_role, **self.values
             )
+        self.written = text
 
     def _event(self, event_type, **values):
         return self.thread._event(event_type, self.message, **values)

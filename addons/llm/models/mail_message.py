@@ -8,7 +8,7 @@ class MailMessage(models.Model):
     _inherit = "mail.message"
 
     llm_role = fields.Selection(
-        LLM_ROLES, string="LLM Role", compute="_compute_llm_role", store=True
+        LLM_ROLES, string="LLM Role", compute="_compute_llm_role", store=True, precompute=True
     )
     body_json = fields.Json(
         string="Structured Body", help="Tool calls, tool results and inputs of a generation."

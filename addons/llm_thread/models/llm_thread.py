@@ -185,7 +185,9 @@ class LlmThread(models.Model):
         The body of a conversation's message is plain text, or markup that is already HTML.
         """
         if llm_role:
-            kwargs["subtype_id"] = self.env.ref(f"llm.mt_{llm_role}").id
+            kwargs["subtype_id"] = self.env["ir.model.data"]._xmlid_to_res_id(
+                f"llm.mt_{llm_role}", raise_if_not_found=True
+            )
             kwargs.setdefault("message_type", "comment")
             if llm_role != "user":
                 kwargs.setdefault("author_id", False)
@@ -337,8 +339,8 @@ class LlmThread(models.Model):
             answer = yield from self.message_post_from_stream(
                 self._chat(messages, tools), "assistant"
             )
-            calls = data_of(answer).get("tool_calls")
-            if not calls or not tools:
+            calls = tools and data_of(answer).get("tool_calls")
+            if not calls:
                 return answer
             messages += answer
             for call in calls:

@@ -1,11 +1,14 @@
 from contextlib import closing
 from unittest.mock import patch
 
+import psycopg2
 import requests
 
 from odoo.exceptions import UserError
 
+from .. import lock
 from ..exceptions import ThreadBusyError
+from ..growing_message import GrowingMessage
 from ..lock import advisory_lock
 from .common import LlmThreadCommon, words
 
@@ -129,6 +132,39 @@ class TestGeneration(LlmThreadCommon):
 
         with advisory_lock(self.env.cr.dbname, self.thread.id) as locked:
             self.assertTrue(locked)
+
+    def test_one_connection_takes_the_next_lock(self):
+        dbname = self.env.cr.dbname
+        lock._kept.clear()
+        with patch.object(lock.psycopg2, "connect", wraps=psycopg2.connect) as connect:
+            for key in (1, 2):
+                with advisory_lock(dbname, key):
+                    pass
+            connect.assert_called_once()
+            with advisory_lock(dbname, 1), advisory_lock(dbname, 1) as again:
+                self.assertFalse(again)
+            with advisory_lock(dbname, 1) as locked:
+                self.assertTrue(locked)
+        self.assertEqual(len(lock._kept), 1)
+        self.assertEqual(connect.call_count, 2)
+
+    def test_a_connection_that_was_lost_takes_no_lock(self):
+        dbname = self.env.cr.dbname
+        lock._kept.clear()
+        for _turn in range(2):
+            with advisory_lock(dbname, 1) as locked:
+                self.assertTrue(locked)
+            [kept] = lock._kept.values()
+            with closing(psycopg2.connect(kept.dsn)) as other, other.cursor() as cr:
+                cr.execute("SELECT pg_terminate_backend(%s, 5000)", [kept.get_backend_pid()])
+        with advisory_lock(dbname, 1) as locked:  # nobody has it still
+            self.assertTrue(locked)
+
+    def test_an_answer_that_came_whole_is_written_once(self):
+        with patch.object(GrowingMessage, "_html_of") as rendered:
+            *_others, last = self._ask(words("Hello"))
+        rendered.assert_not_called()
+        self.assertIn("Hello", last["message"]["body"])
 
     def test_generate_delegates_to_generate_messages_with_the_question(self):
         given = []
