@@ -14,7 +14,7 @@ from ..engine import maintain
 from ..engine.claim import LOOK_AGAIN
 from ..protocol.answer import Answer
 from ..runner import cursor
-from ..runner.cursor import GATE, open_cursor, read_committed
+from ..runner.cursor import GATE, read_committed
 from ..runner.executor import EnvironmentFactory
 
 #: Connections that a plain answer takes one after the other: for its question, its first words, its
@@ -314,7 +314,7 @@ class TestConcurrency(ConcurrencyCase):
         :return: what was held before each: `(cursor, whether a transaction is open, places of the
             gate taken)`; and a list as long as connections were taken
         """
-        held, opened = [], []
+        held, opened, open_one = [], [], cursor.LazyCursor._open
 
         def chat(provider, _messages, **_kwargs):
             for word in words:
@@ -322,9 +322,9 @@ class TestConcurrency(ConcurrencyCase):
                 held.append((cr._cursor, cr.in_transaction, len(GATE._through)))
                 yield {"content": word}
 
-        def spy(registry):
-            opened.append(registry)
-            return open_cursor(registry)
+        def spy(lazy):
+            opened.append(lazy)
+            return open_one(lazy)
 
         queue_id, [job_id] = self._queue_jobs(1)
         with self._env() as env:
@@ -334,7 +334,7 @@ class TestConcurrency(ConcurrencyCase):
         factory = EnvironmentFactory(self.registry.db_name, generation_inline=False)
         with (
             patch.object(provider_class, "contended_chat", chat, create=True),
-            patch.object(cursor, "open_cursor", spy),
+            patch.object(cursor.LazyCursor, "_open", spy),
         ):
             factory.engine()._run(job_context, lent=True)
         with self._env() as env:
