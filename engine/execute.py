@@ -131,9 +131,10 @@ class LlmGenerationEngine(models.AbstractModel):
     def _heard(self, job_context, talk, recorder, execution):
         """Return the answer, and what the provider said, without its key."""
         job = self._recall(job_context, recorder, execution)
+        provider = job.provider_id  # later the job would have to be read anew for it
         answer, raw = getattr(self, talk)(job, job_context, recorder)
         answer = answer.with_written(recorder.written)
-        key = job.provider_id._told_key() or (answer.error_message and self._key_of(job_context))
+        key = provider._told_key() or (answer.error_message and self._key_of(job_context))
         return answer.redacted(key), sanitize_json(raw, key, hides_names=True)
 
     @api.model
@@ -298,9 +299,17 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     def _keep(self, job, claim, output, recorder, *, goes_on=False):
-        self._checkpoint(job, claim, output)
-        self._note_usage(claim, recorder)
+        # Where nothing was written there is nothing to keep: who ends the job tells of its end.
+        if self._has_written() or self._is_noteworthy(recorder):
+            self._checkpoint(job, claim, output)
+            self._note_usage(claim, recorder)
         self.env.cr.commit(goes_on=goes_on)  # pylint: disable=invalid-commit
+
+    @api.model
+    def _has_written(self):
+        pending = self.env.transaction
+        is_pending = any(pending.field_dirty.values()) or any(pending.tocompute.values())
+        return self.env.cr.in_transaction or is_pending
 
     @api.model
     def _raise_what_was_swallowed(self, job, claim, messages, recorder):

@@ -28,6 +28,10 @@ JOB_FIELDS = (
 )  # fmt: skip
 #: Newest messages that one answer tells of: those of a question, and of tools that were called.
 NEWS_LIMIT = 100
+#: What mail would find out about a message, for who gets it by mail.
+NO_MAIL = {"reply_to": False, "record_alias_domain_id": False, "email_from": False}
+#: In the place of the id of a parent: there is none, and mail need not look for one.
+NO_PARENT = -1
 
 
 class LlmThread(models.Model):
@@ -140,12 +144,25 @@ class LlmThread(models.Model):
             kwargs |= self._with_source(llm_role, kwargs.get("body"))
         if recorder and llm_role != "user" and (question := recorder.questions.get(self.id)):
             kwargs.setdefault("parent_id", question.id)
-        if llm_role:  # conversations take no mail: there is no address to find for a reply
-            kwargs.setdefault("reply_to", False)
+        if llm_role:  # conversations take no mail: no address is looked for
+            kwargs = {**NO_MAIL, **kwargs}
+            if llm_role == "user":
+                kwargs.setdefault("parent_id", NO_PARENT)
+                if not kwargs["email_from"]:
+                    kwargs.setdefault("author_id", self.env.user.partner_id.id)
         message = super().message_post(llm_role=llm_role, body_json=body_json, **kwargs)
         if recorder and llm_role == "user":
             recorder.questions[self.id] = message
         return message
+
+    def _message_compute_parent_id(self, parent_id):
+        if parent_id == NO_PARENT:
+            return False
+        recorder = received(self.env, "generation_recorder")
+        question = recorder and recorder.questions.get(self.id)
+        if question and question.id == parent_id:
+            return parent_id  # known to be a message of this thread
+        return super()._message_compute_parent_id(parent_id)
 
     def _event(self, event_type, message, **values):
         """Return an event of an answer.

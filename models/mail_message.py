@@ -17,6 +17,8 @@ from .llm_generation_bounds import BOUNDS
 ASKING_ROLES = (False, None, "user")
 #: Characters of what stands in a conversation as an answer: the text of one, and its markup.
 ANSWER_BOUND = 2 * ANSWER_LIMIT
+#: Characters that are within all bounds, whatever the markup of them is.
+SHORT = 10_000
 
 
 class MailMessage(models.Model):
@@ -31,16 +33,24 @@ class MailMessage(models.Model):
     @api.model_create_multi
     def create(self, vals_list):
         messages = super().create([self._with_source(vals) for vals in vals_list])
-        messages._refuse_long_messages()
+        if any(map(self._may_be_long, vals_list)):
+            messages._refuse_long_messages()
         return messages
 
     def write(self, vals):
         if vals.get("body_json") and received(self.env, "generation_recorder"):
             vals = {**vals, "body_json": self._fit_to_be_kept(vals["body_json"])}
         result = super().write(self._with_source(vals))
-        if vals.keys() & {"body", "body_json", "llm_source", "model", "subtype_id"}:
+        if vals.keys() & {"model", "subtype_id"} or self._may_be_long(vals):
             self._refuse_long_messages()
         return result
+
+    @api.model
+    def _may_be_long(self, vals):
+        """Return whether values may be beyond a bound: what is written is read for that alone."""
+        if vals.get("body_json"):
+            return True
+        return any(len(str(vals.get(name) or "")) > SHORT for name in ("body", "llm_source"))
 
     @api.model
     def _with_source(self, vals):
@@ -122,14 +132,21 @@ class MailMessage(models.Model):
 
         Mail lets an author, a follower and whoever was mentioned write more than the document.
         """
-        forbidden = super()._get_forbidden_access(operation)
         if operation == "read":
-            return forbidden
+            return super()._get_forbidden_access(operation)
         # sudo: where a message is may be asked of one that cannot be read.
-        ours = (self - forbidden).sudo().filtered(lambda one: one.model == "llm.thread")
+        ours = self.sudo().filtered(lambda one: one.model == "llm.thread")
         threads = self.env["llm.thread"].browse(set(ours.mapped("res_id")))
         writable = threads._filtered_access("write")._ids
-        return forbidden | ours.filtered(lambda one: one.res_id not in writable).sudo(False)
+        forbidden = ours.filtered(lambda one: one.res_id not in writable).sudo(False)
+        rest = self - forbidden
+        if self.env.user._is_internal():
+            # Who works here and may write a thread may do so with its messages: mail would ask the
+            # same, with statements, of each message that has just been made.
+            rest -= ours.filtered(lambda one: one.message_type != "user_notification").sudo(False)
+        if rest:
+            forbidden |= super(MailMessage, rest)._get_forbidden_access(operation)
+        return forbidden
 
     # === THE ORDER OF A CONVERSATION === #
     # Whatever is said for an answer has its question as parent, see `message_post()` of the thread.

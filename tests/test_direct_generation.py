@@ -1,5 +1,6 @@
 import contextlib
 from datetime import timedelta
+from unittest.mock import patch
 
 from odoo import fields
 from odoo.exceptions import UserError
@@ -37,6 +38,24 @@ class TestDirectGeneration(LlmGenerationCommon):
         self.assertIn("Hello", job.output_message_id.body)
         self.assertFalse(job.external_job_id)
         self.assertEqual(len(self.service.calls["chat"]), 1)
+
+    def test_what_brings_nothing_new_is_not_kept_again(self):
+        self.service.chunks = [{"content": "Hello"}]
+        self._asked()
+        engine = type(self.env["llm.generation.engine"])
+        with patch.object(
+            engine, "_checkpoint", autospec=True, side_effect=engine._checkpoint
+        ) as checkpoint:
+            self._run()
+        self.assertEqual(checkpoint.call_count, 1)
+        self.assertIn("Hello", self._answers().body)
+
+    def test_a_question_follows_from_no_message(self):
+        for _turn in range(2):
+            job = self._asked()
+            self._run()
+            self.assertFalse(job.input_message_id.parent_id)
+            self.assertEqual(job.output_message_id.parent_id, job.input_message_id)
 
     def test_that_a_provider_runs_no_jobs_is_no_error_of_it(self):
         """A thread that answers, or says why not, without having asked it."""

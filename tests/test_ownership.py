@@ -249,6 +249,23 @@ class TestOwnership(OwnershipCommon):
             now = [one for one in self._context_of(self.thread) if one[2]]
             self.assertEqual(now, told, mode)
 
+    def test_the_owner_changes_no_notification_to_somebody_else(self):
+        notification = self.question.sudo().copy({
+            "message_type": "user_notification",
+            "author_id": self.manager.partner_id.id,
+        })
+        forged = self._rpc(self.owner, notification, "write", {"body": "Forged"})
+        self._assert_refused(forged)
+
+    def test_who_does_not_work_here_changes_no_internal_note(self):
+        guest = new_test_user(self.env, "ownership_guest", "base.group_portal")
+        note = self.thread.sudo().message_post(body="Internal", author_id=self.owner.partner_id.id)
+        with patch.object(
+            type(self.thread), "_filtered_access", lambda threads, _operation: threads
+        ):
+            forbidden = note.with_user(guest)._get_forbidden_access("write")
+        self.assertEqual(forbidden, note)
+
     def test_the_owner_speaks_and_corrects(self):
         result = self._rpc(self.owner, self.question, "write", {"body": "Better"})
         self.assertIs(result, True)
