@@ -1,5 +1,7 @@
 import threading
 import time
+from contextlib import ExitStack
+from importlib.util import find_spec
 from unittest.mock import patch
 
 import psycopg2
@@ -13,7 +15,7 @@ from ..engine import engine as engine_module
 from ..engine import maintain
 from ..engine.claim import LOOK_AGAIN
 from ..protocol.answer import Answer
-from ..runner import cursor
+from ..runner import cursor, executor
 from ..runner.cursor import GATE, read_committed
 from ..runner.executor import EnvironmentFactory
 
@@ -326,21 +328,44 @@ class TestConcurrency(ConcurrencyCase):
             opened.append(lazy)
             return open_one(lazy)
 
+        with patch.object(cursor.LazyCursor, "_open", spy):
+            job_id = self._run_one(chat)
+        with self._env() as env:
+            job = env["llm.generation.job"].browse(job_id)
+            self.assertEqual((job.state, job.output_text), ("completed", "".join(words).strip()))
+        return held, opened
+
+    def _run_one(self, chat):
+        """Run a job whose provider answers by this method; return its id."""
         queue_id, [job_id] = self._queue_jobs(1)
         with self._env() as env:
             claims, _wait = env["llm.generation.engine"]._claim(1, queue_ids=[queue_id])
             [job_context] = env["llm.generation.engine"]._prefetch(claims)
             provider_class = type(env["llm.provider"])
         factory = EnvironmentFactory(self.registry.db_name, generation_inline=False)
-        with (
-            patch.object(provider_class, "contended_chat", chat, create=True),
-            patch.object(cursor.LazyCursor, "_open", spy),
-        ):
+        with patch.object(provider_class, "contended_chat", chat, create=True):
             factory.engine()._run(job_context, lent=True)
+        return job_id
+
+    def test_what_grows_after_the_cancellation_is_not_kept(self):
+        def chat(provider, _messages, **_kwargs):
+            yield {"content": "Hel"}
+            with self._env() as env:
+                domain = [("provider_id", "=", provider.id), ("state", "=", "running")]
+                env["llm.generation.job"].search(domain).action_cancel()
+            yield {"content": "lo"}
+
+        with ExitStack() as stack:
+            stack.enter_context(patch.object(executor, "CHUNK_INTERVAL", 0))
+            if find_spec("odoo.addons.llm_thread.answer_stream"):  # the family has no interval
+                interval = "odoo.addons.llm_thread.answer_stream.WRITE_INTERVAL"
+                stack.enter_context(patch(interval, 0))
+            job_id = self._run_one(chat)
         with self._env() as env:
             job = env["llm.generation.job"].browse(job_id)
-            self.assertEqual((job.state, job.output_text), ("completed", "".join(words).strip()))
-        return held, opened
+            self.assertEqual(job.state, "cancelled")
+            self.assertIn("Hel", job.output_message_id.body)
+            self.assertNotIn("Hello", job.output_message_id.body)
 
     def test_who_holds_a_job_holds_up_no_other_verdict(self):
         with self._env() as env:

@@ -200,7 +200,7 @@ class TestLazyCursor(TransactionCase):
 
     def test_a_connection_that_was_left_is_gone_on_with_as_it_is(self):
         self._forget_left()
-        pid = self._pid()
+        pid = self._pid("SELECT 1")
         told, execute = [], EngineCursor.execute
 
         def spy(cr, query, *args, **kwargs):
