@@ -242,6 +242,15 @@ class TestLazyCursor(TransactionCase):
             other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
         self.assertNotEqual(self._pid(), pid)
 
+    def test_a_test_gets_no_connection_that_was_left(self):
+        self._forget_left()
+        pid = self._pid()
+        self.env.cr.execute("SELECT pg_backend_pid()")
+        own = self.env.cr.fetchone()[0]
+        with self.enter_registry_test_mode():
+            self.assertEqual(self._pid("SELECT 1"), own)
+        self.assertEqual(self._pid(), pid)
+
     def test_what_has_settings_of_its_own_is_not_left(self):
         self._forget_left()
         for statement in (
