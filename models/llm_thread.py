@@ -158,10 +158,6 @@ class LlmThread(models.Model):
     def _message_compute_parent_id(self, parent_id):
         if parent_id == NO_PARENT:
             return False
-        recorder = received(self.env, "generation_recorder")
-        question = recorder and recorder.questions.get(self.id)
-        if question and question.id == parent_id:
-            return parent_id  # known to be a message of this thread
         return super()._message_compute_parent_id(parent_id)
 
     def _event(self, event_type, message, **values):

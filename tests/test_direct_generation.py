@@ -301,6 +301,17 @@ class TestDirectGeneration(LlmGenerationCommon):
         self._run()
         self.assertEqual(job.state, "completed", job.error_message)
 
+    def test_an_answer_is_kept_whose_question_was_deleted_meanwhile(self):
+        def chat(_provider, messages, **_kwargs):
+            messages[-1:].sudo().unlink()
+            yield {"content": "Fine."}
+
+        with self._offered("llm.provider", fakedirect_chat=chat):
+            job = self._asked()
+            self._run()
+        self.assertEqual(job.state, "completed", job.error_message)
+        self.assertIn("Fine.", job.output_message_id.body)
+
     def _create_tool(self):
         return self.env["llm.tool"].create({
             "name": "look",
