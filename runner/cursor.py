@@ -159,8 +159,10 @@ def leave(cursor):
     cursor.rollback()
     cursor.cache.clear()
     cursor._closed = True
-    cursor._Cursor__pool.give_back(connection)
-    cursor.left_at = connection._pool_last_used
+    # What the pool's own `give_back()` does: by the time that is noted here nobody has had it yet.
+    with cursor._Cursor__pool._lock:
+        connection._pool_in_use = False
+        connection._pool_last_used = cursor.left_at = time.time()
     cursors = _left.setdefault((os.getpid(), cursor.dbname), deque(maxlen=MOST_LEFT))
     cursors.append(cursor)
 
