@@ -1,6 +1,6 @@
 {
     "name": "LLM Generate Job Batches",
-    "version": "19.0.1.1.0",
+    "version": "19.0.1.2.0",
     "category": "Productivity/LLM",
     "summary": "Thousands of generations in one call, some at half the price, and a server action",
     "author": "llm_generate_job contributors",

@@ -133,12 +133,11 @@ LANE = f"{SCHEDULED.sql('j')} AND j.batch_lane IS TRUE"
 UNASKED = "j.state = 'queued' AND j.batch_lane IS TRUE"
 GATHERS = f"{LANE} AND j.provider_batch_id IS NULL AND COALESCE(j.attempt_count, 0) = 0"
 
-#: The estimated tokens that a provider has in batches of a model.
-AT_WORK = f"""(
+#: The estimated tokens that a provider has in batches of a model, whoever still waits for them.
+AT_WORK = """(
     SELECT COALESCE(sum(j.estimated_tokens), 0)
     FROM llm_generation_provider_batch b JOIN llm_generation_job j ON j.provider_batch_id = b.id
-    WHERE b.next_step_at IS NOT NULL AND b.provider_id = q.provider_id AND b.model_id = {{model}}
-      AND {LANE})
+    WHERE b.next_step_at IS NOT NULL AND b.provider_id = q.provider_id AND b.model_id = {model})
 """
 
 #: The queues, and models, with enough jobs for a batch, or one that has waited long enough; and
@@ -264,7 +263,14 @@ UNANSWERED = f"""
     SELECT j.id FROM llm_generation_job j WHERE j.provider_batch_id = %s AND {UNASKED}
 """
 
-#: Has batches looked at now, which a job has left.
+#: Batches that a job has left, which was the last one.
+UNWANTED = f"""
+    SELECT b.id FROM llm_generation_provider_batch b
+    WHERE b.id = ANY(%s) AND NOT EXISTS (
+        SELECT FROM llm_generation_job j WHERE j.provider_batch_id = b.id AND {LANE})
+"""
+
+#: Has batches looked at now.
 HURRY = f"""
     UPDATE llm_generation_provider_batch SET next_step_at = {NOW}
     WHERE id IN (
@@ -307,8 +313,9 @@ CLAIM_RESULTS = f"""
 
 #: Jobs go back to the ordinary lane, or gather again: those of a batch, or some of them.
 RETURN_JOBS = f"""
-    UPDATE llm_generation_job j SET provider_batch_id = NULL, batch_lane = %(gather)s
-    WHERE j.provider_batch_id = %(batch)s AND {LANE}
+    UPDATE llm_generation_job j
+    SET provider_batch_id = NULL, batch_lane = %(gather)s AND j.is_scheduled IS TRUE
+    WHERE j.provider_batch_id = %(batch)s AND {UNASKED}
       AND (%(jobs)s::int[] IS NULL OR j.id = ANY(%(jobs)s))
     RETURNING j.id
 """

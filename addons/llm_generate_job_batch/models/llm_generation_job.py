@@ -109,6 +109,10 @@ class LlmGenerationJob(models.Model):
             return {}
         return {"scheduled_at": fields.Datetime.now() + timedelta(hours=ECONOMY_HOURS)}
 
+    def _schedule(self):
+        self.sudo().latest_at = False  # sudo: of a date before, and the engine's
+        return super()._schedule()
+
     def _can_wait(self, seconds):
         """Return whether the answer of a running job may take so long: nobody waits for it yet."""
         job = self.sudo()  # sudo: the notes are the engine's, and the job is the user's own
@@ -156,7 +160,7 @@ class LlmGenerationJob(models.Model):
             self._leave_batches()
             (self - was_running)._enter_batch_lane()
         elif batches := self.filtered("batch_lane").provider_batch_id:
-            engine._hurry_batches(batches)
+            engine._hurry_unwanted(batches)
         if target != "queued" or was_running:
             engine._wake_for_economy(self)
         return result

@@ -183,11 +183,18 @@ class LlmGenerationProviderBatch(models.Model):
         return self.tried_at - CLOCKS
 
     def _due_date(self):
-        """Return when most of the jobs have to run that wait for its answer; None without any."""
-        rows = self.env["llm.generation.engine"]._select(sql.WAITING_IN, [self.id])
-        return rows[len(rows) // 2][1] if rows else None
+        """Return when most of its jobs have to run; None where none of them waits any more.
+
+        Those that have left by their dates count, too: else it would move on with each.
+        """
+        dates = [date for _job, date in self._waiting_dates()]
+        return min(dates[len(dates) // 2], self.deadline or dates[-1]) if dates else None
 
     def _waiting_jobs(self):
         """Return the jobs that wait for its answer, the most urgent first."""
-        rows = self.env["llm.generation.engine"]._select(sql.WAITING_IN, [self.id])
-        return self.env["llm.generation.job"].browse(row[0] for row in rows)
+        ids = (job_id for job_id, _date in self._waiting_dates())
+        return self.env["llm.generation.job"].browse(ids)
+
+    def _waiting_dates(self):
+        """Return a list of `(id, date)` of the jobs that wait for its answer, in their order."""
+        return self.env["llm.generation.engine"]._select(sql.WAITING_IN, [self.id])

@@ -155,6 +155,12 @@ class LlmGenerationEngine(models.AbstractModel):
         if self._change(sql.HURRY, [batches.ids], touches=[BATCH]):
             self._wake(Due())
 
+    @api.model
+    def _hurry_unwanted(self, batches):
+        """Have those of these batches looked at now whose answers nobody waits for any more."""
+        rows = self._select(sql.UNWANTED, [batches.ids])
+        self._hurry_batches(batches.browse(row[0] for row in rows))
+
     # === STEPS === #
 
     @api.model
@@ -262,11 +268,11 @@ class LlmGenerationEngine(models.AbstractModel):
         if batch.tries and (external := batch.provider_id.find_generation_batch(batch)):
             _logger.info("Batch %s was submitted before: %s", batch.id, external)
             return Step(self._taken(external))
-        waiting, soon = batch._waiting_jobs(), self._after(LEAST_TIME)
-        urgent = waiting.filtered(lambda job: job.scheduled_at <= soon)
-        if urgent and not self._note_progress(batch, step, {}, urgent.ids):
+        waiting, soon = batch._waiting_dates(), self._after(LEAST_TIME)
+        urgent = [job_id for job_id, date in waiting if date <= soon]
+        if urgent and not self._note_progress(batch, step, {}, urgent):
             return Step({})
-        is_wanted = waiting > urgent and self._queue_of(batch).uses_batches
+        is_wanted = len(waiting) > len(urgent) and self._queue_of(batch).uses_batches
         if batch.cancel_requested or not is_wanted:
             return Step({"state": "cancelled"}, gather=False)
         if batch.tries >= MOST_TRIES:

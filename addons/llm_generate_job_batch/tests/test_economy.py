@@ -92,6 +92,13 @@ class TestEconomy(LlmGenerationCommon):
         created = given.create({"thread_id": thread.id, "is_economy": True})
         self.assertEqual(created.scheduled_at, tomorrow)
 
+    def test_another_date_takes_the_place_of_the_one_before(self):
+        job = self._economy()
+        self.engine._schedule()
+        self.assertTrue(job.latest_at)
+        job.write({"scheduled_at": fields.Datetime.now() + timedelta(hours=1)})
+        self.assertFalse(job.latest_at)
+
     def test_it_says_what_it_waits_for(self):
         job = self._economy()
         self.assertIn("nothing else to do", job._status_sentence())

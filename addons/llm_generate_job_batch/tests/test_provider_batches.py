@@ -74,6 +74,7 @@ class TestCollecting(ProviderBatchCommon):
         batch = self._collect()
 
         self.assertEqual(batch.job_count, 2, "no more, and as soon as that")
+        batch.job_ids[0].action_start()  # which the provider has all the same
         jobs.queued_at = self._ago(11 * 60)
         self.assertFalse(self._collect().job_count == 2, "50 tokens are left")
         self.queue.batch_tokens = 400
@@ -662,6 +663,37 @@ class TestEnds(ProviderBatchCommon):
         self.assertEqual((batch.completed_count, batch.late_count), (2, 1))
         self.assertEqual(batch.prompt_tokens, 21, "the provider's bill has it, too")
 
+    def test_the_date_of_most_does_not_move_on_as_jobs_leave(self):
+        jobs, batch = self._submitted(3)
+        now = fields.Datetime.now()
+        for job, hours in zip(jobs, (3, 4, 9), strict=True):
+            job.scheduled_at = now + timedelta(hours=hours)
+        self._go_on(batch)
+        self.assertEqual(batch.deadline, now + timedelta(hours=4))
+        jobs[:2].write({"scheduled_at": self._ago(1)})
+        self._go_on(batch)
+        self.assertEqual(batch.deadline, now + timedelta(hours=4))
+
+    def test_who_runs_by_itself_hurries_no_batch_that_others_wait_for(self):
+        jobs, batch = self._submitted(3)
+        jobs[0].action_start()
+        jobs[1].action_start()
+        self._process_queue()
+        later = batch.next_step_at = fields.Datetime.now() + timedelta(seconds=99)
+        jobs[0].action_complete()
+        self.assertEqual(batch.next_step_at, later)
+        jobs[2].action_cancel()
+        self.assertLess(batch.next_step_at, later, "nobody waits for it any more")
+
+    def test_one_in_line_leaves_a_batch_that_fails(self):
+        jobs, batch = self._submitted()
+        jobs[0].action_start()
+        self.remote.told = {"state": "failed", "error_type": "rate_limited"}
+        self._go_on(batch)
+        self.assertEqual(batch.state, "failed")
+        self.assertFalse(jobs.provider_batch_id)
+        self.assertEqual(jobs.mapped("batch_lane"), [False, True], "one gathers again")
+
     def test_when_most_of_its_dates_are_near_the_rest_is_cancelled(self):
         jobs, batch = self._submitted(3)
         self.assertEqual(batch.deadline, jobs[1].scheduled_at)
@@ -721,10 +753,11 @@ class TestEnds(ProviderBatchCommon):
         jobs, batch = self._submitted()
         later = batch.next_step_at
         jobs[0].action_cancel()
-        self.assertLess(batch.next_step_at, later, "it is looked at now")
+        self.assertEqual(batch.next_step_at, later)
         self._go_on(batch)
         self.assertNotIn("cancel", self.remote.calls)
         jobs[1].action_cancel()
+        self.assertLess(batch.next_step_at, later, "it is looked at now")
         self._go_on(batch)
         self.assertTrue(self.remote.batches["batch-1"]["is_cancelled"])
 
