@@ -7,8 +7,10 @@ import psycopg2
 
 from odoo import sql_db
 
-#: The connection that waits for the next lock, one at most for each process and database.
+#: The connection that waits for the next lock, by process: one at most, with its database.
 _kept = {}
+#: Settings of a connection: seconds after which one whose other side is gone without a word fails.
+KEEPALIVE = {"keepalives_idle": 20, "keepalives_interval": 5, "keepalives_count": 4}
 
 
 @contextlib.contextmanager
@@ -34,13 +36,14 @@ def advisory_lock(dbname, key):
 def _take(dbname, key):
     """Return a connection, and whether the lock was got on it."""
     statement = "SELECT pg_try_advisory_lock(%s)"
-    if kept := _kept.pop((os.getpid(), dbname), None):
-        try:
+    known, kept = _kept.pop(os.getpid(), (None, None))
+    if known == dbname:
+        with contextlib.suppress(psycopg2.Error):  # it was lost while it waited
             return kept, _ask(kept, statement, key)
-        except psycopg2.Error:  # it was lost while it waited
-            kept.close()
+    if kept:
+        kept.close()
     _name, info = sql_db.connection_info_for(dbname)
-    connection = psycopg2.connect(**info)
+    connection = psycopg2.connect(**{**info, **KEEPALIVE, "tcp_user_timeout": 15_000})
     try:
         connection.autocommit = True
         return connection, _ask(connection, statement, key)
@@ -57,5 +60,5 @@ def _ask(connection, statement, key):
 
 def _keep(dbname, connection):
     """Keep a connection on which nothing is locked for the next lock; return it where one is."""
-    kept = _kept.setdefault((os.getpid(), dbname), connection)
+    _dbname, kept = _kept.setdefault(os.getpid(), (dbname, connection))
     return None if kept is connection else connection

@@ -154,7 +154,7 @@ class TestGeneration(LlmThreadCommon):
         for _turn in range(2):
             with advisory_lock(dbname, 1) as locked:
                 self.assertTrue(locked)
-            [kept] = lock._kept.values()
+            [(_dbname, kept)] = lock._kept.values()
             with closing(psycopg2.connect(kept.dsn)) as other, other.cursor() as cr:
                 cr.execute("SELECT pg_terminate_backend(%s, 5000)", [kept.get_backend_pid()])
         with advisory_lock(dbname, 1) as locked:  # nobody has it still
