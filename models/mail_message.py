@@ -5,7 +5,7 @@ import secrets
 from html import unescape
 
 from odoo import api, fields, models
-from odoo.exceptions import AccessError, UserError
+from odoo.exceptions import AccessError, MissingError, UserError
 from odoo.fields import Domain
 
 from ..protocol.markdown import html_to_text, place_of
@@ -17,8 +17,8 @@ from .llm_generation_bounds import BOUNDS
 ASKING_ROLES = (False, None, "user")
 #: Characters of what stands in a conversation as an answer: the text of one, and its markup.
 ANSWER_BOUND = 2 * ANSWER_LIMIT
-#: Characters that are within all bounds, whatever the markup of them is.
-SHORT = 10_000
+#: Characters that are within all bounds, whatever the markup of them is; and what has bounds.
+SHORT, BOUNDED = 10_000, ("body", "body_json", "llm_source")
 
 
 class MailMessage(models.Model):
@@ -33,7 +33,9 @@ class MailMessage(models.Model):
     @api.model_create_multi
     def create(self, vals_list):
         messages = super().create([self._with_source(vals) for vals in vals_list])
-        if any(map(self._may_be_long, vals_list)):
+        # What the context gives is written, too.
+        given = {name: self.env.context.get(f"default_{name}") for name in BOUNDED}
+        if any(self._may_be_long({**given, **vals}) for vals in vals_list):
             messages._refuse_long_messages()
         return messages
 
@@ -50,7 +52,7 @@ class MailMessage(models.Model):
         """Return whether values may be beyond a bound: what is written is read for that alone."""
         if vals.get("body_json"):
             return True
-        return any(len(str(vals.get(name) or "")) > SHORT for name in ("body", "llm_source"))
+        return any(len(str(vals.get(name) or "")) > SHORT for name in BOUNDED)
 
     @api.model
     def _with_source(self, vals):
@@ -135,9 +137,12 @@ class MailMessage(models.Model):
         if operation == "read":
             return super()._get_forbidden_access(operation)
         # sudo: where a message is may be asked of one that cannot be read.
-        ours = self.sudo().filtered(lambda one: one.model == "llm.thread")
+        ours = self.sudo().filtered(lambda one: one.model == "llm.thread" and one.res_id)
         threads = self.env["llm.thread"].browse(set(ours.mapped("res_id")))
-        writable = threads._filtered_access("write")._ids
+        try:
+            writable = threads._filtered_access("write")._ids
+        except MissingError:  # messages outlive a thread that went with its owner
+            writable = threads.exists()._filtered_access("write")._ids
         forbidden = ours.filtered(lambda one: one.res_id not in writable).sudo(False)
         rest = self - forbidden
         if self.env.user._is_internal():

@@ -8,6 +8,7 @@ from odoo.tests import HttpCase, new_test_user
 from odoo.tools import mute_logger
 
 from ..const import MAX_RETRIES
+from ..models.llm_generation_bounds import BOUNDS
 from ..models.llm_generation_job import MANAGER_FIELDS, OWNER_FIELDS
 from .common import LlmGenerationCommon, user_groups
 
@@ -256,6 +257,33 @@ class TestOwnership(OwnershipCommon):
         })
         forged = self._rpc(self.owner, notification, "write", {"body": "Forged"})
         self._assert_refused(forged)
+
+    def test_no_default_makes_a_message_too_long(self):
+        born = {"model": "llm.thread", "res_id": self.thread.id}
+        born |= {"subtype_id": self.env.ref("llm.mt_user").id}
+        for name, value in (
+            ("body", "x" * (BOUNDS["html"] + 1)),
+            ("body_json", {"x": "y" * BOUNDS["json"]}),
+        ):
+            with self.subTest(name):
+                context = {f"default_{name}": value}
+                message = self.env["mail.message"].with_user(self.owner).with_context(**context)
+                with self.assertRaises(UserError):
+                    message.create(born)
+
+    def test_who_works_here_has_no_message_of_no_conversation(self):
+        message = self.question.sudo().copy({
+            "res_id": False,
+            "author_id": self.manager.partner_id.id,
+        })
+        for method, values in (("write", [{"body": "Forged"}]), ("unlink", [])):
+            self._assert_refused(self._rpc(self.other, message, method, *values))
+
+    def test_a_message_that_outlived_its_conversation_is_refused(self):
+        gone = self.question.sudo().copy({"res_id": 2**31 - 1})
+        kept = self.question.sudo().copy()
+        messages = (gone | kept).with_user(self.owner)
+        self.assertEqual(messages._filtered_access("write"), kept)
 
     def test_who_does_not_work_here_changes_no_internal_note(self):
         guest = new_test_user(self.env, "ownership_guest", "base.group_portal")
