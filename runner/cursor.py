@@ -38,11 +38,11 @@ READ_RE = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 
-#: A statement that leaves something behind on its connection, beyond the transaction.
-SESSION_RE = re.compile(
-    r"(?:\A|;)\s*(?:SET\s+(?!LOCAL|TRANSACTION)|LISTEN|PREPARE|DECLARE|LOAD)\b"
-    r"|\bCREATE\s+(?:\w+\s+)?TEMP|\bset_config\b|pg_\w*advisory_lock",
-    re.IGNORECASE,
+#: A statement that leaves nothing behind on its connection, beyond the transaction.
+PLAIN_RE = re.compile(
+    r"\A\s*(?:SELECT|WITH|INSERT|UPDATE|DELETE|LOCK|SAVEPOINT|RELEASE|ROLLBACK|SET\s+LOCAL)\b"
+    r"(?!.*(?:;|\bset_config\b|\bTEMP(?:ORARY)?\b|pg_\w*advisory_lock))",
+    re.IGNORECASE | re.DOTALL,
 )
 
 #: Of each connection. PostgreSQL takes a look at a long queue for so costly that it compiles it,
@@ -158,6 +158,7 @@ def leave(cursor):
         return
     cursor.rollback()
     cursor.cache.clear()
+    cursor._obj.close()  # and what it read last
     cursor._closed = True
     # What the pool's own `give_back()` does: by the time that is noted here nobody has had it yet.
     with cursor._Cursor__pool._lock:
@@ -183,11 +184,14 @@ def resume(registry):
                 continue
             if connection._pool_last_used != cursor.left_at:
                 continue
+            # One that Odoo borrowed and lost sight of: all of its cursors set another level.
+            if connection.isolation_level != ISOLATION_LEVEL_READ_COMMITTED:
+                continue
             if _has_word(connection):
                 connection.close()
                 continue
+            cursor._obj, cursor._closed = connection.cursor(), False
             connection._pool_in_use = True
-            cursor._closed = False
             return cursor
     return None
 
@@ -363,7 +367,7 @@ class LazyCursor(SavepointCursor):
         reading = bool(READ_RE.match(code))
         if not reading:
             self._held = False
-        is_plain = reading or not SESSION_RE.search(code)
+        is_plain = bool(PLAIN_RE.match(code))
         if self._cursor is not None:
             self._cursor.is_plain &= is_plain
             self._cursor.execute(query, params, log_exceptions)

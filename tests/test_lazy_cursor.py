@@ -3,6 +3,8 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 import psycopg2
+import psycopg2.sql
+from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ
 from psycopg2.pool import PoolError
 
 from odoo import SUPERUSER_ID, api
@@ -242,6 +244,17 @@ class TestLazyCursor(TransactionCase):
             other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
         self.assertNotEqual(self._pid(), pid)
 
+    def test_one_that_odoo_lost_sight_of_is_not_gone_on_with(self):
+        self._forget_left()
+        self._pid()
+        [[left]] = _left.values()
+        # As its pool has one back whose cursor was never closed.
+        left._cnx.set_isolation_level(ISOLATION_LEVEL_REPEATABLE_READ)
+        self._pid()
+        self.lazy.execute(LOCK)
+        self.lazy.execute("SHOW transaction_isolation")
+        self.assertEqual(self.lazy.fetchone(), ("read committed",))
+
     def test_a_test_gets_no_connection_that_was_left(self):
         self._forget_left()
         pid = self._pid()
@@ -257,6 +270,10 @@ class TestLazyCursor(TransactionCase):
             "SET search_path = public",
             "CREATE TEMP TABLE mine (id int)",
             "SELECT pg_advisory_lock(4711)",
+            "/* mine */ SET search_path = public",
+            'SET "my.own" = 1',
+            psycopg2.sql.SQL("SET search_path = {}").format(psycopg2.sql.Identifier("public")),
+            "RESET ALL",
         ):
             with self.subTest(statement):
                 self._pid(statement)
