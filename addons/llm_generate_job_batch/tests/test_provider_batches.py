@@ -1057,14 +1057,17 @@ class TestPace(ProviderBatchCommon):
     """Thousands of answers are stored with few statements, and at a known pace."""
 
     def _stored(self, number):
-        """Store the answers to so many jobs, and return the statements and seconds that took.
+        """Store the answers to so many jobs, and return what that took.
 
-        :return: the number of statements, and the seconds of the processor, of Odoo and PostgreSQL
+        :return: the number of statements, and the seconds of the processor, of Odoo and PostgreSQL;
+            and those in which the jobs were queued
         """
         self.queue.batch_jobs = number
         prompts = [f"Question {place}" for place in range(number)]
         create = self.env["llm.generation.job"].create_batch
+        queued = self._processor()
         create(prompts, model=self.native_model, post=False, is_economy=True)
+        queued = self._processor() - queued
         batch = self._collect()
         self._go_on(batch)
         with self._knowing_nothing():
@@ -1074,7 +1077,7 @@ class TestPace(ProviderBatchCommon):
             processor = self._processor() - processor
             statements = self.env.cr.sql_log_count - statements
         self.assertEqual((batch.state, batch.completed_count), ("done", number))
-        return statements, processor
+        return statements, processor, queued
 
     def _processor(self):
         self.env.cr.execute("SELECT pg_backend_pid()")
@@ -1085,18 +1088,21 @@ class TestPace(ProviderBatchCommon):
 
     def test_many_answers_are_stored_with_the_statements_of_a_chunk(self):
         self._stored(2)  # fills the caches of the registry
-        few, _processor = self._stored(20)
-        many, _processor = self._stored(200)
+        few, *_seconds = self._stored(20)
+        many, *_seconds = self._stored(200)
         self.assertLessEqual(many, few + 5)
 
-    def test_five_hundred_answers_a_second_are_stored(self):
-        """Measure with LLM_TEST_ANSWERS=10000; the processor's seconds, as machines are shared."""
+    def test_five_hundred_answers_are_stored_while_three_thousand_are_queued(self):
+        """Measure with LLM_TEST_ANSWERS=10000; a ratio, as machines are shared and differ.
+
+        Three thousand in a second is what two quiet cores queue.
+        """
         self._stored(50)
         number = int(os.environ.get("LLM_TEST_ANSWERS", "2000"))
-        _statements, processor = self._stored(number)
-        pace = number / processor
-        logging.getLogger(__name__).info("%s answers: %.0f a second", number, pace)
-        self.assertGreater(pace, 500)
+        _statements, processor, queued = self._stored(number)
+        told = (number, number / processor, processor / queued)
+        logging.getLogger(__name__).info("%s answers: %.0f a second, %.1f of queueing", *told)
+        self.assertLess(processor / queued, 6)
 
 
 class TestDataInBatches(DataCommon, ProviderBatchCommon):
