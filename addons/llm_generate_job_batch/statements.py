@@ -314,7 +314,7 @@ CLAIM_RESULTS = f"""
 #: Jobs go back to the ordinary lane, or gather again: those of a batch, or some of them.
 RETURN_JOBS = f"""
     UPDATE llm_generation_job j
-    SET provider_batch_id = NULL, batch_lane = %(gather)s AND j.is_scheduled IS TRUE
+    SET provider_batch_id = NULL, batch_lane = %(gather)s AND {SCHEDULED.sql("j")}
     WHERE j.provider_batch_id = %(batch)s AND {UNASKED}
       AND (%(jobs)s::int[] IS NULL OR j.id = ANY(%(jobs)s))
     RETURNING j.id
