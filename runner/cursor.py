@@ -8,13 +8,11 @@ a moment; from the first write on there is a transaction, until `commit()` or `r
 
 import contextlib
 import logging
-import os
 import re
-import select
 import threading
 import time
 from collections import deque
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import psycopg2
 from psycopg2.extensions import ISOLATION_LEVEL_READ_COMMITTED
@@ -35,13 +33,6 @@ _logger = logging.getLogger("odoo.sql_db")
 READ_RE = re.compile(
     r"\A\s*(?:SELECT|WITH)\b(?!.*(?<![\w\"])(?:UPDATE|SHARE|INTO|INSERT|DELETE|MERGE"
     r"|pg_\w*(?:lock|notify)\w*|nextval|setval|set_config)(?![\w\"]))",
-    re.IGNORECASE | re.DOTALL,
-)
-
-#: A statement that leaves nothing behind on its connection, beyond the transaction.
-PLAIN_RE = re.compile(
-    r"\A\s*(?:SELECT|WITH|INSERT|UPDATE|DELETE|LOCK|SAVEPOINT|RELEASE|ROLLBACK|SET\s+LOCAL)\b"
-    r"(?!.*(?:;|\bset_config\b|\bTEMP(?:ORARY)?\b|pg_\w*advisory_lock))",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -123,10 +114,6 @@ class EngineCursor(Cursor):
 
     #: See `SavepointCursor`.
     sets_aside = True
-    #: When Odoo's pool got the connection of one that was left, by which it is known again.
-    left_at = None
-    #: Whether its connection has the settings of one that was never `bind()`-ed, and no others.
-    is_plain = False
 
     def execute(self, query, params=None, log_exceptions=True):
         """Execute a statement within the transaction."""
@@ -140,67 +127,6 @@ def open_cursor(registry):
         keep_alive(cursor.connection)
         cursor.__class__ = EngineCursor  # the registry makes no other
     return cursor
-
-
-#: Cursors that were left, by process and database, and how many of each.
-_left, MOST_LEFT = {}, 16
-
-
-def leave(cursor):
-    """Give the connection of a cursor back to Odoo's pool, for `resume()` or whoever comes first.
-
-    Odoo's pool has the server forget all settings of a connection before it lends it, while all
-    who want another one wait for that.
-    """
-    connection = cursor.connection
-    if not cursor.is_plain or connection.closed:
-        cursor.close()
-        return
-    cursor.rollback()
-    cursor.cache.clear()
-    cursor._obj.close()  # and what it read last
-    cursor._closed = True
-    # What the pool's own `give_back()` does: by the time that is noted here nobody has had it yet.
-    with cursor._Cursor__pool._lock:
-        connection._pool_in_use = False
-        connection._pool_last_used = cursor.left_at = time.time()
-    cursors = _left.setdefault((os.getpid(), cursor.dbname), deque(maxlen=MOST_LEFT))
-    cursors.append(cursor)
-
-
-def resume(registry):
-    """Return a cursor that was left and whose connection nobody has had since, None without one."""
-    if "cursor" in vars(registry):  # in a test, which has another one in its place
-        return None
-    cursors = _left.get((os.getpid(), registry.db_name))
-    while cursors:
-        try:
-            cursor = cursors.pop()
-        except IndexError:  # another thread was faster
-            return None
-        connection = cursor._cnx
-        with cursor._Cursor__pool._lock:
-            if connection.closed or connection._pool_in_use:
-                continue
-            if connection._pool_last_used != cursor.left_at:
-                continue
-            # One that Odoo borrowed and lost sight of: all of its cursors set another level.
-            if connection.isolation_level != ISOLATION_LEVEL_READ_COMMITTED:
-                continue
-            if _has_word(connection):
-                connection.close()
-                continue
-            cursor._obj, cursor._closed = connection.cursor(), False
-            connection._pool_in_use = True
-            return cursor
-    return None
-
-
-def _has_word(connection):
-    """Return whether the server has said something unasked, as it does where it hangs up."""
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
 
 
 def read_committed(cr):
@@ -276,7 +202,6 @@ class LazyCursor(SavepointCursor):
         self._held = False
         self._entered = None
         self._lock_timeout = None
-        self._clock = None
         #: Whether to wait for a database that cannot be had, where nothing is lost by that.
         self.is_patient = False
         #: Whether a read keeps its connection for the next one, until `away()` or the end.
@@ -287,8 +212,6 @@ class LazyCursor(SavepointCursor):
     def _open(self):
         self._entered = GATE.enter()
         try:
-            if not self._lock_timeout and (cursor := resume(self._registry)):
-                return cursor
             cursor = open_cursor(self._registry)
         except BaseException:
             self._leave_gate()
@@ -296,9 +219,6 @@ class LazyCursor(SavepointCursor):
         try:
             read_committed(cursor)
             bound(cursor, self._lock_timeout)
-            cursor.is_plain = isinstance(cursor, EngineCursor) and not self._lock_timeout
-            if cursor.is_plain:
-                cursor.commit()  # else the settings go with a transaction that is rolled back
         except BaseException:
             self._shut(cursor)
             raise
@@ -306,10 +226,7 @@ class LazyCursor(SavepointCursor):
 
     def _shut(self, cursor):
         try:
-            if isinstance(cursor, EngineCursor):
-                leave(cursor)
-            else:
-                cursor.close()
+            cursor.close()
         finally:
             self._leave_gate()
 
@@ -322,7 +239,6 @@ class LazyCursor(SavepointCursor):
         """Have the transactions that are open, or opened from now on, `bound()`."""
         self._lock_timeout = lock_timeout
         if self._cursor is not None:
-            self._cursor.is_plain = False
             bound(self._cursor, lock_timeout)
 
     @contextlib.contextmanager
@@ -367,15 +283,13 @@ class LazyCursor(SavepointCursor):
         reading = bool(READ_RE.match(code))
         if not reading:
             self._held = False
-        is_plain = bool(PLAIN_RE.match(code))
         if self._cursor is not None:
-            self._cursor.is_plain &= is_plain
             self._cursor.execute(query, params, log_exceptions)
             self._fetch_state()
             return
         for pause in (*(PATIENCE if self.is_patient else ()), None):
             try:
-                self._begin(reading, is_plain, (query, params, log_exceptions))
+                self._begin(reading, query, params, log_exceptions)
                 return
             except psycopg2.Error as error:
                 if pause is None or not is_away(error):
@@ -383,12 +297,11 @@ class LazyCursor(SavepointCursor):
                 _logger.info("The database cannot be had (%s): waiting", type(error).__name__)
             time.sleep(pause)
 
-    def _begin(self, reading, is_plain, statement):
+    def _begin(self, reading, query, params, log_exceptions):
         """Execute the first statement of a transaction, or one that needs none."""
         cursor = self._open()
         try:
-            cursor.is_plain &= is_plain
-            cursor.execute(*statement)
+            cursor.execute(query, params, log_exceptions)
             if not reading or self.keeps:
                 self._held = reading
                 self._cursor, cursor = cursor, None
@@ -452,15 +365,6 @@ class LazyCursor(SavepointCursor):
 
     # === TRANSACTION === #
 
-    def now(self):
-        """Return when the transaction began, by the database's clock, which is read once."""
-        if self._now is None and self._clock:
-            read, at = self._clock
-            self._now = read + timedelta(seconds=time.monotonic() - at)
-        elif self._now is None:
-            self._clock = (super().now(), time.monotonic())
-        return self._now
-
     def commit(self, *, goes_on=False):
         """Commit what was written, and let go of the connection.
 
@@ -514,7 +418,7 @@ class LazyCursor(SavepointCursor):
         """The connection of the open transaction; opens one if need be."""
         if self._cursor is None:
             self._cursor = self._open()
-        self._held, self._cursor.is_plain = False, False  # whatever is done with it
+        self._held = False
         return self._cursor.connection
 
 

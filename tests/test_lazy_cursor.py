@@ -3,8 +3,6 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 import psycopg2
-import psycopg2.sql
-from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ
 from psycopg2.pool import PoolError
 
 from odoo import SUPERUSER_ID, api
@@ -20,7 +18,6 @@ from ..runner.cursor import (
     EngineCursor,
     InlineCursor,
     LazyCursor,
-    _left,
     bound,
     open_cursor,
 )
@@ -179,121 +176,10 @@ class TestLazyCursor(TransactionCase):
             return execute(cr, query, *args, **kwargs)
 
         self.lazy.keeps = True
-        self._forget_left()
         with patch.object(EngineCursor, "execute", spy):
             self.lazy.execute("SELECT 1")
             self.lazy.execute(LOCK)
         self.assertEqual(told, [SETTINGS, "SELECT 1", LOCK])
-
-    # === WHAT IS LEFT === #
-
-    def _forget_left(self):
-        _left.clear()
-        self.addCleanup(_left.clear)
-
-    def _pid(self, statement=None):
-        """Execute a statement on a lazy cursor of its own, and return the process of its server."""
-        with contextlib.closing(LazyCursor(self.registry)) as lazy:
-            lazy.execute(statement or LOCK)
-            lazy.execute("SELECT pg_backend_pid()")
-            pid = lazy.fetchone()[0]
-            lazy.commit()
-        return pid
-
-    def test_a_connection_that_was_left_is_gone_on_with_as_it_is(self):
-        self._forget_left()
-        pid = self._pid("SELECT 1")
-        told, execute = [], EngineCursor.execute
-
-        def spy(cr, query, *args, **kwargs):
-            told.append(query)
-            return execute(cr, query, *args, **kwargs)
-
-        with patch.object(EngineCursor, "execute", spy):
-            self.assertEqual(self._pid(), pid)
-        self.assertNotIn(SETTINGS, told)
-        for end in ("rollback", "commit"):
-            with self.subTest(end), self.lazy.hold():
-                for setting, value in (("jit", "off"), ("transaction_isolation", "read committed")):
-                    self.lazy.execute(f"SHOW {setting}")
-                    self.assertEqual(self.lazy.fetchone(), (value,))
-            getattr(self.lazy, end)()
-
-    def test_a_connection_that_somebody_else_has_had_is_not_gone_on_with(self):
-        self._forget_left()
-        pid = self._pid()
-        with contextlib.closing(db_connect(self.env.cr.dbname).cursor()) as other:
-            other.execute("SELECT pg_backend_pid()")
-            self.assertEqual(other.fetchone()[0], pid)  # Odoo's pool has it
-            self.assertNotEqual(self._pid(), pid)
-
-    def test_what_came_back_from_somebody_else_is_not_as_it_was_left(self):
-        self._forget_left()
-        pid = self._pid()
-        with contextlib.closing(db_connect(self.env.cr.dbname).cursor()) as other:
-            other.execute("SELECT pg_backend_pid()")
-            self.assertEqual(other.fetchone()[0], pid)
-        self.lazy.execute(LOCK)
-        self.lazy.execute("SHOW transaction_isolation")
-        self.assertEqual(self.lazy.fetchone(), ("read committed",))
-
-    def test_a_connection_that_died_is_not_gone_on_with(self):
-        self._forget_left()
-        pid = self._pid()
-        with self._other_session() as other:
-            other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
-        self.assertNotEqual(self._pid(), pid)
-
-    def test_one_that_odoo_lost_sight_of_is_not_gone_on_with(self):
-        self._forget_left()
-        self._pid()
-        [[left]] = _left.values()
-        # As its pool has one back whose cursor was never closed.
-        left._cnx.set_isolation_level(ISOLATION_LEVEL_REPEATABLE_READ)
-        self._pid()
-        self.lazy.execute(LOCK)
-        self.lazy.execute("SHOW transaction_isolation")
-        self.assertEqual(self.lazy.fetchone(), ("read committed",))
-
-    def test_a_test_gets_no_connection_that_was_left(self):
-        self._forget_left()
-        pid = self._pid()
-        self.env.cr.execute("SELECT pg_backend_pid()")
-        own = self.env.cr.fetchone()[0]
-        with self.enter_registry_test_mode():
-            self.assertEqual(self._pid("SELECT 1"), own)
-        self.assertEqual(self._pid(), pid)
-
-    def test_what_has_settings_of_its_own_is_not_left(self):
-        self._forget_left()
-        for statement in (
-            "SET search_path = public",
-            "CREATE TEMP TABLE mine (id int)",
-            "SELECT pg_advisory_lock(4711)",
-            "/* mine */ SET search_path = public",
-            'SET "my.own" = 1',
-            psycopg2.sql.SQL("SET search_path = {}").format(psycopg2.sql.Identifier("public")),
-            "RESET ALL",
-        ):
-            with self.subTest(statement):
-                self._pid(statement)
-                self.assertFalse(any(_left.values()))
-        self.lazy.bind()
-        self.lazy.execute(LOCK)
-        self.lazy.commit()
-        self.assertFalse(any(_left.values()))
-
-    def test_each_transaction_has_its_time_and_the_clock_is_read_once(self):
-        first = self.lazy.now()
-        self.assertEqual(self.lazy.now(), first)
-        self.lazy.execute(LOCK)
-        self.lazy.commit()
-        with patch.object(LazyCursor, "execute") as execute:
-            second = self.lazy.now()
-        execute.assert_not_called()
-        self.assertGreater(second, first)
-        self.lazy.execute("SELECT clock_timestamp() AT TIME ZONE 'UTC'")
-        self.assertLess(abs((self.lazy.fetchone()[0] - second).total_seconds()), 1.0)
 
     def test_rows_come_in_each_of_the_usual_ways(self):
         self.lazy.execute("SELECT n, n * n AS square FROM generate_series(1, 5) AS n")
