@@ -217,9 +217,10 @@ STEPPING = f"""(
     WHERE o.provider_id = b.provider_id AND o.next_step_at IS NOT NULL AND o.leased_until > {NOW})
 """
 #: When the next step is due. Of a provider that has its share already, the end of one wakes us.
+#: No parameter is called `share`: a statement with that word is taken for one that locks.
 NEXT_STEP = f"""
     SELECT EXTRACT(EPOCH FROM min({STEP_AT}) - {NOW}) FROM llm_generation_provider_batch b
-    WHERE next_step_at IS NOT NULL AND ({STEP_AT} > {NOW} OR {STEPPING} < %(share)s)
+    WHERE next_step_at IS NOT NULL AND ({STEP_AT} > {NOW} OR {STEPPING} < %(most)s)
 """
 
 #: Takes batches with which something is to be done now. `step` is the fence: who comes back after
@@ -234,7 +235,7 @@ CLAIM_STEPS = f"""
         WHERE next_step_at IS NOT NULL AND {STEP_AT} <= {NOW}
     ), due AS MATERIALIZED (
         SELECT id, state FROM llm_generation_provider_batch
-        WHERE id IN (SELECT id FROM turns WHERE place <= %(share)s)
+        WHERE id IN (SELECT id FROM turns WHERE place <= %(most)s)
           AND next_step_at IS NOT NULL AND {STEP_AT} <= {NOW}
         ORDER BY {STEP_AT} LIMIT %(limit)s
         FOR NO KEY UPDATE SKIP LOCKED)

@@ -166,7 +166,7 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _next_due(self):
         due = super()._next_due()
-        (own,) = self._select(sql.NEXT_STEP, {"share": ERRANDS // 2})[0]
+        (own,) = self._select(sql.NEXT_STEP, {"most": ERRANDS // 2})[0]
         if own is None:
             return due
         own = max(0.0, float(own))
@@ -176,7 +176,7 @@ class LlmGenerationEngine(models.AbstractModel):
     def _claim_errands(self, limit):
         errands = super()._claim_errands(limit)
         share = max(limit, ERRANDS) // 2
-        params = {"limit": limit - len(errands), "lease": LEASE, "share": share}
+        params = {"limit": limit - len(errands), "lease": LEASE, "most": share}
         with self._transaction() as own:
             rows = own._change(sql.CLAIM_STEPS, params, touches=[BATCH])
         return errands + [("_step_batch", *row) for row in rows]

@@ -17,8 +17,10 @@ from odoo.addons.llm_generate_job.exceptions import (
     TransientError,
     UnknownOutcomeError,
 )
+from odoo.addons.llm_generate_job.runner.cursor import READ_RE
 from odoo.addons.llm_generate_job.runner.limits import ERRANDS
 
+from .. import statements
 from ..models import provider_batches
 from .batch_common import ProviderBatchCommon
 from .test_data import SCHEMA, DataCommon
@@ -876,6 +878,11 @@ class TestEnds(ProviderBatchCommon):
         self.assertEqual(self.engine._claim_errands(9), [])
         batch.leased_until = self._ago(1)
         self.assertEqual(len(self.engine._claim_errands(9)), 1)
+
+    def test_a_look_at_what_is_due_holds_no_transaction(self):
+        reads = (statements.NEXT_STEP, statements.ANY_LEAVES, statements.GATHERED)
+        for statement in (*reads, statements.WAITING_IN, statements.UNWANTED, statements.ANY_IDLE):
+            self.assertRegex(statement, READ_RE)
 
     def test_one_provider_has_half_of_the_threads(self):
         _jobs, batch = self._submitted()
