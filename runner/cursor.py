@@ -29,9 +29,9 @@ _logger = logging.getLogger("odoo.sql_db")
 #: Odoo's own: what is logged here takes the place of what it would log.
 #: A statement that leaves nothing behind. Locks, notifications and functions of the server
 #: (`FOR UPDATE`, `pg_notify`, `nextval`, …) need the transaction that follows them; a quoted
-#: name (`"res_users"."share"`) does not.
+#: name (`"res_users"."share"`) and a parameter's (`%(share)s`) do not.
 READ_RE = re.compile(
-    r"\A\s*(?:SELECT|WITH)\b(?!.*(?<![\w\"])(?:UPDATE|SHARE|INTO|INSERT|DELETE|MERGE"
+    r"\A\s*(?:SELECT|WITH)\b(?!.*(?<![\w\"])(?<!%\()(?:UPDATE|SHARE|INTO|INSERT|DELETE|MERGE"
     r"|pg_\w*(?:lock|notify)\w*|nextval|setval|set_config)(?![\w\"]))",
     re.IGNORECASE | re.DOTALL,
 )

@@ -28,6 +28,7 @@ PROMPT = "what only I should know"
 LOCK = "SELECT pg_advisory_xact_lock(4711, 42)"
 
 READS = [
+    "SELECT 1 WHERE 1 < %(share)s",
     "SELECT 1",
     "  select id FROM res_users WHERE login = 'demo'",
     "\n    WITH a AS (SELECT 1) SELECT * FROM a",

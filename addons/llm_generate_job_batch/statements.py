@@ -217,7 +217,6 @@ STEPPING = f"""(
     WHERE o.provider_id = b.provider_id AND o.next_step_at IS NOT NULL AND o.leased_until > {NOW})
 """
 #: When the next step is due. Of a provider that has its share already, the end of one wakes us.
-#: No parameter is called `share`: a statement with that word is taken for one that locks.
 NEXT_STEP = f"""
     SELECT EXTRACT(EPOCH FROM min({STEP_AT}) - {NOW}) FROM llm_generation_provider_batch b
     WHERE next_step_at IS NOT NULL AND ({STEP_AT} > {NOW} OR {STEPPING} < %(most)s)
