@@ -5,7 +5,6 @@ odoo-llm family instead of the stand-ins in addons/.
 
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from lib import (
@@ -23,6 +22,7 @@ from lib import (
     odoo_tests,
     paths,
     peer_tests,
+    processes,
     provider_skeleton,
     seed,
     unit_tests,
@@ -52,7 +52,9 @@ def main():
             halt("there is no module to test: no __manifest__.py was found.")
         tests = [tag for tag in tags if "/" in tag]
         has_stack = (tests or not tags or scripts) and _make_stack(place, tally, names)
-        _run_together(_works(place, tally, names, tests, has_stack) if tests or not tags else [])
+        if tests or not tags:  # the tests in Odoo keep one processor busy
+            works = _works(place, tally, names, tests, has_stack)
+            processes.run_together(lambda work: work(), works, os.cpu_count())
         if has_stack and not tags:
             family_tests.run(place, tally, STACK)
         if has_stack and (not tags or scripts):
@@ -93,15 +95,6 @@ def _works(place, tally, names, tests, has_stack):
     if has_stack and not tests:
         works += _lives(place, tally, names)
     return works
-
-
-def _run_together(works):
-    """Run each, as many at a time as there are processors: the tests in Odoo keep one busy."""
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        list(pool.map(lambda work: work(), works))
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _test_ours(place, tally, names, tags):

@@ -3,7 +3,6 @@
 import os
 import re
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 from . import fault_table, paths, processes
 from .odoo_tests import tail
@@ -52,8 +51,7 @@ def run(lab, tally, seed_folder, chosen):
     alone = [path for path in chosen if re.search(r"^ALONE = True$", path.read_text(), re.M)]
     together = [path for path in chosen if path not in alone]
     for some, width in ((together, AT_ONCE), (alone, 1)):
-        with ThreadPoolExecutor(width) as pool:
-            list(pool.map(lambda path: _run_one(lab, tally, path, env), some))
+        processes.run_together(lambda path: _run_one(lab, tally, path, env), some, width)
     fault_table.check(tally, fault_table.read(table), [path.stem for path in chosen])
 
 

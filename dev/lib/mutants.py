@@ -5,7 +5,6 @@ import queue
 import shutil
 import time
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from . import (
@@ -155,8 +154,7 @@ def _break_all(tally, trees, chosen):
 
     # What upgrades takes longest: it comes first, so that nobody waits for it in the end.
     ordered = sorted(chosen, key=lambda mutation: not mutation.update)
-    with ThreadPoolExecutor(len(trees)) as pool:
-        list(pool.map(work, ordered))
+    processes.run_together(work, ordered, len(trees))
 
 
 def _tell(tally, mutation, outcome, begin):

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from .say import halt
@@ -119,6 +120,8 @@ def run(command, file, *, seconds=None, **options):
     process = _popen(command, file, **options)
     _children.add(process)
     try:
+        if _ending.is_set():  # who ends the others may not have seen this one
+            process.kill()
         return process.popen.wait(seconds)
     except subprocess.TimeoutExpired:
         process.stop()
@@ -134,6 +137,22 @@ def _stop_children():
     _ending.set()
     for process in list(_children):
         process.kill()
+
+
+def run_together(act, items, width):
+    """Call `act` with each of the items, in threads, at most `width` at a time.
+
+    Where one raises, or this is stopped, the programs that the others run are ended, too: leaving
+    a pool of threads waits for what these wait for.
+    """
+    pool = ThreadPoolExecutor(width)
+    try:
+        list(pool.map(act, items))
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        _stop_children()
+        raise
+    pool.shutdown()
 
 
 def mark(place):

@@ -1,4 +1,5 @@
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -7,7 +8,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import context  # noqa: F401
-from lib import processes
+from lib import paths, processes
 
 SLEEP = "import time; time.sleep(60)"
 #: Each starts a child and tells its pid: and waits, and starts another one whenever one dies, as a
@@ -20,6 +21,19 @@ while True:
     child.wait()
 """
 _ORPHAN = "print(subprocess.Popen(start).pid, flush=True)"
+#: Runs programs in threads, and is not done with them for a minute.
+_TOGETHER = f"""\
+import sys
+sys.path.insert(0, {str(paths.DEV)!r})
+from lib import processes
+from lib.say import run_main
+
+def run(number):
+    print(number, flush=True)
+    processes.run(["sleep", "60"], sys.stdout)
+
+run_main(lambda: processes.run_together(run, range(4), 2))
+"""
 _FLED = "print(subprocess.Popen(start, start_new_session=True).pid, flush=True)"
 
 
@@ -83,6 +97,13 @@ class TestProcesses(unittest.TestCase):
         with self.log.open("w") as file:
             self.assertEqual(processes.run(["sh", "-c", "exit 7"], file), 7)
             self.assertEqual(processes.run(["sleep", "60"], file, seconds=0.2), -1)
+
+    def test_who_is_stopped_does_not_wait_for_what_its_threads_run(self):
+        process = self.start(_TOGETHER)
+        processes.wait_for(lambda: len(self.log.read_text().split()) == 2, 20)
+        process.send(signal.SIGTERM)
+        self.assertEqual(process.popen.wait(20), 128 + signal.SIGTERM)
+        self.assertEqual(self.log.read_text().split(), ["0", "1"])
 
     def test_another_program_on_the_port_is_told_apart(self):
         with socket.socket() as listener:
