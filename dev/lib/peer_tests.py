@@ -52,8 +52,10 @@ def live(lab, tally):
 
 
 def _run_theirs(place, tally):
-    """Run the tests of queue_job beside us; what fails has to fail without us, too.
+    """Run the tests of queue_job beside us; what fails each time has to fail without us, too.
 
+    Some of its tests take locks of PostgreSQL that the connection of the test before may still
+    hold: they fail now and then wherever they run.
     Those of test_queue_job and those over HTTP run with us loaded; the others of queue_job run
     as an upgrade loads it, which is before us.
     """
@@ -69,10 +71,14 @@ def _run_theirs(place, tally):
         if f"import {test[1]}\n" in (peer.addons() / name / "tests" / "__init__.py").read_text()
     ]
     tally.check(not missing, "all tests of queue_job ran beside us", "\n".join(missing))
-    alone = _theirs_alone(place) if beside_us.failed else None
-    for test, text in beside_us.failed.items():
+    failed = beside_us.failed
+    again = _theirs(place, DATABASE, failed).passed if failed else set()
+    alone = _theirs_alone(place).failed if failed.keys() - again else ()
+    for test, text in failed.items():
         title = "queue_job's own {}/{}: {}".format(*test)
-        if test in alone.failed:
+        if test in again:
+            say(f"{title} failed once beside us, and passed when it ran again")
+        elif test in alone:
             say(f"{title} fails without us, too")
         else:
             tally.fail(f"{title} fails beside us", text)
@@ -90,12 +96,16 @@ def _theirs_alone(place):
         place.instance.drop_database(ALONE)
 
 
-def _theirs(place, database):
-    """Return the report on queue_job's own tests; those of an upgrade run in one."""
-    log = place.folder / f"{database}.theirs.log"
+def _theirs(place, database, tests=()):
+    """Return the report on queue_job's own tests, or some of them; those of an upgrade run in one.
+
+    :param tests: (module, file, "Class.method") of each
+    """
+    tags = [f"/{module}:{name}" for module, _file, name in tests] or [f"/{name}" for name in THEIRS]
+    log = place.folder / f"{database}.theirs{'.again' * bool(tests)}.log"
     place.instance.run(
         *("-d", database, "-u", peer.MODULE, "-i", THEIRS[1], "--stop-after-init"),
-        *("--test-tags", ",".join(f"/{name}" for name in THEIRS), "--max-cron-threads=0"),
+        *("--test-tags", ",".join(tags), "--max-cron-threads=0"),
         *(f"--http-port={processes.free_port()}", f"--gevent-port={processes.free_port()}"),
         log=log,
     )
