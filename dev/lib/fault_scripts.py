@@ -67,7 +67,8 @@ def _run_one(lab, tally, path, env):
     step(f"{told}, {time.monotonic() - begin:.0f} s")
     tally.ok(passed)
     good = status == 0 and not failures and passed
-    tally.check(good, f"{told}, status {status}", "" if good else tail(log, 60))
+    why = "; ".join([f"status {status}", *failures])
+    tally.check(good, f"{told}, {why}", "" if good else tail(log, 60))
 
 
 def result(log):
