@@ -40,6 +40,12 @@ def _stands_on(module):
     return {module}.union(*map(_stands_on, manifest["depends"] if manifest else ()))
 
 
+@functools.lru_cache
+def _is_newer(module, version):
+    """Return whether the code that this process has of a module is newer than a version."""
+    return parse_version(Manifest.for_addon(module)["version"]) > parse_version(version)
+
+
 class LlmGenerationEngine(models.AbstractModel):
     """Life and death of runners, and what becomes of the jobs of one that is gone."""
 
@@ -62,10 +68,7 @@ class LlmGenerationEngine(models.AbstractModel):
     def _newer(self, versions):
         """Return the same by the versions that the database has, a dict."""
         return sorted(
-            name
-            for name, version in versions.items()
-            if version
-            and parse_version(Manifest.for_addon(name)["version"]) > parse_version(version)
+            name for name, version in versions.items() if version and _is_newer(name, version)
         )
 
     @api.model

@@ -232,11 +232,12 @@ class LlmGenerationQueue(models.Model):
             limit=SHOWN_INCIDENTS,
         )
         queues = {queue.provider_id: queue for queue in self}
+        newest = self.env["llm.generation.job"].browse(group[-1] for group in groups)
         return [
             queues[provider]._dashboard_incident(
-                *told, can_configure=queues[provider] in configured
+                *told, job, can_configure=queues[provider] in configured
             )
-            for provider, *told in groups
+            for (provider, *told, _newest), job in zip(groups, newest, strict=True)
         ]
 
     def _dashboard_incident(self, error_type, jobs, users, since, newest, *, can_configure):
@@ -264,7 +265,7 @@ class LlmGenerationQueue(models.Model):
                 provider=self.provider_id.sudo().name,
                 cause=labels.get(error_type) or env._("no reason was noted"),
             ),
-            "words": engine._shortened(Job.browse(newest).error_message),
+            "words": engine._shortened(newest.error_message),
             "buttons": [
                 {"name": name, "label": texts[name], "icon": icon}
                 for name, icon in INCIDENT_BUTTONS.items()

@@ -308,9 +308,10 @@ class LlmGenerationJob(models.Model):
         "(provider_id, priority, fair_rank, queued_at, id)"
         " WHERE state = 'queued' AND is_scheduled IS NOT TRUE"
     )
-    # counts of what runs (CLAIM), a user's last turn (ENQUEUE), counts and "retry" of the dashboard
+    # counts of what runs (CLAIM), a user's last turn (ENQUEUE), counts, "retry" and what failed
+    # lately of the dashboard
     _open_idx = models.Index(
-        "(provider_id, state, priority, user_id, fair_rank)"
+        "(provider_id, state, priority, user_id, fair_rank, completed_at)"
         " WHERE state IN ('draft', 'queued', 'running')"
         " OR state = 'failed'"
     )
