@@ -687,7 +687,7 @@ POSITIONS = f"""
             WHERE o.provider_id = j.provider_id AND {READY.sql("o")}
               AND (o.priority, o.fair_rank, o.queued_at, o.id)
                   < (j.priority, j.fair_rank, j.queued_at, j.id)
-            LIMIT 9999) ahead)
+            LIMIT 9999) ahead) AS place
     FROM llm_generation_job j
     WHERE j.id = ANY(%s) AND {READY.sql("j")}
 """
@@ -736,19 +736,30 @@ PACE = f"""
 """
 
 #: The jobs, of those that are searched, whose question or answer has some words. What is said in a
-#: conversation is read by who may read that.
+#: conversation is read by who may read that. OFFSET keeps PostgreSQL from looking for the words in
+#: all messages there are before it knows which are meant.
 SAYING = """
-    SELECT DISTINCT j.id
-    FROM llm_generation_job j
-    JOIN mail_message m ON m.id = ANY(ARRAY[j.input_message_id, j.output_message_id])
-    WHERE j.id IN %(jobs)s AND j.thread_id IN %(threads)s
-        AND m.model = 'llm.thread' AND m.res_id IN %(threads)s
-        AND COALESCE(m.llm_source, m.body) ILIKE %(words)s
+    WITH newest AS MATERIALIZED (%(newest)s), mine AS MATERIALIZED (
+        SELECT * FROM newest WHERE thread_id IN %(threads)s
+    ), said AS (
+        SELECT id, input_message_id AS message_id FROM mine
+        UNION ALL SELECT id, output_message_id FROM mine
+    )
+    SELECT id FROM (
+        SELECT said.id, m.res_id, COALESCE(m.llm_source, m.body) AS words
+        FROM said JOIN mail_message m ON m.id = said.message_id
+        WHERE m.model = 'llm.thread' OFFSET 0
+    ) one WHERE words ILIKE %(words)s AND res_id IN %(threads)s
     UNION
-    SELECT j.id FROM llm_generation_job j
-    WHERE j.id IN %(jobs)s AND j.thread_id IN %(threads)s AND j.post IS FALSE
-        AND (j.output ILIKE %(words)s OR j.generation_inputs ->> 'prompt' ILIKE %(words)s)
+    SELECT id FROM (
+        SELECT j.id, j.output, j.generation_inputs ->> 'prompt' AS prompt
+        FROM mine JOIN llm_generation_job j ON j.id = mine.id WHERE mine.post IS FALSE OFFSET 0
+    ) one WHERE output ILIKE %(words)s OR prompt ILIKE %(words)s
 """
+
+#: Put before a look at many jobs in a user's own transaction. PostgreSQL takes such a look for so
+#: costly that it compiles it, each time, which lasts longer than the look.
+UNCOMPILED = "SET LOCAL jit = off; "
 
 #: All figures of all queues in one statement. Each branch fits one index, and needs nothing else.
 #: What ended is counted hour by hour, each hour of each provider being one piece of
@@ -761,8 +772,8 @@ FIGURES = f"""
         WHERE {READY.sql()} AND provider_id = ANY(%(providers)s)
         GROUP BY provider_id
         UNION ALL
-        SELECT provider_id, 'queued', count(*), NULL, NULL FROM llm_generation_job
-        WHERE state = 'queued' AND provider_id = ANY(%(providers)s)
+        SELECT provider_id, 'delayed', count(*), NULL, NULL FROM llm_generation_job
+        WHERE {SCHEDULED.sql()} AND provider_id = ANY(%(providers)s)
         GROUP BY provider_id
         UNION ALL
         SELECT provider_id, 'running', count(*), NULL, NULL FROM llm_generation_job

@@ -6,7 +6,8 @@ from odoo import api, fields, models
 from odoo.tools import SQL, format_datetime, format_time
 from odoo.tools.sql import escape_psql
 
-from ..const import ACTIVE_STATES, READY
+from ..const import READY
+from ..runner.cursor import LazyCursor
 from ..runner.limits import HEARTBEAT, HEARTBEAT_TIMEOUT
 from . import sql
 
@@ -62,16 +63,25 @@ class LlmGenerationEngine(models.AbstractModel):
             "companies": self._seen_companies(),
             "midnight": midnight.astimezone(UTC).replace(tzinfo=None),
         }
-        self.env.flush_all()
-        self.env.cr.execute(sql.FIGURES, params)
-        figures = {row["queue_id"]: self._row_statistics(row) for row in self.env.cr.dictfetchall()}
+        rows = self._look(sql.FIGURES, **params)
+        figures = {row["queue_id"]: self._row_statistics(row) for row in rows}
         return defaultdict(lambda: defaultdict(int, NOTHING), figures)
 
     @api.model
+    def _look(self, statement, *args, **params):
+        """Return the rows of a look at many jobs as dicts, on what the ORM has in mind."""
+        query = SQL(statement, *args, **params)
+        if not isinstance(self.env.cr, LazyCursor):  # whose connections compile nothing
+            query = SQL("%s%s", SQL(sql.UNCOMPILED), query)
+        self.env.flush_all()
+        self.env.cr.execute(query)
+        return self.env.cr.dictfetchall()
+
+    @api.model
     def _row_statistics(self, row):
-        names = ("draft", "held", READY.name, *ACTIVE_STATES)
+        names = ("draft", "held", READY.name, "delayed", "running")
         live = dict.fromkeys(names, 0) | (row.pop("counts") or {})
-        live["delayed"] = live["queued"] - live[READY.name]
+        live["queued"] = live[READY.name] + live["delayed"]
         kept = {name: row.pop(name) for name in NOTHING}
         averages = {name: float(row.pop(name) or 0) for name in AVERAGES}
         ended = {name: int(value or 0) for name, value in row.items()} | averages
@@ -105,9 +115,7 @@ class LlmGenerationEngine(models.AbstractModel):
         waiting = [job.id for job in jobs if isinstance(job.id, int)]
         if not waiting:
             return {}
-        self.env.flush_all()
-        self.env.cr.execute(sql.POSITIONS, [waiting])
-        return dict(self.env.cr.fetchall())
+        return {row["id"]: row["place"] for row in self._look(sql.POSITIONS, waiting)}
 
     @api.model
     def _waits(self, jobs):
@@ -115,9 +123,8 @@ class LlmGenerationEngine(models.AbstractModel):
         ids = [job.id for job in jobs if isinstance(job.id, int)]
         if not ids:
             return {}
-        self.env.flush_all()
-        self.env.cr.execute(sql.WAITS, {"jobs": ids, "silence": HEARTBEAT_TIMEOUT})
-        return {row.pop("id"): row for row in self.env.cr.dictfetchall()}
+        rows = self._look(sql.WAITS, jobs=ids, silence=HEARTBEAT_TIMEOUT)
+        return {row.pop("id"): row for row in rows}
 
     @api.model
     def _clock_time(self, moment, zone=None, *, precise=False):
@@ -141,14 +148,12 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _pace(self, queue):
         """Return how fast a queue works, as `_forecast()` takes it."""
-        params = {
-            "provider": queue.provider_id.id,
-            "queue": queue.id,
-            "silence": HEARTBEAT_TIMEOUT,
-        }
-        self.env.flush_all()
-        self.env.cr.execute(sql.PACE, params)
-        [pace] = self.env.cr.dictfetchall()
+        [pace] = self._look(
+            sql.PACE,
+            provider=queue.provider_id.id,
+            queue=queue.id,
+            silence=HEARTBEAT_TIMEOUT,
+        )
         return pace
 
     @api.model
@@ -183,15 +188,14 @@ class LlmGenerationEngine(models.AbstractModel):
         :param Query jobs: those that are searched
         :param Query threads: the conversations that one may read
         """
-        rows = self._select(
-            SQL(
-                sql.SAYING,
-                jobs=jobs.subselect(),
-                threads=threads.subselect(),
-                words=f"%{escape_psql(words)}%",
-            )
+        columns = ("id", "thread_id", "input_message_id", "output_message_id", "post")
+        rows = self._look(
+            sql.SAYING,
+            newest=jobs.select(*(SQL.identifier(jobs.table, name) for name in columns)),
+            threads=threads.subselect(),
+            words=f"%{escape_psql(words)}%",
         )
-        return [row[0] for row in rows]
+        return [row["id"] for row in rows]
 
     @api.model
     def _evaluate_health(self, queue, figures):

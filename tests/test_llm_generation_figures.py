@@ -1,11 +1,12 @@
+import contextlib
 import re
-from contextlib import contextmanager
 from datetime import timedelta
 from unittest.mock import patch
 
 from odoo import fields
 
 from ..exceptions import AuthenticationError
+from ..runner.cursor import LazyCursor
 from .common import LlmGenerationCommon, posted
 
 STATS = {
@@ -78,6 +79,35 @@ class TestLlmGenerationFigures(LlmGenerationCommon):
                 }
             ],
         )
+
+    def test_a_look_of_a_user_is_not_compiled(self):
+        """PostgreSQL compiles what it takes for costly: for longer than the look takes."""
+        engine, job = self.env["llm.generation.engine"], self._create_job("queued")
+        threads = self.thread._as_query()
+        for look in (
+            lambda: engine._statistics(self.queue),
+            lambda: engine._queue_positions(job),
+            lambda: engine._waits(job),
+            lambda: engine._pace(self.queue),
+            lambda: engine._jobs_saying("anything", job._as_query(), threads),
+        ):
+            with self.subTest(look.__code__.co_names[0]):
+                self.env.cr.execute("SET LOCAL jit = on")
+                look()
+                self.env.cr.execute("SHOW jit")
+                self.assertEqual(self.env.cr.fetchone(), ("off",))
+
+    def test_a_look_of_the_engine_holds_no_transaction(self):
+        with contextlib.closing(LazyCursor(self.env.registry)) as cr:
+            engine = self.env["llm.generation.engine"].with_env(self.env(cr=cr))
+            engine._statistics(engine.env["llm.generation.queue"])
+            self.assertFalse(cr.in_transaction)
+
+    def test_jobs_for_a_date_wait_too(self):
+        self._create_job("queued")
+        self._create_job("queued", scheduled_at=fields.Datetime.now() + timedelta(days=1))
+        figures = self.env["llm.generation.engine"]._statistics(self.queue)[self.queue.id]
+        self.assertEqual((figures["queued"], figures["delayed"]), (2, 1))
 
     def test_live_jobs_are_counted_by_state(self):
         self._create_job("draft")
@@ -442,7 +472,7 @@ class TestLlmGenerationFigures(LlmGenerationCommon):
             (self.queue | self.direct_queue).get_queue_stats()
         self.assertEqual(len(calls), 1)
 
-    @contextmanager
+    @contextlib.contextmanager
     def _counted(self, model, name):
         """Yield a list that has an entry for each call of a method."""
         calls, method = [], getattr(model, name)

@@ -53,7 +53,7 @@ NEEDLE = "marmalade"
 _SAID = f"""
     WITH asked AS MATERIALIZED (
         SELECT id, thread_id, nextval('mail_message_id_seq') AS question,
-            nextval('mail_message_id_seq') AS answer, row_number() OVER () AS n
+            nextval('mail_message_id_seq') AS answer, row_number() OVER (ORDER BY id DESC) AS n
         FROM llm_generation_job WHERE completed_at IS NOT NULL ORDER BY id DESC LIMIT %(count)s
     ), said AS (
         INSERT INTO mail_message (
