@@ -86,7 +86,8 @@ def build_upload(name, content):
 def read_operation(operation):
     """Return a batch of Google as OpenAI has one."""
     told = operation.get("metadata") or {}
-    counts, output = told.get("batchStats") or {}, told.get("output") or {}
+    counts = told.get("batchStats") or {}
+    output = operation.get("response") or told.get("output") or {}  # guides read the former
     status = ENDS.get(str(told.get("state")).rpartition("STATE_")[2], "in_progress")
     return {
         "id": id_of(operation.get("name")),

@@ -331,6 +331,12 @@ class TestGeminiBatches(BatchContract, BatchesCommon):
                 self.assertEqual(google_batches.root_of(api_base), known)
 
     def test_what_is_written_otherwise_is_read_as_well(self):
-        told = {"state": "JOB_STATE_SUCCEEDED", "output": {"responsesFile": "files/of-it"}}
-        batch = google_batches.read_operation({"name": "batches/one", "metadata": told})
-        self.assertEqual((batch["id"], batch["status"]), ("one", "completed"))
+        told = {"state": "JOB_STATE_SUCCEEDED", "createTime": "2026-11-29T00:00:01.123456789Z"}
+        results = {"responsesFile": "files/of-it"}
+        for operation in ({"response": results}, {"metadata": {**told, "output": results}}):
+            with self.subTest(operation):
+                named = {"name": "batches/one", "metadata": told, **operation}
+                batch = google_batches.read_operation(named)
+                self.assertEqual((batch["id"], batch["status"]), ("one", "completed"))
+                self.assertEqual(batch["output_file_id"], "files/of-it")
+                self.assertEqual(batch["created_at"], 1795910401)
