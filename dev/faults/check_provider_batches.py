@@ -26,7 +26,7 @@ from lib.tally import Tally
 
 MANY = 1000
 #: The service of each group of the fake.
-SERVICES = {"openai": "openai", "anthropic": "anthropic", "router": "openai"}
+SERVICES = {"openai": "openai", "anthropic": "anthropic", "router": "openai", "gemini": "openai"}
 KILLS = int(os.environ.get("LLM_TEST_KILLS", "100"))
 #: Jobs before each kill, and seconds until it.
 JOBS, PAUSE = 8, (0.2, 1.2)
@@ -87,7 +87,8 @@ def add_provider(lab, fake, group, service, **queue_values):
     provider_id = lab.add_provider(group, service, max_concurrent_jobs=20)
     with environment(lab, lab.database) as env:
         provider = env["llm.provider"].browse(provider_id)
-        provider.api_base = f"http://127.0.0.1:{fake.port}/{group}/v1"
+        version = "v1beta/openai" if group.startswith("gemini") else "v1"
+        provider.api_base = f"http://127.0.0.1:{fake.port}/{group}/{version}"
         queue = env["llm.generation.queue"]._get_or_create_queue(provider)
         queue.write({"uses_batches": True, **queue_values})
     return provider_id

@@ -4,12 +4,13 @@
 
 PORT serves `/<group>/v1/files`, `/<group>/v1/batches` and `/<group>/v1/chat/completions`, as OpenAI
 does; without files, and with the requests in the batch, as OpenRouter does, to a group whose name
-begins with `router`; and `/<group>/v1/messages/batches`, as Anthropic does. DESK_PORT tells what
-happened, by group, and takes orders: `group`, `delay` (seconds, or a range, before and after each
-piece of work: there a client may die), `batch_seconds` (how long a batch takes, the same), and
-`cancels` (whether one can be cancelled). What becomes of a request in a batch is said by how its
-key begins: `refused`, `failed`, `undone` and `expired` are that; all others are answered, and all
-chats are.
+begins with `router`; with Google's files and list at the root of the host, and batches begun at
+`/<group>/v1beta/openai`, to one whose name begins with `gemini`; and
+`/<group>/v1/messages/batches`, as Anthropic does. DESK_PORT tells what happened, by group, and
+takes orders: `group`, `delay` (seconds, or a range, before and after each piece of work: there a
+client may die), `batch_seconds` (how long a batch takes, the same), and `cancels` (whether one can
+be cancelled). What becomes of a request in a batch is said by how its key begins: `refused`,
+`failed`, `undone` and `expired` are that; all others are answered, and all chats are.
 """
 
 import json
@@ -103,6 +104,9 @@ class Provider(Handler):
             ("batches",): self.submit,
             ("chat", "completions"): self.chat,
             ("messages", "batches"): self.submit_messages,
+            ("v1beta", "files"): self.upload_google,
+            ("openai", "batches"): self.submit,
+            ("openai", "chat", "completions"): self.chat,
         }.get(tuple(path), self.cancel)
         self.wait()
         with self.server.lock:
@@ -126,6 +130,7 @@ class Provider(Handler):
     def place(self):
         name, _version, *path = self.path.partition("?")[0].strip("/").split("/")
         self.group, self.is_router = self.server.group(name), name.startswith("router")
+        self.is_google = name.startswith("gemini")
         return (self.group, *path)
 
     def wait(self):
@@ -134,8 +139,7 @@ class Provider(Handler):
     def upload(self, group, _path, data):
         if self.is_router:
             return 404, {"error": {"message": "There are no files here.", "code": 404}}
-        head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
-        parts = BytesParser().parsebytes(head + data).get_payload()
+        parts = self.parts(data)
         (content,) = [part.get_payload(decode=True) for part in parts if part.get_filename()]
         file_id = f"file-{len(group.files) + 1}"
         group.files[file_id] = content
@@ -143,14 +147,38 @@ class Provider(Handler):
 
     def submit(self, group, _path, data):
         asked = json.loads(data)
+        if self.is_google:
+            return self.submit_google(group, asked["input_file_id"], asked["endpoint"])
         if self.is_router:
             return 202, self.shown(group, self.take(group, asked["requests"], "body"))
-        lines = [json.loads(line) for line in group.files[asked["input_file_id"]].splitlines()]
-        requests = [
-            (line["custom_id"], unmarked(line["body"]["messages"][-1]["content"])) for line in lines
-        ]
+        requests = self.requests_of(group.files[asked["input_file_id"]])
         key = asked["metadata"]["llm_generation_key"]
         return 200, self.shown(group, group.take(requests, key, asked["endpoint"]))
+
+    @staticmethod
+    def requests_of(content):
+        return [
+            (line["custom_id"], unmarked(line["body"]["messages"][-1]["content"]))
+            for line in map(json.loads, content.splitlines())
+        ]
+
+    def upload_google(self, group, _path, data):
+        head, content = self.parts(data)
+        name = json.loads(head.get_payload(decode=True))["file"]["name"]
+        if name in group.files:
+            return 409, {"error": {"message": "It exists.", "status": "ALREADY_EXISTS"}}
+        group.files[name] = content.get_payload(decode=True)
+        return 200, {"file": {"name": name}}
+
+    def submit_google(self, group, name, endpoint):
+        key = name.removeprefix("files/").partition("-")[0]
+        batch = group.take(self.requests_of(group.files[name]), key, endpoint)
+        batch["file"] = name
+        return 200, {"id": f"batches/{batch['id']}", "status": "validating"}
+
+    def parts(self, data):
+        head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
+        return BytesParser().parsebytes(head + data).get_payload()
 
     def submit_messages(self, group, _path, data):
         batch = self.take(group, json.loads(data)["requests"], "params")
@@ -164,10 +192,13 @@ class Provider(Handler):
         return group.take(asked, asked[0][0].partition("-")[0], None)
 
     def cancel(self, group, path, _data):
-        batch = group.batches[path[-2]]
+        external = path[-1].removesuffix(":cancel") if self.is_google else path[-2]
+        batch = group.batches[external]
         if group.state_of(batch) != "in_progress" or not group.order.get("cancels", True):
             return 409, {"error": {"message": "It has ended."}}
         batch["is_cancelled"] = True
+        if self.is_google:
+            return 200, {}
         show = self.shown_messages if path[0] == "messages" else self.shown
         return 200, show(group, batch)
 
@@ -183,6 +214,8 @@ class Provider(Handler):
     def show(self, group, path):
         if path[0] == "messages":
             return self.show_messages(group, path[2:])
+        if self.is_google:
+            return self.show_google(group, path)
         if path[0] == "files":
             kind, batch_id = path[1].split("-", 1)
             return 200, self.lines(group, group.batches[batch_id], kind)
@@ -191,6 +224,28 @@ class Provider(Handler):
             told = {"results": self.results(group, batch)} if self.is_router else {}
             return 200, {**self.shown(group, batch), **told}
         return 200, {"data": [self.shown(group, one) for one in reversed(group.batches.values())]}
+
+    def show_google(self, group, path):
+        if path[0] == "v1beta":  # of /download/
+            external = path[2].removesuffix(":download").removeprefix("results-")
+            lines = self.results(group, group.batches[external])
+            return 200, self.text([one for one in lines if "response" in one])
+        if path[1:]:
+            return 200, self.shown_google(group, group.batches[path[1]])
+        operations = [self.shown_google(group, one) for one in group.batches.values()]
+        return 200, {"operations": operations} if operations else {}
+
+    def shown_google(self, group, batch):
+        names = {"in_progress": "RUNNING", "completed": "SUCCEEDED", "cancelled": "CANCELLED"}
+        state = group.state_of(batch)
+        results = {"responsesFile": f"files/results-{batch['id']}"}
+        told = {
+            "state": f"BATCH_STATE_{names[state]}",
+            "batchStats": {"requestCount": str(len(batch["requests"]))},
+            "inputConfig": {"fileName": batch["file"]},
+            **({"output": results} if state == "completed" else {}),
+        }
+        return {"name": f"batches/{batch['id']}", "metadata": told}
 
     def shown(self, group, batch):
         state = group.state_of(batch)

@@ -8,6 +8,7 @@ from odoo.exceptions import UserError
 from odoo.addons.llm_generate_job.exceptions import (
     BadRequestError,
     NoJobInterfaceError,
+    OverloadedError,
     ProviderFailedError,
 )
 from odoo.addons.llm_generate_job.protocol.bounded_http import (
@@ -17,7 +18,7 @@ from odoo.addons.llm_generate_job.protocol.bounded_http import (
 )
 from odoo.addons.llm_generate_job.protocol.http_errors import no_answer
 
-from .. import batches, responses
+from .. import batches, google_batches, responses
 
 DEFAULT_API_BASE = "https://api.openai.com/v1"
 #: Seconds: for the connection, and without a byte.
@@ -139,7 +140,7 @@ class LlmProvider(models.Model):
             **kwargs,
         )
 
-    def _openai_job_headers(self):
+    def _openai_job_headers(self, name="Authorization", scheme="Bearer "):
         """Return what says who asks: nothing for a server that wants no key.
 
         :raise UserError: for a key that cannot be one, which an error would tell
@@ -152,7 +153,7 @@ class LlmProvider(models.Model):
                     self.name,
                 )
             )
-        return {"Authorization": f"Bearer {key}"} if key else {}
+        return {name: f"{scheme}{key}"} if key else {}
 
     @staticmethod
     def _openai_job_path(job):
@@ -244,14 +245,12 @@ class LlmProvider(models.Model):
     def openai_submit_generation_batch(self, batch_record, requests):
         told = {"endpoint": next(iter(requests.values()))["url"]}
         if file_id := self._openai_upload(batch_record, requests):
-            told |= {
-                "input_file_id": file_id,
-                "completion_window": "24h",
-                "metadata": {batches.KEY: batch_record.key},
-            }
+            told |= {"input_file_id": file_id, "completion_window": "24h"}
+            if not self._openai_google_root():
+                told["metadata"] = {batches.KEY: batch_record.key}
         else:
             told |= batches.build_inline(requests)
-        return self._openai_batch("POST", "batches", json=told).get("id")
+        return google_batches.id_of(self._openai_batch("POST", "batches", json=told).get("id"))
 
     def _openai_upload(self, batch_record, requests_by_id):
         """Upload what a batch asks, and return the id of the file; None where files are unknown.
@@ -260,6 +259,8 @@ class LlmProvider(models.Model):
         """
         name = f"{batch_record.key}.jsonl"
         content = batches.build_file(requests_by_id)
+        if self._openai_google_root():
+            return self._openai_google_upload(batch_record.key, content)
         try:
             uploaded = self._openai_request(
                 request_json,
@@ -282,15 +283,23 @@ class LlmProvider(models.Model):
             raise no_answer(batch, NO_BATCH)
         return batch
 
-    @staticmethod
-    def _openai_batch_path(batch):
-        return f"batches/{segment(batch.external_id)}"
+    def _openai_known_batch(self, external_id):
+        """Return what is known of a batch now."""
+        if not self._openai_google_root():
+            path = f"batches/{segment(external_id)}"
+            return self._openai_batch("GET", path, limit=batches.LIMIT)
+        path = google_batches.batch_path(external_id)
+        told = self._openai_google_request(request_json, "GET", path)
+        if not told.get("name"):
+            raise no_answer(told, NO_BATCH)
+        return google_batches.read_operation(told)
 
     @api.private
     def openai_find_generation_batch(self, batch_record):
         since, unnamed = batch_record._made_since(), []
         for batch in self._openai_batches():
-            if (batch.get("metadata") or {}).get(batches.KEY) == batch_record.key:
+            name, key = (batch.get("metadata") or {}).get(batches.KEY), batch_record.key
+            if name == key or google_batches.is_named(batch, key):
                 return batch.get("id")
             if batches.is_unnamed(batch) and batches.created_at(batch) >= since:
                 unnamed.append(batch)
@@ -298,6 +307,9 @@ class LlmProvider(models.Model):
 
     def _openai_batches(self):
         """Yield what is known of all batches, newest first."""
+        if self._openai_google_root():
+            yield from self._openai_google_batches()
+            return
         last = None
         for _page in range(PAGES):
             params = {"limit": PAGE, **({"after": last} if last else {})}
@@ -313,15 +325,13 @@ class LlmProvider(models.Model):
         told = batches.read_batch(batch)
 
         def results():
-            path = f"batches/{segment(batch['id'])}"
-            return self._openai_results(self._openai_batch("GET", path, limit=batches.LIMIT))
+            return self._openai_results(self._openai_known_batch(batch["id"]))
 
         return batch.get("id"), told["number"], None if told["state"] == "running" else results
 
     @api.private
     def openai_check_generation_batch(self, batch_record):
-        path = self._openai_batch_path(batch_record)
-        batch = self._openai_batch("GET", path, limit=batches.LIMIT)
+        batch = self._openai_known_batch(batch_record.external_id)
         told = batches.read_batch(batch)
         if told["state"] == "ended":
             told["results"] = self._openai_results(batch)
@@ -331,20 +341,97 @@ class LlmProvider(models.Model):
         yield from map(batches.read_line, batch.get("results") or ())
         for name in ("output_file_id", "error_file_id"):
             if file_id := batch.get(name):
-                path = f"files/{segment(file_id)}/content"
-                yield from map(batches.read_line, self._openai_request(request_lines, "GET", path))
+                yield from map(batches.read_line, self._openai_lines(file_id))
+
+    def _openai_lines(self, file_id):
+        if self._openai_google_root():
+            path = f"download/{google_batches.file_path(file_id)}:download?alt=media"
+            return self._openai_google_request(request_lines, "GET", path)
+        return self._openai_request(request_lines, "GET", f"files/{segment(file_id)}/content")
 
     @api.private
     def openai_cancel_generation_batch(self, batch_record):
-        path = f"{self._openai_batch_path(batch_record)}/cancel"
-        return self._openai_batch("POST", path, json={})["status"] in {"cancelling", "cancelled"}
+        external_id = batch_record.external_id
+        if self._openai_google_root():  # it says nothing
+            path = f"{google_batches.batch_path(external_id)}:cancel"
+            self._openai_google_request(request_json, "POST", path, json={})
+            return True
+        batch = self._openai_batch("POST", f"batches/{segment(external_id)}/cancel", json={})
+        return batch["status"] in {"cancelling", "cancelled"}
 
     @api.private
     def openai_forget_generation_batch(self, batch_record):
-        path = self._openai_batch_path(batch_record)
-        batch = self._openai_batch("GET", path, limit=batches.LIMIT)
-        if batches.is_unnamed(batch):
-            self._openai_request(request_json, "DELETE", path)
-        for name in ("input_file_id", "output_file_id", "error_file_id"):
-            if file_id := batch.get(name):
-                self._openai_request(request_json, "DELETE", f"files/{segment(file_id)}")
+        """Delete a batch's files, and itself where it is no more than these.
+
+        :raise requests.HTTPError: for one that stays; the others are deleted all the same
+        """
+        batch = self._openai_known_batch(batch_record.external_id)
+        names = ("input_file_id", "output_file_id", "error_file_id")
+        files, refused = [batch[name] for name in names if batch.get(name)], None
+        if self._openai_google_root():
+            ask = self._openai_google_request
+            paths = [*map(google_batches.file_path, files), google_batches.batch_path(batch["id"])]
+        else:
+            ask = self._openai_request
+            paths = [f"files/{segment(name)}" for name in files]
+            if batches.is_unnamed(batch):
+                paths.append(f"batches/{segment(batch_record.external_id)}")
+        for path in paths:
+            try:
+                ask(request_json, "DELETE", path)
+            except requests.HTTPError as error:
+                if error.response.status_code != 404:  # else it is gone
+                    refused = error
+        if refused:
+            raise refused
+
+    # === GEMINI === #
+    # What its compatible endpoint leaves to the root of its host, see `google_batches.py`.
+
+    def _openai_google_root(self):
+        return google_batches.root_of(self.api_base)
+
+    def _openai_google_request(self, request, method, path, headers=None, **kwargs):
+        return request(
+            method,
+            f"{self._openai_google_root()}/{path}",
+            headers={**self._openai_job_headers("x-goog-api-key", ""), **(headers or {})},
+            timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
+            **kwargs,
+        )
+
+    def _openai_google_upload(self, key, content):
+        """Upload the file of a batch's key, and return its name.
+
+        :raise GenerationError: where it got another, by which its batch would not be found
+        """
+        name = google_batches.file_name(key, content)
+        asked = google_batches.build_upload(name, content)
+        try:
+            told = self._openai_google_request(request_json, "POST", "upload/v1beta/files", **asked)
+        except requests.HTTPError as error:
+            if error.response.status_code != 409:
+                raise
+            # One of this name is there, of an earlier try. It has this content, all of it: so says
+            # its name, and an upload that broke off made none.
+            return name
+        file = told.get("file")
+        if not isinstance(file, dict) or file.get("name") != name:
+            raise no_answer(told, NO_BATCH)
+        return name
+
+    def _openai_google_batches(self):
+        """Yield what is known of all batches, as OpenAI has them, in whatever order.
+
+        :raise GenerationError: where not all can be looked at: the one in question may be there
+        """
+        params = {"pageSize": PAGE}
+        for _page in range(PAGES):
+            page = self._openai_google_request(request_json, "GET", "v1beta/batches", params=params)
+            if page.keys() - google_batches.PAGE:
+                raise no_answer(page, NO_BATCH)
+            yield from map(google_batches.read_operation, page.get("operations") or ())
+            if not page.get("nextPageToken"):
+                return
+            params["pageToken"] = page["nextPageToken"]
+        raise OverloadedError(google_batches.TOO_MANY)

@@ -1,5 +1,7 @@
 import json
+import re
 import time
+from datetime import UTC, datetime
 from email.parser import BytesParser
 
 from odoo.addons.llm_generate_job.tests import contract_batch
@@ -14,6 +16,7 @@ ERRORS = {
     contract_batch.UNDONE: "batch_cancelled",
     contract_batch.EXPIRED: "batch_expired",
 }
+GOOGLE_STATES = {"ended": "SUCCEEDED"}
 STATUSES = {contract_batch.REFUSED: 400, contract_batch.FAILED: 500}
 
 
@@ -205,3 +208,123 @@ class FakeOpenRouter(FakeOpenAIBatches):
             {"custom_id": custom_id, **self.line(batch, self.outcome(batch, prompt), prompt)}
             for custom_id, prompt in reversed(batch["requests"])
         ]
+
+
+class FakeGemini(FakeOpenAIBatches):
+    """A server as Google's, whose compatible endpoint begins batches: all else is at its root.
+
+    What ends by itself has a file with all that was answered; what was cancelled has none.
+    """
+
+    #: Batches on a page of the list, and whether these say of which file they are.
+    page, tells_file = 1, True
+    ROUTES = (
+        ("POST", "/upload/v1beta/files", "upload"),
+        ("POST", "/v1beta/openai/batches", "post_batches"),
+        ("GET", "/v1beta/batches", "operations"),
+        ("GET", "/v1beta/batches/([^/:]+)", "operation"),
+        ("POST", "/v1beta/batches/([^/:]+):cancel", "cancel"),
+        ("DELETE", "/v1beta/((?:batches|files)/[^/:]+)", "delete"),
+        ("GET", "/download/v1beta/(files/[^/:]+):download", "download"),
+    )
+
+    def answer(self, request):
+        is_compatible = request.path.startswith("/v1beta/openai/")
+        name = "authorization" if is_compatible else "x-goog-api-key"
+        if request.headers.get(name) != "Bearer " * is_compatible + API_KEY:
+            return self.refused(401, "UNAUTHENTICATED")
+        for method, path, work in self.ROUTES:
+            found = re.fullmatch(path, request.path)
+            if found and method == request.method:
+                return getattr(self, work)(request, *found.groups())
+        return self.refused(404, "NOT_FOUND")
+
+    @staticmethod
+    def refused(status, code):
+        error = {"code": status, "message": f"No: {code}.", "status": code}
+        return json_reply({"error": error}, status)
+
+    def upload(self, request):
+        told = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
+        message = BytesParser().parsebytes(told + request.body)
+        head, content = message.get_payload()
+        asked = json.loads(head.get_payload(decode=True))["file"]
+        protocol = request.headers.get("x-goog-upload-protocol")
+        is_name = re.fullmatch(r"files/(?!-)[a-z0-9-]{1,40}(?<!-)", asked["name"])
+        kind = message.get_content_type()
+        protocols = {protocol, request.query.get("uploadType")}
+        if protocols != {"multipart"} or kind != "multipart/related" or not is_name:
+            return self.refused(400, "INVALID_ARGUMENT")
+        if asked["name"] in self.files:
+            return self.refused(409, "ALREADY_EXISTS")
+        self.files[asked["name"]] = content.get_payload(decode=True)
+        return json_reply({"file": {"name": asked["name"], "state": "ACTIVE"}})
+
+    def post_batches(self, request, batch_id=None, verb=None):
+        if request.json.keys() != {"input_file_id", "endpoint", "completion_window"}:
+            return self.refused(400, "INVALID_ARGUMENT")
+        reply = super().post_batches(request)
+        if reply.status == 200:
+            batch_id = [*self.batches][-1]
+            return json_reply({
+                "id": f"batches/{batch_id}",
+                "object": "batch",
+                "status": "validating",
+            })
+        return reply
+
+    def operations(self, request):
+        begin = int(request.query.get("pageToken", "0"))
+        ids = [*self.batches][begin : begin + self.page]
+        if not ids:
+            return json_reply({})
+        more = begin + len(ids) < len(self.batches)
+        told = {"nextPageToken": str(begin + len(ids))} if more else {}
+        return json_reply({"operations": [self.shown(one) for one in ids], **told})
+
+    def operation(self, _request, batch_id):
+        if batch_id not in self.batches or f"batches/{batch_id}" in self.deleted:
+            return self.refused(404, "NOT_FOUND")
+        return json_reply(self.shown(batch_id))
+
+    def shown(self, batch_id):
+        batch = self.batches[batch_id]
+        state = GOOGLE_STATES.get(batch["state"], batch["state"].upper())
+        file = batch.get("file", f"files/of-{batch_id}")
+        told = {
+            "state": f"BATCH_STATE_{state}",
+            "createTime": datetime.now(UTC).isoformat(),
+            "batchStats": {"requestCount": str(len(batch["requests"]))},
+        }
+        if self.tells_file:
+            told["inputConfig"] = {"fileName": file}
+        if batch["state"] == "ended":
+            told["output"] = {"responsesFile": f"files/results-{batch_id}"}
+        failed = {"error": {"code": 3, "message": "Not so."}} if batch["state"] == "failed" else {}
+        return {"name": f"batches/{batch_id}", "metadata": told, **failed}
+
+    def cancel(self, _request, batch_id):
+        batch = self.batches.get(batch_id)
+        if not batch or batch["state"] != "running":
+            return self.refused(400, "FAILED_PRECONDITION")
+        batch["state"] = "cancelled"
+        return json_reply({})
+
+    def delete(self, _request, name):
+        self.deleted.add(name)
+        return json_reply({})
+
+    def kept(self, batch_id):
+        file = self.batches[batch_id]["file"]
+        return {f"batches/{batch_id}", f"files/results-{batch_id}", file} - self.deleted
+
+    def download(self, request, name):
+        batch = self.batches[name.removeprefix("files/results-")]
+        lines = []
+        for custom_id, prompt in reversed(batch["requests"]):
+            outcome = self.outcome(batch, prompt)
+            if outcome not in ERRORS:
+                lines.append({"custom_id": custom_id, **self.line(batch, outcome, prompt)})
+        if request.query != {"alt": "media"}:
+            return self.refused(400, "INVALID_ARGUMENT")
+        return Reply(200, "\n".join(map(json.dumps, lines)).encode(), "application/octet-stream")

@@ -1,15 +1,19 @@
+from unittest.mock import patch
+
 from odoo.addons.llm_generate_job.protocol import bounded_http
 from odoo.addons.llm_generate_job.tests.common import LlmGenerationCommon
 from odoo.addons.llm_generate_job.tests.contract_batch import BatchContract
-from odoo.addons.llm_generate_job.tests.fake_http import Reply, half
+from odoo.addons.llm_generate_job.tests.fake_http import Reply, half, json_reply, refusal
 
+from .. import google_batches
+from ..models import llm_provider
 from .common import API_KEY
-from .fake_batches import FakeOpenAIBatches, FakeOpenRouter
+from .fake_batches import FakeGemini, FakeOpenAIBatches, FakeOpenRouter
 
 
 class BatchesCommon(LlmGenerationCommon):
     use_background_jobs = False
-    server = FakeOpenAIBatches
+    server, path = FakeOpenAIBatches, "/v1"
 
     @classmethod
     def setUpClass(cls):
@@ -18,7 +22,7 @@ class BatchesCommon(LlmGenerationCommon):
         cls.addClassCleanup(cls.remote.close)
         cls.provider, cls.model = cls._create_provider("Fake", "openai")
         cls.provider.write({
-            "api_base": f"{cls.remote.url}/v1",
+            "api_base": f"{cls.remote.url}{cls.path}",
             "api_key": API_KEY,
             "use_background_jobs": cls.use_background_jobs,
         })
@@ -120,6 +124,14 @@ class TestChatBatches(BatchContract, BatchesCommon):
         self.assertEqual(batch.state, "done")
         self.assertEqual(set(jobs[1:].mapped("state")), {"failed"})
 
+    def test_a_file_that_stays_keeps_no_other(self):
+        _jobs, batch = self._submitted("One?")
+        # It is asked about, read and asked about; then come its files.
+        self.remote.fault(*[None] * 4, refusal(404, {}), refusal(400, {}))
+        self._ended(batch)
+        self.assertEqual(batch.state, "done")
+        self.assertEqual(self.remote.deleted, {"errors-batch_1"})
+
 
 class TestBackgroundBatches(BatchContract, BatchesCommon):
     use_background_jobs = True
@@ -178,3 +190,153 @@ class TestBatchesWithoutFiles(BatchContract, BatchesCommon):
         self._go_on(batch)
         self._go_on(batch)
         self.assertEqual((batch.state, batch.external_id), ("running", "batch_2"))
+
+
+class TestGeminiBatches(BatchContract, BatchesCommon):
+    """Google's server, of which the compatible endpoint is a part."""
+
+    server, path = FakeGemini, "/v1beta/openai/"
+    tells_what_was_done = False
+
+    def test_each_request_goes_where_it_is_known(self):
+        jobs, batch = self._submitted("One?")
+        batch.with_user(self.manager).action_cancel()
+        self._go_on(batch)
+        self.assertEqual(jobs.state, "queued")
+        self._ended(self._submitted("Two?")[1])
+        asked = {(one.method, one.path) for one in self.remote.requests}
+        cancelled, file = (one["file"] for one in self.remote.batches.values())
+        self.assertEqual(
+            {one for one in asked if "batch_1" not in one[1] and cancelled not in one[1]},
+            {
+                ("POST", "/upload/v1beta/files"),
+                ("POST", "/v1beta/openai/batches"),
+                ("GET", "/v1beta/batches/batch_2"),
+                ("GET", "/download/v1beta/files/results-batch_2:download"),
+                ("DELETE", f"/v1beta/{file}"),
+                ("DELETE", "/v1beta/files/results-batch_2"),
+                ("DELETE", "/v1beta/batches/batch_2"),
+            },
+        )
+        self.assertIn(("POST", "/v1beta/batches/batch_1:cancel"), asked)
+        for one in self.remote.requests:
+            self.assertNotIn(API_KEY, f"{one.path} {one.query} {one.body}")
+            names = {name for name, value in one.headers.items() if API_KEY in value}
+            is_compatible = one.path.startswith("/v1beta/openai/")
+            self.assertEqual(names, {"authorization" if is_compatible else "x-goog-api-key"})
+
+    def _upload_lost(self, *prompts):
+        jobs = self._economy(*prompts)
+        batch = self._batch_of(jobs)
+        self.remote.fault(half)
+        self._go_on(batch)
+        self.assertEqual((batch.state, self.remote.batches), ("submitting", {}))
+        self.assertEqual(len(self.remote.files), 1)
+        return jobs, batch
+
+    def test_a_file_of_an_earlier_try_is_used(self):
+        _jobs, batch = self._upload_lost("One?", "Two?")
+        self._go_on(batch)
+        self.assertEqual((batch.state, batch.error_message), ("running", False))
+        self.assertEqual((len(self.remote.files), self.remote.count("POST", "/upload")), (1, 2))
+
+    def test_a_file_with_what_nobody_wants_any_more_is_not(self):
+        jobs, batch = self._upload_lost("One?", "Two?")
+        jobs[0].action_cancel()
+        self._go_on(batch)
+        self.assertEqual((batch.state, batch.error_message), ("running", False))
+        self.assertEqual(len(self.remote.files), 2)
+        (asked,) = self.remote.batches["batch_1"]["requests"]
+        self.assertEqual(asked[1], "Two?")
+
+    def test_a_file_that_is_called_otherwise_begins_no_batch(self):
+        batch = self._batch_of(self._economy("One?"))
+        self.remote.answer_instead(json_reply({"file": {"name": "files/other"}}))
+        self._go_on(batch)
+        self.assertEqual((batch.state, batch.error_type), ("submitting", "unreadable"))
+        self.assertFalse(self.remote.count("POST", "/openai/batches"))
+
+    def test_a_list_that_names_no_files_is_known_by_the_answers(self):
+        self.remote.tells_file = False
+        self.addCleanup(delattr, self.remote, "tells_file")
+        jobs = self._economy("One?", "Two?")
+        batch = self._batch_of(jobs)
+        self.remote.lose_reply()
+        for _step in range(3):
+            self._go_on(batch)
+            self.assertEqual((batch.state, len(self.remote.batches)), ("submitting", 1))
+        self._ended(batch)
+        self._go_on(batch)
+        self.assertEqual((batch.state, jobs.mapped("state")), ("done", ["completed"] * 2))
+
+    def test_while_the_list_is_not_seen_to_its_end_nothing_is_submitted_again(self):
+        batch = self._batch_of(self._economy("One?"))
+        for number in range(4):
+            self.remote.take([(f"other-{number}", "Other?")])
+        self.remote.lose_reply()
+        self._go_on(batch)
+        self.remote.answer_instead(json_reply({"message": "Welcome"}))
+        self._go_on(batch)
+        self.assertEqual((batch.state, batch.error_type), ("submitting", "unreadable"))
+        with patch.object(llm_provider, "PAGES", 2):
+            self._go_on(batch)
+        self.assertEqual((batch.state, batch.error_type), ("submitting", "overloaded"))
+        self._go_on(batch)
+        self.assertEqual((batch.state, batch.external_id), ("running", "batch_5"))
+        self.assertEqual(len(self.remote.batches), 5)
+
+    def test_results_that_come_later_are_waited_for(self):
+        jobs, batch = self._submitted("One?")
+        self.remote.batches["batch_1"]["state"] = "succeeded"  # without a file
+        self._go_on(batch)
+        self.assertEqual((batch.state, jobs.batch_lane), ("running", True))
+        self.remote.batches["batch_1"]["state"] = "ended"
+        self._go_on(batch)
+        self.assertEqual((batch.state, jobs.state), ("done", "completed"))
+
+    def test_of_what_expired_the_jobs_run_by_themselves(self):
+        jobs, batch = self._submitted("One?", "Two?")
+        self._ended(batch, "expired")
+        self.assertEqual((batch.state, batch.returned_count), ("done", 2))
+        self.assertFalse(any(jobs.mapped("batch_lane")))
+
+    def test_what_stays_keeps_no_other(self):
+        """Names of files with results are longer than Google itself allows."""
+        _jobs, batch = self._submitted("One?")
+        # It is asked about, read and asked about; then come its two files.
+        self.remote.fault(None, None, None, refusal(404, {}), refusal(400, {}))
+        self._ended(batch)
+        self.assertEqual(batch.state, "done")
+        self.assertEqual(self.remote.deleted, {"batches/batch_1"})
+
+    def test_an_id_is_known_with_its_prefix_and_leads_nowhere_else(self):
+        jobs, batch = self._submitted("One?")
+        batch.external_id = "batches/../files/x"
+        self._go_on(batch)
+        self.assertEqual(self.remote.requests[-1].path, "/v1beta/batches/..%2Ffiles%2Fx")
+        batch.external_id = "batches/batch_1"
+        self._ended(batch)
+        self.assertEqual((batch.state, jobs.state), ("done", "completed"))
+
+    def test_only_addresses_of_its_shape_are_taken_for_it(self):
+        root = "https://generativelanguage.googleapis.com"
+        for api_base, known in (
+            (f"{root}/v1beta/openai", root),
+            (f"{root}/v1beta/openai/", root),
+            ("https://name.openai.azure.com/openai/v1", None),
+            ("https://api.openai.com/v1", None),
+            (False, None),
+        ):
+            with self.subTest(api_base):
+                self.assertEqual(google_batches.root_of(api_base), known)
+
+    def test_what_is_written_otherwise_is_read_as_well(self):
+        told = {"state": "JOB_STATE_SUCCEEDED", "createTime": "2026-11-29T00:00:01.123456789Z"}
+        results = {"responsesFile": "files/of-it"}
+        for operation in ({"response": results}, {"metadata": {**told, "output": results}}):
+            with self.subTest(operation):
+                named = {"name": "batches/one", "metadata": told, **operation}
+                batch = google_batches.read_operation(named)
+                self.assertEqual((batch["id"], batch["status"]), ("one", "completed"))
+                self.assertEqual(batch["output_file_id"], "files/of-it")
+                self.assertEqual(batch["created_at"], 1795910401)
