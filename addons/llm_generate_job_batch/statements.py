@@ -214,7 +214,7 @@ STEP_AT = "GREATEST(next_step_at, leased_until)"
 #: How many batches of the provider of batch `b` some process is doing something with.
 STEPPING = f"""(
     SELECT count(*) FROM llm_generation_provider_batch o
-    WHERE o.provider_id = b.provider_id AND o.next_step_at IS NOT NULL AND o.leased_until > {NOW})
+    WHERE o.provider_id = b.provider_id AND o.leased_until > {NOW})
 """
 #: When the next step is due. Of a provider that has its share already, the end of one wakes us.
 NEXT_STEP = f"""

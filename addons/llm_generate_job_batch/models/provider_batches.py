@@ -215,7 +215,10 @@ class LlmGenerationEngine(models.AbstractModel):
             batch = own.env[BATCH].browse(batch_id)
             if taken.gather is not None:
                 own._return_jobs(batch, gather=taken.gather)
-            batch.write({"leased_until": False, **taken.values})
+            # One that is done is deleted at the provider yet, by the same thread.
+            is_done = taken.values.get("state") == "done"
+            lease = own._after(LEASE) if is_done else False
+            batch.write({"leased_until": lease, **taken.values})
             if taken.lost:
                 own._after_lost_answers(taken.lost)
             if taken.values.get("state") in {"done", "cancelled", "failed"}:
@@ -259,6 +262,9 @@ class LlmGenerationEngine(models.AbstractModel):
             except Exception as error:  # noqa: BLE001 nothing depends on it
                 told = redact(error, batch.provider_id._told_key())
                 _logger.info("Batch %s: the provider did not delete it: %s", batch_id, told)
+        with self._transaction(waits=True) as own:
+            own.env[BATCH].browse(batch_id).exists().write({"leased_until": False})
+        self._wake_now()
 
     @api.model
     def _act_on(self, batch, step, was):

@@ -884,6 +884,24 @@ class TestEnds(ProviderBatchCommon):
         for statement in (*reads, statements.WAITING_IN, statements.UNWANTED, statements.ANY_IDLE):
             self.assertRegex(statement, READ_RE)
 
+    def test_a_thread_that_deletes_a_batch_at_its_provider_counts_among_them(self):
+        _jobs, batch = self._submitted()
+        slow = batch.create([
+            {"provider_id": self.native.id, "model_id": self.native_model.id, "state": "running"}
+            for _number in range(2)
+        ])
+        counted = []
+
+        def forget(_provider, _batch):
+            slow.write({"next_step_at": self._ago(1)})
+            counted.extend(self.engine._claim_errands(ERRANDS))
+
+        with patch.object(type(self.native), "forget_generation_batch", forget):
+            self._ended(batch)
+
+        self.assertEqual(len(counted), ERRANDS // 2 - 1)
+        self.assertFalse(batch.leased_until)
+
     def test_one_provider_has_half_of_the_threads(self):
         _jobs, batch = self._submitted()
         slow = batch | batch.create([
