@@ -17,6 +17,7 @@ from lib.say import run_main, step
 from lib.tally import Tally
 from weather_table import report
 
+ALONE = True
 #: Seconds that a server may take to end: Odoo's own service files wait longer.
 END = 30
 #: mode: keywords of `start_servers()`
@@ -60,7 +61,7 @@ def queue_jobs(lab, mode, database):
     found = {}
     for kind, service in (("chats", "faultchat"), ("sync", "fault")):
         group = f"{mode}-{kind}"
-        lab.fake.order(group=group, match="short", delay=10, pieces=200)
+        lab.fake.order(group=group, match="short", delay=6, pieces=120)
         lab.fake.order(group=group, match="long", delay=300)
         found[group] = lab.add_provider(group, service, database=database, max_concurrent_jobs=6)
         lab.add_jobs(found[group], KEYS, database=database)
@@ -116,7 +117,7 @@ def check_after(lab, tally, mode, database, providers):
 
 def check_processor_time(lab, tally, database, server):
     keys = [f"busy {number}" for number in range(12)]
-    lab.fake.order(group="busy", delay=12, pieces=800)
+    lab.fake.order(group="busy", delay=12, pieces=400)
     provider = lab.add_provider("busy", "faultchat", database=database, max_concurrent_jobs=12)
     lab.add_jobs(provider, keys, database=database)
     wait_for(lambda: len(in_flight(lab, "busy")) == len(keys), 30)
