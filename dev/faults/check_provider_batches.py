@@ -30,6 +30,8 @@ SERVICES = {"openai": "openai", "anthropic": "anthropic", "router": "openai", "g
 KILLS = int(os.environ.get("LLM_TEST_KILLS", "100"))
 #: Jobs before each kill, and seconds until it.
 JOBS, PAUSE = 8, (0.2, 1.2)
+#: A job that runs by itself may die with its server more often than a day would bring about.
+RETRIES = 20
 #: Seconds after its date in which a job has to start, on a busy machine.
 LATE = 10
 #: How the keys of jobs begin, and how often: see fake_batches.py.
@@ -99,7 +101,8 @@ def add_jobs(lab, provider_id, keys):
     with environment(lab, lab.database, ADMIN) as env:
         jobs = env(context={**env.context, **QUIET})["llm.generation.job"]
         model = jobs.env["llm.provider"].browse(provider_id).model_ids
-        jobs.create_batch([marked(key) for key in keys], model=model, is_economy=True)
+        prompts = [marked(key) for key in keys]
+        jobs.create_batch(prompts, model=model, is_economy=True, max_retries=RETRIES)
 
 
 def batches(lab, provider_id):
