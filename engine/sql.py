@@ -761,7 +761,8 @@ SAYING = """
 #: costly that it compiles it, each time, which lasts longer than the look.
 UNCOMPILED = "SET LOCAL jit = off; "
 
-#: All figures of all queues in one statement. Each branch fits one index, and needs nothing else.
+#: All figures of all queues in one statement. Each branch fits one index, and needs nothing else
+#: but for the jobs of a later date.
 #: What ended is counted hour by hour, each hour of each provider being one piece of
 #: `_statistics_idx`.
 FIGURES = f"""

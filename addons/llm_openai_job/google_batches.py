@@ -54,18 +54,19 @@ def file_path(name):
     return f"v1beta/files/{segment(str(name).removeprefix(FILES))}"
 
 
-def file_name(key, content):
+def file_name(key, content, tries):
     """Return what the file of a batch is called, in 40 characters: no more are allowed.
 
     By the key, which is of 32 hexadecimal digits, its batch is found again. Another content has
-    another name: jobs may have left the batch since a file was uploaded.
+    another name, as jobs may have left the batch since; and so has another try: of an upload that
+    broke off the name may be taken, without a file (googleapis/python-genai 913).
     """
-    return f"{FILES}{key}-{hashlib.sha256(content).hexdigest()[:7]}"
+    return f"{FILES}{key}-{hashlib.sha256(b'%d %s' % (tries, content)).hexdigest()[:7]}"
 
 
 def is_named(batch, key):
     """Return whether a batch is that of a key, by the name of its file."""
-    return str(batch.get("input_file_id")).startswith(f"{FILES}{key}-")
+    return key in str(batch.get("input_file_id"))
 
 
 def build_upload(name, content):
@@ -83,16 +84,31 @@ def build_upload(name, content):
     return {"params": params, "headers": headers, "data": body + edge + b"--\r\n"}
 
 
+def has_no_file(operation):
+    """Return whether a batch was begun without a file, as ours never are."""
+    told = operation.get("metadata") or {}
+    return "requests" in (told.get("inputConfig") or {}) or any(
+        "inlinedResponses" in (output or {})
+        for output in (operation.get("response"), told.get("output"))
+    )
+
+
 def read_operation(operation):
     """Return a batch of Google as OpenAI has one."""
     told = operation.get("metadata") or {}
     counts = told.get("batchStats") or {}
-    output = operation.get("response") or told.get("output") or {}  # guides read the former
+    results = [  # guides read the former
+        output["responsesFile"]
+        for output in (operation.get("response"), told.get("output"))
+        if output and output.get("responsesFile")
+    ]
     status = ENDS.get(str(told.get("state")).rpartition("STATE_")[2], "in_progress")
+    if status == "in_progress" and operation.get("done") and operation.get("error"):
+        status = "failed"
     return {
         "id": id_of(operation.get("name")),
         # The results may come a little later than the state.
-        "status": "finalizing" if status == "completed" and not output else status,
+        "status": "finalizing" if status == "completed" and not results else status,
         "created_at": _seconds(told.get("createTime")),
         "request_counts": {
             "total": _number(counts.get("requestCount")),
@@ -100,7 +116,7 @@ def read_operation(operation):
             "failed": _number(counts.get("failedRequestCount")),
         },
         "input_file_id": (told.get("inputConfig") or {}).get("fileName"),
-        "output_file_id": output.get("responsesFile"),
+        "output_file_id": next(iter(results), None),
         "error": operation.get("error"),
     }
 

@@ -92,7 +92,7 @@ def check_rpc(lab, tally, provider, server, when):
     values = {"thread_id": thread, "model_id": model, "generation_inputs": {"prompt": marked(when)}}
     job_ids = server.call("llm.generation.job", "create", [values])
     server.call("llm.generation.job", "action_queue", job_ids)
-    tally.check(lab.wait_ended(60, provider), f"a job is run {when}", log_tails([server]))
+    tally.check(lab.wait_ended(20, provider), f"a job is run {when}", log_tails([server]))
 
 
 if __name__ == "__main__":

@@ -37,7 +37,8 @@ def main():
             providers[mode] = queue_jobs(lab, mode, database)
         for mode in MODES:
             wait_for(lambda mode=mode: len(in_flight(lab, mode)) == 12, 30)
-        step("the calls are in flight")
+        calls = {mode: len(in_flight(lab, mode)) for mode in MODES}
+        tally.check(set(calls.values()) == {12}, "all calls are in flight", str(calls))
         with ThreadPoolExecutor() as pool:
             took = dict(zip(MODES, pool.map(terminate, servers.values()), strict=True))
         for mode, database in databases.items():
@@ -61,7 +62,7 @@ def queue_jobs(lab, mode, database):
     found = {}
     for kind, service in (("chats", "faultchat"), ("sync", "fault")):
         group = f"{mode}-{kind}"
-        lab.fake.order(group=group, match="short", delay=6, pieces=120)
+        lab.fake.order(group=group, match="short", delay=10, pieces=100)
         lab.fake.order(group=group, match="long", delay=300)
         found[group] = lab.add_provider(group, service, database=database, max_concurrent_jobs=6)
         lab.add_jobs(found[group], KEYS, database=database)
@@ -117,7 +118,7 @@ def check_after(lab, tally, mode, database, providers):
 
 def check_processor_time(lab, tally, database, server):
     keys = [f"busy {number}" for number in range(12)]
-    lab.fake.order(group="busy", delay=12, pieces=400)
+    lab.fake.order(group="busy", delay=12, pieces=800)
     provider = lab.add_provider("busy", "faultchat", database=database, max_concurrent_jobs=12)
     lab.add_jobs(provider, keys, database=database)
     wait_for(lambda: len(in_flight(lab, "busy")) == len(keys), 30)

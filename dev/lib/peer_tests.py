@@ -52,7 +52,7 @@ def live(lab, tally):
 
 
 def _run_theirs(place, tally):
-    """Run the tests of queue_job beside us; what fails each time has to fail without us, too.
+    """Run the tests of queue_job beside us; what fails twice has to fail without us, too.
 
     Some of its tests take locks of PostgreSQL that the connection of the test before may still
     hold: they fail now and then wherever they run.
@@ -72,12 +72,12 @@ def _run_theirs(place, tally):
     ]
     tally.check(not missing, "all tests of queue_job ran beside us", "\n".join(missing))
     failed = beside_us.failed
-    again = _theirs(place, DATABASE, failed).passed if failed else set()
+    again = _theirs(place, DATABASE, ".again").passed if failed else set()
     alone = _theirs_alone(place).failed if failed.keys() - again else ()
     for test, text in failed.items():
         title = "queue_job's own {}/{}: {}".format(*test)
         if test in again:
-            say(f"{title} failed once beside us, and passed when it ran again")
+            say(f"{title} failed once beside us, and passed when all ran again")
         elif test in alone:
             say(f"{title} fails without us, too")
         else:
@@ -96,16 +96,12 @@ def _theirs_alone(place):
         place.instance.drop_database(ALONE)
 
 
-def _theirs(place, database, tests=()):
-    """Return the report on queue_job's own tests, or some of them; those of an upgrade run in one.
-
-    :param tests: (module, file, "Class.method") of each
-    """
-    tags = [f"/{module}:{name}" for module, _file, name in tests] or [f"/{name}" for name in THEIRS]
-    log = place.folder / f"{database}.theirs{'.again' * bool(tests)}.log"
+def _theirs(place, database, kind=""):
+    """Return the report on queue_job's own tests; those of an upgrade run in one."""
+    log = place.folder / f"{database}.theirs{kind}.log"
     place.instance.run(
         *("-d", database, "-u", peer.MODULE, "-i", THEIRS[1], "--stop-after-init"),
-        *("--test-tags", ",".join(tags), "--max-cron-threads=0"),
+        *("--test-tags", ",".join(f"/{name}" for name in THEIRS), "--max-cron-threads=0"),
         *(f"--http-port={processes.free_port()}", f"--gevent-port={processes.free_port()}"),
         log=log,
     )

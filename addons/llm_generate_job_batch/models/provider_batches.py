@@ -671,12 +671,12 @@ class LlmGenerationEngine(models.AbstractModel):
         # The original asks about them, and a copy must not cancel them.
         for batch in self.env[BATCH].search([("next_step_at", "!=", False)]):
             self._return_jobs(batch)
-            ended = {"state": "failed", "next_step_at": False, "ended_at": self._now()}
+            ended = {"state": "failed", "next_step_at": False, "leased_until": False}
             copied = self.env._(
                 "This database was copied while the provider had the batch. The original stores"
                 " what it brings."
             )
-            batch.write({**ended, "error_message": copied})
+            batch.write({**ended, "ended_at": self._now(), "error_message": copied})
         return super()._hold_queues()
 
     @api.model

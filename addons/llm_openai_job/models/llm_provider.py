@@ -260,7 +260,7 @@ class LlmProvider(models.Model):
         name = f"{batch_record.key}.jsonl"
         content = batches.build_file(requests_by_id)
         if self._openai_google_root():
-            return self._openai_google_upload(batch_record.key, content)
+            return self._openai_google_upload(batch_record, content)
         try:
             uploaded = self._openai_request(
                 request_json,
@@ -300,7 +300,9 @@ class LlmProvider(models.Model):
         for batch in self._openai_batches():
             name, key = (batch.get("metadata") or {}).get(batches.KEY), batch_record.key
             if name == key or google_batches.is_named(batch, key):
-                return batch.get("id")
+                if not batch.get("id"):
+                    raise no_answer(batch, NO_BATCH)
+                return batch["id"]
             if batches.is_unnamed(batch) and batches.created_at(batch) >= since:
                 unnamed.append(batch)
         return self._find_unnamed_batch(batch_record, map(self._openai_unnamed, unnamed))
@@ -363,7 +365,7 @@ class LlmProvider(models.Model):
     def openai_forget_generation_batch(self, batch_record):
         """Delete a batch's files, and itself where it is no more than these.
 
-        :raise requests.HTTPError: for one that stays; the others are deleted all the same
+        :raise requests.RequestException: for one that stays; the others are deleted all the same
         """
         batch = self._openai_known_batch(batch_record.external_id)
         names = ("input_file_id", "output_file_id", "error_file_id")
@@ -379,8 +381,8 @@ class LlmProvider(models.Model):
         for path in paths:
             try:
                 ask(request_json, "DELETE", path)
-            except requests.HTTPError as error:
-                if error.response.status_code != 404:  # else it is gone
+            except requests.RequestException as error:
+                if error.response is None or error.response.status_code != 404:  # else it is gone
                     refused = error
         if refused:
             raise refused
@@ -400,20 +402,19 @@ class LlmProvider(models.Model):
             **kwargs,
         )
 
-    def _openai_google_upload(self, key, content):
-        """Upload the file of a batch's key, and return its name.
+    def _openai_google_upload(self, batch_record, content):
+        """Upload the file of a batch, and return its name.
 
         :raise GenerationError: where it got another, by which its batch would not be found
         """
-        name = google_batches.file_name(key, content)
+        name = google_batches.file_name(batch_record.key, content, batch_record.tries)
         asked = google_batches.build_upload(name, content)
         try:
             told = self._openai_google_request(request_json, "POST", "upload/v1beta/files", **asked)
         except requests.HTTPError as error:
             if error.response.status_code != 409:
                 raise
-            # One of this name is there, of an earlier try. It has this content, all of it: so says
-            # its name, and an upload that broke off made none.
+            # It was uploaded, whole, by a try that does not count as Google had no room then.
             return name
         file = told.get("file")
         if not isinstance(file, dict) or file.get("name") != name:
@@ -430,7 +431,9 @@ class LlmProvider(models.Model):
             page = self._openai_google_request(request_json, "GET", "v1beta/batches", params=params)
             if page.keys() - google_batches.PAGE:
                 raise no_answer(page, NO_BATCH)
-            yield from map(google_batches.read_operation, page.get("operations") or ())
+            for operation in page.get("operations") or ():
+                if not google_batches.has_no_file(operation):
+                    yield google_batches.read_operation(operation)
             if not page.get("nextPageToken"):
                 return
             params["pageToken"] = page["nextPageToken"]

@@ -1,3 +1,4 @@
+from datetime import UTC, datetime
 from unittest.mock import patch
 
 from odoo.addons.llm_generate_job.protocol import bounded_http
@@ -225,29 +226,59 @@ class TestGeminiBatches(BatchContract, BatchesCommon):
             is_compatible = one.path.startswith("/v1beta/openai/")
             self.assertEqual(names, {"authorization" if is_compatible else "x-goog-api-key"})
 
-    def _upload_lost(self, *prompts):
-        jobs = self._economy(*prompts)
-        batch = self._batch_of(jobs)
+    def test_an_upload_that_broke_off_is_done_again_under_another_name(self):
+        """Google may have taken the name, and have no file."""
+        batch = self._batch_of(self._economy("One?", "Two?"))
         self.remote.fault(half)
         self._go_on(batch)
         self.assertEqual((batch.state, self.remote.batches), ("submitting", {}))
+        (taken,) = self.remote.files
+        self._go_on(batch)
+        self.assertEqual((batch.state, batch.error_message), ("running", False))
+        self.assertNotEqual(self.remote.batches["batch_1"]["file"], taken)
+
+    def _without_room(self, *prompts):
+        """Return jobs, and their batch, whose file is there as Google had no room for it."""
+        jobs = self._economy(*prompts)
+        batch = self._batch_of(jobs)
+        self.remote.fault(None, refusal(429, {}))
+        self._go_on(batch)
+        self.assertEqual((batch.state, self.remote.batches), ("collected", {}))
         self.assertEqual(len(self.remote.files), 1)
+        batch.pauses_until = False
         return jobs, batch
 
-    def test_a_file_of_an_earlier_try_is_used(self):
-        _jobs, batch = self._upload_lost("One?", "Two?")
+    def test_a_file_that_is_there_is_used(self):
+        _jobs, batch = self._without_room("One?", "Two?")
         self._go_on(batch)
         self.assertEqual((batch.state, batch.error_message), ("running", False))
         self.assertEqual((len(self.remote.files), self.remote.count("POST", "/upload")), (1, 2))
 
     def test_a_file_with_what_nobody_wants_any_more_is_not(self):
-        jobs, batch = self._upload_lost("One?", "Two?")
+        jobs, batch = self._without_room("One?", "Two?")
         jobs[0].action_cancel()
         self._go_on(batch)
         self.assertEqual((batch.state, batch.error_message), ("running", False))
         self.assertEqual(len(self.remote.files), 2)
         (asked,) = self.remote.batches["batch_1"]["requests"]
         self.assertEqual(asked[1], "Two?")
+
+    def test_a_batch_of_others_without_a_file_is_none_of_ours(self):
+        batch = self._batch_of(self._economy("One?"))
+        self.remote.refuse("transient")
+        self._go_on(batch)
+        told = {
+            "state": "BATCH_STATE_RUNNING",
+            "createTime": datetime.now(UTC).isoformat(),
+            "batchStats": {"requestCount": "1"},
+        }
+        for where in ({"inputConfig": {"requests": {}}}, {"output": {"inlinedResponses": {}}}):
+            with self.subTest(where):
+                operation = {"name": "batches/other", "metadata": {**told, **where}}
+                self.assertTrue(google_batches.has_no_file(operation))
+        self.remote.answer_instead(json_reply({"operations": [operation]}))
+        self._go_on(batch)
+        self.assertEqual((batch.state, batch.external_id), ("running", "batch_1"))
 
     def test_a_file_that_is_called_otherwise_begins_no_batch(self):
         batch = self._batch_of(self._economy("One?"))
@@ -333,10 +364,15 @@ class TestGeminiBatches(BatchContract, BatchesCommon):
     def test_what_is_written_otherwise_is_read_as_well(self):
         told = {"state": "JOB_STATE_SUCCEEDED", "createTime": "2026-11-29T00:00:01.123456789Z"}
         results = {"responsesFile": "files/of-it"}
-        for operation in ({"response": results}, {"metadata": {**told, "output": results}}):
+        kept = {"metadata": {**told, "output": results}}
+        for operation in ({"response": results}, kept, {**kept, "response": {"@type": "Some"}}):
             with self.subTest(operation):
                 named = {"name": "batches/one", "metadata": told, **operation}
                 batch = google_batches.read_operation(named)
                 self.assertEqual((batch["id"], batch["status"]), ("one", "completed"))
                 self.assertEqual(batch["output_file_id"], "files/of-it")
                 self.assertEqual(batch["created_at"], 1795910401)
+
+    def test_an_error_without_a_state_is_an_end(self):
+        operation = {"name": "batches/one", "done": True, "error": {"message": "No."}}
+        self.assertEqual(google_batches.read_operation(operation)["status"], "failed")
