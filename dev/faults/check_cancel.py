@@ -23,7 +23,7 @@ LATE = {"late-answer": ("fault", {"delay": 12})}
 #: What is put below what there is of an answer; the call itself does it, as it ends.
 CANCELLED = "<p><em>Cancelled.</em></p>"
 #: Holds something to a bar in seconds.
-ALONE = True
+QUIET = True
 
 
 def main():

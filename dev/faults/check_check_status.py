@@ -8,7 +8,7 @@ from lib.say import run_main, step
 from lib.tally import Tally
 from weather_table import report
 
-ALONE = True
+QUIET = True
 #: What runs in Odoo's shell: another process than the server, and no transaction but its own.
 LOOP = """
 import time

@@ -18,7 +18,7 @@ from lib.tally import Tally
 from weather_table import report
 
 #: What is measured is held to a bar.
-ALONE = True
+QUIET = True
 SERVICES = ("openai", "mistral", "anthropic", "ollama")
 RETRY_AFTER = 4
 #: Tries at once of what certainly nobody has answered, however few retries a job has.

@@ -13,7 +13,7 @@ from lib.say import run_main, step
 from lib.tally import Tally
 from weather_table import report
 
-ALONE = True
+QUIET = True
 #: Seconds that the rows are locked.
 LOCKED = 60
 #: Seconds in which a server ends: the grace, what it then waits for, and Odoo itself.

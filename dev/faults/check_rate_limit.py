@@ -18,7 +18,7 @@ ON_ITS_WAY = 2.0
 SOON = 8
 SERVICES = {"chats": "faultchat", "jobs": "fault"}
 #: Holds something to a bar in seconds.
-ALONE = True
+QUIET = True
 
 
 def main():

@@ -17,7 +17,7 @@ from lib.say import run_main, step
 from lib.tally import Tally
 from weather_table import report
 
-ALONE = True
+QUIET = True
 #: Seconds that a server may take to end: Odoo's own service files wait longer.
 END = 30
 #: mode: keywords of `start_servers()`

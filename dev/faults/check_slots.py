@@ -38,7 +38,7 @@ UNTOLD = 40
 #: What its other half may take of a healthy provider's time.
 SLOWER = 2.0
 #: Holds something to a bar in seconds.
-ALONE = True
+QUIET = True
 
 
 def main():

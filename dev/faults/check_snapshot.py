@@ -26,7 +26,7 @@ TOTAL = sum(count for _service, count, _order in CALLS.values())
 #: machine. Connections that the calls may take.
 IDLE, CONNECTIONS = CALL / 4, 28
 #: Holds something to a bar in seconds.
-ALONE = True
+QUIET = True
 #: Sessions that are `idle` have no transaction but, for a moment, that in which PostgreSQL itself
 #: hands them a notification; it dates that one back to their last statement.
 WATCH = """

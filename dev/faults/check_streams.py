@@ -30,7 +30,7 @@ PACE = 0.05
 #: Seconds that any other page may take meanwhile.
 QUICK = 4
 #: Holds something to a bar in seconds.
-ALONE = True
+QUIET = True
 #: Connections of the server, and those whose transaction has been idle for longer than a look.
 SESSIONS = """
     SELECT count(*) AS connections,

@@ -18,7 +18,7 @@ from lib.tally import Tally
 from weather_table import report
 
 #: Holds something to a bar in seconds.
-ALONE = True
+QUIET = True
 USERS, CHATS = 10, 5
 #: Seconds between two questions: without a proxy before it, Odoo refuses more than 16 at once.
 PACE = 0.2

@@ -26,7 +26,7 @@ RACES, BATCH = 1000, 100
 #: Seconds that a webhook's answer may take; a busy machine is allowed for.
 SOON = 5.0
 #: Holds something to a bar in seconds.
-ALONE = True
+QUIET = True
 
 
 def main():

@@ -9,7 +9,7 @@ from .odoo_tests import tail
 from .say import halt, step
 
 LIMIT = 900  # seconds: a script that hangs has failed
-AT_ONCE = 3
+AT_ONCE, QUIET_AT_ONCE = 3, 2
 FOLDER = paths.DEV / "faults"
 #: A database with all modules and the scripts' own, which each of them copies where it is there.
 DATABASE = "fault_stack"
@@ -36,8 +36,8 @@ def run(lab, tally, seed_folder, chosen):
     """Run the chosen scripts, or all where none are, and print their table.
 
     Most of the time a script waits for what it has set going: two at a time leave more than half of
-    two processors idle. Those that hold something to a bar in seconds say ALONE, and come one after
-    the other.
+    two processors idle. Those that hold something to a bar in seconds say QUIET, and come after
+    the others, fewer at a time.
     """
     chosen = chosen or scripts()
     table = lab.folder / "fault_table.log"
@@ -48,9 +48,9 @@ def run(lab, tally, seed_folder, chosen):
         fault_table.VARIABLE: str(table),
         **{key: value for key, value in os.environ.items() if key.startswith("LLM_TEST_")},
     }
-    alone = [path for path in chosen if re.search(r"^ALONE = True$", path.read_text(), re.M)]
-    together = [path for path in chosen if path not in alone]
-    for some, width in ((together, AT_ONCE), (alone, 1)):
+    quiet = [path for path in chosen if re.search(r"^QUIET = True$", path.read_text(), re.M)]
+    others = [path for path in chosen if path not in quiet]
+    for some, width in ((others, AT_ONCE), (quiet, QUIET_AT_ONCE)):
         processes.run_together(lambda path: _run_one(lab, tally, path, env), some, width)
     fault_table.check(tally, fault_table.read(table), [path.stem for path in chosen])
 
