@@ -285,6 +285,7 @@ class TestSessions(TransactionCase):
         self.assertEqual(self._pid(), pid)
 
     def test_a_connection_has_one_user_at_a_time(self):
+        self._pid()
         with (
             contextlib.closing(open_cursor(self.registry)) as one,
             contextlib.closing(open_cursor(self.registry)) as another,
