@@ -25,10 +25,8 @@ from ..runner.cursor import (
     LONG_LOCK_TIMEOUT,
     InlineCursor,
     LazyCursor,
-    bound,
     is_locked,
     open_cursor,
-    read_committed,
 )
 from ..runner.messages import EVERYTHING, Cancelled, JobEvent, Queued, SlotFree
 from . import sql
@@ -98,12 +96,11 @@ class LlmGenerationEngine(models.AbstractModel):
         elif lent and not self.env.cr.closed:
             cr = self.env.cr
         else:
-            cr = LazyCursor(self.env.registry) if lazy else open_cursor(self.env.registry)
+            lock_timeout = LONG_LOCK_TIMEOUT if waits else LOCK_TIMEOUT
+            registry = self.env.registry
+            cr = LazyCursor(registry) if lazy else open_cursor(registry, lock_timeout)
         try:
             with cr:
-                read_committed(cr)
-                if not (inline or lazy or lent):
-                    bound(cr, LONG_LOCK_TIMEOUT if waits else LOCK_TIMEOUT)
                 context = self.env.context
                 kept = {key: context[key] for key in KEPT_CONTEXT & context.keys()}
                 yield api.Environment(cr, SUPERUSER_ID, {"tracking_disable": True, **kept})[

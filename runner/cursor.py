@@ -7,8 +7,11 @@ a moment; from the first write on there is a transaction, until `commit()` or `r
 """
 
 import contextlib
+import functools
 import logging
+import os
 import re
+import selectors
 import threading
 import time
 from collections import deque
@@ -18,11 +21,11 @@ import psycopg2
 from psycopg2.extensions import ISOLATION_LEVEL_READ_COMMITTED
 from psycopg2.pool import PoolError
 
-from odoo.sql_db import BaseCursor, Cursor
+from odoo.sql_db import BaseCursor, Cursor, PsycoConnection, connection_info_for
 from odoo.tools import SQL, config
 
 from .limits import PATIENCE
-from .notifier import keep_alive
+from .notifier import CONNECT_TIMEOUT, keep_alive
 
 _logger = logging.getLogger("odoo.sql_db")
 
@@ -33,6 +36,13 @@ _logger = logging.getLogger("odoo.sql_db")
 READ_RE = re.compile(
     r"\A\s*(?:SELECT|WITH)\b(?!.*(?<![\w\"])(?<!%\()(?:UPDATE|SHARE|INTO|INSERT|DELETE|MERGE"
     r"|pg_\w*(?:lock|notify)\w*|nextval|setval|set_config)(?![\w\"]))",
+    re.IGNORECASE | re.DOTALL,
+)
+
+#: A statement that leaves nothing behind on its connection, beyond the transaction.
+PLAIN_RE = re.compile(
+    r"\A\s*(?:SELECT|WITH|INSERT|UPDATE|DELETE|LOCK|SAVEPOINT|RELEASE|ROLLBACK|SET\s+LOCAL)\b"
+    r"(?!.*(?:;|\bset_config\b|\bTEMP(?:ORARY)?\b|\bpg_temp|pg_\w*advisory_lock|\bdblink))",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -106,50 +116,158 @@ def _execute(execute, query, params, log_exceptions):
         raise
 
 
-class EngineCursor(Cursor):
-    """Odoo's cursor, which keeps to itself what a statement was about that failed.
+@functools.lru_cache(maxsize=512)  # the same few come again, and a look at a long one lasts
+def _kind(code):
+    """Return whether a statement is a read, and whether it leaves nothing on its connection."""
+    return bool(READ_RE.match(code)), bool(PLAIN_RE.match(code))
 
-    All goes through its `execute()`: what the ORM flushes, and many rows at once.
+
+def _kind_of(query):
+    # Bytes have their values in them, and are judged by no pattern.
+    code = query.code if isinstance(query, SQL) else query
+    return _kind(code) if isinstance(code, str) else (False, False)
+
+
+class Session(PsycoConnection):
+    """A connection of the engine, and what its pool has to know of it."""
+
+    #: What it was made for, see `Sessions.borrow()`.
+    wanted = None
+    #: Whether its next user finds it as it was made.
+    is_plain = True
+    #: When it was given back.
+    left_at = 0.0
+
+
+class Sessions:
+    """The connections of the engine that nobody uses just now: a pool, to Odoo's cursors.
+
+    Odoo's own has the server forget all settings of a connection before it lends it, while all
+    who want another one wait for that. Here each has its settings from its beginning, and goes on
+    to the next user as it is; what is not as it was made any more is closed. Nobody is refused or
+    waits here: how many lazy cursors there are at once is for `GATE` to say.
+    """
+
+    #: Asked for by Odoo's cursors.
+    readonly = False
+    #: Seconds after which one that nobody used is closed.
+    IDLE_TIMEOUT = 60.0
+
+    def __init__(self, size):
+        self._size = size
+        self._lock = threading.Lock()
+        self._idle = []
+
+    def borrow(self, wanted):
+        """Return a connection.
+
+        :param dict wanted: how to connect, and the `lock_timeout` of `open_cursor()`
+        """
+        while session := self._take(wanted):
+            if not session.closed and not _has_word(session):
+                return session
+            session.close()
+        session = self._connect(**wanted)
+        session.wanted = wanted
+        return session
+
+    def _take(self, wanted):
+        with self._lock:  # the last first: what is not needed gets old
+            for session in reversed(self._idle):
+                if session.wanted == wanted:
+                    self._idle.remove(session)
+                    return session
+        return None
+
+    def _connect(self, *, lock_timeout, **info):
+        info = {"connect_timeout": CONNECT_TIMEOUT, **info}
+        session = psycopg2.connect(connection_factory=Session, **info)
+        keep_alive(session)
+        session.autocommit = True  # a setting goes with a transaction that is rolled back
+        with session.cursor() as cursor:
+            cursor.execute(*((BOUNDS, [lock_timeout]) if lock_timeout else (SETTINGS,)))
+        return session
+
+    def give_back(self, session, keep_in_pool=True):
+        """Keep a connection for the next user, or close it."""
+        if not (keep_in_pool and session.is_plain):
+            session.close()
+        elif not session.closed:
+            session.left_at = time.monotonic()
+            with self._lock:
+                self._idle.append(session)
+        self.close()
+
+    def close(self, dbname=None):
+        """Close what is not needed any more, and what there is of a database."""
+        oldest = time.monotonic() - self.IDLE_TIMEOUT
+        with self._lock:
+            kept = self._idle[-self._size :]
+            kept = [
+                one for one in kept if one.left_at > oldest and one.wanted["database"] != dbname
+            ]
+            closed, self._idle = set(self._idle) - set(kept), kept
+        for session in closed:
+            session.close()
+
+
+def _has_word(session):
+    """Return whether the server has said something unasked, as it does where it hangs up."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(session, selectors.EVENT_READ)
+        return bool(selector.select(0))
+
+
+#: By process: after a fork, the connections of the parent are neither used nor closed.
+_sessions = {}
+
+
+def sessions():
+    """Return the engine's connections in this process."""
+    return _sessions.get(os.getpid()) or _sessions.setdefault(os.getpid(), Sessions(GATE.size))
+
+
+class EngineCursor(Cursor):
+    """A READ COMMITTED transaction on a connection of the engine's own.
+
+    Odoo's cursors take their snapshot with the first statement, before that statement waits for a
+    lock: what was locked is then judged by how it was before the wait. And it keeps to itself what
+    a statement was about that failed: all goes through its `execute()`, what the ORM flushes, and
+    many rows at once.
     """
 
     #: See `SavepointCursor`.
     sets_aside = True
 
+    def __init__(self, dbname, lock_timeout):
+        """Open a transaction; see `open_cursor()`."""
+        wanted = connection_info_for(dbname)[1] | {"lock_timeout": lock_timeout}
+        super().__init__(sessions(), dbname, wanted)
+        self._cnx.set_isolation_level(ISOLATION_LEVEL_READ_COMMITTED)
+        self._cnx.is_plain = True  # Odoo's had it to set the level
+
     def execute(self, query, params=None, log_exceptions=True):
         """Execute a statement within the transaction."""
+        self._cnx.is_plain &= _kind_of(query)[1]
         return _execute(super().execute, query, params, log_exceptions)
 
-
-def open_cursor(registry):
-    """Return a new cursor for the engine; a test's stays what it is."""
-    cursor = registry.cursor()
-    if type(cursor) is Cursor:
-        keep_alive(cursor.connection)
-        cursor.__class__ = EngineCursor  # the registry makes no other
-    return cursor
+    @property
+    def connection(self):
+        """The connection, with which anything may be done: nobody else gets it any more."""
+        connection = self._obj.connection  # none of one that is closed
+        connection.is_plain = False
+        return connection
 
 
-def read_committed(cr):
-    """Make the transaction of a fresh cursor see what others commit meanwhile.
+def open_cursor(registry, lock_timeout=None):
+    """Return a new cursor for the engine; a test's stays what it is.
 
-    Odoo's cursors take their snapshot with the first statement, before that statement waits
-    for a lock: what was locked is then judged by how it was before the wait. Cursors of tests
-    share one transaction, whose level cannot be changed. Each cursor that Odoo makes sets its
-    connection's level anew, so that the next user of this connection has Odoo's again.
+    :param lock_timeout: milliseconds to wait for a lock, and not to be waited for for long either;
+        None to wait as long as it takes
     """
-    if isinstance(cr, Cursor):
-        cr.connection.set_isolation_level(ISOLATION_LEVEL_READ_COMMITTED)
-
-
-def bound(cr, lock_timeout=LOCK_TIMEOUT):
-    """Have no transaction on a cursor's connection wait for long, or be waited for.
-
-    Until the connection goes back to the pool, which resets it; those of tests have no bounds.
-
-    :param lock_timeout: milliseconds; None to wait for locks as long as that takes
-    """
-    if isinstance(cr, Cursor):
-        cr.execute(*((BOUNDS, [lock_timeout]) if lock_timeout else (SETTINGS,)))
+    if "cursor" in vars(registry):  # in a test, which has another one in its place
+        return registry.cursor()
+    return EngineCursor(registry.db_name, lock_timeout)
 
 
 def is_locked(error):
@@ -174,7 +292,10 @@ class SavepointCursor(BaseCursor):
     sets_aside = False
 
     def bind(self, lock_timeout=LOCK_TIMEOUT):
-        """Have the transactions that are open, or opened from now on, `bound()`."""
+        """Have no transaction that is open, or opened from now on, wait for long, or be waited for.
+
+        :param lock_timeout: milliseconds
+        """
 
     @property
     def in_savepoint(self):
@@ -212,17 +333,10 @@ class LazyCursor(SavepointCursor):
     def _open(self):
         self._entered = GATE.enter()
         try:
-            cursor = open_cursor(self._registry)
+            return open_cursor(self._registry, self._lock_timeout)
         except BaseException:
             self._leave_gate()
             raise
-        try:
-            read_committed(cursor)
-            bound(cursor, self._lock_timeout)
-        except BaseException:
-            self._shut(cursor)
-            raise
-        return cursor
 
     def _shut(self, cursor):
         try:
@@ -236,10 +350,12 @@ class LazyCursor(SavepointCursor):
             self._entered = None
 
     def bind(self, lock_timeout=LOCK_TIMEOUT):
-        """Have the transactions that are open, or opened from now on, `bound()`."""
+        """See `SavepointCursor`."""
         self._lock_timeout = lock_timeout
-        if self._cursor is not None:
-            bound(self._cursor, lock_timeout)
+        if self._held:
+            self._release()
+        if isinstance(self._cursor, EngineCursor):
+            self._cursor.execute(BOUNDS, [lock_timeout])
 
     @contextlib.contextmanager
     def hold(self):
@@ -279,8 +395,7 @@ class LazyCursor(SavepointCursor):
         """Execute a statement. See the class about transactions."""
         if self._closed:
             raise RuntimeError(USED_AFTER_CLOSE)
-        code = query.code if isinstance(query, SQL) else str(query)
-        reading = bool(READ_RE.match(code))
+        reading = _kind_of(query)[0]
         if not reading:
             self._held = False
         if self._cursor is not None:

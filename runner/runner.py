@@ -22,6 +22,7 @@ except ImportError:  # Windows, where there are no such limits
 
 from ..const import RUNNER_CHANNEL, RUNNER_THREADS
 from . import limits
+from .cursor import sessions
 from .executor import EnvironmentFactory, Executions, Threads, Workers
 from .messages import Due, Hello, Lost, Queued, SlotFree, parse
 from .notifier import Listener, Outbox, is_gone
@@ -96,6 +97,7 @@ class Runner(threading.Thread):
         retire(self)
         self.heart.stop()
         self.executions.stop()
+        sessions().close(self.dbname)
         _logger.info("Runner %s of %s ends", self.title, self.dbname)
 
     def _serve(self):

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from unittest.mock import patch
 
 import psycopg2
+from psycopg2.extensions import ISOLATION_LEVEL_READ_COMMITTED
 
 from odoo import SUPERUSER_ID, api
 from odoo.exceptions import UserError
@@ -16,12 +17,13 @@ from ..engine import maintain
 from ..engine.claim import LOOK_AGAIN
 from ..protocol.answer import Answer
 from ..runner import cursor, executor
-from ..runner.cursor import GATE, read_committed
+from ..runner.cursor import GATE
 from ..runner.executor import EnvironmentFactory
 
 #: Connections that a plain answer takes one after the other: for its question, its first words, its
-#: end, and what is read anew after that. A claim and a completer take one each, for many jobs.
-OPENS = 4
+#: end, which is read and then written by other bounds, and what is read anew after that. A claim
+#: and a completer take one each, for many jobs.
+OPENS = 5
 THREADS = 6
 LIMIT = 3
 JOBS = 30
@@ -152,7 +154,7 @@ class TestConcurrency(ConcurrencyCase):
     def _claim_impatiently(self, queue_id):
         """Claim a job of a queue, and fail instead of waiting for a lock."""
         with self._env() as env:
-            read_committed(env.cr)
+            env.cr.connection.set_isolation_level(ISOLATION_LEVEL_READ_COMMITTED)
             env.cr.execute("SET LOCAL lock_timeout = '1s'")
             return env["llm.generation.engine"]._claim_from(queue_id, 1, None, "impatient")
 

@@ -1,25 +1,30 @@
 import contextlib
+import os
+import time
 from types import SimpleNamespace
 from unittest.mock import patch
 
 import psycopg2
+import psycopg2.sql
 from psycopg2.pool import PoolError
 
 from odoo import SUPERUSER_ID, api
-from odoo.sql_db import db_connect
+from odoo.service import db as database_service
 from odoo.tests import TransactionCase, tagged
 from odoo.tools import SQL, mute_logger
 
 from ..runner.cursor import (
     GATE,
     LOCK_TIMEOUT,
+    PLAIN_RE,
     READ_RE,
-    SETTINGS,
     EngineCursor,
     InlineCursor,
     LazyCursor,
-    bound,
+    Sessions,
+    _sessions,
     open_cursor,
+    sessions,
 )
 from ..runner.notifier import private_connection
 
@@ -170,17 +175,13 @@ class TestLazyCursor(TransactionCase):
         self.assertFalse(env.transaction.field_data)
 
     def test_a_write_after_reads_on_a_connection_that_is_kept_is_found_dead_in_time(self):
-        told, execute = [], EngineCursor.execute
-
-        def spy(cr, query, *args, **kwargs):
-            told.append(query)
-            return execute(cr, query, *args, **kwargs)
-
         self.lazy.keeps = True
-        with patch.object(EngineCursor, "execute", spy):
-            self.lazy.execute("SELECT 1")
-            self.lazy.execute(LOCK)
-        self.assertEqual(told, [SETTINGS, "SELECT 1", LOCK])
+        self.lazy.execute("SELECT 1")
+        self.lazy.execute(LOCK)
+        self.lazy.execute(
+            "SELECT count(*) FROM pg_settings WHERE source = 'session' AND name LIKE 'tcp_keep%'"
+        )
+        self.assertEqual(self.lazy.fetchone(), (3,))
 
     def test_rows_come_in_each_of_the_usual_ways(self):
         self.lazy.execute("SELECT n, n * n AS square FROM generate_series(1, 5) AS n")
@@ -200,10 +201,10 @@ class TestLazyCursor(TransactionCase):
     def test_a_patient_one_waits_for_a_database_that_cannot_be_had(self):
         errors = [PoolError(), psycopg2.OperationalError()]
 
-        def refuse(registry):
+        def refuse(*args):
             if errors:
                 raise errors.pop()
-            return open_cursor(registry)
+            return open_cursor(*args)
 
         refused = patch("odoo.addons.llm_generate_job.runner.cursor.open_cursor", refuse)
         with refused, patch("time.sleep"):
@@ -225,14 +226,194 @@ class TestLazyCursor(TransactionCase):
 
 
 @tagged("post_install", "-at_install")
+class TestSessions(TransactionCase):
+    """What the engine's cursors leave to the next, and what not."""
+
+    def setUp(self):
+        super().setUp()
+        self.enterContext(patch.dict(_sessions, clear=True))
+        self.dbname = self.env.cr.dbname
+        self.addCleanup(sessions().close, self.dbname)
+        self.other = private_connection(self.dbname)
+        self.addCleanup(self.other.close)
+
+    def _ask(self, statement, *params):
+        with self.other.cursor() as cursor:
+            cursor.execute(statement, params)
+            return cursor.fetchone()
+
+    def _activity(self, pid):
+        return self._ask("SELECT query, state_change FROM pg_stat_activity WHERE pid = %s", pid)
+
+    def _pid(self, statement=LOCK, lock_timeout=None):
+        """Execute a statement on a cursor of its own, and return the process of its server."""
+        with contextlib.closing(open_cursor(self.registry, lock_timeout)) as cursor:
+            pid = cursor._cnx.get_backend_pid()
+            cursor.execute(statement)
+            cursor.commit()
+        return pid
+
+    def test_a_connection_is_gone_on_with_as_it_is_and_without_a_word(self):
+        pid = self._pid()
+        before = self._activity(pid)
+        with contextlib.closing(open_cursor(self.registry)) as cursor:
+            self.assertEqual(cursor._cnx.get_backend_pid(), pid)
+            self.assertEqual(self._activity(pid), before)
+            self.assertFalse(cursor._cnx.autocommit)
+        self.assertEqual(self._activity(pid), before)
+
+    def test_settings_outlast_each_end_of_a_transaction(self):
+        settings = {
+            "jit": "off",
+            "transaction_isolation": "read committed",
+            "lock_timeout": "300ms",
+        }
+        for end in ("rollback", "commit", "rollback"):
+            with (
+                self.subTest(end),
+                contextlib.closing(open_cursor(self.registry, LOCK_TIMEOUT)) as cursor,
+            ):
+                for setting, value in settings.items():
+                    cursor.execute(f"SHOW {setting}")
+                    self.assertEqual(cursor.fetchone(), (value,))
+                cursor._cnx.is_plain = True
+                getattr(cursor, end)()
+
+    def test_who_waits_for_locks_gets_no_connection_of_who_does_not(self):
+        pid = self._pid()
+        self.assertNotEqual(self._pid(lock_timeout=LOCK_TIMEOUT), pid)
+        self.assertEqual(self._pid(), pid)
+
+    def test_a_connection_has_one_user_at_a_time(self):
+        self._pid()
+        with (
+            contextlib.closing(open_cursor(self.registry)) as one,
+            contextlib.closing(open_cursor(self.registry)) as another,
+        ):
+            self.assertIsNot(one._cnx, another._cnx)
+
+    def test_a_connection_that_died_is_not_gone_on_with(self):
+        pid = self._pid()
+        self._ask("SELECT pg_terminate_backend(%s, 5000)", pid)
+        self.assertNotEqual(self._pid(), pid)
+
+    def test_what_is_not_as_it_was_made_is_closed(self):
+        for statement in (
+            "SET search_path = public",
+            "SELECT set_config('my.own', 'x', false)",
+            "CREATE TEMP TABLE mine (id int)",
+            "SELECT 1 AS id INTO TEMP mine",
+            "SELECT 1 AS id INTO pg_temp.mine",
+            "SELECT pg_advisory_lock(4711)",
+            "SELECT pg_try_advisory_lock_shared(4711)",
+            "LISTEN somebody",
+            "PREPARE mine AS SELECT 1",
+            "/* mine */ SET search_path = public",
+            "SELECT 1; SET search_path = public",
+            SQL("SET search_path = public"),
+            b"SET search_path = public",
+            psycopg2.sql.SQL("SET search_path = {}").format(psycopg2.sql.Identifier("public")),
+            "RESET ALL",
+        ):
+            with self.subTest(statement):
+                pid = self._pid(statement)
+                self.assertNotEqual(self._pid(), pid)
+                sessions().close(self.dbname)
+
+    def test_a_statement_that_leaves_nothing_is_plain(self):
+        for statement in [*READS, *WRITES[:10], LOCK, 'SAVEPOINT "x"', "SET LOCAL jit = on"]:
+            with self.subTest(statement):
+                is_plain = "pg_try_advisory_lock" not in statement
+                self.assertEqual(bool(PLAIN_RE.match(statement)), is_plain)
+
+    def test_who_takes_the_connection_itself_leaves_it_to_nobody(self):
+        with contextlib.closing(open_cursor(self.registry)) as cursor:
+            pid = cursor.connection.get_backend_pid()
+        self.assertNotEqual(self._pid(), pid)
+        with self.assertRaises(psycopg2.InterfaceError):
+            cursor.connection  # noqa: B018
+
+    def test_a_lazy_cursor_that_is_bound_meanwhile_leaves_its_bounds_to_nobody(self):
+        with contextlib.closing(LazyCursor(self.registry)) as lazy:
+            lazy.execute(LOCK)
+            lazy.bind()
+            lazy.execute("SELECT pg_backend_pid(), current_setting('lock_timeout')")
+            pid, bounds = lazy.fetchone()
+            lazy.commit()
+            self.assertEqual(bounds, "300ms")
+            self.assertNotEqual(self._pid(), pid)
+            lazy.keeps, lazy._lock_timeout = True, None
+            lazy.execute("SELECT pg_backend_pid()")
+            [pid] = lazy.fetchone()
+            lazy.bind()
+            lazy.execute("SHOW lock_timeout")
+            self.assertEqual(lazy.fetchone(), ("300ms",))
+        self.assertEqual(self._pid(), pid)
+
+    def test_a_test_gets_no_connection_of_the_engine(self):
+        self._pid()
+        self.env.cr.execute("SELECT pg_backend_pid()")
+        [own] = self.env.cr.fetchone()
+        with (
+            self.enter_registry_test_mode(),
+            contextlib.closing(open_cursor(self.registry)) as cursor,
+        ):
+            cursor.execute("SELECT pg_backend_pid()")
+            self.assertEqual(cursor.fetchone(), (own,))
+
+    def test_few_are_kept_and_nobody_is_refused(self):
+        _sessions[os.getpid()] = Sessions(2)
+        cursors = [open_cursor(self.registry) for _each in range(4)]
+        pids = [cursor._cnx.get_backend_pid() for cursor in cursors]
+        for cursor in cursors:
+            cursor.close()
+        self.assertEqual([self._alive(pid) for pid in pids], [False, False, True, True])
+
+    def _alive(self, pid):
+        """Return whether a server's process is there, which takes a moment to end."""
+        for _each in range(20):
+            if not self._activity(pid):
+                return False
+            time.sleep(0.01)
+        return True
+
+    def test_what_nobody_used_for_long_is_closed(self):
+        pid = self._pid()
+        other = self._pid(lock_timeout=LOCK_TIMEOUT)
+        sessions()._idle[0].left_at -= Sessions.IDLE_TIMEOUT
+        self.assertEqual(self._pid(lock_timeout=LOCK_TIMEOUT), other)
+        self.assertFalse(self._alive(pid))
+        self.assertTrue(self._alive(other))
+
+    def test_a_forked_process_leaves_those_of_its_parent_alone(self):
+        pid = self._pid()
+        with patch("os.getpid", return_value=-1):
+            self.assertNotEqual(self._pid(), pid)
+            sessions().close(self.dbname)
+        self.assertEqual(self._pid(), pid)
+
+    def test_a_database_is_dropped_that_has_idle_connections(self):
+        name = f"{self.dbname}_idle"
+        with contextlib.closing(private_connection("postgres")) as postgres:
+            postgres.cursor().execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
+        with contextlib.closing(EngineCursor(name, None)) as cursor:
+            cursor.execute("SELECT 1")
+        mine = self._pid()
+        with patch.object(database_service, "list_dbs", return_value=[name]):
+            self.assertTrue(database_service.exp_drop(name))
+        with self.assertRaises(psycopg2.OperationalError), mute_logger("odoo.sql_db"):
+            EngineCursor(name, None)
+        self.assertEqual(self._pid(), mine)
+
+
+@tagged("post_install", "-at_install")
 class TestFailedStatements(TransactionCase):
     """What the engine logs of a statement that failed has none of its values."""
 
     def setUp(self):
         super().setUp()
         # That of the registry is a test's here.
-        connection = db_connect(self.env.cr.dbname)
-        self.registry = SimpleNamespace(cursor=connection.cursor, db_name=self.env.cr.dbname)
+        self.registry = SimpleNamespace(db_name=self.env.cr.dbname)
 
     def _cursors(self):
         yield "ordinary", open_cursor(self.registry)
@@ -286,12 +467,10 @@ class TestFailedStatements(TransactionCase):
     def test_no_statement_of_the_engine_is_compiled(self):
         for kind, cursor in (
             ("lazy", LazyCursor(self.registry)),
-            ("bound", open_cursor(self.registry)),
+            ("bound", open_cursor(self.registry, LOCK_TIMEOUT)),
             ("waits", open_cursor(self.registry)),
         ):
             with self.subTest(kind), contextlib.closing(cursor):
-                if kind != "lazy":
-                    bound(cursor, LOCK_TIMEOUT if kind == "bound" else None)
                 for statement in ("SELECT current_setting('jit')", "SHOW jit"):  # read and write
                     cursor.execute(statement)
                     self.assertEqual(cursor.fetchone(), ("off",))

@@ -10,12 +10,14 @@ import psycopg2
 import requests
 
 from odoo.tests import BaseCase, TransactionCase, get_db_name, tagged
+from odoo.tools import mute_logger
 
 from ..protocol import bounded_http
 from ..protocol.answer import Claim
 from ..runner import executor as finisher_module
 from ..runner import limits, notifier, thread_lock
 from ..runner import runner as runner_module
+from ..runner.cursor import EngineCursor
 from ..runner.executor import Completer, Execution, Running, Threads
 from ..runner.messages import Cancelled
 from ..runner.notifier import Listener, Outbox, is_gone, private_connection
@@ -107,6 +109,19 @@ class TestRunner(BaseCase):
         self.assertFalse(runner.is_alive())
         warnings = [one for one in logs.records if one.levelname == "WARNING"]
         self.assertLessEqual(len(warnings), 1)
+
+    @mute_logger("odoo.addons.llm_generate_job.runner.runner")
+    def test_a_runner_that_ends_leaves_no_idle_connection(self):
+        runner, left = Runner(get_db_name()), []
+
+        def serve():
+            with contextlib.closing(EngineCursor(get_db_name(), None)) as cursor:
+                left.append(cursor._cnx)
+            runner._stopping.set()
+
+        with patch.object(runner, "_serve", serve):
+            runner.run()
+        self.assertTrue(left[0].closed)
 
     def test_code_that_is_newer_than_its_tables_serves_nothing_and_says_so_once(self):
         self.addCleanup(warn_of_old_tables.cache_clear)
