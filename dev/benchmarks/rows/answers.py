@@ -14,6 +14,7 @@ from lib.say import halt
 from report import row
 
 NAMES = ("answers",)
+ROUNDS = 2
 COUNT, WARM_UP, AT_ONCE = 200, 20, 50
 #: Our ways: the call alone; what a loop of `generate()` does; what the queue does, and without
 #: messages.

@@ -9,6 +9,7 @@ from report import quantile, row
 from . import blocking, dispatch, throughput
 
 NAMES = ("through_queue_job",)
+ROUNDS = 2
 #: How fast we are there, as a share of queue_job's own speed: it takes 1.2 times as long at most.
 WORTH = round(1 / 1.2, 2)
 
