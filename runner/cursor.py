@@ -65,9 +65,8 @@ LOCK_TIMEOUT, LAST_LOCK_TIMEOUT, LONG_LOCK_TIMEOUT = 300, 30, 10_000
 class Gate:
     """How many connections lazy cursors take at once.
 
-    Odoo's pool is there for the requests, too, and refuses who comes when it is empty: as many
-    calls as ever may end at the same moment. Who is through for longer than `PATIENCE` seconds
-    waits for somebody's row, and counts no more.
+    As many calls as ever may end at the same moment, and a server has few connections. Who is
+    through for longer than `PATIENCE` seconds waits for somebody's row, and counts no more.
     """
 
     PATIENCE = 1.0
