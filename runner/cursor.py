@@ -14,6 +14,7 @@ import re
 import selectors
 import threading
 import time
+import weakref
 from collections import deque
 from datetime import datetime
 
@@ -42,7 +43,8 @@ READ_RE = re.compile(
 #: A statement that leaves nothing behind on its connection, beyond the transaction.
 PLAIN_RE = re.compile(
     r"\A\s*(?:SELECT|WITH|INSERT|UPDATE|DELETE|LOCK|SAVEPOINT|RELEASE|ROLLBACK|SET\s+LOCAL)\b"
-    r"(?!.*(?:;|\bset_config\b|\bTEMP(?:ORARY)?\b|\bpg_temp|pg_\w*advisory_lock|\bdblink))",
+    r"(?!.*(?:;|\bset_config\b|\bset_limit\b|\bpg_settings\b|\bTEMP(?:ORARY)?\b|\bpg_temp"
+    r"|pg_\w*advisory_lock|\bdblink))",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -127,6 +129,11 @@ def _kind_of(query):
     return _kind(code) if isinstance(code, str) else (False, False)
 
 
+#: How many bounds a connection may be made for: the pool keeps one of each at least.
+KINDS = 4
+TOO_MANY = "The engine has as many connections as it may have: somebody holds a lock for long."
+
+
 class Session(PsycoConnection):
     """A connection of the engine, and what its pool has to know of it."""
 
@@ -143,32 +150,51 @@ class Sessions:
 
     Odoo's own has the server forget all settings of a connection before it lends it, while all
     who want another one wait for that. Here each has its settings from its beginning, and goes on
-    to the next user as it is; what is not as it was made any more is closed. Nobody is refused or
-    waits here: how many lazy cursors there are at once is for `GATE` to say.
+    to the next user as it is; what is not as it was made any more is closed. Nobody waits here: how
+    many lazy cursors there are at once is for `GATE` to say, which lets more through where many
+    wait for somebody's lock. Whoever would be one too many is refused then, and comes again.
     """
 
     #: Asked for by Odoo's cursors.
     readonly = False
-    #: Seconds after which one that nobody used is closed.
+    #: Seconds after which one that nobody used is closed, when another is given back.
     IDLE_TIMEOUT = 60.0
 
-    def __init__(self, size):
-        self._size = size
-        self._lock = threading.Lock()
-        self._idle = []
+    def __init__(self, size, most):
+        """Make a pool.
+
+        :param int size: how many it keeps that nobody uses
+        :param int most: how many there are at once, those in use included
+        """
+        self._size, self._most = size, most
+        self._lock = threading.RLock()  # what is freed while it is held may give one back
+        self._idle, self._lent = [], weakref.WeakSet()
 
     def borrow(self, wanted):
         """Return a connection.
 
         :param dict wanted: how to connect, and the `lock_timeout` of `open_cursor()`
+        :raise PoolError: where there are as many as there may be
         """
         while session := self._take(wanted):
             if not session.closed and not _has_word(session):
-                return session
+                break
             session.close()
-        session = self._connect(**wanted)
-        session.wanted = wanted
+        else:
+            self._make_room()
+            session = self._connect(**wanted)
+            session.wanted = wanted
+        self._lent.add(session)
         return session
+
+    def _make_room(self):
+        with self._lock:
+            if len(self._lent) + len(self._idle) < self._most:
+                return
+            if not self._idle:
+                raise PoolError(TOO_MANY)
+            oldest = self._idle.pop(0)
+        oldest.close()
 
     def _take(self, wanted):
         with self._lock:  # the last first: what is not needed gets old
@@ -189,6 +215,7 @@ class Sessions:
 
     def give_back(self, session, keep_in_pool=True):
         """Keep a connection for the next user, or close it."""
+        self._lent.discard(session)
         if not (keep_in_pool and session.is_plain):
             session.close()
         elif not session.closed:
@@ -203,7 +230,7 @@ class Sessions:
         with self._lock:
             kept = self._idle[-self._size :]
             kept = [
-                one for one in kept if one.left_at > oldest and one.wanted["database"] != dbname
+                one for one in kept if one.left_at > oldest and one.wanted.get("database") != dbname
             ]
             closed, self._idle = set(self._idle) - set(kept), kept
         for session in closed:
@@ -223,7 +250,9 @@ _sessions = {}
 
 def sessions():
     """Return the engine's connections in this process."""
-    return _sessions.get(os.getpid()) or _sessions.setdefault(os.getpid(), Sessions(GATE.size))
+    size = max(GATE.size, KINDS)
+    made = _sessions.get(os.getpid()) or Sessions(size, 2 * size)
+    return _sessions.setdefault(os.getpid(), made)
 
 
 class EngineCursor(Cursor):

@@ -13,6 +13,7 @@ from odoo.service import db as database_service
 from odoo.tests import TransactionCase, tagged
 from odoo.tools import SQL, mute_logger
 
+from ..runner import cursor as cursor_module
 from ..runner.cursor import (
     GATE,
     LOCK_TIMEOUT,
@@ -361,13 +362,34 @@ class TestSessions(TransactionCase):
             cursor.execute("SELECT pg_backend_pid()")
             self.assertEqual(cursor.fetchone(), (own,))
 
-    def test_few_are_kept_and_nobody_is_refused(self):
-        _sessions[os.getpid()] = Sessions(2)
+    def test_few_are_kept(self):
+        _sessions[os.getpid()] = Sessions(2, 9)
         cursors = [open_cursor(self.registry) for _each in range(4)]
         pids = [cursor._cnx.get_backend_pid() for cursor in cursors]
         for cursor in cursors:
             cursor.close()
         self.assertEqual([self._alive(pid) for pid in pids], [False, False, True, True])
+
+    def test_there_are_only_so_many_at_once(self):
+        _sessions[os.getpid()] = Sessions(2, 3)
+        pid = self._pid(lock_timeout=LOCK_TIMEOUT)  # another kind, which makes room
+        with contextlib.ExitStack() as stack:
+            for _each in range(3):
+                stack.enter_context(contextlib.closing(open_cursor(self.registry)))
+            self.assertFalse(self._alive(pid))
+            with self.assertRaises(PoolError):
+                open_cursor(self.registry)
+        self._pid()
+        cursors = [open_cursor(self.registry) for _each in range(3)]
+        del cursors  # what is freed without a word counts no more
+        self._pid()
+
+    def test_the_kernel_says_when_the_host_of_one_is_gone(self):
+        with (
+            patch.object(cursor_module, "keep_alive") as keep_alive,
+            contextlib.closing(open_cursor(self.registry)) as cursor,
+        ):
+            keep_alive.assert_called_once_with(cursor._cnx)
 
     def _alive(self, pid):
         """Return whether a server's process is there, which takes a moment to end."""
