@@ -761,14 +761,22 @@ SAYING = """
 #: costly that it compiles it, each time, which lasts longer than the look.
 UNCOMPILED = "SET LOCAL jit = off; "
 
+#: The failures of the last hour of a queue of which many fail, see `_is_failing()`.
+_FAILED_LATELY = """
+    FROM llm_generation_job f
+    WHERE f.provider_id = q.provider_id AND f.state = 'failed'
+        AND f.completed_at > %(now)s::timestamp - interval '1 hour'
+        AND ended.hour_finished >= 5 AND ended.hour_completed * 10 < ended.hour_finished * 9
+"""
+
 #: All figures of all queues in one statement. Each branch fits one index, and needs nothing else
 #: but for the jobs of a later date.
-#: What ended is counted hour by hour, each hour of each provider being one piece of
-#: `_statistics_idx`.
+#: What ended is counted in pieces of time whose jobs all count alike: hours, cut at midnight and
+#: ten minutes ago. Each is one piece of `_statistics_idx` for each provider.
 FIGURES = f"""
     WITH live AS (
         SELECT provider_id, '{READY.name}' AS state, count(*) AS n, min(queued_at) AS since,
-            count(*) FILTER (WHERE queued_at > {MOMENT} - interval '10 minutes') AS fresh
+            count(*) FILTER (WHERE queued_at > %(now)s::timestamp - interval '10 minutes') AS fresh
         FROM llm_generation_job
         WHERE {READY.sql()} AND provider_id = ANY(%(providers)s)
         GROUP BY provider_id
@@ -789,13 +797,40 @@ FIGURES = f"""
         SELECT provider_id, json_object_agg(state, n) AS counts, min(since) AS waiting_since,
             max(fresh) AS came_lately
         FROM live GROUP BY provider_id
+    ), cuts AS (
+        SELECT %(now)s::timestamp - n * interval '1 hour' AS begins FROM generate_series(1, 24) n
+        UNION SELECT GREATEST(%(midnight)s, %(now)s::timestamp - interval '1 day')
+        UNION SELECT %(now)s::timestamp - interval '10 minutes'
+    ), pieces AS (
+        SELECT begins, COALESCE(lead(begins) OVER (ORDER BY begins), 'infinity') AS ends,
+            ceil(EXTRACT(EPOCH FROM %(now)s::timestamp - begins) / 3600) - 1 AS hour,
+            begins >= %(midnight)s AS is_today,
+            begins >= %(now)s::timestamp - interval '10 minutes' AS is_late
+        FROM cuts
     ), hours AS (
-        SELECT n AS hour, %(now)s::timestamp - (n + 1) * interval '1 hour' AS begins,
-            CASE WHEN n = 0 THEN 'infinity'
-                ELSE %(now)s::timestamp - n * interval '1 hour' END AS ends
-        FROM generate_series(0, 23) n
+        SELECT p.provider_id, hour,
+            sum(n - failed - cancelled) AS completed,
+            sum(failed) AS failed,
+            sum(cancelled) AS cancelled,
+            sum(n) FILTER (WHERE is_today) AS today,
+            sum(tokens) FILTER (WHERE is_today) AS tokens_today,
+            sum(n) FILTER (WHERE is_late) AS ended_lately,
+            sum(waits) AS waits, sum(waited) AS waited, sum(runs) AS runs, sum(ran) AS ran
+        FROM unnest(%(providers)s::int[]) AS p(provider_id) CROSS JOIN pieces CROSS JOIN LATERAL (
+            SELECT count(*) AS n,
+                count(*) FILTER (WHERE state = 'failed') AS failed,
+                count(*) FILTER (WHERE state = 'cancelled') AS cancelled,
+                COALESCE(sum(prompt_tokens), 0) + COALESCE(sum(completion_tokens), 0) AS tokens,
+                sum(queue_duration) FILTER (WHERE state <> 'cancelled') AS waits,
+                count(*) FILTER (WHERE queue_duration > 0 AND state <> 'cancelled') AS waited,
+                sum(duration) FILTER (WHERE state <> 'cancelled') AS runs,
+                count(*) FILTER (WHERE duration > 0 AND state <> 'cancelled') AS ran
+            FROM llm_generation_job
+            WHERE provider_id = p.provider_id AND completed_at >= begins AND completed_at < ends
+        ) piece
+        GROUP BY p.provider_id, hour
     ), ended AS (
-        SELECT p.provider_id,
+        SELECT provider_id,
             sum(completed) AS completed,
             sum(failed) AS failed,
             sum(cancelled) AS cancelled,
@@ -803,29 +838,11 @@ FIGURES = f"""
             sum(tokens_today) AS tokens_today,
             sum(completed) FILTER (WHERE hour = 0) AS hour_completed,
             sum(completed + failed) FILTER (WHERE hour = 0) AS hour_finished,
-            min(failed_since) FILTER (WHERE hour = 0) AS failing_since,
             sum(ended_lately) AS ended_lately,
             sum(waits) / NULLIF(sum(waited), 0) AS avg_queue_time,
             sum(runs) / NULLIF(sum(ran), 0) AS avg_processing_time,
             json_agg(json_build_array(completed, failed) ORDER BY hour DESC) AS by_hour
-        FROM unnest(%(providers)s::int[]) AS p(provider_id) CROSS JOIN hours CROSS JOIN LATERAL (
-            SELECT count(*) FILTER (WHERE state = 'completed') AS completed,
-                count(*) FILTER (WHERE state = 'failed') AS failed,
-                count(*) FILTER (WHERE state = 'cancelled') AS cancelled,
-                min(completed_at) FILTER (WHERE state = 'failed') AS failed_since,
-                count(*) FILTER (WHERE completed_at > %(now)s::timestamp - interval '10 minutes')
-                    AS ended_lately,
-                count(*) FILTER (WHERE completed_at >= %(midnight)s) AS today,
-                sum(COALESCE(prompt_tokens, 0) + COALESCE(completion_tokens, 0))
-                    FILTER (WHERE completed_at >= %(midnight)s) AS tokens_today,
-                sum(queue_duration) FILTER (WHERE state <> 'cancelled') AS waits,
-                count(*) FILTER (WHERE queue_duration > 0 AND state <> 'cancelled') AS waited,
-                sum(duration) FILTER (WHERE state <> 'cancelled') AS runs,
-                count(*) FILTER (WHERE duration > 0 AND state <> 'cancelled') AS ran
-            FROM llm_generation_job
-            WHERE provider_id = p.provider_id AND completed_at > begins AND completed_at <= ends
-        ) piece
-        GROUP BY p.provider_id
+        FROM hours GROUP BY provider_id
     )
     SELECT q.id AS queue_id, b.processed_at AS last_processed_at, lived.*, ended.*,
         retry.can IS TRUE AS retriable,
@@ -833,12 +850,10 @@ FIGURES = f"""
              ORDER BY p.refused_by, m.name)
          FROM llm_generation_model_pause p JOIN llm_model m ON m.id = p.model_id
          WHERE p.queue_id = q.id AND p.paused_until > {NOW}) AS paused_models,
+        (SELECT min(f.completed_at) {_FAILED_LATELY}) AS failing_since,
         -- Where many fail, the newest of them is found at once.
-        (SELECT f.error_message FROM llm_generation_job f
-         WHERE f.provider_id = q.provider_id AND f.state = 'failed'
-             AND f.completed_at > %(now)s::timestamp - interval '1 hour'
+        (SELECT f.error_message {_FAILED_LATELY}
              AND (%(companies)s::int[] IS NULL OR f.company_id = ANY(%(companies)s))
-             AND ended.hour_finished >= 5 AND ended.hour_completed * 10 < ended.hour_finished * 9
          ORDER BY f.completed_at DESC LIMIT 1) AS failing_words,
         EXISTS (SELECT FROM llm_generation_runner
                 WHERE heartbeat_at > {NOW} - make_interval(secs => %(silence)s)) AS has_runner,

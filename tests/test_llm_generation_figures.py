@@ -1,6 +1,6 @@
 import contextlib
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from unittest.mock import patch
 
 from odoo import fields
@@ -137,6 +137,37 @@ class TestLlmGenerationFigures(LlmGenerationCommon):
         self.queue.invalidate_recordset()
         self.assertEqual(self.queue.success_rate, 100)
         self.assertEqual((self.queue.avg_queue_time, self.queue.avg_processing_time), (4, 8))
+
+    def test_each_hour_counts_what_ended_in_it(self):
+        for hour in range(25):
+            self._ended("completed", hours=hour + 0.1)
+            self._ended("failed", hour % 2, hours=hour + 0.9)
+        self._ended("cancelled", 3)
+        figures = self.env["llm.generation.engine"]._statistics(self.queue)[self.queue.id]
+        self.assertEqual(figures["by_hour"], [[1, hour % 2] for hour in reversed(range(24))])
+        self.assertEqual((figures["completed"], figures["failed"]), (24, 12))
+        self.assertEqual(figures["cancelled"], 3)
+        self.assertEqual((figures["hour_completed"], figures["hour_finished"]), (1, 1))
+
+    def test_only_what_ended_lately_tells_that_the_line_moves(self):
+        self._ended("completed", 2, hours=9 / 60)
+        self._ended("completed", 4, hours=11 / 60)
+        figures = self.env["llm.generation.engine"]._statistics(self.queue)[self.queue.id]
+        self.assertEqual(figures["ended_lately"], 2)
+
+    def test_the_day_begins_at_midnight_of_who_looks(self):
+        # Where it is two o'clock and so many minutes.
+        east = (2 - datetime.now(UTC).hour) % 24
+        self.env.user.tz = f"Etc/GMT{-east if east <= 14 else 24 - east:+}"
+        engine = self.env["llm.generation.engine"].with_context(tz=self.env.user.tz)
+        here = fields.Datetime.context_timestamp(engine, fields.Datetime.now())
+        hours = (here - here.replace(hour=0, minute=0, second=0)).total_seconds() / 3600
+        self._ended("completed", 2, hours=hours + 1 / 60).write({"prompt_tokens": 1000})
+        today = self._ended("completed", 3, hours=hours - 1 / 60) | self._ended("cancelled")
+        today.write({"prompt_tokens": 20, "completion_tokens": 5})
+        figures = engine._statistics(self.queue)[self.queue.id]
+        self.assertEqual((figures["today"], figures["tokens_today"]), (4, 100))
+        self.assertEqual(figures["completed"], 5)
 
     def test_averages_are_of_jobs_that_really_waited_and_ran(self):
         self._ended("completed", wait=10, run=20)
