@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "faults"))
 
 from bridge_lab import BridgeLab
-from fault_lab import ADMIN, QUIET, FaultLab
+from fault_lab import ADMIN, UNTRACKED, FaultLab
 from lib import peer
 from lib.commands import wait_for
 from lib.lab import environment
@@ -98,7 +98,7 @@ def add_provider(lab, number, book):
 def add_jobs(lab, provider_id):
     count = JOBS // PROVIDERS
     with environment(lab, lab.database, ADMIN) as env:
-        env = env(context={**env.context, **QUIET})
+        env = env(context={**env.context, **UNTRACKED})
         model = env["llm.provider"].browse(provider_id).model_ids
         base = {"provider_id": provider_id, "model_id": model.id}
         threads = env["llm.thread"].create([{"name": str(n), **base} for n in range(THREADS)])

@@ -17,7 +17,7 @@ from collections import Counter
 
 from evidence import check_logs, log_tails
 from fake_book import marked
-from fault_lab import ADMIN, FOLDER, QUIET, FaultLab
+from fault_lab import ADMIN, FOLDER, UNTRACKED, FaultLab
 from lib import fault_table, processes
 from lib.commands import wait_for
 from lib.lab import environment
@@ -99,7 +99,7 @@ def add_provider(lab, fake, group, service, **queue_values):
 def add_jobs(lab, provider_id, keys):
     """Queue jobs that run when idle, each in a thread of its own."""
     with environment(lab, lab.database, ADMIN) as env:
-        jobs = env(context={**env.context, **QUIET})["llm.generation.job"]
+        jobs = env(context={**env.context, **UNTRACKED})["llm.generation.job"]
         model = jobs.env["llm.provider"].browse(provider_id).model_ids
         prompts = [marked(key) for key in keys]
         jobs.create_batch(prompts, model=model, is_economy=True, max_retries=RETRIES)

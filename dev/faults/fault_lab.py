@@ -17,7 +17,8 @@ from lib.say import halt, step
 
 FOLDER = Path(__file__).resolve().parent
 ADMIN = 2  # whom the jobs belong to
-QUIET = {"tracking_disable": True, "mail_create_nolog": True, "mail_create_nosubscribe": True}
+#: The context in which records are made without tracking, notes and followers.
+UNTRACKED = {"tracking_disable": True, "mail_create_nolog": True, "mail_create_nosubscribe": True}
 #: Limits on memory are not what is tested, and count address space.
 SERVER_ARGS = ("--limit-memory-soft=0", "--limit-memory-hard=0")
 
@@ -233,7 +234,7 @@ class FaultLab(Lab):
     def add_jobs(self, provider_id, keys, *, database=None, **values):
         """Queue a job for each key, each in a thread of its own; return their ids."""
         with environment(self, database or self.database, ADMIN) as env:
-            env = env(context={**env.context, **QUIET})
+            env = env(context={**env.context, **UNTRACKED})
             model = env["llm.provider"].browse(provider_id).model_ids
             base = {"provider_id": provider_id, "model_id": model.id}
             keys = list(keys)
