@@ -805,7 +805,7 @@ FIGURES = f"""
         SELECT begins, COALESCE(lead(begins) OVER (ORDER BY begins), 'infinity') AS ends,
             ceil(EXTRACT(EPOCH FROM %(now)s::timestamp - begins) / 3600) - 1 AS hour,
             begins >= %(midnight)s AS is_today,
-            begins >= %(now)s::timestamp - interval '10 minutes' AS is_late
+            begins >= %(now)s::timestamp - interval '10 minutes' AS is_recent
         FROM cuts
     ), hours AS (
         SELECT p.provider_id, hour,
@@ -814,7 +814,7 @@ FIGURES = f"""
             sum(cancelled) AS cancelled,
             sum(n) FILTER (WHERE is_today) AS today,
             sum(tokens) FILTER (WHERE is_today) AS tokens_today,
-            sum(n) FILTER (WHERE is_late) AS ended_lately,
+            sum(n) FILTER (WHERE is_recent) AS ended_lately,
             sum(waits) AS waits, sum(waited) AS waited, sum(runs) AS runs, sum(ran) AS ran
         FROM unnest(%(providers)s::int[]) AS p(provider_id) CROSS JOIN pieces CROSS JOIN LATERAL (
             SELECT count(*) AS n,

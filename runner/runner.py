@@ -364,7 +364,7 @@ class Heart(threading.Thread):
     """Renews a runner's heartbeat where its own thread is late, and notices when nobody can.
 
     Others take the jobs of who is silent for long: before they may, its calls are stopped. This
-    thread only looks at the time, and waits for nothing.
+    thread only looks at the time and at the end of the process, and waits for nothing.
     """
 
     def __init__(self, name, beat, calls):
