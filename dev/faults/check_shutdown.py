@@ -118,15 +118,14 @@ def check_after(lab, tally, mode, database, providers):
 
 def check_processor_time(lab, tally, database, server):
     keys = [f"busy {number}" for number in range(12)]
-    lab.fake.order(group="busy", delay=12, pieces=800)
+    lab.fake.order(group="busy", delay=15, pieces=2000)
     provider = lab.add_provider("busy", "faultchat", database=database, max_concurrent_jobs=12)
     lab.add_jobs(provider, keys, database=database)
     wait_for(lambda: len(in_flight(lab, "busy")) == len(keys), 30)
     worker = busiest(lab, database)
     # The signal comes when the limit is reached, and again a whole second of work later.
     limit = int(used(worker)) + 1
-    resource.prlimit(worker, resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
-    reached = wait_for(lambda: "CPU time limit" in server.log_text(), 10)
+    reached = wait_for(lambda: reaches(worker, limit, server), 20)
     tally.check(reached, "a worker with calls in flight reaches its limit", log_tails([server]))
     reached_at, spent = used(worker), []
     wait_for(lambda: spent.append(used(worker)) or spent[-1] is None, 20, 0.2)
@@ -139,6 +138,15 @@ def check_processor_time(lab, tally, database, server):
     check_submissions(lab.fake, tally, jobs, "busy", explained=set())
     gone = wait_for(lambda: used(worker) is None, 30)
     tally.check(gone, "then the worker ends", log_tails([server]))
+
+
+def reaches(worker, limit, server):
+    """Limit a worker's seconds of processor time; return whether it reached them."""
+    # Odoo raises the limit with each request and every four seconds; the kernel by one, when it is
+    # reached; a runner that waits for its calls lifts it.
+    if resource.prlimit(worker, resource.RLIMIT_CPU)[0] > limit + 1:
+        resource.prlimit(worker, resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
+    return "CPU time limit" in server.log_text()
 
 
 def busiest(lab, database):
