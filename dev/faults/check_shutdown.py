@@ -118,14 +118,14 @@ def check_after(lab, tally, mode, database, providers):
 
 def check_processor_time(lab, tally, database, server):
     keys = [f"busy {number}" for number in range(12)]
-    lab.fake.order(group="busy", delay=15, pieces=2000)
+    lab.fake.order(group="busy", delay=12, pieces=800)
     provider = lab.add_provider("busy", "faultchat", database=database, max_concurrent_jobs=12)
     lab.add_jobs(provider, keys, database=database)
     wait_for(lambda: len(in_flight(lab, "busy")) == len(keys), 30)
     worker = busiest(lab, database)
     # The signal comes when the limit is reached, and again a whole second of work later.
     limit = int(used(worker)) + 1
-    reached = wait_for(lambda: reaches(worker, limit, server), 20)
+    reached = wait_for(lambda: reaches(worker, limit, server), 12)
     tally.check(reached, "a worker with calls in flight reaches its limit", log_tails([server]))
     reached_at, spent = used(worker), []
     wait_for(lambda: spent.append(used(worker)) or spent[-1] is None, 20, 0.2)
