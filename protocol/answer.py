@@ -177,7 +177,21 @@ class Answer:
         )
 
     def tokens(self, kind):
-        """Return the `prompt` or `completion` tokens that were used, 0 where unknown."""
+        """Return the `prompt` or `completion` tokens that were used, 0 where unknown.
+
+        What a model thinks is paid as completion. OpenAI counts it there; Gemini and xAI have it in
+        `total_tokens` alone.
+
+        >>> thought = {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 103}
+        >>> [Answer("completed", usage=thought).tokens(kind) for kind in ("prompt", "completion")]
+        [9, 94]
+        """
+        told = self._count(kind)
+        prompt = self._count("prompt")
+        # Who tells a total and no prompt may mean both by it.
+        return max(told, self._count("total") - prompt) if prompt and kind != "prompt" else told
+
+    def _count(self, kind):
         return int(_number(self.usage.get(f"{kind}_tokens"), 0, 2**31 - 1) or 0)
 
     def __str__(self):

@@ -113,11 +113,13 @@ class Usage:
             return
         if isinstance(content := said.get("content"), tuple):  # of media: what was made, its files
             said = content[0] if content and isinstance(content[0], dict) else {}
-        usage = said.get("usage")
-        for kind, names in _KINDS.items() if isinstance(usage, dict) else ():
-            told = next((usage[name] for name in names if usage.get(name)), 0)
-            answer = Answer("running", usage={f"{kind}_tokens": told})
-            self._told[kind] = answer.tokens(kind) or self._told[kind]
+        if isinstance(usage := said.get("usage"), dict):
+            told = {
+                f"{kind}_tokens": next((usage[name] for name in names if usage.get(name)), 0)
+                for kind, names in _KINDS.items()
+            }
+            answer = Answer("running", usage={**usage, **told})
+            self._told = {kind: answer.tokens(kind) or self._told[kind] for kind in _KINDS}
         content = said.get("content")
         words = content.strip() if isinstance(content, str) else content
         self.has_answer = self.has_answer or bool(words or said.get("tool_calls"))

@@ -32,6 +32,24 @@ class TestUsage(LlmGenerationCommon):
         self._run()
         self.assertGreaterEqual(job.completion_tokens, LONG_TOKENS)
 
+    def test_thoughts_that_only_the_total_has_are_used(self):
+        for usage, used in (
+            ({"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 103}, (9, 94)),
+            ({"prompt_tokens": 9, "completion_tokens": 94, "total_tokens": 103}, (9, 94)),
+            ({"input_tokens": 9, "output_tokens": 1, "total_tokens": 103}, (9, 94)),
+            ({"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": "many"}, (9, 4)),
+            ({"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 9}, (9, 4)),
+        ):
+            with self.subTest(usage):
+                job = self._asked([{"content": "Hi"}], usage)
+                self._run()
+                self.assertEqual(self._used(job), ("completed", *used))
+
+    def test_a_total_alone_is_not_taken_for_the_answer(self):
+        job = self._asked([{"content": LONG}], {"total_tokens": 100_000})
+        self._run()
+        self.assertLess(job.completion_tokens, 100_000)
+
     def test_a_stream_that_tells_as_it_goes_and_breaks_counts_its_length(self):
         told = {"usage": {"prompt_tokens": 5, "completion_tokens": 1}}
         job = self._asked([told, {"content": LONG}, UnknownOutcomeError("Broke off.")])

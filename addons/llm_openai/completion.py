@@ -3,6 +3,8 @@
 import json
 import uuid
 
+#: What an answer used, as servers call it.
+COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 #: Tool calls of one answer.
 MOST_CALLS = 128
 
@@ -23,11 +25,15 @@ def parse_completion(body):
 
 
 def parse_usage(body):
-    """Return the token counts of an answer or a chunk, None where it has none."""
+    """Return the token counts of an answer or a chunk, None where it has none.
+
+    Gemini and xAI count what a model thinks in the total alone.
+    """
     usage = body.get("usage")
     if not usage or not isinstance(usage, dict):
         return None
-    return {key: usage.get(key) or 0 for key in ("prompt_tokens", "completion_tokens")}
+    told = {key: usage[key] for key in COUNTS if usage.get(key)}
+    return {"prompt_tokens": 0, "completion_tokens": 0, **told}
 
 
 def text_of(content):

@@ -108,11 +108,10 @@ def _read_result(line):
 def _read_completion(body):
     choice = next(iter(body.get("choices") or ()), {})
     message = choice.get("message") or {}
-    usage = body.get("usage") or {}
     refusal = message.get("refusal")
     return {
         "state": "completed",
         "text": message.get("content") or refusal or "",
         "finish_reason": "refusal" if refusal else choice.get("finish_reason"),
-        "usage": {name: usage.get(name) or 0 for name in ("prompt_tokens", "completion_tokens")},
+        "usage": body.get("usage"),
     }

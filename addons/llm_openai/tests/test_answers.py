@@ -82,6 +82,15 @@ class TestAnswers(LlmOpenaiCommon):
         )
         self.assertEqual(self._said(), ("Hi", [{"usage": usages[0]}, {"usage": usages[1]}, STOP]))
 
+    def test_a_total_is_told_as_some_count_thoughts_in_it_alone(self):
+        usage = {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 103}
+        self.answer(
+            stream_answer(delta("Hi", finish_reason="stop"), {"choices": [], "usage": usage}),
+            json_answer({"choices": [{"message": {"content": "Hi"}}], "usage": usage}),
+        )
+        self.assertEqual(self._said(), ("Hi", [{"usage": usage}, STOP]))
+        self.assertEqual(self.provider.chat(ASKED)["usage"], usage)
+
     def test_an_emoji_that_is_split_over_two_events_stays_whole(self):
         self.answer(
             raw_answer(

@@ -97,6 +97,21 @@ class TestChatBatches(BatchContract, BatchesCommon):
         self.assertRecordValues(jobs, [{"state": "completed", "finish_reason": "refusal"}])
         self.assertIn("I will not.", self._answers_of(jobs).body)
 
+    def test_thoughts_that_only_the_total_has_are_paid(self):
+        jobs, batch = self._submitted("One?")
+        line = self.remote.line
+
+        def thinking(*args):
+            told = line(*args)
+            usage = {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 103}
+            told["response"]["body"]["usage"] = usage
+            return told
+
+        self.remote.line = thinking
+        self.addCleanup(delattr, self.remote, "line")
+        self._ended(batch)
+        self.assertEqual((jobs.prompt_tokens, jobs.completion_tokens), (9, 94))
+
     def test_a_line_that_cannot_be_read_holds_up_no_other(self):
         jobs, batch = self._submitted("One?", "Two?", "Three?")
         get_files = self.remote.get_files
