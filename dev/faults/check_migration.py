@@ -336,7 +336,7 @@ def check_queues(lab, tally):
         JOIN llm_generation_queue q ON q.id = l.queue_id AND q.provider_id = m.provider_id
     """)
     found = {row["name"]: row["slots"] for row in limits}
-    expected = {"busy": 3, "slow": 2, "never": 1, "off": 1}
+    expected = {"busy": 3, "slow": 2, "never": 1, "off": 7}
     same(tally, found, expected, "each model keeps its limit")
     notes = lab.sql("""
         SELECT count(*) FROM mail_message m JOIN llm_generation_queue q ON q.id = m.res_id

@@ -12,13 +12,15 @@ from odoo.addons.llm_generate_job.protocol.sanitize import redact
 
 _logger = logging.getLogger(__name__)
 
+#: The last column: whether the queue was disabled, and is part now of one that starts jobs.
 MODEL_LIMITS = """
-    SELECT queue_id, model_id, enabled, CASE WHEN enabled THEN max_concurrent_jobs ELSE 1 END
+    SELECT old.queue_id, old.model_id, old.max_concurrent_jobs, q.enabled AND NOT old.enabled
     FROM llm_generation_queue_before old
-    WHERE model_id IS NOT NULL AND is_used AND NOT EXISTS (
+    JOIN llm_generation_queue q ON q.id = old.queue_id
+    WHERE old.model_id IS NOT NULL AND old.is_used AND NOT EXISTS (
         SELECT FROM llm_generation_model_limit l
         WHERE l.queue_id = old.queue_id AND l.model_id = old.model_id)
-    ORDER BY id
+    ORDER BY old.id
 """
 HELD = """
     SELECT DISTINCT j.id FROM llm_generation_job j
@@ -89,14 +91,14 @@ def _limit_models(env):
     env.cr.execute(MODEL_LIMITS)
     rows = env.cr.fetchall()
     env["llm.generation.model.limit"].create([
-        {"queue_id": queue, "model_id": model, "max_concurrent_jobs": slots}
-        for queue, model, _enabled, slots in rows
+        {"queue_id": queue, "model_id": model, "max_concurrent_jobs": 1 if is_merged else slots}
+        for queue, model, slots, is_merged in rows
     ])
-    for queue, model, enabled, _slots in rows:
-        record = env["llm.generation.queue"].browse(queue)
-        if not enabled and record.enabled:
+    for queue, model, _slots, is_merged in rows:
+        if is_merged:
             name = env["llm.model"].browse(model).name
-            record._message_log(body=_sentence(env.user, "merged") % name)
+            queue = env["llm.generation.queue"].browse(queue)
+            queue._message_log(body=_sentence(env.user, "merged") % name)
     return len(rows)
 
 
