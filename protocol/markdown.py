@@ -14,8 +14,9 @@ LONGEST, MOST_BRACKETS = 100_000, 5000
 #: Characters of HTML whose structure is told.
 LONGEST_HTML = 200_000
 #: Addresses from which a picture is shown. Any other would tell whoever made the model write it
-#: what the address says, as soon as the answer is seen: it becomes a link.
-_OWN_FILES = ("/web/content/", "/web/image/", "data:image/")
+#: what the address says, as soon as the answer is seen, or have the reader's browser open a page
+#: of this server, such as that which logs out: it becomes a link.
+_OWN_FILE = re.compile(r"data:image/|/web/(?:content|image)/(?![^?#]*(?:\.\.|%2e|%5c|\\))", re.I)
 #: Stars that multiply: within a word of letters they may emphasize.
 _ARITHMETIC = re.compile(r"(?<=[0-9])\*+(?=[0-9A-Za-z])|(?<=[A-Za-z])\*+(?=[0-9])")
 
@@ -70,7 +71,7 @@ def _keep_arithmetic(state, silent):
 def _render_image(renderer, tokens, idx, options, env):
     token = tokens[idx]
     address = token.attrs.get("src") or ""
-    if env.get("shows_pictures") or address.startswith(_OWN_FILES):
+    if env.get("shows_pictures") or _OWN_FILE.match(address):
         return renderer.image(tokens, idx, options, env)
     name = renderer.renderInlineAsText(token.children, options, env) or address
     link = '<a href="%s" target="_blank" rel="noreferrer noopener">%s</a>'

@@ -207,6 +207,22 @@ class TestMarkdown(SourceCommon):
         self.assertIn(">a picture of elsewhere</a>", html)
         self.assertIn('src="/web/image/1"', html)
 
+    def test_a_picture_is_no_page_of_this_server(self):
+        for address in (
+            "/web/content/../../web/session/logout",
+            "/web/image/%2e%2e/session/logout",
+            "/web/image/.%2E/session/logout",
+            "/web/image\\..\\session/logout",
+            "/web/image/..%5csession/logout",
+            "/web/session/logout",
+        ):
+            with self.subTest(address):
+                html = self.thread._process_llm_body(f"![x]({address})")
+                self.assertNotIn("<img", html)
+        for address in ("/web/content/7?download=1&name=a..b", "/web/image/res.users/2/avatar_128"):
+            with self.subTest(address):
+                self.assertIn("<img", self.thread._process_llm_body(f"![x]({address})"))
+
     def test_a_picture_that_a_provider_made_is_shown(self):
         self.direct_model.model_use = "image_generation"
         html = self.thread._process_llm_body("![x](https://example.com/made.png)")
