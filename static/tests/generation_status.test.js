@@ -111,7 +111,7 @@ test("news of another thread change nothing", async () => {
 });
 
 test("a failure has its reason, and a retry where one is left", async () => {
-    onRpc("llm.thread", "action_retry_last_failed_generation", ({ args }) => {
+    onRpc("llm.generation.job", "action_retry", ({ args }) => {
         expect.step(args[0]);
         job = { ...job, state: "queued", can_retry: false };
         return true;
@@ -122,7 +122,7 @@ test("a failure has its reason, and a retry where one is left", async () => {
         /failed: Temporary failure: It broke\./,
     );
     await contains(".o_llm_generation_status button:contains(Retry)").click();
-    expect.verifySteps([[1]]);
+    expect.verifySteps([[7]]);
     expect(".o_llm_generation_status.alert-info").toHaveCount(1);
 });
 
@@ -136,8 +136,9 @@ test("where a retry cannot help it says what to change", async () => {
 });
 
 test("a retry that comes by itself has its time, and can be had now or given up", async () => {
-    for (const method of ["action_cancel_generation", "action_retry_last_failed_generation"]) {
-        onRpc("llm.thread", method, () => {
+    const methods = { "llm.thread": "action_cancel_generation", "llm.generation.job": "action_retry" };
+    for (const [model, method] of Object.entries(methods)) {
+        onRpc(model, method, () => {
             expect.step(method);
             return true;
         });
@@ -148,7 +149,7 @@ test("a retry that comes by itself has its time, and can be had now or given up"
     expect(".o_llm_generation_status").toHaveText(/at about 17:24:05/);
     await contains(".o_llm_generation_status button:contains(Try Again Now)").click();
     await contains(".o_llm_generation_status button:contains(Cancel)").click();
-    expect.verifySteps(["action_retry_last_failed_generation", "action_cancel_generation"]);
+    expect.verifySteps(["action_retry", "action_cancel_generation"]);
 });
 
 test("an answer that is not whole says so, and one that is says nothing", async () => {

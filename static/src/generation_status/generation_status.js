@@ -83,8 +83,14 @@ export class GenerationStatus extends Component {
         return this.orm.silent.searchRead("llm.generation.job", domain, FIELDS, options);
     }
 
-    async call(method) {
-        await this.orm.call("llm.thread", method, [[this.resId]]);
+    async cancel() {
+        await this.orm.call("llm.thread", "action_cancel_generation", [[this.resId]]);
+        await this.load(this.resId);
+    }
+
+    /** Of the job that is shown: in its thread another one may have failed. */
+    async retry() {
+        await this.orm.call("llm.generation.job", "action_retry", [[this.state.job.id]]);
         await this.load(this.resId);
     }
 
