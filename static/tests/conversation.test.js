@@ -1,6 +1,6 @@
 /* global Event, KeyboardEvent */
 import { describe, expect, queryOne, test } from "@odoo/hoot";
-import { animationFrame } from "@odoo/hoot-mock";
+import { animationFrame, Deferred } from "@odoo/hoot-mock";
 import { mockService, mountWithCleanup, onRpc } from "@web/../tests/web_test_helpers";
 import { registry } from "@web/core/registry";
 
@@ -16,11 +16,12 @@ const RECORD = {
     load: () => Promise.resolve(),
 };
 
-test("what is typed and sent before the page is drawn again leaves the box", async () => {
+/** Mount a conversation; return undefined where the family has a page of its own. */
+async function mountConversation() {
     const widget = registry.category("view_widgets").get("llm_conversation", null);
     if (!widget) {
-        expect(widget).toBe(null); // the family has a page of its own
-        return;
+        expect(widget).toBe(null);
+        return undefined;
     }
     mockService("bus_service", {
         start() {},
@@ -30,18 +31,74 @@ test("what is typed and sent before the page is drawn again leaves the box", asy
         removeEventListener() {},
     });
     onRpc("llm.thread", "get_conversation", () => []);
+    const props = { readonly: false, record: RECORD };
+    return mountWithCleanup(widget.component, { props });
+}
+
+async function send(text) {
+    const box = queryOne("textarea");
+    box.value = text;
+    box.dispatchEvent(new Event("input", { bubbles: true }));
+    box.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true }));
+    await animationFrame();
+    await animationFrame();
+}
+
+test("what is typed and sent before the page is drawn again leaves the box", async () => {
     onRpc("llm.generation.job", "search_read", () => []);
     onRpc("llm.thread", "ask_in_queue", ({ kwargs }) => {
         expect.step(kwargs.message);
         return { job: { id: 7, state: "queued", message: "Waiting." } };
     });
-    await mountWithCleanup(widget.component, { props: { readonly: false, record: RECORD } });
-    const box = queryOne("textarea");
-    box.value = "Hello";
-    box.dispatchEvent(new Event("input", { bubbles: true }));
-    box.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true }));
-    await animationFrame();
-    await animationFrame();
+    if (!(await mountConversation())) {
+        return;
+    }
+    await send("Hello");
     expect.verifySteps(["Hello"]);
     expect("textarea").toHaveValue("");
+});
+
+test("a question that is stopped before it has a job is cancelled, and the next one asked", async () => {
+    const asked = [new Deferred(), new Deferred()];
+    let number = 0;
+    onRpc("llm.generation.job", "search_read", () => []);
+    onRpc("llm.thread", "ask_in_queue", ({ kwargs }) => {
+        expect.step(kwargs.message);
+        return asked[number++];
+    });
+    onRpc("llm.generation.job", "action_cancel", ({ args }) => {
+        expect.step(["cancel", args[0]]);
+        return true;
+    });
+    onRpc("llm.thread", "get_generation_news", () => ({
+        job: { id: 7, state: "cancelled", message: "" },
+    }));
+    const conversation = await mountConversation();
+    if (!conversation) {
+        return;
+    }
+    await send("Helo");
+    await conversation.stop();
+    asked[0].resolve({ job: { id: 7, state: "queued", message: "Waiting." } });
+    await conversation.generation;
+    await animationFrame();
+    expect.verifySteps(["Helo", ["cancel", [7]]]);
+    await send("Hello");
+    expect.verifySteps(["Hello"]);
+});
+
+test("who only follows a job keeps what is typed; what posts nothing is not followed", async () => {
+    onRpc("llm.generation.job", "search_read", ({ kwargs }) => {
+        expect.step(kwargs.domain.some(([name]) => name === "post"));
+        return [];
+    });
+    const conversation = await mountConversation();
+    if (!conversation) {
+        return;
+    }
+    expect.verifySteps([true, true]);
+    conversation.state.job = { job_id: 7, state: "queued", message: "Waiting." };
+    conversation.state.text = "Not sent";
+    conversation.generate();
+    expect(conversation.state.text).toBe("Not sent");
 });

@@ -19,6 +19,12 @@ const ENDED = [
     "retry_at",
 ];
 
+/** The domain of the jobs whose answers are shown in a conversation. */
+const answersIn = (resId) => [
+    ["thread_id", "=", resId],
+    ["post", "=", true],
+];
+
 /**
  * Lets a conversation ask through the queue. `state.job` is what was last told of the job that
  * answers; `ended` is set in it when it is over and still to be told.
@@ -67,20 +73,14 @@ const queuedConversation = {
     },
 
     async findActiveJob(resId) {
-        const domain = [
-            ["thread_id", "=", resId],
-            ["state", "in", ["queued", "running"]],
-        ];
+        const domain = [...answersIn(resId), ["state", "in", ["queued", "running"]]];
         const options = { limit: 1 };
         return (await this.orm.searchRead("llm.generation.job", domain, ["state"], options))[0];
     },
 
     /** The job that ended last, if it has no answer, or something is missing in it. */
     async findUnfinishedJob(resId) {
-        const domain = [
-            ["thread_id", "=", resId],
-            ["state", "!=", "draft"],
-        ];
+        const domain = [...answersIn(resId), ["state", "!=", "draft"]];
         const options = { limit: 1, order: "completed_at DESC, id DESC" };
         const [job] = await this.orm.searchRead("llm.generation.job", domain, ENDED, options);
         const asked = this.state.messages.findLast(({ llm_role: role }) => role === "user");
@@ -109,7 +109,7 @@ const queuedConversation = {
         }
     },
 
-    /** Following would clear a text that is being written. */
+    /** Following would close the box in which somebody writes. */
     get isIdle() {
         return !this.state.generating && !this.state.text && !this.isLeaving;
     },
@@ -119,10 +119,13 @@ const queuedConversation = {
         if (!text && job?.ended && job.state === "failed") {
             await this.orm.call("llm.generation.job", "action_retry", [[job.job_id]]);
             this.state.job = { ...job, state: "queued", message: "", ended: false };
-        } else if (!this.followedJob) {
+        } else if (text || !this.followedJob) {
             this.state.job = null;
         }
+        this.isStopped = false;
+        const typed = text ? "" : this.state.text;
         this.generation = super.generate(text);
+        this.state.text = typed; // who only follows a job keeps what is not sent
         await this.generation;
     },
 
@@ -131,6 +134,10 @@ const queuedConversation = {
         const { signal } = this.abortController;
         if (!this.followedJob && !(await this.ask(text))) {
             return;
+        }
+        if (this.isStopped && this.canCancel) {
+            await this.stop();
+            await this.readNews();
         }
         while (this.followedJob && !signal.aborted) {
             await this.waitForNews(signal);
@@ -221,9 +228,13 @@ const queuedConversation = {
         this.state.messages = [...before, ...messages];
     },
 
-    /** Who leaves the page only stops listening; who presses the button cancels the job. */
+    /**
+     * Who leaves the page only stops listening; who presses the button cancels the job, as soon as
+     * there is one.
+     */
     async stop() {
         if (this.isLeaving || !this.canCancel) {
+            this.isStopped = !this.isLeaving;
             return super.stop();
         }
         const method = this.isRetrying ? "action_stop_retrying" : "action_cancel";
