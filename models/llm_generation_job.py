@@ -103,7 +103,9 @@ class LlmGenerationJob(models.Model):
     create_date = fields.Datetime("Created", default=fields.Datetime.now, readonly=True, copy=False)
     # Not `readonly`: the ORM would compute these one by one for thousands of jobs, though
     # `create()` knows them. Nobody writes them by hand: see `OWNER_FIELDS`.
-    name = fields.Char(compute="_compute_name", store=True, precompute=True, readonly=False)
+    name = fields.Char(
+        compute="_compute_name", store=True, precompute=True, readonly=False, copy=False
+    )
     # its index: figures of a thread, SCHEDULE_BUSY, and what goes with a thread
     thread_id = fields.Many2one("llm.thread", required=True, ondelete="cascade", index=True)
     provider_id = fields.Many2one(
@@ -133,7 +135,12 @@ class LlmGenerationJob(models.Model):
         help="The generation runs with the rights, language and companies of this user.",
     )
     company_id = fields.Many2one(
-        "res.company", compute="_compute_company_id", store=True, precompute=True, readonly=False
+        "res.company",
+        compute="_compute_company_id",
+        store=True,
+        precompute=True,
+        readonly=False,
+        copy=False,
     )
     state = fields.Selection(
         STATES,
@@ -196,6 +203,7 @@ class LlmGenerationJob(models.Model):
     conversation_text = fields.Char(
         "Question or Answer",
         store=False,
+        copy=False,
         search="_search_conversation_text",
         help="Finds jobs by what was asked and answered, among the newest 20,000.",
     )

@@ -147,6 +147,12 @@ class TestLlmGenerationJob(LlmGenerationCommon):
             ],
         )
 
+    def test_a_user_copies_what_is_their_own(self):
+        job = self._create_job("failed").with_user(self.user)
+        copied = job.copy()
+        self.assertRecordValues(copied, [{"state": "draft", "user_id": self.user.id}])
+        self.assertEqual(copied.generation_inputs, job.generation_inputs)
+
     # === IDENTITY === #
 
     def test_two_live_jobs_cannot_have_one_identity(self):
