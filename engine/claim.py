@@ -1,3 +1,5 @@
+import logging
+
 import psycopg2
 
 from odoo import api, models
@@ -8,6 +10,8 @@ from ..protocol import ratelimit
 from ..protocol.answer import Claim
 from ..runner.executor import JobContext
 from . import sql
+
+_logger = logging.getLogger(__name__)
 
 #: Seconds until a queue that somebody holds is looked at again.
 LOOK_AGAIN = 0.05
@@ -249,7 +253,7 @@ class LlmGenerationEngine(models.AbstractModel):
         for (user, _company), mine in jobs.grouped(lambda j: (j.user_id, j.company_id)).items():
             context = self._owner_context(mine[0])
             own = mine.with_user(user).with_context(**context)
-            readable = {name: own[name]._filtered_access("read") for name in READ_FIELDS}
+            readable = {name: self._readable(own[name]) for name in READ_FIELDS}
             values = {}
             for records in (own, *readable.values()):
                 values |= self._cached_values(records)
@@ -268,6 +272,20 @@ class LlmGenerationEngine(models.AbstractModel):
                     )
                 )
         return job_contexts
+
+    @api.model
+    def _readable(self, records):
+        """Return the records that their user may read: none where a rule of another addon fails.
+
+        What was claimed with them has other owners.
+        """
+        try:
+            return records._filtered_access("read")
+        except psycopg2.Error:
+            raise
+        except Exception:
+            _logger.exception("Whether user %s may read %s is unknown", records.env.uid, records)
+            return records.browse()
 
     @api.model
     def _read_all(self, ids):

@@ -441,8 +441,10 @@ class LlmGenerationEngine(models.AbstractModel):
     def _owner_context(self, job):
         user = job.user_id
         own = user.with_user(user).context_get()
-        of_job = job.company_id.id in user._get_company_ids()
-        companies = (job if of_job else user).company_id.ids
+        # A company that was archived is not among them, though users may still have it.
+        allowed = user._get_company_ids()
+        company = next((c for c in (job.company_id, user.company_id) if c.id in allowed), None)
+        companies = company.ids if company else []
         return {"lang": own["lang"], "tz": own["tz"], "allowed_company_ids": companies}
 
     @api.model

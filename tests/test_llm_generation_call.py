@@ -1,6 +1,7 @@
 import asyncio
 from unittest.mock import patch
 
+from odoo import Command
 from odoo.exceptions import AccessError
 from odoo.tools import mute_logger
 
@@ -257,6 +258,32 @@ class TestLlmGenerationCall(LlmGenerationCommon):
         job = self._submitted()
         self.assertEqual(job.state, "failed")
         self.assertFalse(job.thread_id.message_ids.filtered("llm_role"))
+
+    def test_an_owner_who_left_with_their_company_is_told_of_so(self):
+        job = self._create_job("queued")
+        company = self.env["res.company"].create({"name": "Closed"})
+        self.user.write({"company_ids": [Command.set(company.ids)], "company_id": company.id})
+        self.user.active = False
+        company.active = False
+        [job_context] = self._engine()._prefetch([self._claim(job)])
+        self.assertIn("was archived", job_context.refusal)
+
+    def test_a_rule_that_fails_refuses_the_jobs_of_its_user_only(self):
+        other = self.user.copy()
+        jobs = [self._create_job("queued"), self._create_job("queued", user=other)]
+        claims = [self._claim(job) for job in jobs]
+        Thread, allowed = type(self.env["llm.thread"]), self.user
+
+        def filtered(records, operation):
+            if records.env.user != allowed:
+                raise ValueError
+            return filtered.original(records, operation)
+
+        filtered.original = Thread._filtered_access
+        broken = patch.object(Thread, "_filtered_access", filtered)
+        with broken, self.assertLogs("odoo.addons.llm_generate_job.engine.claim", "ERROR"):
+            told = self._engine()._prefetch(claims)
+        self.assertEqual([bool(one.refusal) for one in told], [False, True])
 
     def test_a_job_that_was_deleted_meanwhile_is_no_trouble(self):
         job = self._create_job("queued")
