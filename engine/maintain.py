@@ -292,13 +292,14 @@ class LlmGenerationEngine(models.AbstractModel):
             message._fields["attachment_ids"]._update_cache(message, files._ids)
 
     @api.model
-    def _claim_cancellations(self):
-        """Return the ids of the jobs that providers have to be told of.
+    def _claim_cancellations(self, limit=50):
+        """Return the ids of the jobs that providers have to be told of, so many at most.
 
         They are ours for a while: a process that dies meanwhile has told nobody.
         """
         with self._transaction() as engine:
-            rows = engine._change(sql.CANCELLED_AT_PROVIDER, {"lease": CANCEL_LEASE})
+            params = {"lease": CANCEL_LEASE, "limit": limit}
+            rows = engine._change(sql.CANCELLED_AT_PROVIDER, params)
             return [row[0] for row in rows]
 
     @api.model

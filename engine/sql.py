@@ -586,7 +586,7 @@ CANCELLED_AT_PROVIDER = f"""
     UPDATE llm_generation_job SET cancel_again_at = {NOW} + make_interval(secs => %(lease)s)
     WHERE id IN (
         SELECT id FROM llm_generation_job WHERE cancel_requested IS TRUE AND {DUE} <= {NOW}
-        ORDER BY {DUE} LIMIT 50 FOR NO KEY UPDATE SKIP LOCKED)
+        ORDER BY {DUE} LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED)
     RETURNING id
 """
 

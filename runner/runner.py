@@ -260,7 +260,7 @@ class Runner(threading.Thread):
             if (free := self.pollers.free) and (claims := engine._claim_polls(free, busy=busy)):
                 for job_context in self._models.engine()._prefetch(claims):
                     self.executions.poll(job_context, self.pollers)
-            for job_id in engine._claim_cancellations():
+            for job_id in engine._claim_cancellations(self.cancellers.free):
                 self.cancellers.submit(engine._cancel_at_provider, job_id)
             if free := self.errands.free:
                 for method, *args in engine._claim_errands(free):

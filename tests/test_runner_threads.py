@@ -4,7 +4,7 @@ import os
 import socket
 import threading
 import time
-from unittest.mock import Mock, patch
+from unittest.mock import Mock, call, patch
 
 import psycopg2
 import requests
@@ -60,6 +60,18 @@ class TestRunner(BaseCase):
             time.sleep(0.01)
         engine._claim_errands.assert_called_once_with(limits.ERRANDS)
         self.assertEqual(sorted(done), [(7, "a"), (8, "b")])
+
+    def test_no_more_cancellations_are_taken_than_there_are_threads_for(self):
+        runner = Runner("llm_generate_job_test")
+        runner._models, runner.cancellers = models, cancellers = Mock(), Mock()
+        engine = models.engine.return_value
+        engine._claim_polls.return_value = engine._claim_errands.return_value = []
+        engine._claim_cancellations.side_effect = lambda limit: [7, 8, 9][:limit]
+        engine._next_due.side_effect = [0, 30]
+        cancellers.free = 2
+        runner._run_scheduler()
+        taken = [call(engine._cancel_at_provider, job_id) for job_id in (7, 8)]
+        self.assertEqual(cancellers.submit.mock_calls, taken)
 
     def test_a_cancellation_in_the_grace_of_a_shutdown_is_taken(self):
         runner = Runner("llm_generate_job_test")
