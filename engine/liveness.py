@@ -8,7 +8,7 @@ from odoo import api, fields, models
 from odoo.modules import Manifest
 from odoo.tools import parse_version
 
-from ..const import RUNNER_CHANNEL
+from ..const import AT_PROVIDER, RUNNER_CHANNEL
 from ..protocol import backoff
 from ..runner.limits import LIVENESS_LOCK, TAKEN_ALONE
 from ..runner.messages import Hello
@@ -209,7 +209,10 @@ class LlmGenerationEngine(models.AbstractModel):
 
             def snooze(claim):
                 for job in engine._fence([claim]):
-                    engine._snooze(job)
+                    if AT_PROVIDER.holds(job):  # it was begun there just now
+                        engine._leave_at_provider(job)
+                    else:
+                        engine._snooze(job)
 
             engine._each(claims, snooze)
 
@@ -217,14 +220,15 @@ class LlmGenerationEngine(models.AbstractModel):
     def _rescue_lost(self, runner_id, tokens):
         """Give back the jobs of a live runner that it knows nothing of.
 
-        The database went away between the claim and the call, or with the answer.
+        The database went away between the claim and the call, or with the answer. What its provider
+        runs already is asked about.
         """
         with self._transaction() as engine:
             rows = engine._select(sql.LOST, [runner_id, tokens])
             lost = engine.env["llm.generation.job"].browse(row[0] for row in rows)
             lost = lost.filtered(lambda job: engine._owner_of(job).id == runner_id)
             tokens_of = {job.id: job.attempt_token for job in lost}
-            engine._each(lost, lambda job: engine._rescue_job(job, external=False))
+            engine._each(lost, lambda job: engine._rescue_job(job, AT_PROVIDER.holds(job)))
             # No thread has them: no call goes on.
             if ended := lost.filtered(lambda job: job.state != "running"):
                 engine._release_slots([tokens_of[job.id] for job in ended])
@@ -280,15 +284,16 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _rescue_job(self, job, external):
         _logger.warning("Job %s: the process that ran it is gone", job.id)
-        attempt = self.env["llm.generation.attempt"].browse(job.attempt_token).exists()
         if external:
-            attempt.runner_id = False
-            job.next_poll_at = self.env.cr.now().replace(microsecond=0)
+            self._leave_at_provider(job)
             return
+        attempt = self.env["llm.generation.attempt"].browse(job.attempt_token).exists()
         died = {
             "error_type": "worker_died",
             "error_message": self._speaking_to(job.user_id)._death_of(attempt),
         }
+        # Where its runner's row is gone, nothing would shorten the hold of a slot: no call goes on.
+        died["call_ended"] = not attempt.runner_id
         deaths = 1 + len(
             job.attempt_ids.filtered(
                 lambda a: a.error_type == "worker_died" and a.number > job.attempt_base
@@ -299,6 +304,12 @@ class LlmGenerationEngine(models.AbstractModel):
             return
         job.retry_count += 1
         self._snooze(job, **died)
+
+    @api.model
+    def _leave_at_provider(self, job):
+        """Have whoever comes next ask about a job that its provider runs."""
+        self.env["llm.generation.attempt"].browse(job.attempt_token).exists().runner_id = False
+        job.next_poll_at = self.env.cr.now().replace(microsecond=0)
 
     @api.model
     def _death_of(self, attempt):

@@ -1,6 +1,7 @@
 import contextlib
 import re
 from datetime import timedelta
+from unittest.mock import Mock
 
 from odoo import fields
 
@@ -126,6 +127,37 @@ class TestLlmGenerationLife(LlmGenerationCommon):
         self._accepted(job)
         self.assertEqual(self._engine()._rescue_lost(self.runner.id, []), 0)
         self.assertEqual(job.state, "running")
+
+    def _noted_by_its_provider(self):
+        """Return a job whose id its provider's code noted before it answered."""
+        job = self._running()
+        job.external_job_id = "ext-1"
+        return job
+
+    def _is_asked_about(self, job):
+        self.assertRecordValues(
+            job, [{"state": "running", "retry_count": 0, "external_job_id": "ext-1"}]
+        )
+        self.assertFalse(job.attempt_ids.runner_id)
+        self.assertLessEqual(job.next_poll_at, fields.Datetime.now())
+
+    def test_what_the_provider_runs_already_is_not_lost_but_asked_about(self):
+        job = self._noted_by_its_provider()
+        with self.assertLogs(LOGGER, "WARNING"):
+            self.assertEqual(self._engine()._rescue_lost(self.runner.id, []), 1)
+        self._is_asked_about(job)
+
+    def test_what_the_provider_runs_already_is_not_given_back_by_who_leaves(self):
+        job = self._noted_by_its_provider()
+        self._engine()._snooze_claims([self._claim_of(job, job.attempt_token)])
+        self._is_asked_about(job)
+
+    def test_what_a_process_left_that_has_signed_off_holds_no_slot(self):
+        job = self._running()
+        self.runner.unlink()
+        self._rescue_noisily()
+        self.assertEqual(job.state, "queued")
+        self.assertFalse(self.env["llm.generation.held.slot"].search([]))
 
     def test_a_process_that_gives_signs_of_life_keeps_its_jobs(self):
         job = self._running()
