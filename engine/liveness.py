@@ -101,12 +101,23 @@ class LlmGenerationEngine(models.AbstractModel):
         :return: the runner's id
         """
         listener.execute(sql.LIVENESS_SESSION)
+        before = runner_id
         while True:
             runner_id = self._runner_row(name, slots, runner_id)
             key = [LIVENESS_LOCK, runner_id]
             if listener.execute("SELECT pg_try_advisory_lock(%s, %s)", key)[0][0]:
-                return runner_id
+                break
             runner_id = None  # a dead connection of ours still holds that lock
+        if before and before != runner_id:
+            self._move_calls(before, runner_id)
+        return runner_id
+
+    @api.model
+    def _move_calls(self, before, runner_id):
+        """Have the calls of a runner be those of its new row: the one before will fall silent."""
+        with self._transaction() as engine:
+            params = {"before": before, "runner": runner_id}
+            engine._change(sql.MOVE_CALLS, params, touches=["llm.generation.attempt"])
 
     @api.model
     def _runner_row(self, name, slots, runner_id=None):

@@ -652,6 +652,20 @@ SILENT_RUNNERS = f"""
     FOR UPDATE SKIP LOCKED
 """
 
+#: What somebody else holds is just being ended.
+MOVE_CALLS = """
+    WITH moved AS (
+        UPDATE llm_generation_attempt SET runner_id = %(runner)s
+        WHERE id IN (
+            SELECT id FROM llm_generation_attempt
+            WHERE runner_id = %(before)s AND outcome = 'running' FOR NO KEY UPDATE SKIP LOCKED)
+    )
+    UPDATE llm_generation_held_slot SET runner_id = %(runner)s
+    WHERE id IN (
+        SELECT id FROM llm_generation_held_slot
+        WHERE runner_id = %(before)s FOR NO KEY UPDATE SKIP LOCKED)
+"""
+
 TRY_LIVENESS_LOCK = "SELECT pg_try_advisory_xact_lock(%s, %s)"
 
 #: A session whose network has gone silent keeps its lock until its runner has stopped its calls,

@@ -64,7 +64,7 @@ class Runner(threading.Thread):
         self._claiming = threading.Lock()
         self._due = Timers("maintain", "outbox", "clock", "due", "claim")
         self._woken = PendingQueues()
-        self._last_work = time.monotonic()
+        self._last_work, self._rescues_at = time.monotonic(), NEVER
         self._is_full, self._may_retire = False, True
         self._begin_hearing()
         self._cooldown = FetchCooldown()
@@ -155,8 +155,12 @@ class Runner(threading.Thread):
             slots = engine._runner_slots(limits.SLOTS)
             workers = Workers(slots, f"{self.name}.call", self._worker_is_free)
             self.threads = Threads(self._models, self.executions, workers)
-        slots, began = self.threads.slots, time.monotonic()
-        self.runner_id = engine._register_runner(self.listener, self.title, slots, self.runner_id)
+        slots, began, before = self.threads.slots, time.monotonic(), self.runner_id
+        with self._claiming:  # nothing is claimed in the name that it had
+            self.runner_id = engine._register_runner(self.listener, self.title, slots, before)
+        if before:
+            # The database was away, perhaps for all: the others get time to say that they live.
+            self._rescues_at = time.monotonic() + 2 * limits.HEARTBEAT
         self.heart.renewed(began)
         self._begin_hearing()
         self._due.reset()
@@ -315,8 +319,9 @@ class Runner(threading.Thread):
         with self._claiming:  # what is claimed just now is not lost
             held = self._executor().held(self.runner_id)
             self._set_aside(lambda: engine._rescue_lost(self.runner_id, held))
-        dead = (limits.HEARTBEAT_TIMEOUT, limits.LIVENESS_LOCK)
-        self._set_aside(lambda: engine._rescue(*dead))
+        if time.monotonic() >= self._rescues_at:
+            dead = (limits.HEARTBEAT_TIMEOUT, limits.LIVENESS_LOCK)
+            self._set_aside(lambda: engine._rescue(*dead))
         self._set_aside(self._models.engine()._fail_overdue)
         polls = self.executions.polls
         polls.hang_up_on_old(limits.POLL_TIMEOUT)

@@ -159,6 +159,22 @@ class TestLlmGenerationLife(LlmGenerationCommon):
         self.assertEqual(job.state, "queued")
         self.assertFalse(self.env["llm.generation.held.slot"].search([]))
 
+    def test_who_signs_on_under_another_row_keeps_its_calls(self):
+        overtaken, job = self._running(), self._running()
+        overtaken._set_state("queued")
+        listener = Mock()  # PostgreSQL has not noticed that the connection before is dead
+        listener.execute.side_effect = lambda _statement, key=None: [
+            (key and key[1] != self.runner.id,)
+        ]
+        again = self._engine()._register_runner(listener, "host:1", 4, self.runner.id)
+        self.assertNotEqual(again, self.runner.id)
+        self.assertEqual(job.attempt_ids.runner_id.id, again)
+        self.assertEqual(self.env["llm.generation.held.slot"].search([]).runner_id.id, again)
+        self._kill()
+        self.assertEqual(self._rescue(), 0)
+        self.assertFalse(self.runner.exists())
+        self.assertEqual(job.state, "running")
+
     def test_a_process_that_gives_signs_of_life_keeps_its_jobs(self):
         job = self._running()
         self.assertEqual(self._rescue(), 0)

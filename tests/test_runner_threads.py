@@ -73,6 +73,23 @@ class TestRunner(BaseCase):
         taken = [call(engine._cancel_at_provider, job_id) for job_id in (7, 8)]
         self.assertEqual(cancellers.submit.mock_calls, taken)
 
+    def test_who_comes_back_to_the_database_takes_nobody_for_dead_at_once(self):
+        runner = Runner("llm_generate_job_test")
+        runner._models, runner.listener, runner.threads = Mock(), Mock(), Mock(slots=4)
+        runner.heart, engine = Mock(), runner._models.engine.return_value
+        engine._held_at_providers.return_value = []
+        with (
+            patch.object(runner_module, "time") as time_,
+            patch.object(runner, "_executor"),
+            patch.object(runner, "_test_hearing"),
+        ):
+            for now, rescues in ((1000.0, 1), (1001.0, 1), (1001.0 + 3 * limits.HEARTBEAT, 2)):
+                time_.monotonic.return_value = now
+                if now < 1002:  # the first time it has just begun, the second it is back
+                    runner._register()
+                runner._maintain()
+                self.assertEqual(engine._rescue.call_count, rescues)
+
     def test_a_cancellation_in_the_grace_of_a_shutdown_is_taken(self):
         runner = Runner("llm_generate_job_test")
         runner._models, runner.listener = Mock(), Mock()
