@@ -192,9 +192,11 @@ class LlmGenerationQueue(models.Model):
             return sum(card[name] for card in cards)
 
         ended, failed = total("ended"), total("failed")
+        # What is disabled has no slot that is free.
+        slots = (card["running" if card["health"] == "disabled" else "limit"] for card in cards)
         return {
             "running": total("running"),
-            "limit": sum(card["limit"] for card in cards if card["health"] != "disabled"),
+            "limit": sum(slots),
             "waiting": total("waiting"),
             "oldest_wait": max((card["oldest_wait"] for card in cards), default=0.0),
             "ended": ended,
