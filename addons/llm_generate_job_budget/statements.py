@@ -38,6 +38,15 @@ RESERVE = f"""
     WHERE j.id = ANY(%(jobs)s)
 """
 
+#: Who pays for what waits, once it has another provider. A row of this transaction then: the new
+#: payer counts it at once.
+REBOOK = f"""
+    UPDATE llm_generation_spending s SET company_id = {PAYER}, xid = txid_current()::text
+    FROM llm_generation_job j
+    WHERE j.id = s.job_id AND s.job_id = ANY(%(jobs)s) AND s.is_open
+        AND s.company_id IS DISTINCT FROM {PAYER}
+"""
+
 #: An answer that no job asks for.
 RESERVE_DIRECT = """
     INSERT INTO llm_generation_spending

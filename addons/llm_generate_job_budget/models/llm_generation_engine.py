@@ -227,21 +227,64 @@ class LlmGenerationEngine(models.AbstractModel):
         """
         if not jobs or not self._are_set():
             return
+        sources = [state for state in sources if state in TRANSITIONS["queued"]]
         wanted = self._wanted(jobs, sources)
         limits = self._limits_of(wanted)
         self._lock(limits)
-        spent = self._spent_by_all(limits)
-        needs = {}
-        for job in wanted:
-            for subject in limits.keys() & job.subjects:
-                needs[subject] = needs.get(subject, Amount()).plus(1, job.tokens)
-        self._check_all(limits, spent, needs)
+        self._check_all(limits, self._spent_by_all(limits), self._needs(wanted, limits))
         params = {
             "jobs": [job.id for job in wanted],
             "day": self._today(),
             "answer_tokens": DEFAULT_ANSWER_TOKENS,
         }
         self._change(sql.RESERVE, params, touches=["llm.generation.spending"])
+
+    @api.model
+    def _rejoin(self, jobs):
+        """Have the companies pay for these waiting jobs that their new providers belong to.
+
+        :raise UserError: where the budget of one that did not allow for them before has no room;
+            what was tried already is given back by who cannot ask, and counts there all the same
+        """
+        if self._are_set():
+            self._rebook(jobs)
+        return super()._rejoin(jobs)
+
+    def _rebook(self, jobs):
+        # sudo: what was reserved is the engine's.
+        reserved = (
+            self
+            .env["llm.generation.spending"]
+            .sudo()
+            .search([
+                ("job_id", "in", jobs.ids),
+                ("is_open", "=", True),
+            ])
+        )
+        paid_by = {one.job_id: ("company", one.company_id.id) for one in reserved}
+        untried = jobs.sudo().filtered(lambda job: not job.attempt_count)  # sudo: as above
+        wanted = [
+            job._replace(subjects=job.subjects - {paid_by.get(job.id)})
+            for job in self._wanted(untried, ("queued",))
+        ]
+        limits = {
+            subject: limit
+            for subject, limit in self._limits_of(wanted).items()
+            if subject[0] == "company"
+        }
+        self._lock(limits)
+        self._check_all(limits, self._spent_by_all(limits), self._needs(wanted, limits))
+        touches = ["llm.generation.spending"]
+        self._change(sql.REBOOK, {"jobs": jobs.ids}, touches=touches)
+
+    @api.model
+    def _needs(self, wanted, limits):
+        """Return what jobs are going to take of each budget."""
+        needs = {}
+        for job in wanted:
+            for subject in limits.keys() & job.subjects:
+                needs[subject] = needs.get(subject, Amount()).plus(1, job.tokens)
+        return needs
 
     @api.model
     def _settle(self, jobs):
@@ -388,7 +431,7 @@ class LlmGenerationEngine(models.AbstractModel):
             sql.WANTED,
             {
                 "jobs": jobs.ids,
-                "sources": [state for state in sources if state in TRANSITIONS["queued"]],
+                "sources": list(sources),
                 "answer_tokens": DEFAULT_ANSWER_TOKENS,
             },
         )

@@ -347,6 +347,37 @@ class TestLlmGenerationBudgetCompanies(BudgetCase):
         self.company.llm_daily_jobs = 1
         self.assertFalse(job._may_retry())
 
+    def _moved(self, job):
+        """Have the conversation of a job go to a provider of the other company."""
+        there, model = self._create_provider("There", "fakedirect")
+        there.company_id = self.elsewhere
+        companies = [self.company.id, self.elsewhere.id]
+        thread = job.thread_id.with_user(self.user).with_context(allowed_company_ids=companies)
+        thread.write({"provider_id": there.id, "model_id": model.id})
+        self.assertEqual(job.provider_id, there)
+
+    def _paid(self):
+        return [self._spent("company", one)[0] for one in (self.company, self.elsewhere)]
+
+    def test_what_waits_and_goes_to_another_company_is_paid_there(self):
+        self.elsewhere.llm_daily_jobs = 1
+        job = self._create_job("queued", self.direct_model)
+        self.assertEqual(self._paid(), [1, 0])
+        self._moved(job)
+        self.assertEqual(self._paid(), [0, 1])
+        second = self._create_job("queued", self.direct_model)
+        with self.assertRaisesRegex(UserError, "The budget of Elsewhere is 1 jobs"):
+            self._moved(second)
+
+    def test_what_was_given_back_goes_on_and_is_paid_all_the_same(self):
+        self.elsewhere.llm_daily_jobs = 1
+        job = self._create_job("queued", self.direct_model)
+        self._moved(self._create_job("queued", self.direct_model))
+        self._claim(job)
+        job._set_state("queued")
+        self._moved(job)
+        self.assertEqual(self._paid(), [0, 2])
+
     def test_an_own_budget_is_one_in_all_companies(self):
         self.user.write({"llm_own_budget": True, "llm_daily_jobs": 1})
         self._queue()
