@@ -571,21 +571,25 @@ class LlmGenerationJob(models.Model):
     def _values_from_thread(self, given, threads):
         """Return what jobs of a thread, or of its like, have in common: computed once for them.
 
-        Where OdooBot works for others, as scheduled actions do, a job gets the rights of the
-        thread's owner, which are the lesser ones.
-
         :param dict given: the values of `GIVEN` that the caller chose
         :param threads: the threads that exist
         """
         thread = threads.browse(given.get("thread_id"))
         if thread not in threads:
             return {"user_id": self.env.uid}
-        owner = self.env.user
-        if owner._is_superuser():
-            owner = thread.user_id or owner
-        job = self.new({"user_id": owner.id, **given})
+        job = self.new({"user_id": self._owner_in(thread).id, **given})
         names = ("user_id", "provider_id", "model_id", "company_id", "name", "max_retries")
         return job._convert_to_write({name: job[name] for name in names})
+
+    @api.model
+    def _owner_in(self, thread):
+        """Return whose jobs of a thread are.
+
+        Where OdooBot works for others, as scheduled actions do, a job gets the rights of the
+        thread's owner, which are the lesser ones.
+        """
+        user = self.env.user
+        return (user._is_superuser() and thread.user_id) or user
 
     @api.model
     def default_get(self, fields):

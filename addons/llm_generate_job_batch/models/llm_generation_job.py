@@ -287,7 +287,7 @@ class LlmGenerationJob(models.Model):
             self._check_created_by_user([job_values])
         name = name or self.env._("%s generations", len(inputs))
         provider = (threads or model).provider_id[:1]
-        wanted = self._free_places(keys, [place.provider_id for place in threads or model])
+        wanted = self._free_places(keys, threads or model)
         shared = self.env["llm.thread"]
         if model and post:
             threads = self._batch_threads(model, [{"name": name}] * len(wanted))
@@ -364,8 +364,11 @@ class LlmGenerationJob(models.Model):
         return quiet.create([{**place, **values} for values in values_list]).with_env(threads.env)
 
     @api.model
-    def _free_places(self, keys, providers):
-        """Return the places in the batch whose key neither a live job nor an earlier place has."""
+    def _free_places(self, keys, sources):
+        """Return the places in the batch whose key neither a live job nor an earlier place has.
+
+        :param sources: the threads of the jobs, or the model of all
+        """
         # sudo: a key is taken, whoever took it.
         live = self.sudo().search([
             ("identity_key", "in", [key for key in keys if key]),
@@ -373,12 +376,18 @@ class LlmGenerationJob(models.Model):
             ("state", "in", ACTIVE_STATES),
         ])
         taken = {(job.company_id, job.identity_key) for job in live}
-        company_of = {one: self._company_of(self.env.user, one) for one in set(providers)}
         free = []
         for place, key in enumerate(keys):
-            provider = providers[place] if len(providers) > 1 else providers[0]
-            full_key = (company_of[provider], key)
+            source = sources[place] if len(sources) > 1 else sources
+            full_key = key and (self._company_in(source), key)
             if not key or full_key not in taken:
                 taken.add(full_key)
                 free.append(place)
         return free
+
+    @api.model
+    def _company_in(self, source):
+        """Return the company of a job in a thread, or in one that is made for a model."""
+        if source._name == "llm.thread":
+            return self._company_of(self._owner_in(source), source.provider_id, source)
+        return self._company_of(self.env.user, source.provider_id)

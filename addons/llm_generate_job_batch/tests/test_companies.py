@@ -17,6 +17,15 @@ class TestCompanies(test_companies.CompaniesCommon):
         self.assertEqual(batch.company_id | batch.job_ids.thread_id.company_id, self.second)
         self.assertEqual(batch.job_ids.company_id, self.second)
 
+    def test_a_key_is_looked_for_in_the_company_of_the_thread(self):
+        Job = self.env["llm.generation.job"]  # of OdooBot, who works in the first company
+
+        def asked(thread):
+            return len(Job.create_batch(["Hi"], threads=thread, identity_keys=["one"]).job_ids)
+
+        counts = [asked(self.second_thread), asked(self.second_thread), asked(self.first_thread)]
+        self.assertEqual(counts, [1, 0, 1])
+
     def test_a_manager_of_another_company_sees_and_deletes_none(self):
         batch = self.env["llm.generation.batch"].create({
             "name": "G", "user_id": self.user.id, "company_id": self.first.id
