@@ -22,22 +22,24 @@ MOVE_MARK = "UPDATE llm_generation_tally_mark SET counted_until = %(until)s WHER
 #: bounds that it exceeds.
 COUNT = """
     WITH jobs AS (
-        SELECT provider_id, state, queue_duration, duration, prompt_tokens, completion_tokens
-        FROM llm_generation_job
+        SELECT provider_id, state, queue_duration, duration FROM llm_generation_job
         WHERE completed_at > %(since)s AND completed_at <= %(until)s
     ), ran AS (
         SELECT * FROM jobs WHERE state <> 'cancelled'
+    ), tries AS (
+        SELECT j.provider_id, a.outcome, a.error_type, a.prompt_tokens, a.completion_tokens
+        FROM llm_generation_attempt a JOIN llm_generation_job j ON j.id = a.job_id
+        WHERE a.ended_at > %(since)s AND a.ended_at <= %(until)s
     ), found AS (
         SELECT provider_id, 'jobs' AS series, state AS label, count(*)::float AS value
         FROM jobs GROUP BY provider_id, state
         UNION ALL
-        SELECT j.provider_id, 'attempts', concat_ws('|', a.outcome, a.error_type), count(*)
-        FROM llm_generation_attempt a JOIN llm_generation_job j ON j.id = a.job_id
-        WHERE a.ended_at > %(since)s AND a.ended_at <= %(until)s GROUP BY 1, 2, 3
+        SELECT provider_id, 'attempts', concat_ws('|', outcome, error_type), count(*)
+        FROM tries GROUP BY 1, 2, 3
         UNION ALL
-        SELECT provider_id, 'tokens', 'prompt', sum(prompt_tokens) FROM jobs GROUP BY 1
+        SELECT provider_id, 'tokens', 'prompt', sum(prompt_tokens) FROM tries GROUP BY 1
         UNION ALL
-        SELECT provider_id, 'tokens', 'completion', sum(completion_tokens) FROM jobs GROUP BY 1
+        SELECT provider_id, 'tokens', 'completion', sum(completion_tokens) FROM tries GROUP BY 1
         UNION ALL
         SELECT provider_id, 'wait', width_bucket(queue_duration, %(waits)s::float[])::text, count(*)
         FROM ran WHERE queue_duration IS NOT NULL GROUP BY 1, 2, 3

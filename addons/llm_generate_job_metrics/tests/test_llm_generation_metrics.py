@@ -21,7 +21,7 @@ class TestLlmGenerationMetrics(LlmGenerationCommon):
     def _metrics(self):
         return read_metrics(self.env["llm.generation.metrics"]._expose().decode())
 
-    def _ended(self, state, seconds_ago=60, **values):
+    def _ended(self, state, seconds_ago=60, prompt_tokens=0, completion_tokens=0, **values):
         """Make a job, and have it end a while ago."""
         job = self._create_job(state, thread_id=self.thread.id)
         then = fields.Datetime.now() - timedelta(seconds=seconds_ago)
@@ -31,9 +31,11 @@ class TestLlmGenerationMetrics(LlmGenerationCommon):
         self.env.cr.execute(
             f"UPDATE llm_generation_job SET {columns} WHERE id = %s", [*values.values(), job.id]
         )
-        self.env.cr.execute(
-            "UPDATE llm_generation_attempt SET ended_at = %s WHERE job_id = %s", [then, job.id]
-        )
+        job.attempt_ids.write({
+            "ended_at": then,
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+        })
         self.env.invalidate_all()
         return job
 
@@ -77,7 +79,8 @@ class TestLlmGenerationMetrics(LlmGenerationCommon):
     def test_what_ended_is_counted_once(self):
         self._begin(300)
         self._ended("completed", prompt_tokens=5, completion_tokens=7)
-        self._ended("completed", prompt_tokens=1)
+        retried = self._ended("completed", prompt_tokens=1)
+        retried.attempt_ids.copy({"number": 2, "outcome": "snoozed", "prompt_tokens": 10})
         self._ended("failed")
         self._ended("cancelled")
         for _turn in range(2):
@@ -87,7 +90,7 @@ class TestLlmGenerationMetrics(LlmGenerationCommon):
             self.assertEqual(jobs[self.name, "failed"], 1)
             self.assertEqual(jobs[self.name, "cancelled"], 1)
             tokens = metrics["llm_generation_tokens_total"]
-            self.assertEqual(tokens[self.name, "prompt"], 6)
+            self.assertEqual(tokens[self.name, "prompt"], 16, "each try is paid for")
             self.assertEqual(tokens[self.name, "completion"], 7)
             self.assertEqual(
                 metrics["llm_generation_attempts_total"][self.name, "completed", ""], 2
