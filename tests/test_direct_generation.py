@@ -40,6 +40,7 @@ class TestDirectGeneration(LlmGenerationCommon):
         self.assertEqual(len(self.service.calls["chat"]), 1)
 
     def test_what_brings_nothing_new_is_not_kept_again(self):
+        self._needs(hasattr(self.thread, "get_conversation"), "that writes nothing in advance")
         self.service.chunks = [{"content": "Hello"}]
         self._asked()
         engine = type(self.env["llm.generation.engine"])
