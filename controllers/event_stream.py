@@ -124,7 +124,9 @@ class EventStream:
     def _relay(self, env):
         with contextlib.closing(self._events(env)) as events:
             for event in events:
-                env.cr.commit()  # pylint: disable=invalid-commit
+                # A tool of the family speaks within its savepoint, which a commit would end.
+                if not env.cr.in_savepoint:
+                    env.cr.commit()  # pylint: disable=invalid-commit
                 yield self._encode(event) if event else HEARTBEAT
                 if event and event["type"] in LAST_EVENTS:
                     return

@@ -13,7 +13,7 @@ from ..const import ACTIVE_STATES, FINAL_STATES, MEDIA_USES, READY, RETRYING, ST
 from ..protocol.markdown import Rendered, markdown_to_html
 from ..protocol.sanitize import sanitize_body, sanitize_body_json, sanitize_text
 from ..protocol.tokens import estimate
-from ..runner import streams
+from ..runner import streams, thread_lock
 from ..runner.cursor import LazyCursor
 from ..runner.executor import received
 from .mail_message import ASKING_ROLES
@@ -367,6 +367,24 @@ class LlmThread(models.Model):
         waiting = Domain("state", "in", ACTIVE_STATES) | Domain("cancel_requested", "=", True)
         jobs.search(Domain("thread_id", "in", self.ids) & waiting)._give_up()
         return super().unlink()
+
+    # === THE LOCK OF THE FAMILY === #
+    #
+    # It is one of the connection, which a cursor that commits after each event gives back: there
+    # it is taken on a connection of its own, which jobs lock the thread by, too.
+
+    def _acquire_thread_lock(self):
+        if not isinstance(self.env.cr, LazyCursor):
+            return super()._acquire_thread_lock()
+        if not thread_lock.try_lock(self.env.cr.dbname, self.id):
+            raise UserError(self.env._("Another answer is being written in this thread."))
+        return True
+
+    def _release_thread_lock(self):
+        if not isinstance(self.env.cr, LazyCursor):
+            return super()._release_thread_lock()
+        thread_lock.unlock(self.env.cr.dbname, self.id)
+        return True
 
     # === ACTION METHODS === #
 

@@ -7,6 +7,7 @@ from unittest.mock import patch
 
 import requests
 
+from odoo.exceptions import UserError
 from odoo.http import Request
 from odoo.tests import HttpCase, tagged
 from odoo.tools import config, mute_logger
@@ -14,7 +15,7 @@ from odoo.tools import config, mute_logger
 from odoo.addons.llm_thread.controllers import main as thread_routes
 
 from ..controllers import event_stream
-from ..runner import streams
+from ..runner import streams, thread_lock
 from ..runner.cursor import LazyCursor
 from ..runner.notifier import private_connection
 from .common import LlmGenerationCommon
@@ -170,11 +171,34 @@ class TestEventStream(LlmGenerationCommon, HttpCase):
                 self.assertEqual(response.status_code, 400, how)
         self.assertFalse(self._conversation(self.thread))
 
+    def test_what_a_tool_does_within_its_savepoint_is_done(self):
+        def events(thread, *_args, **_kwargs):
+            with thread.env.cr.savepoint():
+                thread.name = "Done"
+                yield {"type": "tool_succeeded"}
+            yield {"type": "message_update"}
+
+        asked = patch.object(type(self.thread), "generate_response", events)
+        with asked:
+            told = self._types(self._events(self._ask(use_queue="0")))
+        self.assertEqual(told, ["tool_succeeded", "message_update", "done"])
+        self.assertEqual(self.thread.name, "Done")
+
+    def test_the_lock_of_the_family_outlives_a_commit(self):
+        dbname = self.env.cr.dbname
+        with LazyCursor(self.env.registry) as cr:
+            thread = self.thread.with_env(self.env(cr=cr))
+            thread._acquire_thread_lock()
+            cr.commit()
+            self.assertTrue(thread_lock.is_taken(dbname, thread.id))
+            with self.assertRaises(UserError):
+                thread._acquire_thread_lock()
+            thread._release_thread_lock()
+            self.assertFalse(thread_lock.is_taken(dbname, thread.id))
+
     # === LIMITS === #
 
     def test_a_direct_answer_holds_no_connection_while_the_provider_is_waited_for(self):
-        locks = hasattr(self.env["llm.thread"], "_acquire_thread_lock")
-        self._needs(not locks, "whose threads have a connection of their own for their lock")
         for path in ("/llm_generate_job/generate", "/llm/thread/generate"):
             with self.subTest(path):
                 held = []
