@@ -67,6 +67,11 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _new_events(self, job, seen):
         """Yield what is new of a job since the last look, and remember it in `seen`."""
+        if not (self.env.su or self._is_inline()):
+            # In a worker that does nothing but this, nobody else hears of changed rights. Before
+            # anything is read: who installs a module in this process holds the registry, and waits
+            # for all who read the tables that it changes.
+            Registry(self.env.cr.dbname).check_signaling(self.env.cr)
         with self._transaction(lazy=True) as follow, follow._one_connection():
             jobs = follow.env["llm.generation.job"].with_context(lang=self.env.lang)
             current = jobs.browse(job.id).exists()
@@ -91,9 +96,6 @@ class LlmGenerationEngine(models.AbstractModel):
         """
         if self.env.su:
             return True
-        if not self._is_inline():
-            # In a worker that does nothing but this, nobody else hears of changed rights.
-            Registry(job.env.cr.dbname).check_signaling(job.env.cr)
         own = job.with_env(job.env(user=self.env.uid, context=self.env.context, su=False))
         try:
             # sudo: a user may not read whether they were archived.
