@@ -185,11 +185,15 @@ class LlmGenerationEngine(models.AbstractModel):
         for queue in self.env["llm.generation.queue"].browse(row[0] for row in rows):
             self._tell_managers(queue, words)
 
-    @api.model
-    def _heartbeat(self, runner_id):
-        """Say that a runner lives; returns whether it still counts as alive."""
-        with self._transaction() as engine:
-            return bool(engine._change(sql.HEARTBEAT, [runner_id], touches=()))
+    @staticmethod
+    def _heartbeat(cr, runner_id):
+        """Say that a runner lives; returns whether it still counts as alive.
+
+        It needs no environment: who installs a module in this process keeps all others from
+        theirs, for as long as that takes, and the calls go on meanwhile.
+        """
+        cr.execute(sql.HEARTBEAT, [runner_id])
+        return bool(cr.rowcount)
 
     @api.model
     def _say_hello(self, runner_id):

@@ -22,7 +22,7 @@ except ImportError:  # Windows, where there are no such limits
 
 from ..const import RUNNER_CHANNEL, RUNNER_THREADS
 from . import limits
-from .cursor import sessions
+from .cursor import LOCK_TIMEOUT, EngineCursor, sessions
 from .executor import EnvironmentFactory, Executions, Threads, Workers
 from .messages import Due, Hello, Lost, Queued, SlotFree, parse
 from .notifier import Listener, Outbox, is_gone
@@ -47,7 +47,7 @@ class Runner(threading.Thread):
         super().__init__(name=f"{RUNNER_THREADS}{dbname}", daemon=False)
         self.dbname = dbname
         self.title = f"{socket.gethostname()}:{os.getpid()}"
-        self.runner_id = None
+        self.runner_id = self._heartbeat = None
         self.listener = None
         self.threads = None
         self.pollers = Workers(limits.POLLERS, f"{self.name}.poll", self.wake)
@@ -158,6 +158,7 @@ class Runner(threading.Thread):
         slots, began, before = self.threads.slots, time.monotonic(), self.runner_id
         with self._claiming:  # nothing is claimed in the name that it had
             self.runner_id = engine._register_runner(self.listener, self.title, slots, before)
+        self._heartbeat = engine._heartbeat
         if before:
             # The database was away, perhaps for all: the others get time to say that they live.
             self._rescues_at = time.monotonic() + 2 * limits.HEARTBEAT
@@ -170,7 +171,7 @@ class Runner(threading.Thread):
         self._hears, self._noted_deaf, self._unheard, self._said_at = False, False, 0, NEVER
 
     def _beat(self):
-        return self._models.engine()._heartbeat(self.runner_id)
+        return self._heartbeat and beat(self.dbname, self._heartbeat, self.runner_id)
 
     def _executor(self):
         return self._models.engine()._executor(self.threads)
@@ -437,6 +438,15 @@ class Heart(threading.Thread):
             self.renew()
         except psycopg2.Error as error:
             _logger.info("%s: no heartbeat (%s)", self.name, type(error).__name__)
+
+
+def beat(dbname, heartbeat, runner_id):
+    """Renew a runner's heartbeat; return whether it still counts.
+
+    :param heartbeat: `llm.generation.engine._heartbeat`
+    """
+    with EngineCursor(dbname, LOCK_TIMEOUT) as cr:
+        return heartbeat(cr, runner_id)
 
 
 # === THE RUNNERS OF THIS PROCESS ===

@@ -1,4 +1,5 @@
 import contextlib
+import functools
 import re
 from datetime import timedelta
 from unittest.mock import Mock
@@ -254,11 +255,12 @@ class TestLlmGenerationLife(LlmGenerationCommon):
         self.assertFalse(self.runner.exists())
 
     def test_a_heartbeat_tells_who_was_taken_for_dead(self):
-        engine = self._engine()
+        beat = functools.partial(self._engine()._heartbeat, self.env.cr, self.runner.id)
         self.runner.heartbeat_at = fields.Datetime.now() - timedelta(minutes=1)
-        self.assertTrue(engine._heartbeat(self.runner.id))
+        self.env.flush_all()
+        self.assertTrue(beat())
         self.runner.invalidate_recordset()
         silence = fields.Datetime.now() - self.runner.heartbeat_at
         self.assertLess(silence.total_seconds(), 30)
         self.runner.unlink()
-        self.assertFalse(engine._heartbeat(self.runner.id))
+        self.assertFalse(beat())

@@ -90,6 +90,15 @@ class TestRunner(BaseCase):
                 runner._maintain()
                 self.assertEqual(engine._rescue.call_count, rescues)
 
+    def test_a_heartbeat_needs_no_environment(self):
+        runner = Runner(get_db_name())
+        runner._models = Mock(engine=Mock(side_effect=AssertionError))
+        self.assertFalse(runner._beat(), "before it has signed on")
+        runner.runner_id, runner._heartbeat = 7, Mock(return_value=True)
+        self.assertTrue(runner._beat())
+        (cr, runner_id), _kwargs = runner._heartbeat.call_args
+        self.assertEqual((type(cr), runner_id), (EngineCursor, 7))
+
     def test_a_cancellation_in_the_grace_of_a_shutdown_is_taken(self):
         runner = Runner("llm_generate_job_test")
         runner._models, runner.listener = Mock(), Mock()

@@ -39,7 +39,7 @@ class Attendant(threading.Thread):
         super().__init__(name=f"llm_generate_job_queue_job.{dbname}", daemon=False)
         self.dbname = dbname
         self.title = f"{socket.gethostname()}:{os.getpid()} queue_job"
-        self.runner_id = None
+        self.runner_id = self._heartbeat = None
         self.ready = threading.Event()
         #: Held while claims are begun: what is begun just now is not lost.
         self.beginning = threading.Lock()
@@ -135,11 +135,12 @@ class Attendant(threading.Thread):
         # How many run at once is up to the channels of queue_job.
         began = time.monotonic()
         self.runner_id = engine._register_runner(listener, self.title, 0, self.runner_id)
+        self._heartbeat = engine._heartbeat
         self._heart.renewed(began)
         self.ready.set()
 
     def _beat(self):
-        return self._models.engine()._heartbeat(self.runner_id)
+        return self._heartbeat and runners.beat(self.dbname, self._heartbeat, self.runner_id)
 
     def _maintain(self, listener):
         engine = self._models.engine()
