@@ -1,6 +1,8 @@
 import hmac
 import logging
 
+import psycopg2
+
 from odoo import api, models
 
 from ..exceptions import GenerationError
@@ -34,6 +36,7 @@ class LlmGenerationEngine(models.AbstractModel):
         :return: the HTTP status to answer with
         """
         with self._transaction(lazy=True) as webhook:
+            webhook.env.cr.bind()  # a request has no time for who changes the job
             job = webhook._find_job(job_id, token)
             if not job:
                 return 404
@@ -50,7 +53,12 @@ class LlmGenerationEngine(models.AbstractModel):
             except GenerationError as error:
                 _logger.warning("Job %s: a webhook cannot be verified now: %s", job_id, error)
                 return 503
-            webhook._note(claim)
+            try:
+                webhook._note(claim)
+            except psycopg2.errors.LockNotAvailable:
+                _logger.info("Job %s: changed by somebody, so a webhook has to come again", job_id)
+                webhook.env.cr.rollback()
+                return 503
             return 200
 
     @api.model

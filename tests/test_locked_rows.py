@@ -125,6 +125,23 @@ class TestLockedRows(ConcurrencyCase):
         with self._env() as env:
             env["res.partner"].browse(partner_id).unlink()
 
+    def test_a_webhook_of_a_job_that_is_locked_is_to_come_again(self):
+        [claim] = self._claims(1)
+        with self._env() as env:
+            token = env["llm.generation.job"].browse(claim.job_id).sudo().webhook_token
+            provider_class = type(env["llm.provider"])
+        genuine = patch.object(
+            provider_class, "_verify_generation_webhook", return_value=Mock(external_id="")
+        )
+        with genuine, self._env() as holder, self._env() as env:
+            receive = env["llm.generation.engine"]._receive
+            self._hold(holder, "llm_generation_job", claim.job_id)
+            began = time.monotonic()
+            self.assertEqual(receive(claim.job_id, token, {}, b""), 503)
+            self.assertLess(time.monotonic() - began, SOON)
+            holder.cr.rollback()
+            self.assertEqual(receive(claim.job_id, token, {}, b""), 200)
+
     def test_a_process_that_leaves_waits_for_no_job(self):
         claims = self._claims(2)
         with self._env() as holder, self._env() as env:
