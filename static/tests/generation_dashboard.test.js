@@ -3,7 +3,10 @@ import { click, queryAllTexts, waitFor } from "@odoo/hoot-dom";
 import { advanceTime, animationFrame } from "@odoo/hoot-mock";
 import { contains, getService, mountWithCleanup, onRpc } from "@web/../tests/web_test_helpers";
 
+import { registry } from "@web/core/registry";
 import { WebClient } from "@web/webclient/webclient";
+
+import { Component, xml } from "@odoo/owl";
 
 import { CHUNK } from "@llm_generate_job/bulk_action/bulk_action";
 
@@ -134,6 +137,33 @@ test("what failed is told by its cause, with what to do about all of it", async 
     await animationFrame();
     expect.verifySteps([[[7], "retry", "transient", "2026-11-28 16:59:00"], "load"]);
     expect(".o_llm_incident").toHaveCount(0);
+});
+
+test("a button that opens another page loads nothing in the one that is gone", async () => {
+    class OtherPage extends Component {
+        static template = xml`<p class="o_other_page"/>`;
+        static props = ["*"];
+    }
+    registry.category("actions").add("llm_other_page", OtherPage, { force: true });
+    const other = { type: "ir.actions.client", tag: "llm_other_page" };
+    const look = { name: "look", label: "Show What Failed", icon: "fa-search" };
+    const incident = {
+        ...{ queue_id: 7, error_type: "transient", since: "2026-11-28 16:59:00" },
+        ...{ title: "9 jobs", words: "HTTP 500", buttons: [{ ...look, name: "show" }] },
+    };
+    const dashboard = [[makeCard({ buttons: [look] })], [], [incident]];
+    await open(...dashboard);
+    onRpc("llm.generation.queue", "press_dashboard_button", () => other);
+    onRpc("llm.generation.queue", "press_incident_button", () => other);
+    for (const button of ["look", "show"]) {
+        await contains(`[data-button=${button}]`).click();
+        await waitFor(".o_other_page");
+        await animationFrame();
+        expect.verifySteps([]);
+        await getService("action").restore();
+        await animationFrame();
+        expect.verifySteps(["load"]);
+    }
 });
 
 test("news are shown without a reload, and each card keeps its place", async () => {

@@ -2,7 +2,7 @@ import { registry } from "@web/core/registry";
 import { useService } from "@web/core/utils/hooks";
 import { standardWidgetProps } from "@web/views/widgets/standard_widget_props";
 
-import { Component, useState } from "@odoo/owl";
+import { Component, status, useComponent, useState } from "@odoo/owl";
 
 const MODEL = "llm.generation.queue";
 
@@ -21,6 +21,7 @@ export class QueueButtons extends Component {
 export function usePressButton(reload) {
     const [orm, action] = [useService("orm"), useService("action")];
     const notification = useService("notification");
+    const component = useComponent();
     return async (queueId, button) => {
         if (button.reason) {
             notification.add(button.reason, { type: "info" });
@@ -33,7 +34,10 @@ export function usePressButton(reload) {
         } else {
             await action.doAction(result);
         }
-        await reload();
+        // What opens another page is gone by then.
+        if (status(component) !== "destroyed") {
+            await reload();
+        }
     };
 }
 

@@ -3,7 +3,7 @@ import { useService } from "@web/core/utils/hooks";
 import { Layout } from "@web/search/layout";
 import { standardActionServiceProps } from "@web/webclient/actions/action_service";
 
-import { Component, onWillStart, useState } from "@odoo/owl";
+import { Component, onWillStart, status, useState } from "@odoo/owl";
 
 import { usePressButton } from "../../queue_buttons/queue_buttons";
 import { useQueueUpdates } from "../../queue_updates/queue_updates";
@@ -34,6 +34,9 @@ export class GenerationDashboard extends Component {
     }
 
     async load() {
+        if (status(this) === "destroyed") {
+            return; // a button has opened another page
+        }
         const number = ++this.loads;
         const told = await this.orm.silent.call(MODEL, "get_dashboard");
         if (number === this.loads) {
