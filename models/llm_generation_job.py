@@ -1349,6 +1349,16 @@ class LlmGenerationJob(models.Model):
         self._set_state("cancelled", is_scheduled=False)
         return True
 
+    def _is_unended(self):
+        """Return whether a job, or a retry of it, is still ahead of its end."""
+        return self.can_cancel or RETRYING.holds(self)
+
+    def _cancel_unended(self):
+        """Cancel jobs, and give up the automatic retries of those that failed."""
+        retrying = self.filtered(RETRYING.holds)
+        (self - retrying).action_cancel()
+        retrying.action_stop_retrying()
+
     def action_open_thread(self):
         """Open the conversation that the job belongs to."""
         self.ensure_one()
@@ -1398,14 +1408,16 @@ class LlmGenerationJob(models.Model):
     def apply_bulk(self, what, value=None):
         """Do to these jobs what can be done to them, in one transaction.
 
-        :param str what: `retry`, `cancel`, `prioritize`, or `move` to another model and retry
+        :param str what: `retry`, `cancel` what has not ended, `clear` what waits, `prioritize`, or
+            `move` to another model and retry
         :param int value: the new priority, or the id of the model
         :return: `{"done": number, "refused": {reason: number}}`; the reasons are sentences' ends
         :raise UserError: for anything else to do
         """
         methods = {
             "retry": lambda jobs: jobs.action_retry(),
-            "cancel": lambda jobs: jobs.action_cancel(),
+            "cancel": lambda jobs: jobs._cancel_unended(),
+            "clear": lambda jobs: jobs.action_cancel(),
             "prioritize": lambda jobs: jobs.write({
                 "priority": DEFAULT_PRIORITY if value is None else value
             }),
@@ -1450,8 +1462,10 @@ class LlmGenerationJob(models.Model):
             hopeless = self.error_type in HOPELESS
             refused = self.env._("would be refused again")
             return refused if hopeless else self.env._("no retry is left")
-        if what == "cancel" and not self.can_cancel:
+        if what == "cancel" and not self._is_unended():
             return self.env._("ended before")
+        if what == "clear" and self.state != "queued":
+            return self.env._("run already, or have ended")
         if what == "prioritize" and self.state not in {"draft", "queued", "failed"}:
             return self.env._("run already, or have ended")
         is_own_draft = self.state == "draft" and self.user_id == self.env.user

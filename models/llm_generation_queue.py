@@ -437,9 +437,7 @@ class LlmGenerationQueue(models.Model):
 
     def action_bulk_clear(self):
         """Cancel what waits in these queues, some at a time, and say what came of it."""
-        action = self._bulk_action_on("queued", "cancel")
-        action["params"]["are_waiting"] = True
-        return action
+        return self._bulk_action_on("queued", "clear")
 
     def _bulk_action_on(self, state, what):
         """Return the action on those of the jobs in a state that the caller may see."""

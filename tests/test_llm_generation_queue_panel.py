@@ -166,8 +166,12 @@ class TestLlmGenerationQueuePanel(LlmGenerationCommon):
         retry, clear = queue.action_bulk_retry_failed(), queue.action_bulk_clear()
 
         self.assertEqual(retry["params"]["ids"], failed.ids)
-        params = {"what": "cancel", "value": None, "ids": waiting.ids, "are_waiting": True}
+        params = {"what": "clear", "value": None, "ids": waiting.ids}
         self.assertEqual(clear["params"], params)
+        begun = self._create_job("running")
+        done = (waiting | begun).with_user(self.manager).apply_bulk("clear")
+        self.assertEqual(done, {"done": 1, "refused": {"run already, or have ended": 1}})
+        self.assertEqual((waiting.state, begun.state), ("cancelled", "running"))
         self.assertNotIn(other.id, retry["params"]["ids"])
 
     def test_no_user_does(self):

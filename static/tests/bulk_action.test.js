@@ -72,7 +72,7 @@ test("jobs are cancelled once somebody has agreed to their number", async () => 
         return { done: ids.length, refused: {} };
     });
     await makeMockEnv();
-    await run({ what: "cancel", ids: [1, 2, 3, 4], are_waiting: true });
+    await run({ what: "clear", ids: [1, 2, 3, 4] });
     expect.verifySteps(["Cancel 4 Waiting Jobs? | Cancel 4 Jobs | Keep Them"]);
     sure = true;
     await run({ what: "cancel", ids: [1, 2] });

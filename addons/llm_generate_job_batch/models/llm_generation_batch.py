@@ -1,8 +1,12 @@
+from operator import methodcaller
+
 from odoo import api, fields, models
 from odoo.exceptions import UserError
 from odoo.fields import Domain
 
 from odoo.addons.llm_generate_job.const import FINAL_STATES, RETRYING, STATES
+
+IS_UNENDED = methodcaller("_is_unended")
 
 
 class LlmGenerationBatch(models.Model):
@@ -125,20 +129,18 @@ class LlmGenerationBatch(models.Model):
 
         :raise UserError: where there is none
         """
-        jobs = self._jobs_that("can_cancel")
+        jobs = self._jobs_that(IS_UNENDED)
         if not jobs:
             raise UserError(self.env._("Every job has ended; there is nothing to cancel."))
-        jobs.action_cancel()
-        return self._tell_left("can_cancel") or True
+        jobs._cancel_unended()
+        return self._tell_left(IS_UNENDED) or True
 
     def action_bulk_cancel(self):
         """Cancel what has not ended, some at a time, once somebody has agreed to the number."""
-        jobs = self._jobs_that("can_cancel")
+        jobs = self._jobs_that(IS_UNENDED)
         # sudo: how many they are, and nothing else of them.
-        left = len(self.sudo()._jobs_that("can_cancel") - jobs)
-        action = jobs._bulk_action("cancel", left=left)
-        action["params"]["are_waiting"] = "running" not in jobs.mapped("state")
-        return action
+        left = len(self.sudo()._jobs_that(IS_UNENDED) - jobs)
+        return jobs._bulk_action("cancel", left=left)
 
     def action_retry_failed(self):
         """Queue the failed jobs of these batches again that have a retry left.

@@ -1,4 +1,5 @@
 import time
+from datetime import timedelta
 from unittest.mock import patch
 
 from odoo import fields
@@ -245,6 +246,25 @@ class TestLlmGenerationBatch(LlmGenerationCommon):
         self.assertEqual((batch.state, len(self.told)), ("done", 1))
         with self.assertRaises(UserError):
             batch.action_cancel()
+
+    def test_cancelling_gives_up_the_retries_that_are_ahead(self):
+        later = fields.Datetime.now() + timedelta(minutes=5)
+        for cancel in (
+            lambda batch: batch.action_cancel(),
+            lambda batch: self._bulk(batch.action_bulk_cancel()),
+        ):
+            batch = self._batch(["a", "b"])
+            failed = batch.job_ids[0]
+            failed.action_fail("It broke.")
+            failed.retry_at = later
+            cancel(batch.with_user(self.user))
+            self.assertRecordValues(failed, [{"state": "failed", "retry_at": False}])
+            self.assertEqual((batch.cancelled_count, batch.state), (1, "done"))
+
+    def _bulk(self, action):
+        params = action["params"]
+        jobs = self.env["llm.generation.job"].with_user(self.user).browse(params["ids"])
+        self.assertEqual(jobs.apply_bulk(params["what"])["refused"], {})
 
     def test_what_is_retried_by_hand_opens_the_batch_and_calls_nobody_again(self):
         self.service.answers["create"] = [BadRequestError("No"), "ext-2"]

@@ -8,6 +8,7 @@ export const CHUNK = 250;
 const DONE = {
     retry: (count) => _t("%s retried", count),
     cancel: (count) => _t("%s cancelled", count),
+    clear: (count) => _t("%s cancelled", count),
     prioritize: (count) => _t("%s changed", count),
     move: (count) => _t("%s moved and retried", count),
 };
@@ -15,7 +16,7 @@ const DONE = {
 /**
  * Say what came of it: "37 retried, 2 could not: no retry is left (2)." and how many were left.
  *
- * @param {"retry"|"cancel"|"prioritize"|"move"} what
+ * @param {"retry"|"cancel"|"clear"|"prioritize"|"move"} what
  * @param {number} done
  * @param {Object<string, number>} refused numbers by reason
  * @param {number} left jobs that the user may not see
@@ -42,7 +43,7 @@ function doneText(what, done, refused) {
  *
  * @param {Object} dialog the service
  * @param {number} count
- * @param {boolean} areWaiting whether none of them runs
+ * @param {boolean} areWaiting whether what runs is left alone
  * @returns {Promise<boolean>} whether to go on
  */
 function askToCancel(dialog, count, areWaiting) {
@@ -65,9 +66,9 @@ function askToCancel(dialog, count, areWaiting) {
 /** Call the server for some jobs after the other, and say how far it is, and what came of it. */
 async function applyBulk(env, { params }) {
     const { dialog, orm, notification, ui } = env.services;
-    const { what, value, ids, left, are_waiting: areWaiting } = params;
-    const mustAsk = what === "cancel" && ids.length;
-    if (mustAsk && !(await askToCancel(dialog, ids.length, areWaiting))) {
+    const { what, value, ids, left } = params;
+    const mustAsk = ["cancel", "clear"].includes(what) && ids.length;
+    if (mustAsk && !(await askToCancel(dialog, ids.length, what === "clear"))) {
         return { type: "ir.actions.act_window_close" };
     }
     if (!ids.length) {
