@@ -1,6 +1,6 @@
 import logging
 from collections import defaultdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 
 from odoo import api, fields, models
 from odoo.tools import SQL, format_datetime, format_time
@@ -51,9 +51,9 @@ class LlmGenerationEngine(models.AbstractModel):
         each of these hours, the oldest first. Averages are in seconds.
         """
         now = datetime.now(UTC).replace(tzinfo=None)  # to the microsecond, as jobs end
-        midnight = fields.Datetime.context_timestamp(self, now).replace(
-            hour=0, minute=0, second=0, microsecond=0
-        )
+        today = fields.Datetime.context_timestamp(self, now).date()
+        # By the clock of its own hour: twice a year it is another one than now.
+        midnight = self.env.tz.localize(datetime.combine(today, time.min))
         params = {
             "queues": queues.ids,
             "providers": queues.provider_id.ids,

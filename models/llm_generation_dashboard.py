@@ -93,7 +93,7 @@ class LlmGenerationQueue(models.Model):
             "delayed": figures["delayed"],
             "oldest_wait": max(0.0, (now - since).total_seconds()) if since else 0.0,
             "forecast": self._dashboard_forecast(figures),
-            "cooldown": (self.paused_until - now).total_seconds() if self._is_cooling() else 0.0,
+            "cooldown": (self.paused_until - now).total_seconds() if self.is_cooling else 0.0,
             "ended": ended,
             "failed": int(figures["failed"]),
             "success_rate": values["success_rate"] if ended else False,
@@ -122,9 +122,6 @@ class LlmGenerationQueue(models.Model):
         time = engine._clock_time(end)
         return self.env._("The backlog is done at about %s.", time)
 
-    def _is_cooling(self):
-        return self.enabled and self.paused_until and self.paused_until > fields.Datetime.now()
-
     def _dashboard_buttons(self, figures):
         """Return `{name, label, icon, reason}` of each button.
 
@@ -137,7 +134,7 @@ class LlmGenerationQueue(models.Model):
         elif not self.provider_id.active:
             stays = env._("The provider is archived. Restore it first.")
         else:
-            is_stopped = self._is_cooling() or self.refused_by or figures["paused_models"]
+            is_stopped = self.is_cooling or self.refused_by or figures["paused_models"]
             stays = "" if is_stopped else idle
         spent = "" if figures["retriable"] else env._("No failed job can be retried.")
         is_failing = not self.refused_by and self.env["llm.generation.engine"]._is_failing(figures)

@@ -104,6 +104,7 @@ class LlmGenerationQueue(models.Model):
         readonly=True,
         help="Nothing starts before: the provider asked for a pause, or the disk is full.",
     )
+    is_cooling = fields.Boolean(compute="_compute_is_cooling", help="That pause is not over yet.")
     refused_by = fields.Selection(
         [("authentication", "Authentication"), ("quota", "Quota")],
         readonly=True,
@@ -191,6 +192,12 @@ class LlmGenerationQueue(models.Model):
             # sudo: whether its provider is active is told by its buttons.
             buttons = queue.sudo()._dashboard_buttons(figures[queue.id])
             queue.buttons = buttons if queue in configured else []
+
+    @api.depends("enabled", "paused_until")
+    def _compute_is_cooling(self):
+        now = fields.Datetime.now()
+        for queue in self:
+            queue.is_cooling = queue.enabled and (queue.paused_until or now) > now
 
     @api.depends_context("uid", "su", "allowed_company_ids")
     def _compute_recent_job_ids(self):

@@ -86,6 +86,21 @@ class TestLlmGenerationDashboard(LlmGenerationCommon):
                 figures = Figures.with_context(tz=zone)._statistics(self.queue)[self.queue.id]
                 self.assertEqual(figures["tokens_today"], tokens)
 
+    def test_a_day_begins_at_midnight_though_the_clock_was_changed_since(self):
+        job = self._ended("completed", timedelta(), prompt_tokens=42)
+        figures = self.env["llm.generation.engine"].with_context(tz="Europe/Berlin")
+        # 23:30 and 0:30 there, before the hour was skipped, or had twice.
+        for ended, now, tokens in (
+            ("2026-03-28 22:30:00", "2026-03-29 10:00:00", 0),
+            ("2026-03-28 23:30:00", "2026-03-29 10:00:00", 42),
+            ("2026-10-24 21:30:00", "2026-10-25 10:00:00", 0),
+            ("2026-10-24 22:30:00", "2026-10-25 10:00:00", 42),
+        ):
+            job.sudo().completed_at = ended
+            with self.subTest(ended), self._at(fields.Datetime.to_datetime(now)):
+                told = figures._statistics(self.queue)[self.queue.id]
+                self.assertEqual(told["tokens_today"], tokens)
+
     def _at(self, now):
         class Clock(datetime):
             @classmethod
@@ -100,8 +115,10 @@ class TestLlmGenerationDashboard(LlmGenerationCommon):
         self.queue.enabled = False  # it would not go on then
         self.assertEqual(self._card()["cooldown"], 0)
         self.queue.enabled = True
+        self.assertTrue(self.queue.is_cooling)
         self.queue.paused_until = fields.Datetime.now() - timedelta(seconds=90)
         self.assertEqual(self._card()["cooldown"], 0)
+        self.assertFalse(self.queue.is_cooling)
 
     def test_trouble_comes_first(self):
         self.direct_queue.refused_by = "quota"
@@ -230,7 +247,7 @@ class TestLlmGenerationDashboard(LlmGenerationCommon):
             with self.subTest(button):
                 action = self._press(button)
                 self.assertEqual(action["tag"], "llm_generation_bulk")
-                params = {"what": what, "value": None, "ids": jobs.ids, **more}
+                params = {"what": button, "value": None, "ids": jobs.ids}
                 self.assertEqual(action["params"], params)
         self.assertEqual((failed.state, waiting.state), ("failed", "queued"))
 
