@@ -46,10 +46,17 @@ QUOTA_CODES = frozenset({
     "insufficient_quota",
 })
 #: The same of who has no code for it: Anthropic (status 400), fal and OpenRouter (403), LiteLLM
-#: (400). Google says "exceeded your current quota" of what is over within a minute.
+#: (400), xAI (429). Google says "exceeded your current quota" of what is over within a minute.
 QUOTA_RE = re.compile(
     r"credit balance is too low|exhausted balance|insufficient (?:credits?|balance|funds)\b"
-    r"|key limit exceeded|budget has been exceeded|\bexceeded ?budget\b",
+    r"|key limit exceeded|budget has been exceeded|\bexceeded ?budget\b"
+    r"|reached your specified (?:api )?usage limits|all available credits|monthly spending limit",
+    re.IGNORECASE,
+)
+#: A status 400 that is about who asks: Gemini and xAI of a key, Anthropic of an account.
+KEY_RE = re.compile(
+    r"\bapi[ _]key (?:not valid|not found|expired|invalid)|\b(?:incorrect|invalid) api[ _]key\b"
+    r"|\b(?:organi[sz]ation|account) has been disabled",
     re.IGNORECASE,
 )
 #: Providers' codes that no repetition changes.
@@ -353,6 +360,8 @@ def _kind_of(status, code, detail):
         return exceptions.OverloadedError, None
     if status in {408, 409} or status >= 500:
         return exceptions.TransientError, None
+    if status == 400 and KEY_RE.search(detail):
+        return exceptions.AuthenticationError, None
     return exceptions.BadRequestError, None
 
 
