@@ -9,6 +9,7 @@ from odoo.exceptions import UserError
 from odoo.http import request
 
 from ..const import CHAT_USES
+from ..exceptions import BadRequestError
 from ..protocol.http_errors import classify, traceback_of
 from ..protocol.sanitize import redact
 from ..runner.cursor import lend_lazy, let_go
@@ -166,12 +167,21 @@ class LlmProvider(models.Model):
     def _hear_a_word(self, model):
         """Have a model begin an answer, and hang up at its first word."""
         limit = self._limit_parameter("max_completion_tokens")
+        try:
+            self._hear_of(model, **({limit: TEST_TOKENS} if limit else {}))
+        except Exception as error:
+            # Some servers refuse a limit that is called otherwise than theirs, as Mistral's does.
+            if not (limit and isinstance(classify(error), BadRequestError)):
+                raise
+            self._hear_of(model)
+
+    def _hear_of(self, model, **limit):
         chunks = self.chat(
             self.env["mail.message"],
             model=model,
             stream=True,
             prepend_messages=[{"role": "user", "content": "Say OK."}],
-            **({limit: TEST_TOKENS} if limit else {}),
+            **limit,
         )
         with contextlib.closing(chunks):
             for chunk in chunks:

@@ -8,13 +8,14 @@ from odoo.http import request
 from odoo.tests import HttpCase, JsonRpcException, tagged
 from odoo.tools import mute_logger
 
-from ..exceptions import AuthenticationError, QuotaExceededError, TransientError
+from ..exceptions import AuthenticationError, BadRequestError, QuotaExceededError, TransientError
 from ..models import llm_provider_probe
 from ..protocol import bounded_http
 from ..runner.cursor import LazyCursor
 from .common import ADDON, LlmGenerationCommon
 
 KEY = "canary-key-of-a-probe-17"
+EXTRA = "Extra inputs are not permitted"
 
 
 class TestProviderProbe(LlmGenerationCommon):
@@ -103,6 +104,19 @@ class TestProviderProbe(LlmGenerationCommon):
                 params = self._test()
                 self.assertFalse(params["is_fine"])
                 self.assertTrue(params["message"].endswith(sentence), params)
+
+    def test_a_server_that_refuses_our_limit_is_asked_without(self):
+        def chat(_provider, messages, model=None, max_completion_tokens=None, **kwargs):
+            asked.append(max_completion_tokens)
+            if max_completion_tokens:
+                raise BadRequestError(EXTRA)
+            yield {"content": "OK"}
+
+        asked = []
+        with self._offered(fakedirect_chat=chat), self._listing([]):
+            params = self._test()
+        self.assertTrue(params["is_fine"], params)
+        self.assertEqual([bool(limit) for limit in asked], [True, False])
 
     def test_a_provider_without_models_takes_those_that_it_lists(self):
         self.direct_model.unlink()
