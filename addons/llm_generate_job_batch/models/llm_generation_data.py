@@ -14,6 +14,10 @@ from odoo.addons.llm_generate_job.protocol.schema import BROKEN, SPECIFICATIONS,
 
 #: The argument of a chat by which a service is told what its answer has to be.
 FORMAT = "response_format"
+#: What servers say that do not know it, or not for this model or schema: OpenAI's likes name the
+#: argument, Groq writes "response format `json_schema`", Gemini that a schema "produces a
+#: constraint that has too many states", or no more than "invalid argument".
+FORMAT_RE = re.compile(r"response[_ ]format|schema|structured output|invalid argument", re.I)
 #: Questions asked once more about one answer, at most: each is paid for.
 MAX_REPAIRS = 10
 TOLD = "\n\nAnswer with JSON only, as this JSON Schema describes it:\n"

@@ -18,7 +18,7 @@ from odoo.addons.llm_generate_job.protocol.sanitize import ANSWER_LIMIT
 from odoo.addons.llm_generate_job.runner.messages import Due
 
 from .. import statements as sql
-from .llm_generation_data import FORMAT, OF_SCHEMA
+from .llm_generation_data import FORMAT, FORMAT_RE, OF_SCHEMA
 
 _logger = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ class LlmGenerationEngine(models.AbstractModel):
             return self._ask_chat(job, claim, recorder, messages)
         except Exception as error:
             refusal = classify(error, recorder.error)
-            is_refused = isinstance(refusal, BadRequestError) and FORMAT in str(error)
+            is_refused = isinstance(refusal, BadRequestError) and FORMAT_RE.search(str(error))
             if FORMAT in job.generation_inputs or not is_refused:
                 raise
         # Not each server that speaks as OpenAI does knows it; the question says it, too.
@@ -166,7 +166,7 @@ class LlmGenerationEngine(models.AbstractModel):
         is_unfit = answer.error_type == "unreadable" and job.unfit_output
         is_unknown = (
             answer.error_type == "bad_request"
-            and FORMAT in (answer.error_message or "")
+            and FORMAT_RE.search(answer.error_message or "")
             and FORMAT not in (job.generation_inputs or {})
         )
         if job.batch_priced and (is_unfit or is_unknown) and job._is_data_of_chat():
