@@ -59,29 +59,36 @@ class Memory:
 
     @contextlib.contextmanager
     def of(self, host):
-        """Yield a function that takes bytes for an answer of a host, which are given back later.
+        """Yield a function that says how many bytes of an answer of a host are held from now on.
 
-        It waits a while for others to give some back.
+        For more than before it waits a while for others to let go of some.
 
         :raise UnreadableError: by the function, when they do not
         """
-        taken = 0
+        held = 0
 
-        def take(size):
-            nonlocal taken
+        def hold(size):
+            nonlocal held
+            more = size - held
             with self._changed:
-                if not self._changed.wait_for(lambda: self._has_room(host, size), MEMORY_PATIENCE):
+                if more > 0 and not self._changed.wait_for(
+                    lambda: self._has_room(host, more), MEMORY_PATIENCE
+                ):
                     raise UnreadableError(f"{host} sends more than there is room for now.")
-                self._taken[host] += size
-            taken += size
+                self._change(host, more)
+            held = size
 
         try:
-            yield take
+            yield hold
         finally:
             with self._changed:
-                self._taken[host] -= taken
-                self._taken += Counter()  # without those that have none
-                self._changed.notify_all()
+                self._change(host, -held)
+
+    def _change(self, host, more):
+        self._taken[host] += more
+        if more < 0:
+            self._taken += Counter()  # without those that have none
+            self._changed.notify_all()
 
     def _has_room(self, host, size):
         return self._taken[host] + size <= self._limit - self._taken.total()
@@ -98,13 +105,13 @@ def read_body(response, host):
     """
     _check_encoding(response, host)
     chunks, size, end = [], 0, time.monotonic() + BODY_SECONDS
-    with MEMORY.of(host) as take:
+    with MEMORY.of(host) as hold:
         for chunk in _blocks(response, CHUNK):
             size += len(chunk)
             if time.monotonic() > end:
                 raise requests.ReadTimeout(f"{host} did not end its answer in time.")
             _check_size(size, BODY_LIMIT, host)
-            take(len(chunk))
+            hold(size)
             chunks.append(chunk)
         return b"".join(chunks)
 
@@ -125,23 +132,24 @@ def read_lines(response, host):
     :raise UnreadableError: unless they are plain and bounded
     """
     _check_encoding(response, host)
-    with MEMORY.of(host) as take:
-        yield from _lines(response, host, take)
+    with MEMORY.of(host) as hold:
+        yield from _lines(response, host, hold)
 
 
-def _lines(response, host, take):
+def _lines(response, host, hold):
     # Pieces of a line are put together once: to add each to the last is quadratic.
     pieces, length, size = [], 0, 0
     for block in _blocks(response):
         size += len(block)
         _check_size(size, STREAM_LIMIT, host)
-        take(len(block))
+        hold(length + len(block))
         *ends, rest = block.split(b"\n")
         for end in ends:
             yield b"".join([*pieces, end])
             pieces, length = [], 0
         pieces.append(rest)
         length += len(rest)
+        hold(length)  # who got the lines has done with them
         _check_size(length, LINE_LIMIT, host)
     if length:
         yield b"".join(pieces)

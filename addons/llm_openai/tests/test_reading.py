@@ -64,12 +64,28 @@ class TestReading(ServerMixin, BaseCase):
         for content_type, (call, body) in zip(
             ("application/json", "text/event-stream"), calls, strict=True
         ):
-            with memory.of("127.0.0.1") as take:
-                take(1400)
+            with memory.of("127.0.0.1") as hold:
+                hold(1400)
                 self._body(body, content_type=content_type)
                 with self.assertRaisesRegex(reading.UnreadableError, "room"):
                     call()
             self.assertFalse(memory._taken)
+
+    def test_what_was_read_of_a_stream_takes_no_memory(self):
+        def answer(handler):
+            handler.start_stream(200)
+            for _line in range(60):
+                handler.send_chunk(b'data: {"a": "%s"}\n\n' % (b"b" * 80))
+            handler.send_chunk(b"data: [DONE]\n\n")
+
+        memory = reading.Memory(3000)
+        self.startPatcher(patch.object(reading, "MEMORY", memory))
+        self.startPatcher(patch.object(reading, "MEMORY_PATIENCE", 0.05))
+        self.answer(answer)
+        for event in self.client.stream("x", {}):
+            self.assertEqual(len(event["a"]), 80)
+            self.assertLess(memory._taken.total(), 1500)
+        self.assertFalse(memory._taken)
 
     def test_a_body_is_bounded(self):
         self._body(json.dumps({"a": "b" * 1000}).encode())
