@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 
 from odoo.addons.llm_generate_job.exceptions import UnreadableAnswerError
-from odoo.addons.llm_generate_job.protocol.http_errors import error_of
+from odoo.addons.llm_generate_job.protocol.http_errors import error_of, no_answer
 
 from . import responses
 
@@ -98,11 +98,13 @@ def _read_result(line):
     body, status = response.get("body") or {}, response.get("status_code")
     if not isinstance(body, dict):
         body = {"error": body}
-    if status != 200 or body.get("error"):
+    if status != 200:
         return {"state": "failed", "error": error_of(status or 500, body or {"error": error})}
-    if "choices" in body:
-        return _read_completion(body)
-    return {**responses.read_response(body), "text": responses.read_text(body)}
+    if body.get("status") in responses.STATES:
+        return {**responses.read_response(body), "text": responses.read_text(body)}
+    if body.get("error") or "choices" not in body:
+        return {"state": "failed", "error": no_answer(body, STRANGE)}
+    return _read_completion(body)
 
 
 def _read_completion(body):

@@ -6,7 +6,7 @@ from odoo.addons.llm_generate_job.tests.common import LlmGenerationCommon
 from odoo.addons.llm_generate_job.tests.contract_batch import BatchContract
 from odoo.addons.llm_generate_job.tests.fake_http import Reply, half, json_reply, refusal
 
-from .. import google_batches
+from .. import batches, google_batches
 from ..models import llm_provider
 from .common import API_KEY
 from .fake_batches import FakeGemini, FakeOpenAIBatches, FakeOpenRouter
@@ -96,6 +96,19 @@ class TestChatBatches(BatchContract, BatchesCommon):
         self._ended(batch)
         self.assertRecordValues(jobs, [{"state": "completed", "finish_reason": "refusal"}])
         self.assertIn("I will not.", self._answers_of(jobs).body)
+
+    def test_an_error_within_a_success_keeps_its_meaning(self):
+        for body, error_type in (
+            ({"status": "failed", "error": {"code": "invalid_prompt", "message": "No."}}, None),
+            ({"error": {"code": "insufficient_quota", "message": "Pay."}}, "quota"),
+        ):
+            line = {"custom_id": "7", "response": {"status_code": 200, "body": body}}
+            _id, told = batches.read_line(line)
+            self.assertEqual(told["state"], "failed")
+            if error_type:
+                self.assertEqual(told["error"].error_type, error_type)
+            else:
+                self.assertEqual(told["error_type"], "content_refused")
 
     def test_thoughts_that_only_the_total_has_are_paid(self):
         jobs, batch = self._submitted("One?")
