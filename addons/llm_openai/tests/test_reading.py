@@ -75,7 +75,7 @@ class TestReading(ServerMixin, BaseCase):
         def answer(handler):
             handler.start_stream(200)
             for _line in range(60):
-                handler.send_chunk(b'data: {"a": "%s"}\n\n' % (b"b" * 80))
+                handler.send_chunk(b'data: {"choices": [], "a": "%s"}\n\n' % (b"b" * 80))
             handler.send_chunk(b"data: [DONE]\n\n")
 
         memory = reading.Memory(3000)
