@@ -14,9 +14,11 @@ from odoo.modules.registry import Registry
 from odoo.tools import config, json_default
 
 from ..const import JOB_CHANNEL, LAST_ID
+from ..protocol.answer import Claim
 from ..protocol.http_errors import classify, redact, traceback_of
 from ..runner import streams
 from ..runner.cursor import LazyCursor
+from ..runner.executor import Execution
 from ..runner.messages import JobEvent
 from ..runner.notifier import listen
 
@@ -84,13 +86,14 @@ class EventStream:
         self.dbname, self.uid, self.context = env.cr.dbname, env.uid, dict(env.context)
         self.thread_id, self.message, self.use_queue = thread_id, message, use_queue
         self.job_id, self.asked = job_id, asked
-        self.open_response = None
+        self.execution = Execution(Claim(0, 0))  # of no job
         self.seconds = max(config["limit_time_real"] - TIME_MARGIN, 0)
         self.deadline = time.monotonic() + self.seconds if self.seconds else float("inf")
 
     def run(self):
         """Yield the events as bytes, each committed before it is sent."""
-        timer = threading.Timer(self.seconds, self._hang_up)
+        # Ends the wait for a provider that says nothing until the limit.
+        timer = threading.Timer(self.seconds, self.execution.hang_up)
         timer.daemon = True
         if self.seconds:
             timer.start()
@@ -100,7 +103,7 @@ class EventStream:
                 LazyCursor(Registry(self.dbname)) as cr,
                 streams.of_user(self.dbname, self.uid) as is_free,
             ):
-                context = {**self.context, "llm_on_response": self._keep}
+                context = {**self.context, "llm_on_response": self.execution.on_response}
                 env = api.Environment(cr, self.uid, context)
                 yield from self._run(env) if is_free else [self._refuse(env)]
         finally:
@@ -205,14 +208,6 @@ class EventStream:
         with contextlib.suppress(psycopg2.Error):  # of a transaction that is broken already
             return env["llm.thread"].browse(self.thread_id or ()).provider_id._told_key()
         return ""
-
-    def _keep(self, response):
-        self.open_response = response
-
-    def _hang_up(self):
-        """End the wait for a provider that says nothing until the limit."""
-        if self.open_response:
-            self.open_response.close()
 
     @staticmethod
     def _encode(event):

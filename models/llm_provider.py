@@ -139,7 +139,9 @@ class LlmProvider(models.Model):
         is_tested = received(self.env, "generation_execution")
         if is_tested or (recorder and not recorder.is_direct):
             client = with_timeout(without_retries(client), self._answer_seconds())
-            hear_connections(client, self.env.context.get("llm_on_response"))
+        # Of a direct answer, too: the request that waits for it has a limit.
+        if on_response := received(self.env, "llm_on_response"):
+            hear_connections(client, on_response)
         return client
 
     def _answer_seconds(self):

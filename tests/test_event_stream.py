@@ -3,7 +3,8 @@ import itertools
 import json
 import threading
 import time
-from unittest.mock import patch
+from types import SimpleNamespace
+from unittest.mock import Mock, patch
 
 import requests
 
@@ -18,7 +19,7 @@ from ..controllers import event_stream
 from ..runner import streams, thread_lock
 from ..runner.cursor import LazyCursor
 from ..runner.notifier import private_connection
-from .common import LlmGenerationCommon
+from .common import ADDON, LlmGenerationCommon
 
 
 @tagged("post_install", "-at_install")
@@ -120,6 +121,30 @@ class TestEventStream(LlmGenerationCommon, HttpCase):
             events = self._events(self._ask(use_queue="0"))
 
         self.assertEqual(self._types(events)[-1], "error")
+        self.assertIn("longer than the 1 seconds", events[-1]["error"])
+
+    def test_a_library_that_is_silent_until_the_limit_is_hung_up_on(self):
+        ends, seen = threading.Event(), []
+
+        def client(provider):
+            on_response = provider.env.context["llm_on_response"]
+            return SimpleNamespace(on_response=on_response)
+
+        def chat(provider, _messages, model=None, **_kwargs):
+            seen.append(provider.client)
+            self.assertTrue(ends.wait(30), "nobody hung up")
+            yield {"content": "late"}
+
+        def hear(_client, on_response):
+            on_response(Mock(spec=["close"], close=ends.set))
+
+        with (
+            self._offered(fakedirect_get_client=client, fakedirect_chat=chat),
+            self._patched(f"{ADDON}.models.llm_provider.hear_connections", hear),
+            patch.dict(config.options, limit_time_real=event_stream.TIME_MARGIN + 1),
+        ):
+            events = self._events(self._ask(use_queue="0"))
+        self.assertEqual(len(seen), 1)
         self.assertIn("longer than the 1 seconds", events[-1]["error"])
 
     def test_a_stream_about_a_job_that_goes_on_ends_with_the_way_to_follow_it(self):
