@@ -85,6 +85,7 @@ class ResConfigSettings(models.TransientModel):
         # Odoo forgets a number that is 0, and it would be the default again.
         for name, field in self._fields.items():
             key = getattr(field, "config_parameter", None) or ""
-            if key.startswith("llm_generate_job.") and self[name] == 0 and field.type != "boolean":
+            is_zero = field.type in {"integer", "float"} and not self[name]
+            if key.startswith("llm_generate_job.") and is_zero:
                 self.env["ir.config_parameter"].set_param(key, "0")
         return result

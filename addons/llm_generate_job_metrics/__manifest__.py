@@ -1,6 +1,6 @@
 {
     "name": "LLM Generate Job Metrics",
-    "version": "19.0.1.0.0",
+    "version": "19.0.1.0.1",
     "category": "Productivity/LLM",
     "summary": "Metrics of the generation queues, for Prometheus",
     "author": "llm_generate_job contributors",

@@ -42,6 +42,12 @@ class TestMetricsController(HttpCase):
         self.assertEqual(len(tokens), 2)
         self.assertGreaterEqual(min(map(len, tokens)), 40)
 
+    def test_saved_settings_leave_no_token_that_anybody_knows(self):
+        self.env["ir.config_parameter"].set_param(TOKEN_PARAMETER, False)
+        self.env["res.config.settings"].create({}).execute()
+        self.assertFalse(self.env["ir.config_parameter"].get_param(TOKEN_PARAMETER))
+        self.assertEqual(self._get("0").status_code, 404)
+
     def test_a_manager_of_generations_makes_no_token(self):
         manager = new_test_user(self.env, "metrics_manager", "llm.group_llm_manager")
         settings = self.env["res.config.settings"].with_user(manager)
