@@ -7,6 +7,7 @@ from unittest.mock import patch
 
 from odoo import fields
 from odoo.exceptions import AccessError, UserError
+from odoo.modules.neutralize import get_neutralization_queries
 
 from odoo.addons.llm_generate_job.exceptions import (
     AuthenticationError,
@@ -939,6 +940,16 @@ class TestWhatElseHappens(ProviderBatchCommon):
         self.assertEqual((cancelled.state, waiting.state), ("cancelled", "completed"))
         self.assertFalse(self._answers_of(cancelled))
         self.assertEqual((batch.completed_count, batch.late_count), (1, 2))
+
+    def test_a_neutralized_copy_leaves_alone_what_the_original_has_there(self):
+        jobs, batch = self._submitted()
+        self.env.flush_all()
+        for query in get_neutralization_queries(["llm_generate_job_batch"]):
+            self.env.cr.execute(query)
+        self.env.invalidate_all()
+        self.assertEqual((batch.state, batch.next_step_at), ("failed", False))
+        self.assertFalse(jobs.provider_batch_id)
+        self.assertEqual(self._engine()._claim_errands(10), [])
 
     def test_conversations_that_are_all_gone_have_it_cancelled(self):
         jobs, batch = self._submitted()
