@@ -155,7 +155,7 @@ class IrActionsServer(models.Model):
         """Queue a generation for each of the records of a company; return how many."""
         model = self.llm_model_id.with_env(records.env)
         keys = [f"ir.actions.server,{self.id}:{record._name},{record.id}" for record in records]
-        places = records.env["llm.generation.job"]._free_places(keys, model.provider_id)
+        places = records.env["llm.generation.job"]._free_places(keys, model)
         if places:
             self._generate_for([records[place] for place in places], model, keys, places)
         return len(places)
