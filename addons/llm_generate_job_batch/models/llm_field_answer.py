@@ -261,18 +261,31 @@ class IrActionsServer(models.Model):
 
     def _named(self, record, name):
         """Return the only record of a name, of those that may be chosen and read."""
-        comodel = record.env[self._llm_field(record).comodel_name]
-        domain, wanted = self._choices(record), name.strip().casefold()
-        for operator in ("=", "ilike"):
-            pairs = comodel.name_search(name.strip(), domain, operator, limit=100) if wanted else ()
-            near = comodel.browse(one for one, _shown in pairs)
-            found = near.filtered(lambda one: wanted in _names_of(one))
+        wanted, near = name.strip().casefold(), ()
+        for near in self._near(record, name.strip()) if wanted else ():
+            shown_so = near.filtered(lambda one: one.display_name.strip().casefold() == wanted)
+            found = shown_so or near.filtered(lambda one: wanted in _names_of(one))
             if len(found) > 1:
                 raise ValueError(f"several are called {name!r}")
             if found:
                 return found
         shown = ", ".join(repr(one.display_name) for one in near[:NEAR_NAMES])
         raise ValueError(f"none is called {name!r}{shown and f'; there are {shown}'}")
+
+    def _near(self, record, name):
+        """Yield the records that may be meant by a name: all where they are few, else by searches.
+
+        Not each model finds its records by what they are shown as, which is what models are told.
+        """
+        comodel = record.env[self._llm_field(record).comodel_name]
+        domain = self._choices(record)
+        few = comodel.search(domain, limit=MOST_NAMES + 1)
+        if len(few) <= MOST_NAMES:
+            yield few
+            return
+        for operator in ("=", "ilike"):
+            pairs = comodel.name_search(name, domain, operator, limit=100)
+            yield comodel.browse(one for one, _shown in pairs)
 
 
 def _names_of(record):

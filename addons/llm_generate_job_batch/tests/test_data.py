@@ -423,6 +423,23 @@ class TestFieldOfData(DataCommon):
                 self.assertIn(words, jobs.error_message)
                 self.assertEqual(value, before)
 
+    def test_a_record_is_chosen_by_what_it_is_shown_as(self):
+        partner = self.env["res.partner"].create({"name": "Anna"})
+        wood = self.env["res.partner.category"].create({"name": "Wood"})
+        inner, oak = self.env["res.partner.category"].create([
+            {"name": "Wood", "parent_id": wood.id},
+            {"name": "Oak", "parent_id": wood.id},
+        ])
+        for name, tag in (
+            ("Wood / Oak", oak),
+            ("Oak", oak),
+            ("Wood", wood),
+            ("Wood / Wood", inner),
+        ):
+            with self.subTest(name):
+                value, jobs = self._written(partner, "category_id", f'{{"value": ["{name}"]}}')
+                self.assertEqual((value, jobs.state), (tag, "completed"), jobs.error_message)
+
     def test_of_two_of_a_name_none_is_chosen(self):
         partner = self.env["res.partner"].create({"name": "Anna"})
         self.env["res.partner"].create([{"name": "Twin", "is_company": True}] * 2)
