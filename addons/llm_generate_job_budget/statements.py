@@ -45,6 +45,7 @@ REBOOK = f"""
     FROM llm_generation_job j
     WHERE j.id = s.job_id AND s.job_id = ANY(%(jobs)s) AND s.is_open
         AND s.company_id IS DISTINCT FROM {PAYER}
+    RETURNING s.id
 """
 
 #: An answer that no job asks for.
@@ -59,10 +60,12 @@ RESERVE_DIRECT = """
 SPENT = """
     SELECT 'user', user_id, sum(jobs), sum(tokens) FROM llm_generation_spending
     WHERE user_id = ANY(%(users)s) AND day = %(day)s AND (xid = %(xid)s) = %(own)s
+        AND NOT id = ANY(%(without)s)
     GROUP BY user_id
     UNION ALL
     SELECT 'company', company_id, sum(jobs), sum(tokens) FROM llm_generation_spending
     WHERE company_id = ANY(%(companies)s) AND day = %(day)s AND (xid = %(xid)s) = %(own)s
+        AND NOT id = ANY(%(without)s)
     GROUP BY company_id
 """
 

@@ -98,7 +98,8 @@ class LlmGenerationEngine(models.AbstractModel):
     def _spent(self, subjects, **transaction):
         """Return what was spent today by each of the subjects.
 
-        :param transaction: `xid` and `own`, to count what this transaction spent, or all others
+        :param transaction: `xid` and `own`, to count what this transaction spent, or all others;
+            `without` the ids of some
         """
         params = {
             "day": self._today(),
@@ -106,6 +107,7 @@ class LlmGenerationEngine(models.AbstractModel):
             "companies": [record_id for kind, record_id in subjects if kind == "company"],
             "xid": "",
             "own": False,
+            "without": [],
             **transaction,
         }
         rows = self._select(sql.SPENT, params)
@@ -275,7 +277,14 @@ class LlmGenerationEngine(models.AbstractModel):
         self._lock(limits)
         self._check_all(limits, self._spent_by_all(limits), self._needs(wanted, limits))
         touches = ["llm.generation.spending"]
-        self._change(sql.REBOOK, {"jobs": jobs.ids}, touches=touches)
+        rows = self._change(sql.REBOOK, {"jobs": jobs.ids}, touches=touches)
+        self._rebooked.update(row[0] for row in rows)
+
+    @property
+    def _rebooked(self):
+        """The ids of what this transaction has booked anew: others still see it as it was."""
+        name = "llm_generate_job_budget.rebooked"
+        return self.env.cr.precommit.data.setdefault(name, set())
 
     @api.model
     def _needs(self, wanted, limits):
@@ -479,6 +488,7 @@ class LlmGenerationEngine(models.AbstractModel):
         [(xid,)] = self._select(sql.TRANSACTION)
         total = self._spent(subjects, xid=xid, own=True)
         with self._transaction() as now:
-            for subject, others in now._spent(subjects, xid=xid, own=False).items():
+            others_rows = {"xid": xid, "own": False, "without": [*self._rebooked]}
+            for subject, others in now._spent(subjects, **others_rows).items():
                 total[subject] = total.get(subject, Amount()).plus(*others)
         return total

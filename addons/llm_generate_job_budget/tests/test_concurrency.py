@@ -72,6 +72,22 @@ class TestConcurrency(ConcurrencyCase):
                 self.fail("It was allowed.")
             self.assertLess(time.monotonic() - begin, 15)
 
+    def test_what_is_booked_anew_counts_once_though_others_see_it_as_it_was(self):
+        self.addCleanup(self._set_budget, 0)
+        self._set_budget(LIMIT)
+        with self._env() as env:
+            env["llm.generation.job"].create({"thread_id": self.thread_id}).action_queue()
+        with self._env() as env:
+            engine, subject = env["llm.generation.engine"], ("company", env.company.id)
+            env.cr.execute(
+                "UPDATE llm_generation_spending SET xid = txid_current()::text"
+                " WHERE is_open RETURNING id"
+            )
+            engine._rebooked.update(row[0] for row in env.cr.fetchall())
+            self.assertEqual(engine._spent_by_all([subject])[subject].jobs, 1)
+        with self._env() as env:
+            self.assertFalse(env["llm.generation.engine"]._rebooked, "of another transaction")
+
     def _set_budget(self, jobs):
         with self._env() as env:
             env.company.llm_daily_jobs = jobs
