@@ -17,7 +17,7 @@ const RECORD = {
 };
 
 /** Mount a conversation; return undefined where the family has a page of its own. */
-async function mountConversation() {
+async function mountConversation(record = RECORD) {
     const widget = registry.category("view_widgets").get("llm_conversation", null);
     if (!widget) {
         expect(widget).toBe(null);
@@ -31,7 +31,7 @@ async function mountConversation() {
         removeEventListener() {},
     });
     onRpc("llm.thread", "get_conversation", () => []);
-    const props = { readonly: false, record: RECORD };
+    const props = { readonly: false, record };
     return mountWithCleanup(widget.component, { props });
 }
 
@@ -85,6 +85,23 @@ test("a question that is stopped before it has a job is cancelled, and the next 
     expect.verifySteps(["Helo", ["cancel", [7]]]);
     await send("Hello");
     expect.verifySteps(["Hello"]);
+});
+
+test("a question that is stopped before it is saved is not asked", async () => {
+    const saved = new Deferred();
+    onRpc("llm.generation.job", "search_read", () => []);
+    onRpc("llm.thread", "ask_in_queue", () => expect.step("asked"));
+    const conversation = await mountConversation({ ...RECORD, save: () => saved });
+    if (!conversation) {
+        return;
+    }
+    await send("Helo");
+    await conversation.stop();
+    saved.resolve(true);
+    await animationFrame();
+    expect.verifySteps([]);
+    expect("textarea").toHaveValue("Helo");
+    expect(conversation.state.generating).toBe(false);
 });
 
 test("who only follows a job keeps what is typed; what posts nothing is not followed", async () => {

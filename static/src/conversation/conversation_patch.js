@@ -114,7 +114,17 @@ const queuedConversation = {
         return !this.state.generating && !this.state.text && !this.isLeaving;
     },
 
+    send() {
+        this.isStopped = false;
+        return super.send();
+    },
+
     async generate(text = "") {
+        if (text && this.isStopped) {
+            // While the conversation was saved: it is not asked.
+            Object.assign(this.state, { generating: false, text });
+            return;
+        }
         const { job } = this.state;
         if (!text && job?.ended && job.state === "failed") {
             await this.orm.call("llm.generation.job", "action_retry", [[job.job_id]]);
@@ -127,6 +137,7 @@ const queuedConversation = {
         this.generation = super.generate(text);
         this.state.text = typed; // who only follows a job keeps what is not sent
         await this.generation;
+        this.state.text = this.state.text || typed;
     },
 
     /** Follow the job by what the bus tells: a stream would keep a worker of the server busy. */
