@@ -71,7 +71,8 @@ def _keep_arithmetic(state, silent):
 def _render_image(renderer, tokens, idx, options, env):
     token = tokens[idx]
     address = token.attrs.get("src") or ""
-    if env.get("shows_pictures") or _OWN_FILE.match(address):
+    is_elsewhere = address.startswith(("http://", "https://"))
+    if (env.get("shows_pictures") and is_elsewhere) or _OWN_FILE.match(address):
         return renderer.image(tokens, idx, options, env)
     name = renderer.renderInlineAsText(token.children, options, env) or address
     link = '<a href="%s" target="_blank" rel="noreferrer noopener">%s</a>'

@@ -223,6 +223,10 @@ class TestMarkdown(SourceCommon):
             with self.subTest(address):
                 self.assertIn("<img", self.thread._process_llm_body(f"![x]({address})"))
 
+    def test_nor_is_it_where_pictures_are_made(self):
+        self.direct_model.model_use = "image_generation"
+        self.test_a_picture_is_no_page_of_this_server()
+
     def test_a_picture_that_a_provider_made_is_shown(self):
         self.direct_model.model_use = "image_generation"
         html = self.thread._process_llm_body("![x](https://example.com/made.png)")
