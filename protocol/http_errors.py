@@ -53,6 +53,8 @@ QUOTA_RE = re.compile(
     r"|reached your specified (?:api )?usage limits|all available credits|monthly spending limit",
     re.IGNORECASE,
 )
+#: What services repeat of what was asked: it says nothing of who asks.
+QUOTED_RE = re.compile(r"(?<!\w)'[^']*'|\"[^\"]*\"|`[^`]*`")
 #: A status 400 that is about who asks: Gemini and xAI of a key, Anthropic of an account.
 KEY_RE = re.compile(
     r"\bapi[ _]key (?:not valid|not found|expired|invalid)|\b(?:incorrect|invalid) api[ _]key\b"
@@ -360,7 +362,7 @@ def _kind_of(status, code, detail):
         return exceptions.OverloadedError, None
     if status in {408, 409} or status >= 500:
         return exceptions.TransientError, None
-    if status == 400 and KEY_RE.search(detail):
+    if status == 400 and KEY_RE.search(QUOTED_RE.sub("", detail)):
         return exceptions.AuthenticationError, None
     return exceptions.BadRequestError, None
 

@@ -34,6 +34,12 @@ MEANINGS = {
 #: What services say, by whose fault it is: status, code, sentence, meaning.
 WORDS = {
     "request": [
+        (
+            400,
+            "invalid_value",
+            "Invalid value: 'invalid api key'. Supported values are: 'low' and 'high'.",
+            exceptions.BadRequestError,
+        ),
         (403, None, "Input was flagged", exceptions.ContentRefusedError),
         (403, None, "Content violates usage guidelines.", exceptions.ContentRefusedError),
         (
