@@ -580,14 +580,21 @@ OVERDUE = f"""
     FOR NO KEY UPDATE OF j SKIP LOCKED
 """
 
-#: Whose provider is to be told that they were cancelled. Nobody else tells it meanwhile; unless it
-#: has confirmed by then, whoever comes next does.
+#: Whose provider is to be told that they were cancelled, the providers taking turns. Nobody else
+#: tells it meanwhile; unless it has confirmed by then, whoever comes next does.
 CANCELLED_AT_PROVIDER = f"""
-    UPDATE llm_generation_job SET cancel_again_at = {NOW} + make_interval(secs => %(lease)s)
-    WHERE id IN (
-        SELECT id FROM llm_generation_job WHERE cancel_requested IS TRUE AND {DUE} <= {NOW}
-        ORDER BY {DUE} LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED)
-    RETURNING id
+    WITH turns AS MATERIALIZED (
+        SELECT id, row_number() OVER (PARTITION BY provider_id ORDER BY {DUE}) AS nth
+        FROM llm_generation_job WHERE cancel_requested IS TRUE AND {DUE} <= {NOW}
+    ), due AS MATERIALIZED (
+        SELECT j.id FROM llm_generation_job j JOIN turns USING (id)
+        WHERE cancel_requested IS TRUE AND {DUE} <= {NOW}
+        ORDER BY turns.nth LIMIT %(limit)s
+        FOR NO KEY UPDATE OF j SKIP LOCKED
+    )
+    UPDATE llm_generation_job j SET cancel_again_at = {NOW} + make_interval(secs => %(lease)s)
+    FROM due WHERE j.id = due.id
+    RETURNING j.id
 """
 
 #: The provider has confirmed, or will not: it is told no more.
@@ -607,11 +614,11 @@ WAITING = """
 
 #: The jobs of a provider that ended before a date, as far as nobody holds them: what is held is
 #: none of the batch, or it would look as if nothing were left. Of some the provider has still to
-#: be told.
-OLD_JOBS = """
+#: be told, and some are tried again.
+OLD_JOBS = f"""
     SELECT id FROM llm_generation_job
     WHERE provider_id = %(provider)s AND completed_at < %(limit)s
-        AND cancel_requested IS NOT TRUE AND is_kept IS NOT TRUE
+        AND cancel_requested IS NOT TRUE AND is_kept IS NOT TRUE AND NOT ({RETRYING.sql()})
     ORDER BY completed_at LIMIT %(batch)s
     FOR UPDATE SKIP LOCKED
 """

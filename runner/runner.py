@@ -159,9 +159,8 @@ class Runner(threading.Thread):
         with self._claiming:  # nothing is claimed in the name that it had
             self.runner_id = engine._register_runner(self.listener, self.title, slots, before)
         self._heartbeat = engine._heartbeat
-        if before:
-            # The database was away, perhaps for all: the others get time to say that they live.
-            self._rescues_at = time.monotonic() + 2 * limits.HEARTBEAT
+        # The database may have been away, for all: the others get time to say that they live.
+        self._rescues_at = time.monotonic() + 2 * limits.HEARTBEAT
         self.heart.renewed(began)
         self._begin_hearing()
         self._due.reset()
@@ -272,9 +271,11 @@ class Runner(threading.Thread):
                     self.errands.submit(getattr(self._models.engine(), method), *args)
             seconds = engine._next_due()
         self._due.put_off("due", limits.HEARTBEAT if seconds is None else seconds)
-        # What is due and cannot be done now, as all pollers are at it, must not make this spin.
+        # What is due and cannot be done now, as all threads are at it, must not make this spin.
         if seconds is not None:
-            self._due.bring_forward("clock", max(seconds, limits.SCHEDULER_DELAY))
+            has_room = self.pollers.free and self.cancellers.free
+            soon = limits.SCHEDULER_DELAY if has_room else limits.POLL_INTERVAL
+            self._due.bring_forward("clock", max(seconds, soon))
             if seconds < limits.IDLE_TIMEOUT:
                 self._last_work = time.monotonic()  # crons would be late for external jobs
 

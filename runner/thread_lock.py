@@ -95,7 +95,6 @@ def hold(dbname, thread_id):
     if not try_lock(dbname, thread_id):
         yield None
         return
-    try:
-        yield lambda: unlock(dbname, thread_id)
-    finally:
-        unlock(dbname, thread_id)
+    with contextlib.ExitStack() as held:
+        held.callback(unlock, dbname, thread_id)
+        yield held.close  # what somebody else has taken since stays theirs

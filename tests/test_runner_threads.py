@@ -73,7 +73,7 @@ class TestRunner(BaseCase):
         taken = [call(engine._cancel_at_provider, job_id) for job_id in (7, 8)]
         self.assertEqual(cancellers.submit.mock_calls, taken)
 
-    def test_who_comes_back_to_the_database_takes_nobody_for_dead_at_once(self):
+    def test_who_comes_to_the_database_takes_nobody_for_dead_at_once(self):
         runner = Runner("llm_generate_job_test")
         runner._models, runner.listener, runner.threads = Mock(), Mock(), Mock(slots=4)
         runner.heart, engine = Mock(), runner._models.engine.return_value
@@ -83,9 +83,9 @@ class TestRunner(BaseCase):
             patch.object(runner, "_executor"),
             patch.object(runner, "_test_hearing"),
         ):
-            for now, rescues in ((1000.0, 1), (1001.0, 1), (1001.0 + 3 * limits.HEARTBEAT, 2)):
+            for now, rescues in ((1000.0, 0), (1001.0 + 3 * limits.HEARTBEAT, 1)):
                 time_.monotonic.return_value = now
-                if now < 1002:  # the first time it has just begun, the second it is back
+                if now < 1001:
                     runner._register()
                 runner._maintain()
                 self.assertEqual(engine._rescue.call_count, rescues)
@@ -564,6 +564,13 @@ class TestThreadLock(TransactionCase):
         with thread_lock.hold(self.dbname, KEY) as unlock:
             unlock()
             self.assertFalse(thread_lock.is_taken(self.dbname, KEY))
+
+    def test_what_was_let_go_early_is_left_to_who_has_it_now(self):
+        with thread_lock.hold(self.dbname, KEY) as unlock:
+            unlock()
+            self.assertTrue(thread_lock.try_lock(self.dbname, KEY))
+        self.addCleanup(thread_lock.unlock, self.dbname, KEY)
+        self.assertTrue(thread_lock.is_taken(self.dbname, KEY))
 
     def test_the_lock_is_the_one_that_the_familys_code_takes(self):
         with contextlib.closing(private_connection(self.dbname)) as connection:

@@ -134,7 +134,8 @@ class Attendant(threading.Thread):
         engine = self._models.engine()
         # How many run at once is up to the channels of queue_job.
         began = time.monotonic()
-        self.runner_id = engine._register_runner(listener, self.title, 0, self.runner_id)
+        with self.beginning:  # nothing is begun in the name that it had
+            self.runner_id = engine._register_runner(listener, self.title, 0, self.runner_id)
         self._heartbeat = engine._heartbeat
         self._heart.renewed(began)
         self.ready.set()
