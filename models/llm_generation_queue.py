@@ -15,6 +15,7 @@ from ..const import (
     DEFAULT_MAX_CONCURRENT,
     DEFAULT_RETRY_DELAY_MINUTES,
     LAST_ID,
+    RETRYING,
     SETTING_RANGES,
     STATES,
 )
@@ -297,6 +298,13 @@ class LlmGenerationQueue(models.Model):
                 super(LlmGenerationQueue, queue).write({
                     "stopped_since": False if queue.enabled else fields.Datetime.now()
                 })
+        if not vals.get("auto_retry_failed", True):
+            # sudo: the engine's; who may switch it off was asked before.
+            Job = self.env["llm.generation.job"].sudo()
+            planned = Job.search(
+                Domain("provider_id", "in", self.provider_id.ids) & Domain(RETRYING.domain)
+            )
+            self.env["llm.generation.engine"]._stop_retrying(planned)
         if vals.keys() & SLOT_FIELDS:
             self.env["llm.generation.engine"]._wake_for_queues(self.ids)
         return result

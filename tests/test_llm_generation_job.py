@@ -302,6 +302,16 @@ class TestLlmGenerationJob(LlmGenerationCommon):
 
     # === CLEAN UP === #
 
+    def test_what_is_tried_again_is_not_removed(self):
+        job = self._create_job("failed")
+        job.write({
+            "completed_at": fields.Datetime.now() - timedelta(days=8),
+            "retry_at": fields.Datetime.now() + timedelta(hours=1),
+        })
+        self.assertEqual(self.env["llm.generation.job"].cleanup_old_jobs(), 0)
+        job.retry_at = False
+        self.assertEqual(self.env["llm.generation.job"].cleanup_old_jobs(), 1)
+
     def test_old_jobs_are_removed_and_their_messages_stay(self):
         jobs = {state: self._create_job(state) for state, _label in STATES}
         young = self._create_job("completed")

@@ -38,6 +38,13 @@ class TestLlmGenerationVerdict(LlmGenerationCommon):
 
     # === WHAT FOLLOWS FROM AN ERROR === #
 
+    def test_a_queue_that_retries_nothing_any_more_gives_up_what_was_planned(self):
+        later = fields.Datetime.now() + timedelta(hours=1)
+        job, other = self._create_job("failed"), self._create_job("failed", self.direct_model)
+        (job + other).retry_at = later
+        self.queue.with_user(self.manager).auto_retry_failed = False
+        self.assertRecordValues(job + other, [{"retry_at": False}, {"retry_at": later}])
+
     @mute_logger(LOGGER)
     def test_each_error_has_its_consequence(self):
         #: error, state of the job, its error type, whether a retry is due, whether the queue waits
