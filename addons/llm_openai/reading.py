@@ -142,14 +142,13 @@ def _lines(response, host, hold):
     for block in _blocks(response):
         size += len(block)
         _check_size(size, STREAM_LIMIT, host)
-        hold(length + len(block))
+        hold(length + len(block))  # who got the lines before has done with them
         *ends, rest = block.split(b"\n")
         for end in ends:
             yield b"".join([*pieces, end])
             pieces, length = [], 0
         pieces.append(rest)
         length += len(rest)
-        hold(length)  # who got the lines has done with them
         _check_size(length, LINE_LIMIT, host)
     if length:
         yield b"".join(pieces)
