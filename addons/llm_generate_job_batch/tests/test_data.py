@@ -432,7 +432,6 @@ class TestFieldOfData(DataCommon):
         ])
         for name, tag in (
             ("Wood / Oak", oak),
-            ("Oak", oak),
             ("Wood", wood),
             ("Wood / Wood", inner),
         ):
