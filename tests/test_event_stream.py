@@ -214,7 +214,7 @@ class TestEventStream(LlmGenerationCommon, HttpCase):
         with LazyCursor(self.env.registry) as cr:
             thread = self.thread.with_env(self.env(cr=cr))
             thread._acquire_thread_lock()
-            cr.commit()
+            cr.commit()  # pylint: disable=invalid-commit
             self.assertTrue(thread_lock.is_taken(dbname, thread.id))
             with self.assertRaises(UserError):
                 thread._acquire_thread_lock()

@@ -136,13 +136,13 @@ test("where a retry cannot help it says what to change", async () => {
 });
 
 test("a retry that comes by itself has its time, and can be had now or given up", async () => {
-    const methods = { "llm.thread": "action_cancel_generation", "llm.generation.job": "action_retry" };
-    for (const [model, method] of Object.entries(methods)) {
+    const press = (model, method) =>
         onRpc(model, method, () => {
             expect.step(method);
             return true;
         });
-    }
+    press("llm.thread", "action_cancel_generation");
+    press("llm.generation.job", "action_retry");
     job = { ...job, state: "failed", reason: "Failed, and is tried again at about 17:24:05." };
     Object.assign(job, { retry_at: "2026-01-01 17:24:05", can_retry: true });
     await openForm();

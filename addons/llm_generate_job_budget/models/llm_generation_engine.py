@@ -254,15 +254,8 @@ class LlmGenerationEngine(models.AbstractModel):
 
     def _rebook(self, jobs):
         # sudo: what was reserved is the engine's.
-        reserved = (
-            self
-            .env["llm.generation.spending"]
-            .sudo()
-            .search([
-                ("job_id", "in", jobs.ids),
-                ("is_open", "=", True),
-            ])
-        )
+        Spending = self.env["llm.generation.spending"].sudo()
+        reserved = Spending.search([("job_id", "in", jobs.ids), ("is_open", "=", True)])
         paid_by = {one.job_id: ("company", one.company_id.id) for one in reserved}
         untried = jobs.sudo().filtered(lambda job: not job.attempt_count)  # sudo: as above
         wanted = [
