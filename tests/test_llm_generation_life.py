@@ -113,15 +113,10 @@ class TestLlmGenerationLife(LlmGenerationCommon):
         self.assertEqual(job.state, "completed")
 
     def test_an_external_job_that_is_still_in_a_dead_process_name_is_adopted(self):
-        job = self._running()
-        job.external_job_id = "ext-1"  # its provider's code noted it before it answered
+        job = self._noted_by_its_provider()
         self._kill()
         self._rescue_noisily()
-        self.assertRecordValues(
-            job, [{"state": "running", "retry_count": 0, "external_job_id": "ext-1"}]
-        )
-        self.assertFalse(job.attempt_ids.runner_id)
-        self.assertLessEqual(job.next_poll_at, fields.Datetime.now())
+        self._is_asked_about(job)
 
     def test_what_runs_at_the_provider_is_not_lost_by_its_process(self):
         job = self._running()
