@@ -48,6 +48,11 @@ REBOOK = f"""
     RETURNING s.id
 """
 
+#: Those of some rows that are this transaction's.
+OF_TRANSACTION = """
+    SELECT id FROM llm_generation_spending WHERE id = ANY(%(ids)s) AND xid = %(xid)s
+"""
+
 #: An answer that no job asks for.
 RESERVE_DIRECT = """
     INSERT INTO llm_generation_spending

@@ -277,7 +277,8 @@ class LlmGenerationEngine(models.AbstractModel):
     def _rebooked(self):
         """The ids of what this transaction has booked anew: others still see it as it was."""
         name = "llm_generate_job_budget.rebooked"
-        return self.env.cr.precommit.data.setdefault(name, set())
+        # Not of `precommit`: each savepoint empties that.
+        return self.env.cr.postcommit.data.setdefault(name, set())
 
     @api.model
     def _needs(self, wanted, limits):
@@ -481,7 +482,9 @@ class LlmGenerationEngine(models.AbstractModel):
         [(xid,)] = self._select(sql.TRANSACTION)
         total = self._spent(subjects, xid=xid, own=True)
         with self._transaction() as now:
-            others_rows = {"xid": xid, "own": False, "without": [*self._rebooked]}
+            # What a savepoint has rolled back is as it was.
+            again = self._select(sql.OF_TRANSACTION, {"ids": [*self._rebooked], "xid": xid})
+            others_rows = {"xid": xid, "own": False, "without": [row[0] for row in again]}
             for subject, others in now._spent(subjects, **others_rows).items():
                 total[subject] = total.get(subject, Amount()).plus(*others)
         return total

@@ -84,7 +84,9 @@ class TestConcurrency(ConcurrencyCase):
                 " WHERE is_open RETURNING id"
             )
             engine._rebooked.update(row[0] for row in env.cr.fetchall())
-            self.assertEqual(engine._spent_by_all([subject])[subject].jobs, 1)
+            env.cr.precommit.add(lambda: None)
+            with env.cr.savepoint():
+                self.assertEqual(engine._spent_by_all([subject])[subject].jobs, 1)
         with self._env() as env:
             self.assertFalse(env["llm.generation.engine"]._rebooked, "of another transaction")
 
