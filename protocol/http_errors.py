@@ -6,6 +6,7 @@ and `httpx` below them). None of these has to be installed: what they raise is t
 its classes and by its attributes.
 """
 
+import contextlib
 import email.utils
 import errno
 import json
@@ -53,8 +54,8 @@ QUOTA_RE = re.compile(
     r"|reached your specified (?:api )?usage limits|all available credits|monthly spending limit",
     re.IGNORECASE,
 )
-#: What services repeat of what was asked: it says nothing of who asks.
-QUOTED_RE = re.compile(r"(?<!\w)'[^']*'|\"[^\"]*\"|`[^`]*`")
+#: Where services begin to repeat what was asked: that says nothing of who asks.
+QUOTE_RE = re.compile(r"(?<!\w)['\"`]")
 #: A status 400 that is about who asks: Gemini and xAI of a key, Anthropic of an account.
 KEY_RE = re.compile(
     r"\bapi[ _]key (?:not valid|not found|expired|invalid)|\b(?:incorrect|invalid) api[ _]key\b"
@@ -362,9 +363,19 @@ def _kind_of(status, code, detail):
         return exceptions.OverloadedError, None
     if status in {408, 409} or status >= 500:
         return exceptions.TransientError, None
-    if status == 400 and KEY_RE.search(QUOTED_RE.sub("", detail)):
+    if status == 400 and KEY_RE.search(_said_first(detail)):
         return exceptions.AuthenticationError, None
     return exceptions.BadRequestError, None
+
+
+def _said_first(detail):
+    """Return what a service says before it repeats anything, or the one behind it in JSON."""
+    with contextlib.suppress(ValueError, RecursionError):
+        told = json.loads(detail)
+        told = told[0] if told and isinstance(told, list) else told
+        error = told.get("error") if isinstance(told, dict) else None
+        detail = text_of(error.get("message")) if isinstance(error, dict) else detail
+    return QUOTE_RE.split(detail, maxsplit=1)[0]
 
 
 def _asks_too_much(detail):

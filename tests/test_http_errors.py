@@ -40,6 +40,7 @@ WORDS = {
             "Invalid value: 'invalid api key'. Supported values are: 'low' and 'high'.",
             exceptions.BadRequestError,
         ),
+        (400, None, "Invalid value: 'it's invalid api key 'x'.", exceptions.BadRequestError),
         (403, None, "Input was flagged", exceptions.ContentRefusedError),
         (403, None, "Content violates usage guidelines.", exceptions.ContentRefusedError),
         (
@@ -120,6 +121,12 @@ WORDS = {
         ),
         (400, None, "Incorrect API key provided: xa***12.", exceptions.AuthenticationError),
         (400, None, "This organization has been disabled.", exceptions.AuthenticationError),
+        (
+            400,
+            "400",
+            '{\n "error": {"code": 400, "message": "API key not valid. Please pass one."}}',
+            exceptions.AuthenticationError,
+        ),
         (403, None, "Key limit exceeded (monthly limit).", exceptions.QuotaExceededError),
         (402, None, "fewer max_tokens, but can only afford 0.", exceptions.QuotaExceededError),
         (401, "invalid_api_key", "Incorrect API key provided.", exceptions.AuthenticationError),
