@@ -1,11 +1,13 @@
 import contextlib
 from hashlib import sha256
+from urllib.parse import urlsplit
 
 from markupsafe import Markup
 
 from odoo import api, fields, models
 from odoo.exceptions import AccessError, UserError
 from odoo.fields import Domain
+from odoo.http import request
 
 from odoo.addons.mail.tools.discuss import Store
 
@@ -120,7 +122,12 @@ class LlmThread(models.Model):
             return body
         # sudo: how an answer is shown depends on its model, not on who looks.
         is_media = self.model_id.sudo().model_use in MEDIA_USES
-        return markdown_to_html(body, shows_pictures=is_media)
+        return markdown_to_html(body, pictures_but_of=self._own_hosts() if is_media else None)
+
+    def _own_hosts(self):
+        """Return the hosts whose pages a picture must not open in the reader's name."""
+        addresses = [self.get_base_url(), *([request.httprequest.url_root] if request else ())]
+        return {urlsplit(address).hostname for address in addresses}
 
     def message_post(self, *, llm_role=None, body_json=None, **kwargs):
         """Post a message; what a provider says in it is made fit to be kept and shown.

@@ -2,6 +2,7 @@
 
 import re
 from html import escape
+from urllib.parse import urlsplit
 
 from lxml import html
 from markdown_it import MarkdownIt
@@ -27,12 +28,13 @@ class Rendered(Markup):
     source = None
 
 
-def markdown_to_html(text, *, shows_pictures=False):
+def markdown_to_html(text, *, pictures_but_of=None):
     """Return the Markdown of a model as HTML; tags in it are shown as they are written.
 
     Each block of it finds its own direction of writing.
 
-    :param bool shows_pictures: also those of other servers
+    :param pictures_but_of: the hosts of this server, where pictures of all others are shown; None
+        shows those of no other
 
     >>> markdown_to_html("`2**3` <b>").source
     '`2**3` <b>'
@@ -42,7 +44,7 @@ def markdown_to_html(text, *, shows_pictures=False):
     if len(text) > LONGEST or text.count("[") > MOST_BRACKETS:
         rendered = Rendered(f'<div style="white-space: pre-wrap">{escape(text)}</div>')
     else:
-        rendered = Rendered(_MARKDOWN.render(text, {"shows_pictures": shows_pictures}).strip())
+        rendered = Rendered(_MARKDOWN.render(text, {"but_of": pictures_but_of}).strip())
     rendered.source = text
     return rendered
 
@@ -71,12 +73,20 @@ def _keep_arithmetic(state, silent):
 def _render_image(renderer, tokens, idx, options, env):
     token = tokens[idx]
     address = token.attrs.get("src") or ""
-    is_elsewhere = address.startswith(("http://", "https://"))
-    if (env.get("shows_pictures") and is_elsewhere) or _OWN_FILE.match(address):
+    if _OWN_FILE.match(address) or _is_elsewhere(address, env["but_of"]):
         return renderer.image(tokens, idx, options, env)
     name = renderer.renderInlineAsText(token.children, options, env) or address
     link = '<a href="%s" target="_blank" rel="noreferrer noopener">%s</a>'
     return link % (escape(address), escape(name))
+
+
+def _is_elsewhere(address, hosts):
+    if hosts is None or not address.startswith(("http://", "https://")):
+        return False
+    try:
+        return urlsplit(address).hostname not in hosts
+    except ValueError:  # it is none
+        return False
 
 
 _MARKDOWN = MarkdownIt("js-default", {"html": False, "breaks": True})

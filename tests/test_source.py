@@ -226,6 +226,8 @@ class TestMarkdown(SourceCommon):
     def test_nor_is_it_where_pictures_are_made(self):
         self.direct_model.model_use = "image_generation"
         self.test_a_picture_is_no_page_of_this_server()
+        address = f"{self.thread.get_base_url()}/web/session/logout"
+        self.assertNotIn("<img", self.thread._process_llm_body(f"![x]({address})"))
 
     def test_a_picture_that_a_provider_made_is_shown(self):
         self.direct_model.model_use = "image_generation"
