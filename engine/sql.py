@@ -589,7 +589,7 @@ CANCELLED_AT_PROVIDER = f"""
     ), due AS MATERIALIZED (
         SELECT j.id FROM llm_generation_job j JOIN turns USING (id)
         WHERE cancel_requested IS TRUE AND {DUE} <= {NOW}
-        ORDER BY turns.nth LIMIT %(limit)s
+        ORDER BY turns.nth, {DUE} LIMIT %(limit)s
         FOR NO KEY UPDATE OF j SKIP LOCKED
     )
     UPDATE llm_generation_job j SET cancel_again_at = {NOW} + make_interval(secs => %(lease)s)

@@ -65,7 +65,7 @@ class Runner(threading.Thread):
         self._due = Timers("maintain", "outbox", "clock", "due", "claim")
         self._woken = PendingQueues()
         self._last_work, self._rescues_at = time.monotonic(), NEVER
-        self._is_full, self._may_retire = False, True
+        self._is_full, self._may_retire, self._was_away = False, True, False
         self._begin_hearing()
         self._cooldown = FetchCooldown()
 
@@ -84,6 +84,7 @@ class Runner(threading.Thread):
                 self._ready.clear()
                 # Whatever would start the next runner may have ended with the connection.
                 self._may_retire = False
+                self._was_away = True
                 _logger.warning("Runner %s lost the database: %s", self.title, type(error).__name__)
                 if is_gone(self.dbname):
                     self._stopping.set()  # it was dropped, or has another name now
@@ -159,8 +160,9 @@ class Runner(threading.Thread):
         with self._claiming:  # nothing is claimed in the name that it had
             self.runner_id = engine._register_runner(self.listener, self.title, slots, before)
         self._heartbeat = engine._heartbeat
-        # The database may have been away, for all: the others get time to say that they live.
-        self._rescues_at = time.monotonic() + 2 * limits.HEARTBEAT
+        if before or self._was_away:
+            # Perhaps the database was away for all: the others get time to say that they live.
+            self._rescues_at = time.monotonic() + 2 * limits.HEARTBEAT
         self.heart.renewed(began)
         self._begin_hearing()
         self._due.reset()

@@ -74,7 +74,13 @@ class TestRunner(BaseCase):
         self.assertEqual(cancellers.submit.mock_calls, taken)
 
     def test_who_comes_to_the_database_takes_nobody_for_dead_at_once(self):
+        for was_away, first in ((False, 1), (True, 0)):
+            with self.subTest(was_away=was_away):
+                self._check_rescues(was_away, first)
+
+    def _check_rescues(self, was_away, first):
         runner = Runner("llm_generate_job_test")
+        runner._was_away = was_away
         runner._models, runner.listener, runner.threads = Mock(), Mock(), Mock(slots=4)
         runner.heart, engine = Mock(), runner._models.engine.return_value
         engine._held_at_providers.return_value = []
@@ -83,12 +89,14 @@ class TestRunner(BaseCase):
             patch.object(runner, "_executor"),
             patch.object(runner, "_test_hearing"),
         ):
-            for now, rescues in ((1000.0, 0), (1001.0 + 3 * limits.HEARTBEAT, 1)):
+            later = 1001 + 3 * limits.HEARTBEAT
+            for now, more in ((1000, first), (1001, 0), (later, 1)):
                 time_.monotonic.return_value = now
-                if now < 1001:
+                engine._rescue.reset_mock()
+                if now < later:  # the second time it is back
                     runner._register()
                 runner._maintain()
-                self.assertEqual(engine._rescue.call_count, rescues)
+                self.assertEqual(engine._rescue.call_count, more)
 
     def test_a_heartbeat_needs_no_environment(self):
         runner = Runner(get_db_name())
