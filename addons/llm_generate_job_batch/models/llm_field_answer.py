@@ -261,7 +261,7 @@ class IrActionsServer(models.Model):
 
     def _named(self, record, name):
         """Return the only record of a name, of those that may be chosen and read."""
-        wanted, near = name.strip().casefold(), ()
+        wanted, like_it = name.strip().casefold(), ()
         for near in self._near(record, name.strip()) if wanted else ():
             shown_so = near.filtered(lambda one: one.display_name.strip().casefold() == wanted)
             found = shown_so or near.filtered(lambda one: wanted in _names_of(one))
@@ -269,7 +269,8 @@ class IrActionsServer(models.Model):
                 raise ValueError(f"several are called {name!r}")
             if found:
                 return found
-        shown = ", ".join(repr(one.display_name) for one in near[:NEAR_NAMES])
+            like_it = near or like_it
+        shown = ", ".join(repr(one.display_name) for one in like_it[:NEAR_NAMES])
         raise ValueError(f"none is called {name!r}{shown and f'; there are {shown}'}")
 
     def _near(self, record, name):
@@ -283,8 +284,9 @@ class IrActionsServer(models.Model):
         if len(few) <= MOST_NAMES:
             yield few
             return
-        for operator in ("=", "ilike"):
-            pairs = comodel.name_search(name, domain, operator, limit=100)
+        last = name.rpartition("/")[2].strip()  # the own name of what shows its parents', too
+        for words, operator in ((name, "="), (name, "ilike"), (last, "=")):
+            pairs = comodel.name_search(words, domain, operator, limit=100) if words else ()
             yield comodel.browse(one for one, _shown in pairs)
 
 

@@ -18,6 +18,7 @@ from odoo.addons.llm_generate_job.exceptions import (
 )
 from odoo.addons.llm_generate_job.tests.common import LlmGenerationCommon
 
+from ..models import llm_field_answer
 from ..models.llm_generation_data import lost_reference, read_json
 
 LOGGER = "odoo.addons.llm_generate_job_batch.models.llm_generation_engine"
@@ -438,6 +439,10 @@ class TestFieldOfData(DataCommon):
             with self.subTest(name):
                 value, jobs = self._written(partner, "category_id", f'{{"value": ["{name}"]}}')
                 self.assertEqual((value, jobs.state), (tag, "completed"), jobs.error_message)
+
+    def test_so_it_is_where_there_are_many(self):
+        with self._patched(f"{llm_field_answer.__name__}.MOST_NAMES", 0):
+            self.test_a_record_is_chosen_by_what_it_is_shown_as()
 
     def test_of_two_of_a_name_none_is_chosen(self):
         partner = self.env["res.partner"].create({"name": "Anna"})
