@@ -443,8 +443,9 @@ class LlmGenerationEngine(models.AbstractModel):
         own = user.with_user(user).context_get()
         # A company that was archived is not among them, though users may still have it.
         allowed = user._get_company_ids()
-        company = next((c for c in (job.company_id, user.company_id) if c.id in allowed), None)
-        companies = company.ids if company else []
+        # The job's is known already; that of its user nearly always need not be read.
+        company = job.company_id if job.company_id.id in allowed else user.company_id
+        companies = company.ids if company.id in allowed else []
         return {"lang": own["lang"], "tz": own["tz"], "allowed_company_ids": companies}
 
     @api.model
