@@ -39,7 +39,7 @@ class TestLlmProvider(LlmOpenaiCommon):
             [
                 {"content": "Hel"},
                 {"content": "lo"},
-                {"usage": {"prompt_tokens": 7, "completion_tokens": 2}},
+                {"usage": USAGE},
                 {"finish_reason": "stop"},
             ],
         )
@@ -204,7 +204,7 @@ class TestLlmProvider(LlmOpenaiCommon):
             {
                 "content": "",
                 "tool_calls": [call],
-                "usage": {"prompt_tokens": 7, "completion_tokens": 2},
+                "usage": USAGE,
             },
         )
         self.assertEqual([m["role"] for m in self._sent()["messages"]], ["system", "user"])
