@@ -13,6 +13,8 @@ from . import sql
 
 _logger = logging.getLogger(__name__)
 
+#: Milliseconds for who changes the job just now: a request has no more time.
+LOCK_PATIENCE = 2000
 #: Seconds between two questions about a job that its webhooks bring about.
 HINT_PAUSE = 3.0
 
@@ -36,7 +38,7 @@ class LlmGenerationEngine(models.AbstractModel):
         :return: the HTTP status to answer with
         """
         with self._transaction(lazy=True) as webhook:
-            webhook.env.cr.bind()  # a request has no time for who changes the job
+            webhook.env.cr.bind(LOCK_PATIENCE)
             job = webhook._find_job(job_id, token)
             if not job:
                 return 404
