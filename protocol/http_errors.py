@@ -371,10 +371,7 @@ def _kind_of(status, code, detail):
 def _said_first(detail):
     """Return what a service says before it repeats anything, or the one behind it in JSON."""
     with contextlib.suppress(ValueError, RecursionError):
-        told = json.loads(detail)
-        told = told[0] if told and isinstance(told, list) else told
-        error = told.get("error") if isinstance(told, dict) else None
-        detail = text_of(error.get("message")) if isinstance(error, dict) else detail
+        detail = _sentence(json.loads(detail)) or detail
     return QUOTE_RE.split(detail, maxsplit=1)[0]
 
 
