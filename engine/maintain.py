@@ -39,6 +39,8 @@ CANCEL_PATIENCE = timedelta(hours=1)
 UNCHANGED = frozenset({"bad_request", "content_refused", "provider_failed", "cancelled"})
 #: Seconds between two questions about a job that was given up and may go on at its provider.
 HELD_PAUSE = 10.0
+#: Seconds for which a slot stays held at least whose provider says that the job goes on.
+HELD_ON = 60.0
 
 #: Records removed in one transaction.
 CLEAN_UP_BATCH = 1000
@@ -360,7 +362,10 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     def _ask_about_held(self, token, job_id, external_job_id):
-        """Free the slot of a job that was given up once it no longer runs at its provider."""
+        """Free the slot of a job that was given up once it no longer runs at its provider.
+
+        Until then it stays held, for a day at most.
+        """
         with self._transaction(lazy=True) as engine:
             job = engine.env["llm.generation.job"].browse(job_id)
             job._fields["external_job_id"]._update_cache(job, external_job_id)  # as it was
@@ -373,7 +378,10 @@ class LlmGenerationEngine(models.AbstractModel):
                 return
             finally:
                 engine.env.cr.rollback()  # its answer comes too late for anybody
-            if answer.state not in {"queued", "running"}:
+            if answer.state in {"queued", "running"}:
+                params = {"token": token, "seconds": HELD_ON}
+                engine._change(sql.KEEP_HOLD, params, touches=())
+            else:
                 engine._release_slots([token])
 
     # === MANY JOBS === #

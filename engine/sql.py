@@ -263,6 +263,14 @@ HELD_AT_PROVIDER = f"""
     RETURNING h.token, a.job_id, a.external_job_id
 """
 
+#: The provider says that it goes on; a call that is older than a day is believed no more.
+KEEP_HOLD = f"""
+    UPDATE llm_generation_held_slot h
+    SET until = GREATEST(h.until, {NOW} + make_interval(secs => %(seconds)s))
+    FROM llm_generation_attempt a
+    WHERE a.id = h.token AND h.token = %(token)s AND a.started_at > {NOW} - interval '1 day'
+"""
+
 #: Jobs and what they refer to.
 READ_SURROUNDINGS = """
     SELECT j.id, t.id, m.id, p.id, {columns}

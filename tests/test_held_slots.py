@@ -159,6 +159,24 @@ class TestHeldSlots(LlmGenerationCommon):
                 self.assertFalse(job.thread_id.message_ids.filtered(lambda m: "late" in m.body))
                 self.env["llm.generation.job"].search([("state", "=", "queued")]).action_cancel()
 
+    def test_what_goes_on_at_a_provider_is_held_beyond_its_time_but_no_second_day(self):
+        self.service.answers["cancel"] = [False]
+        job = self._submitted()
+        job.action_cancel()
+        attempt = job.attempt_ids
+        for hours, is_kept in ((23, True), (25, False)):
+            with self.subTest(hours=hours):
+                attempt.started_at = fields.Datetime.now() - timedelta(hours=hours)
+                self._held().write({
+                    "until": fields.Datetime.now() + timedelta(seconds=5), "asked_at": False
+                })  # fmt: skip
+                self.service.answers["check"] = [{"state": "running"}]
+                [asked] = self._engine()._held_at_providers(9)
+                self._engine()._ask_about_held(*asked)
+                self.env.invalidate_all()
+                left = (self._held().until - fields.Datetime.now()).total_seconds()
+                self.assertEqual(left > 30, is_kept, left)
+
     def test_a_job_that_a_provider_accepts_too_late_is_held_until_it_is_cancelled_there(self):
         job, claim = self._claimed()
         job.action_cancel()
