@@ -289,6 +289,8 @@ class LlmGenerationEngine(models.AbstractModel):
         running, ready = figures["running"], figures[READY.name]
         done, held = figures["hour_finished"], figures["held"]
         busy = running + held >= limit
+        if done >= 5 and figures["hour_completed"] * 2 < done:
+            return "critical", self._failing_reason(figures)
         if busy and held and ready:
             return "warning", env._(
                 "Every slot is busy (%(limit)s), %(held)s of them with calls that were given up and"
@@ -296,8 +298,6 @@ class LlmGenerationEngine(models.AbstractModel):
                 limit=limit,
                 held=held,
             )
-        if done >= 5 and figures["hour_completed"] * 2 < done:
-            return "critical", self._failing_reason(figures)
         if pause := self._pause_reason(queue, figures):
             return "warning", pause
         if stuck := self._backlog_reason(queue, figures, busy):

@@ -130,6 +130,17 @@ class TestHeldSlots(LlmGenerationCommon):
         self.assertEqual(self.queue.queue_health, "warning")
         self.assertIn("given up", self.queue.health_reason)
 
+    def test_that_everything_fails_is_told_before_what_is_held(self):
+        for _number in range(5):
+            job, claim = self._claimed()
+            self._apply(claim, state="failed", error_message="HTTP 500")
+        job, _claim = self._claimed()
+        job.action_cancel()
+        self._create_job("queued")
+        self.queue.invalidate_recordset()
+        self.assertEqual(self.queue.queue_health, "critical")
+        self.assertIn("failed", self.queue.health_reason)
+
     # === AT THE PROVIDER === #
 
     def test_what_a_provider_has_cancelled_is_free(self):
