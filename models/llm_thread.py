@@ -259,7 +259,7 @@ class LlmThread(models.Model):
             yield from self.generate(user_message_body, **kwargs)
             return
         job = self.enqueue_generation(user_message_body, **kwargs)
-        if user_message_body and job.input_message_id:
+        if (user_message_body or kwargs.get("attachment_ids")) and job.input_message_id:
             question = job.input_message_id.to_store_format()
             yield {"type": "message_create", "message": question}
         yield from self.env["llm.generation.engine"]._follow(job)

@@ -166,7 +166,19 @@ class TestLlmThread(LlmGenerationCommon):
         self.assertIn("nothing to answer", self._refusal(thread.enqueue_generation))
 
     def test_attachments_go_with_the_question(self):
-        attachment = (
+        attachment = self._file()
+        job = self._create_thread().enqueue_generation("Read", attachment_ids=attachment.ids)
+        self.assertEqual(job.input_message_id.attachment_ids, attachment)
+
+    def test_a_question_of_files_alone_is_told_as_any_other(self):
+        thread = self._create_thread(self.direct_model)
+        events = list(thread.generate_response(use_queue=True, attachment_ids=self._file().ids))
+        self.assertEqual(events[0]["type"], "message_create")
+        question = thread.generation_job_ids.input_message_id
+        self.assertEqual(events[0]["message"]["id"], question.id)
+
+    def _file(self):
+        return (
             self
             .env["ir.attachment"]
             .with_user(self.user)
@@ -176,8 +188,6 @@ class TestLlmThread(LlmGenerationCommon):
                 "res_model": "mail.compose.message",
             })
         )
-        job = self._create_thread().enqueue_generation("Read", attachment_ids=attachment.ids)
-        self.assertEqual(job.input_message_id.attachment_ids, attachment)
 
     def test_attachments_of_others_are_not_given_away(self):
         secret = self.env["ir.attachment"].create({"name": "secret.txt", "raw": b"Secret"})
