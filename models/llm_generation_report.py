@@ -1,4 +1,4 @@
-from odoo import fields, models
+from odoo import api, fields, models
 from odoo.tools import SQL
 
 from ..const import ERROR_TYPES, FINAL_STATES, STATES
@@ -52,11 +52,13 @@ class LlmGenerationReport(models.Model):
     duration_p95 = fields.Float(
         "Run Time (p95)", readonly=True, aggregator="avg", help="95 of 100 jobs ran no longer."
     )
+    # Of all attempts: each is paid for.
     prompt_tokens = fields.Integer(readonly=True)
     completion_tokens = fields.Integer(readonly=True)
     tokens = fields.Integer("All Tokens", readonly=True)
 
     _depends = {
+        "llm.generation.attempt": ["completion_tokens", "prompt_tokens"],
         "llm.generation.job": [
             "completed_at",
             "completion_tokens",
@@ -70,7 +72,7 @@ class LlmGenerationReport(models.Model):
             "retry_count",
             "state",
             "user_id",
-        ]
+        ],
     }
 
     @property
@@ -79,23 +81,39 @@ class LlmGenerationReport(models.Model):
         return SQL(
             """
             SELECT id, id AS job_id, completed_at, state, provider_id, model_id, user_id,
-                company_id, retry_count, prompt_tokens, completion_tokens,
+                company_id, retry_count,
+                %(prompt)s AS prompt_tokens, %(completion)s AS completion_tokens,
                 CASE state WHEN 'failed' THEN error_type END AS error_type,
                 to_char(%(local)s, 'YYYY-MM-DD HH24:00') AS clock_hour,
                 to_char(%(local)s, 'HH24:00') AS hour,
                 CASE state WHEN 'completed' THEN 1 ELSE 0 END AS completed,
                 CASE state WHEN 'failed' THEN 1 ELSE 0 END AS failed,
                 CASE state WHEN 'completed' THEN 1.0 WHEN 'failed' THEN 0.0 END AS success_rate,
-                COALESCE(prompt_tokens, 0) + COALESCE(completion_tokens, 0) AS tokens,
+                %(prompt)s + %(completion)s AS tokens,
                 %(waited)s AS wait, %(waited)s AS wait_p50, %(waited)s AS wait_p95,
                 %(ran)s AS duration, %(ran)s AS duration_p50, %(ran)s AS duration_p95
-            FROM llm_generation_job
+            FROM llm_generation_job j
             WHERE completed_at IS NOT NULL
             """,
+            prompt=self._paid_tokens("prompt"),
+            completion=self._paid_tokens("completion"),
             local=SQL("completed_at AT TIME ZONE 'UTC' AT TIME ZONE %s", str(self.env.tz)),
             # As in the figures of queues: what neither waited nor ran says nothing.
             waited=SQL("CASE WHEN state <> 'cancelled' THEN NULLIF(queue_duration, 0) END"),
             ran=SQL("CASE WHEN state <> 'cancelled' THEN NULLIF(duration, 0) END"),
+        )
+
+    @api.model
+    def _paid_tokens(self, kind):
+        """Return how many tokens of a kind all attempts of a job `j` used."""
+        # Few jobs have more than one: only for them is their table looked into.
+        return SQL(
+            """
+            COALESCE(CASE WHEN j.attempt_count > 1 THEN (
+                SELECT sum(a.%(column)s)::int FROM llm_generation_attempt a WHERE a.job_id = j.id
+            ) ELSE j.%(column)s END, 0)
+            """,
+            column=SQL.identifier(f"{kind}_tokens"),
         )
 
     def _read_group_select(self, aggregate_spec, query):

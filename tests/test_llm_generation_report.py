@@ -74,6 +74,18 @@ class TestLlmGenerationReport(LlmGenerationCommon):
         self._ended("failed", prompt_tokens=4)
         self.assertEqual(self._measure("tokens:sum"), 11)
 
+    def test_tokens_of_all_attempts_are_paid(self):
+        job = self._create_job("queued")
+        for said in ("failed", "completed"):
+            claim = self._claim(job)
+            usage = {"prompt_tokens": 5, "completion_tokens": 2}
+            self._apply(claim, state=said, usage=usage)
+            if said == "failed":
+                job.action_retry()
+        self.assertEqual((job.attempt_count, job.prompt_tokens), (2, 5))
+        self.assertEqual(self._measure("prompt_tokens:sum"), 10)
+        self.assertEqual(self._measure("tokens:sum"), 14)
+
     def test_hours_are_those_of_the_user(self):
         self._ended("completed", ended=datetime(2026, 1, 15, 23, 30))
         for zone, local in (

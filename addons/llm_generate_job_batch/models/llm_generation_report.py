@@ -18,7 +18,10 @@ class LlmGenerationReport(models.Model):
         return SQL(
             """
             SELECT r.*, COALESCE(j.batch_priced, FALSE) AS batch_priced,
-                CASE WHEN j.batch_priced THEN r.tokens ELSE 0 END AS batch_tokens
+                -- Those of the last attempt: the ones before may have been at the full price.
+                CASE WHEN j.batch_priced
+                    THEN COALESCE(j.prompt_tokens, 0) + COALESCE(j.completion_tokens, 0)
+                    ELSE 0 END AS batch_tokens
             FROM (%s) r JOIN llm_generation_job j ON j.id = r.id
             """,
             super()._table_query,
