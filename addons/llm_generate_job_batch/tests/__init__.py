@@ -4,6 +4,8 @@ from . import test_data
 from . import test_economy
 from . import test_ir_actions_server
 from . import test_llm_generation_batch
+from . import test_provider_batch_ends
+from . import test_provider_batch_results
 from . import test_provider_batches
 from . import test_readme
 from . import test_rights_matrix
