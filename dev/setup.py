@@ -24,7 +24,7 @@ from lib.say import halt, run_main, say, step
 COMMANDS = {
     "demo": {"odoo", "model"},
     "screenshots": {"odoo", "model", "chromium", "browser"},
-    "bench": {"odoo", "chromium", "browser", "peer", "plot", "procrastinate"},
+    "bench": {"odoo", "chromium", "browser", "peer", "procrastinate"},
     "load": {"odoo", "peer"},
     "translate": {"odoo", "peer"},
     "lint": {"linters"},
@@ -51,8 +51,6 @@ def steps_for(parts):
         yield browser.STEP
     if "peer" in parts:
         yield peer.STEP
-    if "plot" in parts:
-        yield environments.apart("plot", "matplotlib")
     if "procrastinate" in parts:
         yield environments.venv("procrastinate", "procrastinate", dependencies=False)
     if "wheel" in parts:

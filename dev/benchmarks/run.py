@@ -50,9 +50,7 @@ def main():
     is_whole = len(families) == len(FAMILIES)
     with open_stand() as stand:
         say(_machine(stand))
-        table, broken = report.measure_all(
-            families, lambda family: _measure(stand, family, draw=is_whole), keep
-        )
+        table, broken = report.measure_all(families, lambda family: _measure(stand, family), keep)
     report.show(table)
     if broken:
         say(f"\nNOT MEASURED: {', '.join(broken)}; the rows above are in {kept()}")
@@ -90,14 +88,12 @@ def _machine(stand):
     ) + (busy if load > CALM * os.cpu_count() else "")
 
 
-def _measure(stand, family, *, draw):
+def _measure(stand, family):
     with stage(", ".join(family.NAMES)):
         rounds = []
         for number in range(getattr(family, "ROUNDS", ROUNDS)):
             step(f"round {number + 1}")
             rounds.append(family.measure(stand, number))
-        if hasattr(family, "draw") and draw:
-            family.draw(rounds)
         table = list(family.rows(rounds))
         for one in table:
             say(f"{one.name}: {one.ours:,.2f} ({'-' if one.peer is None else f'{one.peer:,.2f}'})")

@@ -1,50 +1,37 @@
 """What it costs to claim jobs, and to show figures, when there are very many of them."""
 
 import statistics
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import backlog_data
-from lib import paths
 from lib.lab import environment
 from lib.say import step
 from report import quantile, row
 
 NAMES = ("claim", "figures")
-#: (queued, finished) jobs: the last one is what the rows are about.
-SIZES = ((1_000, 10_000), (10_000, 100_000), (100_000, 1_000_000))
+QUEUED, FINISHED = 100_000, 1_000_000
 #: Jobs of a claim, and claims of a round.
 BATCH, CLAIMS = 10, 300
 LOOKS = 15
-PICTURE = Path(__file__).resolve().parents[1] / "claim_cost.png"
 
 
 def measure(stand, number):
-    curve = _fill(stand) if number == 0 else None
+    if number == 0:
+        _fill(stand)
     empty, full = _claim_alternately(stand, CLAIMS)
-    return {"curve": curve, "empty": empty, "full": full, **_look(stand)}
+    return {"empty": empty, "full": full, **_look(stand)}
 
 
 def _fill(stand):
-    """Grow the backlog step by step; return (jobs in the table, claim times) of each step."""
     for name in ("clear", "backlog"):
         stand.database(name)
         with environment(stand.lab, name) as env:
             backlog_data.prepare(env)
-    curve, queued, finished = [], 0, 0
+    step(f"{QUEUED:,} queued and {FINISHED:,} finished jobs …")
     with stand.connect("backlog") as cursor:
-        for more_queued, more_finished in SIZES:
-            step(f"{more_queued:,} queued and {more_finished:,} finished jobs …")
-            backlog_data.queue(cursor, more_queued - queued)
-            backlog_data.finish(cursor, more_finished - finished)
-            backlog_data.settle(cursor)
-            queued, finished = more_queued, more_finished
-            empty, full = _claim_alternately(stand, CLAIMS)
-            curve += [] if curve else [(0, empty)]
-            curve.append((queued + finished, full))
-    return curve
+        backlog_data.queue(cursor, QUEUED)
+        backlog_data.finish(cursor, FINISHED)
+        backlog_data.settle(cursor)
 
 
 def _claim_alternately(stand, count):
@@ -111,18 +98,4 @@ def rows(rounds):
         f"figures of {queues} queues (SQL statements)",
         rounds[0]["all"],
         at_most=rounds[0]["one"],
-    )
-
-
-def draw(rounds):
-    """Draw the cost of a claim against the size of the table."""
-    points = [
-        (size, quantile(times, 0.5), quantile(times, 0.95)) for size, times in rounds[0]["curve"]
-    ]
-    subprocess.run(
-        [sys.executable, Path(__file__).resolve().parents[1] / "plot.py", PICTURE],
-        input="\n".join(",".join(map(str, point)) for point in points),
-        text=True,
-        check=True,
-        env=dict.fromkeys(("PYTHONPATH", "MPLCONFIGDIR"), str(paths.cache() / "plot")),
     )
