@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, test } from "@odoo/hoot";
+import { beforeEach, describe, expect, press, queryOne, test } from "@odoo/hoot";
 import { Deferred, advanceTime, animationFrame } from "@odoo/hoot-mock";
 import {
     MockServer,
@@ -51,12 +51,20 @@ const second = async () => {
     await animationFrame();
 };
 
-const openList = () =>
+const seconds = async (count) => {
+    for (let number = 0; number < count; number++) {
+        await second();
+    }
+};
+
+const openList = (attributes = "") =>
     mountView({
         resModel: "llm.call",
         type: "list",
         arch: /* xml */ `
-            <list js_class="llm_live_list"><field name="name"/><field name="state"/></list>`,
+            <list js_class="llm_live_list" ${attributes}>
+                <field name="name"/><field name="state"/>
+            </list>`,
     });
 
 const openForm = () =>
@@ -122,6 +130,52 @@ test("what is selected while a list is read again stays selected", async () => {
     await second();
     expect(".o_data_cell[name=state]").toHaveText("running");
     expect(".o_data_row_selected").toHaveCount(1);
+});
+
+test("what somebody has come to by keyboard stays where it is, for a while", async () => {
+    await openList();
+    const selector = queryOne(".o_data_row .o_list_record_selector input");
+    selector.focus();
+    await press("Shift");
+    MockServer.env["llm.call"].write([1], { state: "running" });
+    tell();
+    await seconds(2);
+    expect(document.activeElement).toBe(selector);
+    expect(".o_data_cell[name=state]").toHaveText("queued");
+    await seconds(12);
+    expect(".o_data_cell[name=state]").toHaveText("running");
+});
+
+test("what is selected is read again once it is not", async () => {
+    await openList();
+    const selector = ".o_data_row .o_list_record_selector input";
+    await contains(selector).click();
+    MockServer.env["llm.call"].write([1], { state: "running" });
+    tell();
+    await second();
+    await contains(selector).click();
+    document.activeElement.blur();
+    await seconds(4);
+    expect(".o_data_cell[name=state]").toHaveText("running");
+});
+
+test("the first records of an empty list are no samples", async () => {
+    Call._records = [];
+    await openList('sample="1"');
+    expect(".o_view_sample_data").toHaveCount(1);
+    MockServer.env["llm.call"].create({ name: "Two", state: "queued" });
+    tell();
+    await second();
+    expect(".o_data_cell[name=name]").toHaveText("Two");
+    expect(".o_view_sample_data, .o_view_nocontent").toHaveCount(0);
+});
+
+test("a record that is gone is told of once", async () => {
+    expect.errors(1);
+    await openForm();
+    MockServer.env["llm.call"].unlink([1]);
+    await seconds(20);
+    expect.verifyErrors([/cannot be found/]);
 });
 
 test("a form is read again when jobs have moved", async () => {

@@ -1,8 +1,9 @@
 import { browser } from "@web/core/browser/browser";
+import { ConnectionLostError } from "@web/core/network/rpc";
 import { registry } from "@web/core/registry";
 import { standardWidgetProps } from "@web/views/widgets/standard_widget_props";
 
-import { Component, onWillUnmount, useEffect, xml } from "@odoo/owl";
+import { Component, onWillUnmount, onWillUpdateProps, useEffect, xml } from "@odoo/owl";
 
 import { useQueueUpdates } from "../queue_updates/queue_updates";
 
@@ -39,14 +40,24 @@ export class LiveRecord extends Component {
             },
             () => [this.isWaiting],
         );
+        onWillUpdateProps(({ record }) => {
+            this.isGone &&= record.resId === this.props.record.resId;
+        });
         onWillUnmount(() => {
             this.isLeaving = true;
         });
     }
 
     async reload() {
-        if (!this.isLeaving) {
+        if (this.isLeaving || this.isGone || document.hidden) {
+            return;
+        }
+        try {
             await reloadRecord(this.props.record);
+        } catch (error) {
+            // Deleted, or the session has ended: that is told once.
+            this.isGone = !(error instanceof ConnectionLostError);
+            throw error;
         }
     }
 
