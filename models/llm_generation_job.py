@@ -1905,4 +1905,5 @@ class LlmGenerationJob(models.Model):
             "output_message_id": self.output_message_id.id,
             "name": self.name,
             "will_retry": RETRYING.holds(self),
+            "post": self.post,
         }

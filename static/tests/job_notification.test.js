@@ -27,6 +27,7 @@ const job = (id, values = {}) => ({
     state: "completed",
     name: `Thread ${id}`,
     will_retry: false,
+    post: true,
     ...values,
 });
 
@@ -66,6 +67,19 @@ test("one answer is told with its thread, which can be opened", async () => {
     expect(".o_notification_content").toHaveText("Thread 1. The answer is ready.");
     await contains(".o_notification_buttons button:contains(Open)").click();
     expect.verifySteps([["llm.thread", 101]]);
+});
+
+test("an answer without a message is shown by its job", async () => {
+    mockService("action", {
+        doAction({ res_model, res_id }) {
+            expect.step([res_model, res_id]);
+        },
+    });
+    await mountWithCleanup(WebClient);
+    const { send } = start();
+    await send(job(1, { post: false }));
+    await contains(".o_notification_buttons button:contains(Open)").click();
+    expect.verifySteps([["llm.generation.job", 1]]);
 });
 
 test("what ends in a moment is told in one message", async () => {

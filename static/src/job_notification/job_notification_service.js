@@ -30,11 +30,12 @@ export const jobNotificationService = {
         const isWatched = (threadId) =>
             !page.hidden && [...watchers].some((watched) => watched() === threadId);
 
-        const openThread = (job) =>
+        /** The conversation, or the job where that keeps the answer. */
+        const open = ({ id, thread_id: threadId, post }) =>
             action.doAction({
                 type: "ir.actions.act_window",
-                res_model: "llm.thread",
-                res_id: job.thread_id,
+                res_model: post ? "llm.thread" : "llm.generation.job",
+                res_id: post ? threadId : id,
                 views: [[false, "form"]],
             });
 
@@ -85,7 +86,7 @@ export const jobNotificationService = {
             if (jobs.length === 1) {
                 const [job] = jobs;
                 const text = failed ? _t("The generation failed.") : _t("The answer is ready.");
-                const buttons = [{ name: _t("Open"), onClick: () => openThread(job) }];
+                const buttons = [{ name: _t("Open"), onClick: () => open(job) }];
                 return notification.add(text, { title: job.name, type, buttons, onClose });
             }
             const text = failed
