@@ -25,11 +25,12 @@ TEST_TOKENS = 16
 PASSED_ON = (NotImplementedError, UserError, psycopg2.Error)
 #: By these the wizards that fetch models take those that are selected.
 TAKE_OVER = ("action_apply", "action_confirm")
-#: What asks a provider while its user waits, by model and method; the last one is the family's.
+#: What asks a provider while its user waits, by model and method; the last but one is the family's.
 ASKING = (
     ("llm.provider", "action_test"),
     ("llm.provider", "action_fetch_models"),
     ("llm.model", "action_open_fetch_this_model_wizard"),
+    ("llm.generation.queue", "press_incident_button"),
 )
 #: By these addresses a page calls methods.
 CALLS = ("/web/dataset/call_kw", "/web/dataset/call_button")

@@ -192,7 +192,7 @@ class TestProviderProbeRequest(LlmGenerationCommon, HttpCase):
         self.held = []
         self.authenticate(self.manager.login, self.manager.login)
 
-    def _press(self, method, answer=None, record=None):
+    def _press(self, method, answer=None, record=None, args=()):
         """Press a button while each call of the service notes whether the request holds anything.
 
         :param answer: what the service raises, where it lists no models
@@ -214,7 +214,7 @@ class TestProviderProbeRequest(LlmGenerationCommon, HttpCase):
             note(provider)
             yield {"content": "OK"}
 
-        params = {"model": record._name, "method": method, "args": [record.ids], "kwargs": {}}
+        params = {"model": record._name, "method": method, "args": [record.ids, *args], "kwargs": {}}
         self.env.flush_all()
         with self._offered(fakedirect_models=list_models, fakedirect_chat=chat):
             action = self.make_jsonrpc_request("/web/dataset/call_button", params, timeout=60)
@@ -226,6 +226,13 @@ class TestProviderProbeRequest(LlmGenerationCommon, HttpCase):
         self.assertTrue(params["is_fine"], params)
         self.assertEqual(self.held, [False, False])
         self.assertEqual(self.direct.model_ids.mapped("name"), ["tiny"])
+
+    def test_the_test_of_an_incident_holds_nothing_while_it_waits(self):
+        queue = self.env["llm.generation.queue"]._get_or_create_queue(self.direct)
+        args = ["test", "transient", "2026-01-01 00:00:00"]
+        params = self._press("press_incident_button", record=queue, args=args)["params"]
+        self.assertTrue(params["is_fine"], params)
+        self.assertEqual(self.held, [False, False])
 
     def test_fetching_models_holds_nothing_while_it_waits(self):
         known = self.native_model.copy({"provider_id": self.direct.id})
