@@ -474,6 +474,9 @@ class LlmThread(models.Model):
         :param str message: posted as the question; without one the last question is meant
         :param list attachment_ids: go with the question
         :param bool use_queue: True queues it in any case
+        A question that comes again while it is answered is not asked twice: who does not hear that
+        it was taken, as the connection is lost, sends it again.
+
         :return: False where the answer is to be given directly, and nothing was done; else what
             `get_generation_news()` returns
         :raise UserError: when there is nothing to answer, or a limit is reached
@@ -482,7 +485,11 @@ class LlmThread(models.Model):
         self.check_access("write")
         if not use_queue and not self._queues_question():
             return False
-        self.enqueue_generation(message or None, attachment_ids=attachment_ids or None)
+        self.enqueue_generation(
+            message or None,
+            attachment_ids=attachment_ids or None,
+            identity_key=self._identity_of_question(message, attachment_ids),
+        )
         return self.get_generation_news()
 
     def get_generation_news(self):

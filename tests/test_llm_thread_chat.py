@@ -1,3 +1,5 @@
+from unittest.mock import patch
+
 from odoo.exceptions import AccessError, UserError
 
 from .common import LlmGenerationCommon
@@ -93,6 +95,17 @@ class TestLlmThreadChat(LlmGenerationCommon):
 
         self.assertTrue(self.thread.ask_in_queue("Hi", use_queue=True))
         self.assertEqual(self.thread.generation_job_ids.state, "completed")
+
+    def test_a_question_that_comes_again_while_it_waits_is_one(self):
+        engine = type(self._engine())
+        with patch.object(engine, "_is_inline", lambda _self: False):
+            first, second = (
+                self.thread.ask_in_queue("Hi", use_queue=True)["job"]["id"] for _time in range(2)
+            )
+            self.assertEqual(first, second)
+            self.assertEqual(len(self.thread.generation_job_ids.input_message_id), 1)
+            other = self.thread.ask_in_queue("Hi again", use_queue=True)["job"]["id"]
+        self.assertNotEqual(first, other)
 
     def test_nothing_to_answer_is_refused(self):
         with self.assertRaisesRegex(UserError, "write a message first"):

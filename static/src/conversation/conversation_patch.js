@@ -171,7 +171,14 @@ const queuedConversation = {
             this.state.error = error.data?.message || error.message;
             return false;
         }
-        await this.loadMessages();
+        try {
+            await this.loadMessages();
+        } catch (error) {
+            if (!(error instanceof ConnectionLostError)) {
+                throw error;
+            }
+            // The question was taken: it is shown with the next news.
+        }
         return true;
     },
 
@@ -207,7 +214,10 @@ const queuedConversation = {
                 await this.loadMessages(news.since);
             }
         } catch (error) {
-            if (!(error instanceof ConnectionLostError)) {
+            if (error instanceof RPCError) {
+                this.state.job = null; // deleted, say: there is nothing more to wait for
+                this.state.error = error.data?.message || error.message;
+            } else if (!(error instanceof ConnectionLostError)) {
                 throw error;
             }
             // A server that starts again: the job waits there, and so does the page.
