@@ -1,7 +1,13 @@
 /* global Event, KeyboardEvent */
 import { describe, expect, queryOne, test } from "@odoo/hoot";
-import { animationFrame, Deferred } from "@odoo/hoot-mock";
-import { mockService, mountWithCleanup, onRpc } from "@web/../tests/web_test_helpers";
+import { advanceTime, animationFrame, Deferred, mockUserAgent } from "@odoo/hoot-mock";
+import {
+    makeServerError,
+    mockService,
+    mountWithCleanup,
+    onRpc,
+} from "@web/../tests/web_test_helpers";
+import { ConnectionLostError } from "@web/core/network/rpc";
 import { registry } from "@web/core/registry";
 
 import { defineMailModels } from "./family_page";
@@ -17,7 +23,7 @@ const RECORD = {
 };
 
 /** Mount a conversation; return undefined where the family has a page of its own. */
-async function mountConversation(record = RECORD) {
+async function mountConversation(record = RECORD, messages = () => []) {
     const widget = registry.category("view_widgets").get("llm_conversation", null);
     if (!widget) {
         expect(widget).toBe(null);
@@ -30,7 +36,7 @@ async function mountConversation(record = RECORD) {
         addEventListener() {},
         removeEventListener() {},
     });
-    onRpc("llm.thread", "get_conversation", () => []);
+    onRpc("llm.thread", "get_conversation", messages);
     const props = { readonly: false, record };
     return mountWithCleanup(widget.component, { props });
 }
@@ -118,4 +124,115 @@ test("who only follows a job keeps what is typed; what posts nothing is not foll
     conversation.state.text = "Not sent";
     conversation.generate();
     expect(conversation.state.text).toBe("Not sent");
+});
+
+/** What was said before: so much that it does not fit. */
+const SAID = [...Array(50).keys()].map((number) => ({
+    id: number + 1,
+    llm_role: number % 2 ? "assistant" : "user",
+    body: `<p>Message <b>${number}</b></p>`,
+}));
+
+test("what was said stays as it is while somebody types", async () => {
+    onRpc("llm.generation.job", "search_read", () => []);
+    const conversation = await mountConversation(RECORD, () => SAID);
+    if (!conversation) {
+        return;
+    }
+    const paragraph = queryOne(".o_llm_bubble p:first");
+    conversation.state.text = "H";
+    await animationFrame();
+    expect("textarea").toHaveValue("H");
+    expect(queryOne(".o_llm_bubble p:first")).toBe(paragraph);
+    conversation.putMessage({ ...SAID[0], body: "<p>Other</p>" });
+    await animationFrame();
+    expect(".o_llm_bubble p:first").toHaveText("Other");
+});
+
+test("who reads what was said before is left there", async () => {
+    onRpc("llm.generation.job", "search_read", () => []);
+    const conversation = await mountConversation(RECORD, () => SAID);
+    if (!conversation) {
+        return;
+    }
+    const list = queryOne(".o_llm_messages");
+    Object.assign(list.style, { height: "200px", overflow: "auto" });
+    const scrollTo = async (top) => {
+        list.scrollTop = top;
+        list.dispatchEvent(new Event("scroll"));
+        await animationFrame();
+    };
+    const grow = async (body) => {
+        conversation.putMessage({ ...SAID.at(-1), body });
+        await animationFrame();
+    };
+    await scrollTo(0);
+    await grow("<p>More</p>");
+    expect(list.scrollTop).toBe(0);
+    await scrollTo(list.scrollHeight);
+    await grow("<p>More</p><p>and more</p><p>and more</p><p>and more</p>");
+    expect(list.scrollTop).toBeGreaterThan(list.scrollHeight - list.clientHeight - 40);
+});
+
+test("the end of an answer takes the focus from nobody", async () => {
+    onRpc("llm.generation.job", "search_read", () => []);
+    const conversation = await mountConversation();
+    if (!conversation) {
+        return;
+    }
+    await conversation.afterGenerate();
+    expect(document.activeElement).toBe(queryOne("textarea"));
+    const elsewhere = document.createElement("input");
+    queryOne("textarea").closest(".o_llm_conversation").after(elsewhere);
+    elsewhere.focus();
+    await conversation.afterGenerate();
+    expect(document.activeElement).toBe(elsewhere);
+});
+
+test("a question that was taken is not asked again where it could not be shown", async () => {
+    onRpc("llm.generation.job", "search_read", () => []);
+    onRpc("llm.thread", "ask_in_queue", ({ kwargs }) => {
+        expect.step(kwargs.message);
+        return { job: { id: 7, state: "queued", message: "Waiting." } };
+    });
+    const conversation = await mountConversation();
+    if (!conversation) {
+        return;
+    }
+    conversation.loadMessages = () => Promise.reject(new ConnectionLostError("/"));
+    await send("Hello");
+    expect.verifySteps(["Hello"]);
+    expect(conversation.state.error).toBe("");
+    expect("textarea").toHaveValue("");
+    expect(conversation.followedJob.job_id).toBe(7);
+});
+
+test("a conversation that is gone says so", async () => {
+    onRpc("llm.generation.job", "search_read", () => []);
+    onRpc("llm.thread", "ask_in_queue", () => ({
+        job: { id: 7, state: "queued", message: "Waiting." },
+    }));
+    onRpc("llm.thread", "get_generation_news", () => {
+        throw makeServerError({ message: "The record is gone." });
+    });
+    if (!(await mountConversation())) {
+        return;
+    }
+    await send("Hello");
+    await advanceTime(5000);
+    await animationFrame();
+    expect(".o_llm_failure").toHaveText(/The record is gone\./);
+    expect(".o_llm_conversation .fa-spin").toHaveCount(0);
+});
+
+test("on a phone Enter begins another line", async () => {
+    mockUserAgent("android");
+    onRpc("llm.generation.job", "search_read", () => []);
+    onRpc("llm.thread", "ask_in_queue", () => expect.step("asked"));
+    if (!(await mountConversation())) {
+        return;
+    }
+    await send("One");
+    expect.verifySteps([]);
+    expect("textarea").toHaveValue("One");
 });

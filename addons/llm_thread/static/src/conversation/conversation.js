@@ -1,5 +1,6 @@
 /* global AbortController, FormData */
 import { browser } from "@web/core/browser/browser";
+import { hasTouch, isMobileOS } from "@web/core/browser/feature_detection";
 import { _t } from "@web/core/l10n/translation";
 import { registry } from "@web/core/registry";
 import { useService } from "@web/core/utils/hooks";
@@ -35,6 +36,8 @@ export class LlmConversation extends Component {
         this.messagesRef = useRef("messages");
         this.inputRef = useRef("input");
         this.state = useState({ messages: [], text: "", generating: false, error: "" });
+        this.bodies = new Map();
+        this.isAtEnd = true;
         onWillStart(() => this.load(this.props.record.resId));
         onWillUpdateProps(async ({ record }) => {
             if (record.resId !== this.resId && !this.state.generating) {
@@ -56,6 +59,7 @@ export class LlmConversation extends Component {
 
     async load(resId) {
         this.resId = resId;
+        this.isAtEnd = true;
         this.state.error = "";
         this.state.messages = resId
             ? await this.orm.call("llm.thread", "get_conversation", [[resId]])
@@ -69,6 +73,7 @@ export class LlmConversation extends Component {
             return;
         }
         this.state.generating = true;
+        this.isAtEnd = true;
         let saved = false;
         try {
             saved = await this.props.record.save();
@@ -148,7 +153,16 @@ export class LlmConversation extends Component {
         if (record.resId === this.resId && !(await record.isDirty())) {
             await record.load();
         }
-        this.inputRef.el?.focus();
+        this.takeFocus();
+    }
+
+    /** Whoever writes elsewhere meanwhile goes on there; on a screen one touches, keys cover it. */
+    takeFocus() {
+        const { activeElement } = document;
+        const isFree = !activeElement || activeElement === document.body;
+        if (!hasTouch() && (isFree || activeElement.closest(".o_llm_conversation"))) {
+            this.inputRef.el?.focus();
+        }
     }
 
     /** End the answer that is being written; what came is kept. */
@@ -156,9 +170,16 @@ export class LlmConversation extends Component {
         this.abortController?.abort();
     }
 
+    /** Whoever reads what was said before is left there. */
+    onScroll({ target: list }) {
+        this.isAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
+    }
+
     scrollToEnd() {
         const list = this.messagesRef.el;
-        list.scrollTop = list.scrollHeight;
+        if (this.isAtEnd) {
+            list.scrollTop = list.scrollHeight;
+        }
     }
 
     /** Not by `t-model`: it leaves a text that is emptied in the frame in which it was typed. */
@@ -167,7 +188,8 @@ export class LlmConversation extends Component {
     }
 
     onInputKeydown(ev) {
-        if (ev.key === "Enter" && !ev.shiftKey && !ev.isComposing) {
+        // The keys of a phone have no other way to a second line.
+        if (ev.key === "Enter" && !ev.shiftKey && !ev.isComposing && !isMobileOS()) {
             ev.preventDefault();
             this.send();
         }
@@ -186,9 +208,17 @@ export class LlmConversation extends Component {
         return !this.state.generating && this.state.messages.length > 0 && !this.state.text;
     }
 
-    /** The server has sanitized the bodies of messages, as all HTML fields. */
-    bodyOf(message) {
-        return markup(message.body);
+    /**
+     * The server has sanitized the bodies of messages, as all HTML fields.
+     *
+     * The same object for the same body: of another one the element would be made anew, with what
+     * is selected and focused in it.
+     */
+    bodyOf({ id, body }) {
+        if (this.bodies.get(id)?.toString() !== body) {
+            this.bodies.set(id, markup(body));
+        }
+        return this.bodies.get(id);
     }
 
     toolDetailsOf(message) {
