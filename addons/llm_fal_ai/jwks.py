@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from odoo.addons.llm_generate_job.exceptions import GenerationError, TransientError
 from odoo.addons.llm_generate_job.protocol.signatures import read_jwks
 
 ADDRESS = "https://rest.fal.ai/.well-known/jwks.json"
@@ -12,6 +13,9 @@ ADDRESS = "https://rest.fal.ai/.well-known/jwks.json"
 LIFETIME = 24 * 3600
 #: Seconds between two fetches, whatever keys are missing: forged webhooks must not cause a storm.
 PAUSE = 300
+#: The same where none are there, or those that are have become old.
+AGAIN = 10
+AWAY = "The keys of fal's webhooks could not be fetched a moment ago."
 
 
 @dataclass
@@ -45,10 +49,17 @@ def get_keys(client, *, renew=False):
         entry = _entries.setdefault(address, _Entry())
         now = time.monotonic()
         is_old = now - entry.fetched_at > LIFETIME
-        if is_old or (renew and now - entry.tried_at > PAUSE):
+        pause = AGAIN if is_old else PAUSE
+        if (is_old or renew) and now - entry.tried_at > pause:
             entry.tried_at = now
-            entry.keys = read_jwks(client.fetch_keys(address))
-            entry.fetched_at = now
+            try:
+                entry.keys = read_jwks(client.fetch_keys(address))
+                entry.fetched_at = now
+            except GenerationError:
+                if not entry.keys:
+                    raise
+        elif is_old and not entry.keys:
+            raise TransientError(AWAY)
         return list(entry.keys)
 
 

@@ -46,6 +46,7 @@ class TestWebhook(LlmFalAiCommon):
 
     @mute_logger(WEBHOOK_LOG)
     def test_without_keys_the_answer_is_to_come_again_and_it_comes_soon(self):
+        self.startPatcher(patch.object(jwks, "AGAIN", 0))
         for fault in (fake_http.hang, fake_http.garbage, fake_http.error("transient")):
             with self.subTest(fault):
                 self.remote.fault(fault)
@@ -56,6 +57,18 @@ class TestWebhook(LlmFalAiCommon):
                 self.assertLess(time.monotonic() - start, 1)
                 self.assertFalse(self.job.poll_requested)
         self.assertEqual(self._send(), 200)
+
+    @mute_logger(WEBHOOK_LOG)
+    def test_keys_that_cannot_be_had_are_not_asked_for_by_every_webhook(self):
+        self.remote.fault(fake_http.error("transient"))
+        self.assertEqual([self._send(second) for second in range(3)], [503] * 3)
+        self.assertEqual(self.remote.count("GET", KEYS), 1)
+        now = time.monotonic()
+        with patch.object(jwks.time, "monotonic", lambda: now + jwks.AGAIN + 1):
+            self.assertEqual(self._send(4), 200)
+        with patch.object(jwks.time, "monotonic", lambda: now + jwks.LIFETIME + 20):
+            self.remote.fault(fake_http.error("transient"))
+            self.assertEqual(self._send(5), 200)  # by the keys of yesterday
 
     def test_fals_own_keys_are_taken_for_fals_own_address(self):
         self.assertEqual(jwks.address_for(client.FalClient(None)), jwks.ADDRESS)
