@@ -17,4 +17,9 @@ class LlmGenerationJob(models.Model):
         :raise FailedJobError: when the attempt could not be begun
         """
         self.ensure_one()
-        return self.env["llm.generation.delegation"]._execute_claimed(Claim(self.id, token))
+        # sudo: how long an answer may take, whoever may see the queue.
+        queues = self.env["llm.generation.queue"].sudo()
+        provider = self.exists().provider_id
+        timeout = queues.search([("provider_id", "=", provider.id)]).job_timeout
+        claim = Claim(self.id, token, timeout=timeout or None, provider_id=provider.id)
+        return self.env["llm.generation.delegation"]._execute_claimed(claim)

@@ -1,4 +1,5 @@
 from datetime import timedelta
+from unittest.mock import patch
 
 import psycopg2
 
@@ -26,6 +27,19 @@ class TestExecution(QueueJobCommon):
         self.assertEqual(record.state, "done")
         self.assertIn(str(job.id), result)
         self.assertEqual(len(self.service.calls["chat"]), 1)
+
+    def test_a_worker_waits_as_long_as_the_queue_says(self):
+        self.direct_queue.job_timeout = 900
+        claims = []
+        delegation = type(self.env["llm.generation.delegation"])
+        with patch.object(
+            delegation, "_execute_claimed", lambda _self, claim: claims.append(claim) or ""
+        ):
+            job, record = self._handed_over()
+            self._work(record)
+        [claim] = claims
+        self.assertEqual((claim.job_id, claim.token), (job.id, job.attempt_token))
+        self.assertEqual((claim.timeout, claim.provider_id), (900, self.direct.id))
 
     def test_the_attempt_belongs_to_the_worker_that_begins_it(self):
         owners = []
