@@ -28,6 +28,16 @@ ERROR_TYPES = {
     "content_filter": "content_refused",
     "image_content_policy_violation": "content_refused",
     "max_output_tokens": "bad_request",
+    "context_length_exceeded": "content_refused",
+    **dict.fromkeys(
+        (
+            *("empty_image_file", "failed_to_download_image", "image_file_not_found"),
+            *("image_file_too_large", "image_parse_error", "image_too_large", "image_too_small"),
+            *("invalid_base64_image", "invalid_image", "invalid_image_format"),
+            *("invalid_image_mode", "invalid_image_url", "unsupported_image_media_type"),
+        ),
+        "bad_request",
+    ),
 }
 #: Seconds until the next question, by state.
 POLL_AFTER = {"queued": 5.0, "in_progress": 2.0}

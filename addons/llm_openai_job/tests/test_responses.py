@@ -75,6 +75,7 @@ class TestResponses(BaseCase):
             (response("failed", error={"code": "server_error"}), "failed", "transient"),
             (response("failed", error={"code": "rate_limit_exceeded"}), "failed", "rate_limited"),
             (response("failed", error={"code": "something_new"}), "failed", "provider_failed"),
+            (response("failed", error={"code": "image_too_large"}), "failed", "bad_request"),
             (response("cancelled"), "cancelled", None),
         ]
         for given, state, error_type in cases:
