@@ -68,7 +68,9 @@ class ToolCalls:
                 self._calls.append(call)
         self._open[place] = self._open[None] = call
         call["id"] = call_id or call["id"]
-        call["name"].append(function.get("name") or "")
+        name = function.get("name") or ""
+        if name != "".join(call["name"]):  # some servers send the whole of it each time
+            call["name"].append(name)
         call["arguments"].append(arguments)
         if delta.get("extra_content"):  # Gemini refuses a call that comes back without it
             call["extra"] = {"extra_content": delta["extra_content"]}
@@ -83,8 +85,11 @@ class ToolCalls:
         return bool(name and (is_renamed or call["is_whole"]))
 
     def finish(self):
-        """Return the whole calls, in the server's order, each with an id."""
-        return [
+        """Return the whole calls, in the server's order, each with an id.
+
+        One that a server repeats at the end of its stream, or under a second index, is one.
+        """
+        calls = [
             {
                 "id": call["id"] or f"call_{uuid.uuid4().hex[:12]}",
                 "type": "function",
@@ -96,6 +101,7 @@ class ToolCalls:
             }
             for call in self._calls
         ]
+        return list({(call["id"], *call["function"].values()): call for call in calls}.values())
 
 
 def _is_object(text):

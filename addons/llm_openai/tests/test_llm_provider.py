@@ -185,6 +185,29 @@ class TestLlmProvider(LlmOpenaiCommon):
         [call] = chunk["tool_calls"]
         self.assertEqual(call["function"], {"name": "one", "arguments": '{"x": 1}'})
 
+    def test_a_name_that_comes_with_each_piece_is_that_name(self):
+        pieces = [
+            {"index": 0, "id": "a", "function": {"name": "one", "arguments": text}}
+            for text in ("", '{"x"', ": 1}")
+        ]
+        self.answer(stream_answer(*(delta(tool_calls=[piece]) for piece in pieces)))
+
+        [chunk] = self._stream(tools=[TOOL])
+
+        [call] = chunk["tool_calls"]
+        self.assertEqual(call["function"], {"name": "one", "arguments": '{"x": 1}'})
+
+    def test_a_call_that_is_sent_twice_is_one(self):
+        call = {"id": "a", "function": {"name": "one", "arguments": '{"x": 1}'}}
+        for indexes in ((0, 0), (0, 1)):
+            with self.subTest(indexes):
+                deltas = [delta(tool_calls=[{**call, "index": index}]) for index in indexes]
+                self.answer(stream_answer(*deltas))
+
+                [chunk] = self._stream(tools=[TOOL])
+
+                self.assertEqual(len(chunk["tool_calls"]), 1)
+
     def test_chat_without_stream(self):
         call = {"id": "a1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
         self.answer(
