@@ -30,6 +30,10 @@ TOOL_NOT_CALLED = (
 #: Seconds that a provider has to say the id of a job that is cancelled while it is submitted:
 #: without it nobody could stop what it may have begun.
 SUBMIT_PATIENCE = 5.0
+#: Errors by which an answer about a job tells that this has ended; another one is the question's.
+ENDS_THERE = frozenset({"bad_request", "content_refused", "provider_failed", "cancelled"})
+#: Seconds within which a service that hangs up without a byte has surely done nothing.
+SURELY_IDLE = 5.0
 #: Tokens after which it is noted how many there were, as nobody tells if the process is killed.
 NOTED_TOKENS = 500
 #: Seconds until a job is tried again whose thread is busy with an answer that no job writes;
@@ -113,10 +117,14 @@ class LlmGenerationEngine(models.AbstractModel):
                 pause=answer.pause or (execution and execution.pause),
                 usage=answer.usage or told or recorder.usage,
                 finish_reason=answer.finish_reason or recorder.finish_reason,
-                # A job that was submitted may run there, whatever became of the connection.
+                # A job that was submitted may run there, whatever became of the connection; and
+                # one that was cut while it was silent for long was at work.
                 unbilled=answer.unbilled
                 and not recorder.has_heard
-                and (recorder.has_asked or answer.error_type != "unknown_outcome"),
+                and (
+                    answer.error_type != "unknown_outcome"
+                    or time.monotonic() - recorder.asked_at < SURELY_IDLE
+                ),
             )
             if complete and not call.env.cr.in_transaction:
                 complete(claim, answer)
@@ -484,7 +492,7 @@ class LlmGenerationEngine(models.AbstractModel):
             _logger.error("Job %s failed unexpectedly\n%s", claim.job_id, traceback_of(error, key))
             text = redact(f"{type(error).__name__}: {error}")
             return Answer("failed", error_type="internal", error_message=text)
-        if polling and known.error_type not in {"bad_request", "provider_failed", "cancelled"}:
+        if polling and known.error_type not in ENDS_THERE:
             # That the question failed says nothing about the job.
             return Answer("running", poll_after=known.retry_after)
         answer = Answer.from_error(known)  # what is no sentence of ours stays as it is

@@ -56,6 +56,10 @@ QUOTA_RE = re.compile(
 )
 #: Where services begin to repeat what was asked: that says nothing of who asks.
 QUOTE_RE = re.compile(r"(?<!\w)['\"`]")
+#: What goes wrong with an encrypted connection before anything was asked.
+HANDSHAKE_RE = re.compile(
+    r"certificate|handshake|wrong.version|unsupported.protocol|hostname", re.IGNORECASE
+)
 #: A status 400 that is about who asks: Gemini and xAI of a key, Anthropic of an account.
 KEY_RE = re.compile(
     r"\bapi[ _]key (?:not valid|not found|expired|invalid)|\b(?:incorrect|invalid) api[ _]key\b"
@@ -348,7 +352,9 @@ def _kind_of(status, code, detail):
     """Return the class of an error, and whose fault it is: None for what the class says."""
     if status in {402, 403, 429} and _asks_too_much(detail):
         return exceptions.BadRequestError, None
-    if code in QUOTA_CODES or status == 402 or QUOTA_RE.search(detail):
+    # What a request is told may be its own words: no single one stops a queue by them.
+    said = detail if status in {402, 403, 429} else _said_first(detail)
+    if code in QUOTA_CODES or status == 402 or QUOTA_RE.search(said):
         return exceptions.QuotaExceededError, MODEL_BUDGET_RE.search(detail) and "model"
     if code in CONTENT_CODES:
         return exceptions.ContentRefusedError, None
@@ -363,7 +369,7 @@ def _kind_of(status, code, detail):
         return exceptions.OverloadedError, None
     if status in {408, 409} or status >= 500:
         return exceptions.TransientError, None
-    if status == 400 and KEY_RE.search(_said_first(detail)):
+    if status == 400 and KEY_RE.search(said):
         return exceptions.AuthenticationError, None
     return exceptions.BadRequestError, None
 
@@ -551,7 +557,7 @@ def _of_library(error):
         words = detail or _words_of(error)
         if status := _status_in(getattr(error, "body", None)) or STREAM_CODES.get(code):
             return _meaning(status, code, detail, {}, words)
-        if code in QUOTA_CODES or code in CONTENT_CODES or QUOTA_RE.search(detail):
+        if code in QUOTA_CODES or code in CONTENT_CODES or QUOTA_RE.search(_said_first(detail)):
             return _meaning(400, code, detail, {}, words)
         return exceptions.ProviderFailedError(redact(words))
     known = next((LIBRARY_ERRORS[name] for name in names if name in LIBRARY_ERRORS), None)
@@ -580,9 +586,12 @@ def _of_requests(error):
         return exceptions.UnreadableAnswerError(UNREADABLE)
     if "UnreadableError" in _names_of(error):  # that of `bounded_http`, and of others like it
         return exceptions.UnreadableAnswerError(redact(error))
-    if isinstance(error, requests.ConnectTimeout | requests.exceptions.SSLError):
+    is_encrypted = isinstance(error, requests.exceptions.SSLError)
+    is_handshake = is_encrypted and HANDSHAKE_RE.search(repr(error))
+    if isinstance(error, requests.ConnectTimeout) or is_handshake:
         return exceptions.TransientError(redact(error), unbilled=True)
-    if isinstance(error, requests.ReadTimeout | requests.exceptions.ChunkedEncodingError):
+    cut = requests.ReadTimeout | requests.exceptions.ChunkedEncodingError
+    if is_encrypted or isinstance(error, cut):
         return exceptions.UnknownOutcomeError(redact(error))
     if isinstance(error, requests.ConnectionError):
         # `requests` says the same for "nobody listens" and for "hung up while answering";

@@ -177,6 +177,7 @@ class Execution:
             reader and, where they are known, `headers`
         """
         wait = retry_after(getattr(response, "headers", {}))
+        self.began_at = time.monotonic()  # each file of an answer may take as long as a question
         with self._lock:
             self._responses.append(response)
             self.pause = max(self.pause or 0.0, wait) if wait else self.pause
@@ -593,6 +594,8 @@ class CallRecorder:
         #: By which others hang up on the call, None where nobody does.
         self.execution = None
         self.has_asked = False
+        #: By `time.monotonic()`, when the newest call began.
+        self.asked_at = -math.inf
         #: Whether any code of a provider was called that may have asked it.
         self.has_begun = False
         #: What the newest call raised, whatever the code around it made of that.
@@ -651,6 +654,7 @@ class CallRecorder:
     def ask(self, method, *args, **kwargs):
         """Call a method of a provider; note that it was called, what it says and raises."""
         self.has_asked, self.has_begun, self.error, self.finish_reason = True, True, None, None
+        self.asked_at = time.monotonic()
         call = Usage(args, *map(kwargs.get, GIVEN_NAMES))
         self._calls.append(call)
         with self.listening(), self.away():

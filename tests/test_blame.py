@@ -10,6 +10,7 @@ from odoo import fields
 
 from .. import exceptions
 from ..protocol import backoff
+from ..runner.executor import CallRecorder
 from .common import LlmGenerationCommon
 from .test_http_errors import response
 from .test_library_errors import OPENAI, Response, library, of_httpx, of_stainless, raised
@@ -318,6 +319,21 @@ class TestBlame(LlmGenerationCommon):
         self._resume(job)
         self.assertEqual(self._run(), 1)
         self.assertEqual((job.state, job.retry_count), ("completed", 1))
+
+    def test_what_was_silent_for_long_before_it_was_cut_may_have_cost(self):
+        job = self._asked()
+        error = requests.ConnectionError("('Connection aborted.', RemoteDisconnected('closed'))")
+        began = CallRecorder.ask
+
+        def ask(recorder, *args, **kwargs):
+            events = began(recorder, *args, **kwargs)
+            recorder.asked_at -= 60
+            return events
+
+        with patch.object(CallRecorder, "ask", ask):
+            self.assertEqual(self._run(error), 1)
+        self.assertEqual((job.state, job.error_type), ("failed", "unknown_outcome"))
+        self.assertTrue(job.retry_at)
 
     def test_what_broke_after_the_first_word_may_have_cost(self):
         for error in (

@@ -41,6 +41,8 @@ WORDS = {
             exceptions.BadRequestError,
         ),
         (400, None, "Invalid value: 'it's invalid api key 'x'.", exceptions.BadRequestError),
+        (400, None, "Invalid: 'credit balance is too low'.", exceptions.BadRequestError),
+        (422, None, "Invalid: 'insufficient funds'.", exceptions.BadRequestError),
         (403, None, "Input was flagged", exceptions.ContentRefusedError),
         (403, None, "Content violates usage guidelines.", exceptions.ContentRefusedError),
         (
@@ -340,7 +342,8 @@ class TestHttpErrors(BaseCase):
         not_connected = requests.ConnectionError(MaxRetryError(None, "/", refused))
         table = [
             (requests.ConnectTimeout(), exceptions.TransientError),
-            (requests.exceptions.SSLError(), exceptions.TransientError),
+            (requests.exceptions.SSLError("certificate verify"), exceptions.TransientError),
+            (requests.exceptions.SSLError("bad record mac"), exceptions.UnknownOutcomeError),
             (not_connected, exceptions.TransientError),
             (requests.ReadTimeout(), exceptions.UnknownOutcomeError),
             (requests.ConnectionError("reset by peer"), exceptions.UnknownOutcomeError),

@@ -4,6 +4,8 @@ from odoo import api, models
 from odoo.exceptions import UserError
 
 from odoo.addons.llm_generate_job.exceptions import (
+    BadRequestError,
+    ContentRefusedError,
     GenerationError,
     ProviderFailedError,
 )
@@ -114,14 +116,21 @@ class LlmProvider(models.Model):
     def _fal_ai_finish(self, job, client):
         """Post the answer of a job that has ended there, and return what is new about the job.
 
-        Files that cannot be had now are asked for again a few times: the answer comes without
-        them then, and says so.
+        What cannot be had now is asked for again a few times. The answer comes without its files
+        then, and says so.
+
+        :raise ProviderFailedError: where the answer itself cannot be had
         """
-        output = self._fal_ai_output(job, client)
         tries = (job.provider_data or {}).get("file_tries", 0)
+        output = None
         try:
+            output = self._fal_ai_output(job, client)
             files = fetch_files(client, results.find_files(output), is_last=tries >= FILE_TRIES)
         except GenerationError as error:
+            # A model that refuses says so here, though its job has completed.
+            is_said = isinstance(error, BadRequestError | ContentRefusedError | ProviderFailedError)
+            if output is None and (is_said or tries >= FILE_TRIES):
+                raise error if is_said else ProviderFailedError(str(error)) from None
             return {
                 "state": "running",
                 "provider_data": (job.provider_data or {}) | {"file_tries": tries + 1},

@@ -36,6 +36,7 @@ class FakeFal(FakeHttpService):
         self.position = 2
         self.failure = {"error": "The runner broke.", "error_type": "some_new_type"}
         self.is_gone = False
+        self.refusal = None
 
     def answer(self, request):
         parts = request.path.strip("/").split("/")
@@ -66,7 +67,7 @@ class FakeFal(FakeHttpService):
 
     def _get(self, parts):
         if parts[-1] != "status":
-            return json_reply(self.output)
+            return self.refusal or json_reply(self.output)
         status = {"status": STATUS_OF.get(self.state, "COMPLETED"), "request_id": parts[-2]}
         if self.state == "queued":
             status["queue_position"] = self.position

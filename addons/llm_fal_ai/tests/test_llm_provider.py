@@ -7,7 +7,7 @@ from odoo.addons.llm_generate_job.exceptions import BadRequestError
 
 from ..files import DOWNLOAD
 from ..models.llm_provider import FILE_TRIES
-from .common import PNG, LlmFalAiCommon, Reply
+from .common import PNG, LlmFalAiCommon, Reply, json_reply
 
 
 class TestLlmProvider(LlmFalAiCommon):
@@ -185,6 +185,32 @@ class TestLlmProvider(LlmFalAiCommon):
         self.assertEqual(self.remote.count("GET", "/files/"), FILE_TRIES + 1)
         self.assertIn("cat.png</a> is not kept: out of reach.", job.output_message_id.body)
         self.assertFalse(job.output_message_id.attachment_ids)
+
+    def test_a_model_that_refuses_says_so_in_its_result(self):
+        told = {"loc": ["body"], "msg": "Not allowed.", "type": "content_policy_violation"}
+        self.remote.refusal = json_reply({"detail": [told]}, 422)
+        job = self._submitted_job()
+        self.remote.state = "completed"
+
+        self._engine()._check_due()
+
+        self.assertEqual((job.state, job.error_type), ("failed", "content_refused"))
+        self.assertFalse(job.retry_at)
+        self.assertEqual(self.remote.submitted, 1)
+
+    def test_a_result_that_cannot_be_had_is_asked_for_a_bounded_number_of_times(self):
+        self.remote.refusal = Reply(500)
+        job = self._submitted_job()
+        self.remote.state = "completed"
+
+        polls = 0
+        while job.state == "running" and polls < 50:
+            job.next_poll_at = fields.Datetime.now() - timedelta(seconds=1)
+            self._engine()._check_due()
+            polls += 1
+
+        self.assertEqual((job.state, polls), ("failed", FILE_TRIES + 1))
+        self.assertEqual(job.error_type, "provider_failed")
 
     def test_a_file_that_comes_after_all_is_kept(self):
         url = f"{self.remote.url}/files/cat.png"
