@@ -53,6 +53,10 @@ class UnreadableError(requests.ConnectionError):
     """An answer is not what it should be: the work may have been done all the same."""
 
 
+class NoRoomError(requests.ConnectionError):
+    """There is no memory for an answer just now."""
+
+
 class TooLargeError(UnreadableError):
     """An answer is larger than anybody needs."""
 
@@ -245,7 +249,7 @@ class Memory:
 
         It waits a while for others to give some back.
 
-        :raise TooLargeError: by the function, when they do not
+        :raise NoRoomError: by the function, when they do not
         """
         taken = 0
 
@@ -253,7 +257,7 @@ class Memory:
             nonlocal taken
             with self._changed:
                 if not self._changed.wait_for(lambda: self._has_room(host, size), MEMORY_PATIENCE):
-                    raise TooLargeError(f"{host} sends more than there is room for now.")
+                    raise NoRoomError(f"{host} sends more than there is room for now.")
                 self._taken[host] += size
             taken += size
 
@@ -279,6 +283,7 @@ def read_body(response, limit, seconds=BODY_SECONDS):
     :param int limit: bytes
     :param float seconds: for all of it, however steadily it comes
     :raise TooLargeError: for a larger one
+    :raise NoRoomError: where others take all memory there is for answers
     :raise UnreadableError: for a compressed one
     :raise requests.ReadTimeout: for one that takes longer
     """

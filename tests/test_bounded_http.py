@@ -277,11 +277,11 @@ class TestMemory(BaseCase):
         with self.memory.of("one") as first, self.memory.of("one") as second:
             first(30)
             second(20)
-            with self.assertRaises(bounded_http.TooLargeError):
+            with self.assertRaises(bounded_http.NoRoomError):
                 first(1)
             with self.memory.of("other") as other:
                 other(25)
-                with self.assertRaises(bounded_http.TooLargeError):
+                with self.assertRaises(bounded_http.NoRoomError):
                     other(1)
 
     def test_what_has_been_read_is_given_back(self):
@@ -317,5 +317,5 @@ class TestMemory(BaseCase):
                 if not is_too_much:
                     bounded_http.request_json("GET", remote.url, timeout=5)
                     continue
-                with self.assertRaises(bounded_http.TooLargeError):
+                with self.assertRaises(bounded_http.NoRoomError):
                     bounded_http.request_json("GET", remote.url, timeout=5)

@@ -214,7 +214,12 @@ class TestProviderProbeRequest(LlmGenerationCommon, HttpCase):
             note(provider)
             yield {"content": "OK"}
 
-        params = {"model": record._name, "method": method, "args": [record.ids, *args], "kwargs": {}}
+        params = {
+            "model": record._name,
+            "method": method,
+            "args": [record.ids, *args],
+            "kwargs": {},
+        }
         self.env.flush_all()
         with self._offered(fakedirect_models=list_models, fakedirect_chat=chat):
             action = self.make_jsonrpc_request("/web/dataset/call_button", params, timeout=60)

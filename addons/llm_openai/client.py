@@ -17,7 +17,21 @@ CONNECT_TIMEOUT = 10
 READ_TIMEOUT = 120
 #: Characters that are told of something that is no answer.
 EXCERPT = 100
+#: How a stream ends whose connection breaks.
+BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 STREAM_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
+
+
+def _until_broken(events):
+    """Yield events; where the connection breaks after the end of the answer, they end."""
+    is_whole = False
+    try:
+        for event in events:
+            is_whole = is_whole or bool(event and _is_last(event))
+            yield event
+    except BROKEN:
+        if not is_whole:
+            raise
 
 
 class OpenStream:
@@ -70,7 +84,8 @@ class OpenAIClient:
             if on_response:
                 on_response(OpenStream(response, line))
             last, finished, has_choices = {}, False, False
-            for event in reading.read_events(self._lines(response), self.unreadable):
+            events = reading.read_events(self._lines(response), self.unreadable)
+            for event in _until_broken(events):
                 if event is None:
                     finished = True
                     break
@@ -128,7 +143,7 @@ class OpenAIClient:
         """Have what goes wrong with a connection told without the address."""
         try:
             yield
-        except reading.UnreadableError:
+        except (reading.NoRoomError, reading.UnreadableError):
             raise
         except STREAM_ERRORS as error:
             raise errors.connection_error(error, self.host) from None

@@ -20,12 +20,14 @@ SECRET_RE = re.compile(
     r"(?i)\bbearer\s+[\w*.+/=~-]+"
     r"|\b(?:sk|pk|rk|gsk|xai|hf|r8)[-_][\w*.-]{6,}"
     # Not a code of an error, as `key_model_access_denied`.
-    r"|\bkey[-_](?=[\w*.-]*[\d*])[\w*.-]{6,}"
+    r"|\bkey[-_](?=[\w*.-]{0,100}[\d*])[\w*.-]{6,}"
     r"|\bAIza[\w-]{10,}"
     r"|(?<=key=)[^&\s\"']+|(?<=token=)[^&\s\"']+"
 )
 
 
+#: What goes wrong with an encrypted connection before anything was asked.
+HANDSHAKE_RE = re.compile(r"(?i)certificate|handshake|wrong.version|unsupported.protocol|hostname")
 #: The status that a server means by the code, the type or the status that it tells within a
 #: success: names of OpenAI, Anthropic, Google and vLLM. None of these is `500`.
 STATUS_OF = {
@@ -158,7 +160,9 @@ def connection_error(error, host):
     if _any(kinds, requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError):
         return requests.ReadTimeout(f"{host} did not answer in time.")
     if _any(kinds, requests.exceptions.SSLError, urllib3.exceptions.SSLError):
-        return requests.exceptions.SSLError(f"The certificate of {host} is not accepted.")
+        if HANDSHAKE_RE.search(str(error)):
+            return requests.exceptions.SSLError(f"The certificate of {host} is not accepted.")
+        return requests.exceptions.ChunkedEncodingError(f"{host} broke off its answer.")
     schemas = (requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema)
     if _any(kinds, requests.exceptions.InvalidURL, *schemas):
         return requests.exceptions.InvalidURL("The API base is no valid address.")

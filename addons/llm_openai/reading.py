@@ -39,6 +39,10 @@ TOO_MANY = "There are too many values or levels."
 HEADERS = {"Accept-Encoding": "identity"}
 
 
+class NoRoomError(requests.ConnectionError):
+    """There is no memory for an answer just now."""
+
+
 class UnreadableError(requests.ConnectionError):
     """An answer came and is none: it is compressed, too large, or something else than JSON."""
 
@@ -63,7 +67,7 @@ class Memory:
 
         For more than before it waits a while for others to let go of some.
 
-        :raise UnreadableError: by the function, when they do not
+        :raise NoRoomError: by the function, when they do not
         """
         held = 0
 
@@ -74,7 +78,7 @@ class Memory:
                 if more > 0 and not self._changed.wait_for(
                     lambda: self._has_room(host, more), MEMORY_PATIENCE
                 ):
-                    raise UnreadableError(f"{host} sends more than there is room for now.")
+                    raise NoRoomError(f"{host} sends more than there is room for now.")
                 self._change(host, more)
             held = size
 

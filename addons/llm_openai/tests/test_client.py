@@ -131,6 +131,18 @@ class TestClient(ServerMixin, BaseCase):
                 with self.assertRaises(requests.exceptions.ChunkedEncodingError):
                     list(self.client.stream("chat/completions", {}))
 
+    def test_an_answer_that_is_whole_counts_though_its_connection_breaks(self):
+        end = {"choices": [{"delta": {}, "finish_reason": "stop"}]}
+        self.answer(stream_answer(delta("one"), end, done=False, cut=True))
+
+        self.assertEqual(list(self.client.stream("chat/completions", {})), [delta("one"), end])
+
+    def test_what_looks_like_keys_takes_no_time(self):
+        began = time.monotonic()
+        errors.redact("key-" * 16000)
+        self.assertLess(time.monotonic() - began, 1)
+        self.assertEqual(errors.redact("key-abc1234"), "[hidden]")
+
     def test_events_arrive_one_by_one(self):
         release = threading.Event()
         self.addCleanup(release.set)

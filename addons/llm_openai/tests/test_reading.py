@@ -67,7 +67,7 @@ class TestReading(ServerMixin, BaseCase):
             with memory.of("127.0.0.1") as hold:
                 hold(1400)
                 self._body(body, content_type=content_type)
-                with self.assertRaisesRegex(reading.UnreadableError, "room"):
+                with self.assertRaisesRegex(reading.NoRoomError, "room"):
                     call()
             self.assertFalse(memory._taken)
 
