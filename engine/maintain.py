@@ -37,6 +37,8 @@ CANCEL_LEASE = 60
 CANCEL_PATIENCE = timedelta(hours=1)
 #: Errors of a provider that is told of a cancellation which no repetition changes.
 UNCHANGED = frozenset({"bad_request", "content_refused", "provider_failed", "cancelled"})
+#: Seconds until a retry is due again that an addon refused.
+REFUSED_AGAIN = 900
 #: Seconds between two questions about a job that was given up and may go on at its provider.
 HELD_PAUSE = 10.0
 #: Seconds for which a slot stays held at least whose provider says that the job goes on.
@@ -92,10 +94,24 @@ class LlmGenerationEngine(models.AbstractModel):
             live = jobs._filtered_identity_free()
             (jobs - live).write({"retry_at": False})
             engine._call_hooks(jobs - live)
+            live._follow_thread()  # whoever is asked and pays is who will answer
             live = live._may_retry(is_due=True)
-            by_provider = live.grouped("provider_id").values()
-            engine._each(by_provider, lambda some: engine._enqueue(some, sources=("failed",)))
+            engine._each(live.grouped("provider_id").values(), engine._enqueue_again)
         return len(live)
+
+    @api.model
+    def _enqueue_again(self, jobs):
+        """Queue failed jobs again; one that an addon refuses is tried again later."""
+        try:
+            with self.env.cr.savepoint():
+                self._enqueue(jobs, sources=("failed",))
+        except UserError as error:
+            if len(jobs) == 1:
+                _logger.info("Job %s is not queued again now: %s", jobs.id, type(error).__name__)
+                jobs.retry_at = self._after(REFUSED_AGAIN)
+                return
+            for job in jobs:
+                self._enqueue_again(job)
 
     @api.model
     def _stop_retrying(self, jobs):

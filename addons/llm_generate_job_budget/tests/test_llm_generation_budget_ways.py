@@ -1,6 +1,8 @@
 import contextlib
+from datetime import timedelta
 from unittest.mock import patch
 
+from odoo import fields
 from odoo.exceptions import UserError
 
 from odoo.addons.llm_generate_job.const import DEFAULT_ANSWER_TOKENS
@@ -383,3 +385,43 @@ class TestLlmGenerationBudgetCompanies(BudgetCase):
         self._queue()
         self.user.company_id = self.elsewhere
         self.assertIn("1 are used", self._refusal(self._queue))
+
+    def _due(self, job):
+        """Have a job fail whose retry is due, and its conversation go to another company."""
+        self._claim(job)
+        job._set_state("failed", error_type="transient", retry_at=fields.Datetime.now())
+        there, model = self._create_provider("There", "fakedirect")
+        there.company_id = self.elsewhere
+        companies = [self.company.id, self.elsewhere.id]
+        thread = job.thread_id.with_user(self.user).with_context(allowed_company_ids=companies)
+        thread.write({"provider_id": there.id, "model_id": model.id})
+        job.retry_at = fields.Datetime.now() - timedelta(seconds=1)
+
+    def test_a_retry_is_paid_by_the_company_to_which_its_conversation_went(self):
+        self.elsewhere.llm_daily_jobs = 1
+        self._moved(self._create_job("queued", self.direct_model))
+        job = self._create_job("queued", self.direct_model)
+        self._due(job)
+        self._engine()._retry_due()
+        self.assertEqual(job.state, "failed")
+        self.assertGreater(job.retry_at, fields.Datetime.now() + timedelta(seconds=1))
+
+    def test_a_retry_that_is_refused_holds_up_no_other(self):
+        jobs = self.env["llm.generation.job"]
+        for _number in range(3):
+            job = self._create_job("queued", self.direct_model)
+            self._claim(job)
+            job._set_state("failed", error_type="transient", retry_at=fields.Datetime.now())
+            jobs += job
+        jobs.write({"retry_at": fields.Datetime.now() - timedelta(seconds=1)})
+        refused, before = jobs[1], type(jobs)._before_enqueue
+
+        def refuse(some, sources):
+            if refused in some:
+                raise UserError(some.env._("Not this one."))
+            return before(some, sources)
+
+        with patch.object(type(jobs), "_before_enqueue", refuse):
+            self._engine()._retry_due()
+        self.assertEqual(jobs.mapped("state"), ["queued", "failed", "queued"])
+        self.assertGreater(refused.retry_at, fields.Datetime.now() + timedelta(minutes=10))
