@@ -10,6 +10,13 @@ TRANSACTION = "SELECT txid_current()::text"
 
 #: How long to wait for others who reserve of the same budget.
 LOCK_PATIENCE = "SET LOCAL lock_timeout = '5s'"
+#: The same where the transaction has no such limit yet, and its end.
+BOUND_WAIT = """
+    SELECT set_config('lock_timeout', '5s', TRUE) WHERE current_setting('lock_timeout') = '0'
+"""
+UNBOUND_WAIT = """
+    SELECT set_config('lock_timeout', '0', TRUE) WHERE current_setting('lock_timeout') = '5s'
+"""
 
 #: Whose budget it is: that of the company that pays the provider, else of the job's.
 PAYER = """COALESCE((SELECT p.company_id FROM llm_provider p WHERE p.id = j.provider_id),

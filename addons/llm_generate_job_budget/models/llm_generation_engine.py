@@ -232,7 +232,7 @@ class LlmGenerationEngine(models.AbstractModel):
         sources = [state for state in sources if state in TRANSITIONS["queued"]]
         wanted = self._wanted(jobs, sources)
         limits = self._limits_of(wanted)
-        self._lock(limits)
+        self._lock_patiently(limits)
         self._check_all(limits, self._spent_by_all(limits), self._needs(wanted, limits))
         params = {
             "jobs": [job.id for job in wanted],
@@ -335,12 +335,16 @@ class LlmGenerationEngine(models.AbstractModel):
                 touches = ["llm.generation.spending"]
                 return own._change(sql.RESERVE_DIRECT, params, touches=touches)[0][0]
         except psycopg2.errors.LockNotAvailable:
-            raise UserError(
-                self.env._(
-                    "Something else takes of this budget just now. Try again in a moment; code"
-                    " that has queued jobs commits first."
-                )
-            ) from None
+            raise self._taken_just_now() from None
+
+    @api.model
+    def _taken_just_now(self):
+        return UserError(
+            self.env._(
+                "Something else takes of this budget just now. Try again in a moment; code"
+                " that has queued jobs commits first."
+            )
+        )
 
     @api.model
     def _settle_direct(self, spending_id, cost):
@@ -473,6 +477,24 @@ class LlmGenerationEngine(models.AbstractModel):
             if not wait and not locked:
                 busy.add((kind, record_id))
         return busy
+
+    @api.model
+    def _lock_patiently(self, subjects):
+        """Do the same with an end to the waiting, where the transaction has none.
+
+        :raise UserError: where somebody else's transaction holds a budget for longer
+        """
+        if not subjects:
+            return
+        try:
+            with self.env.cr.savepoint(flush=False):
+                self.env.cr.execute(sql.BOUND_WAIT)
+                self._lock(subjects)
+                self.env.cr.execute(sql.UNBOUND_WAIT)
+        except psycopg2.errors.LockNotAvailable as error:
+            if self._is_set_aside(error):
+                raise
+            raise self._taken_just_now() from None
 
     @api.model
     def _spent_by_all(self, subjects):

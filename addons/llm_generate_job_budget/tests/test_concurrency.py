@@ -72,6 +72,23 @@ class TestConcurrency(ConcurrencyCase):
                 self.fail("It was allowed.")
             self.assertLess(time.monotonic() - begin, 15)
 
+    def test_who_queues_does_not_wait_for_ever_for_who_reserves(self):
+        self.addCleanup(self._set_budget, 0)
+        self._set_budget(LIMIT)
+        with self._env() as env, self._env() as other:
+            env["llm.generation.job"].create({"thread_id": self.thread_id}).action_queue()
+            job = other["llm.generation.job"].create({"thread_id": self.thread_id})
+            other.flush_all()
+            other.cr.execute("SET LOCAL statement_timeout = '20s'")
+            begin = time.monotonic()
+            with (
+                patch.object(sql, "BOUND_WAIT", "SET LOCAL lock_timeout = '200ms'"),
+                self.assertRaisesRegex(UserError, "Try again in a moment"),
+            ):
+                job.action_queue()
+            self.assertLess(time.monotonic() - begin, 15)
+            self.assertEqual(job.state, "draft")  # the transaction goes on
+
     def test_what_is_booked_anew_counts_once_though_others_see_it_as_it_was(self):
         self.addCleanup(self._set_budget, 0)
         self._set_budget(LIMIT)
