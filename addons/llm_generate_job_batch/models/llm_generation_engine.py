@@ -2,10 +2,12 @@ import contextlib
 import functools
 import logging
 import math
+import threading
 from dataclasses import replace
 
 from odoo import api, models
 
+from odoo.addons.llm_generate_job.const import RUNNER_THREADS
 from odoo.addons.llm_generate_job.exceptions import (
     BadRequestError,
     UnknownOutcomeError,
@@ -15,6 +17,8 @@ from odoo.addons.llm_generate_job.protocol.answer import Answer
 from odoo.addons.llm_generate_job.protocol.backoff import REFUSALS, Decision
 from odoo.addons.llm_generate_job.protocol.http_errors import classify, traceback_of
 from odoo.addons.llm_generate_job.protocol.sanitize import ANSWER_LIMIT
+from odoo.addons.llm_generate_job.runner.cursor import is_locked
+from odoo.addons.llm_generate_job.runner.executor import EnvironmentFactory
 from odoo.addons.llm_generate_job.runner.messages import Due
 
 from .. import statements as sql
@@ -32,6 +36,15 @@ ENDED = "llm_generate_job_batch.ended"
 UNSTORED = "The answer of job %s could not be stored in its record\n%s"
 UNSEEN = "Batches %s were not looked at\n%s"
 UNTOLD = "The callback of batch %s failed\n%s"
+#: Callbacks of a process run one after the other.
+_telling = threading.Lock()
+
+
+def _tell_apart(engine, batch_ids):
+    """Tell of batches in a thread of its own."""
+    with _telling:
+        models = EnvironmentFactory(engine.env.cr.dbname, **engine.env.context)
+        models.engine()._tell_each(batch_ids)
 
 
 class LlmGenerationEngine(models.AbstractModel):
@@ -210,8 +223,18 @@ class LlmGenerationEngine(models.AbstractModel):
         postcommit.data[ENDED].update(batches.ids)
 
     def _look_now(self, batch_ids):
+        """Tell of the batches that are done, in a thread of its own where a runner has found them.
+
+        A callback may take long, and a runner's threads store the answers of others. If the process
+        ends before, so does what the callback did, and the sweep looks again.
+        """
+        is_of_runner = threading.current_thread().name.startswith(RUNNER_THREADS)
         try:
-            self._tell_done(sorted(batch_ids))
+            done = self._done_batches(sorted(batch_ids))
+            if done and is_of_runner:
+                threading.Thread(target=_tell_apart, args=(self, done), daemon=True).start()
+            else:
+                self._tell_each(done)
         except BaseException as error:  # noqa: BLE001 whatever it is
             # The jobs are committed, whatever becomes of the batch: the sweep looks again.
             _logger.error(UNSEEN, sorted(batch_ids), traceback_of(error))  # noqa: TRY400 as above
@@ -224,9 +247,24 @@ class LlmGenerationEngine(models.AbstractModel):
             commit of the last job and the look at its batch
         :return: how many batches were found done
         """
+        return self._tell_each(self._done_batches(batch_ids))
+
+    @api.model
+    def _done_batches(self, batch_ids):
         with self._transaction() as own:
-            done = [row[0] for row in own._select(sql.DONE_BATCHES, {"batches": batch_ids})]
-        return sum(self._tell_batch(batch_id) for batch_id in done)
+            return [row[0] for row in own._select(sql.DONE_BATCHES, {"batches": batch_ids})]
+
+    @api.model
+    def _tell_each(self, batch_ids):
+        """Tell of each of these batches; one that cannot be told of does not hold up the others."""
+        told = 0
+        for batch_id in batch_ids:
+            try:
+                told += self._tell_batch(batch_id)
+            except BaseException as error:  # noqa: BLE001 whatever it is
+                if not is_locked(error):  # else the sweep looks again
+                    _logger.error(UNSEEN, [batch_id], traceback_of(error))  # noqa: TRY400 as above
+        return told
 
     @api.model
     def _tell_batch(self, batch_id):

@@ -2,6 +2,8 @@ import time
 from datetime import timedelta
 from unittest.mock import patch
 
+import psycopg2
+
 from odoo import fields
 from odoo.exceptions import AccessError, UserError
 from odoo.tests import users
@@ -225,6 +227,24 @@ class TestLlmGenerationBatch(LlmGenerationCommon):
         self.assertNotIn("sk-abcdefgh", logs.output[0])
         self.assertEqual((batch.state, batch.job_ids.state), ("done", "completed"))
         self.assertFalse(self.user.partner_id.comment)
+
+    def test_a_batch_that_cannot_be_told_of_holds_up_no_other(self):
+        batches = self._batch(["a"]) + self._batch(["b"])
+        tell = type(batches)._on_done
+        broken = batches.sorted("id")[0]
+
+        def on_done(batch):
+            if batch == broken:
+                raise psycopg2.errors.LockNotAvailable
+            return tell(batch)
+
+        engine = type(self._engine())
+        with (
+            patch.object(type(batches), "_on_done", on_done),
+            patch.object(engine, "_is_set_aside", lambda _self, _error: True),
+        ):
+            self._end(batches.job_ids)
+        self.assertEqual(batches.sorted("id").mapped("state"), ["running", "done"])
 
     def test_the_scheduled_action_finds_what_a_dead_process_left(self):
         batch = self._batch(["a"])
