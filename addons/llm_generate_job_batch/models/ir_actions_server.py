@@ -1,12 +1,17 @@
+import logging
+
 from markupsafe import Markup
 
 from odoo import api, fields, models
-from odoo.exceptions import AccessError
+from odoo.exceptions import AccessError, UserError
 
 from odoo.addons.llm_generate_job.const import MEDIA_USES, UNFINISHED
 from odoo.addons.llm_generate_job.models.llm_generation_bounds import BOUNDS
+from odoo.addons.llm_generate_job.protocol.sanitize import redact
 
 from .llm_field_answer import FIELD_TYPES
+
+_logger = logging.getLogger(__name__)
 
 EDITORS = "mail.group_mail_template_editor"
 
@@ -112,10 +117,21 @@ class IrActionsServer(models.Model):
         """Queue a generation for each record, with the rights of who runs the action.
 
         A record for which this action already waits or runs is left out. Those of another company
-        are asked for in that one, where the user works there.
+        are asked for in that one, where the user works there. What an automation rule asks for and
+        may not have is told in the log: what set off the rule is done all the same.
         """
         if self.env.context.get("llm_generation_answer"):
             return False  # an answer that sets off its own rule would go round for ever
+        if "__action_done" not in self.env.context:  # which `base_automation` sets
+            return self._generate_llm(eval_context)
+        try:
+            with self.env.cr.savepoint():
+                return self._generate_llm(eval_context)
+        except (AccessError, UserError) as error:
+            _logger.warning("Action %s generates nothing: %s", self.id, redact(error))
+            return False
+
+    def _generate_llm(self, eval_context):
         env = eval_context["env"](su=False)
         records = eval_context.get("records") or eval_context.get("record")
         if not records:

@@ -50,6 +50,17 @@ class TestIrActionsServer(LlmGenerationCommon):
         self.service.answers["create"] = [posted(text, **values)]
         self._process_queue()
 
+    def test_a_rule_that_may_not_generate_undoes_nothing(self):
+        portal = new_test_user(self.env, "portal", "base.group_portal")
+        of_portal = self.action.with_user(portal).sudo()  # so automation rules run them
+        partners = {"active_model": "res.partner", "active_ids": self.partners.ids}
+        of_portal = of_portal.with_context(**partners, active_id=self.partners[0].id)
+        with self.assertRaises(AccessError):
+            of_portal.run()
+        with self.assertLogs(f"{LOGGER.rpartition('.')[0]}.ir_actions_server", "WARNING"):
+            of_portal.with_context(__action_done={}).run()
+        self.assertFalse(self._jobs())
+
     def test_each_record_gets_a_job_of_who_runs_the_action(self):
         result = self._run()
         jobs = self._jobs()
