@@ -182,7 +182,7 @@ def _registry():
     )
 
 
-SPECIFICATIONS = _registry()
+SPECIFICATIONS = _registry().crawl()
 
 
 @functools.lru_cache(maxsize=128)

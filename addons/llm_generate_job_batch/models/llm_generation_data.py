@@ -80,7 +80,10 @@ def _references(schema):
     latest = referencing.jsonschema.DRAFT202012
     dialect = referencing.jsonschema.specification_with(told or "", default=latest)
     root = dialect.create_resource(schema)
-    parts, seen = [(root, SPECIFICATIONS.resolver_with_root(root))], set()
+    uri = root.id() or ""
+    # Crawled once: what is not, is crawled for each reference to an anchor.
+    resolver = SPECIFICATIONS.with_resource(uri, root).crawl().resolver(uri)
+    parts, seen = [(root, resolver)], set()
     while parts:
         part, resolver = parts.pop()
         if not isinstance(part.contents, dict) or id(part.contents) in seen:

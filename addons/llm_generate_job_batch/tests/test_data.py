@@ -2,6 +2,7 @@ import contextlib
 import functools
 import json
 import re
+import time
 from datetime import date, datetime
 from unittest.mock import patch
 
@@ -262,6 +263,13 @@ class TestData(DataCommon):
         ):
             with self.subTest(schema=schema):
                 self.assertEqual(lost_reference(json.dumps(schema)), lost)
+
+    def test_many_anchors_are_found_soon(self):
+        schema = {"$defs": {"a": {"$anchor": "a"}}}
+        schema["properties"] = {str(number): {"$ref": "#a"} for number in range(1000)}
+        began = time.process_time()
+        self.assertIsNone(lost_reference(json.dumps(schema)))
+        self.assertLess(time.process_time() - began, 3)
 
     def test_a_schema_that_is_none_after_all_is_not_asked_about_again(self):
         with self._answering('{"size": 7}') as service:
