@@ -75,21 +75,28 @@ SAVING = f"""
     {SCHEDULED.sql()} AND is_economy IS TRUE AND batch_lane IS NOT TRUE
     AND COALESCE(attempt_count, 0) = 0"""
 
+#: What a model of a queue is paused for waits, and keeps nobody else from the slots.
+PAUSED_MODELS = f"""ARRAY(
+                SELECT model_id FROM llm_generation_model_pause
+                WHERE queue_id = {{queue}} AND paused_until > {NOW})"""
+
 #: Queues with economy jobs and nothing else to start, of whose slots fewer than half are used; and
 #: how many are left of that half. As for those that are ready, one look into an index for each.
 IDLE = f"""
     SELECT * FROM (
-        SELECT q.provider_id, GREATEST(q.max_concurrent_jobs / 2, 1) - (
+        SELECT q.id, q.provider_id, GREATEST(q.max_concurrent_jobs / 2, 1) - (
             SELECT count(*) FROM llm_generation_job
             WHERE provider_id = q.provider_id AND state = 'running') AS slots
         FROM llm_generation_queue q
         CROSS JOIN LATERAL (
             SELECT FROM llm_generation_job
-            WHERE provider_id = q.provider_id AND {SAVING} LIMIT 1) saving
+            WHERE provider_id = q.provider_id AND {SAVING}
+              AND model_id <> ALL ({PAUSED_MODELS.format(queue="q.id")}) LIMIT 1) saving
         WHERE q.enabled AND (q.paused_until IS NULL OR q.paused_until <= {NOW})
           AND NOT EXISTS (
             SELECT FROM llm_generation_job
-            WHERE provider_id = q.provider_id AND {READY.sql()})
+            WHERE provider_id = q.provider_id AND {READY.sql()}
+              AND model_id <> ALL ({PAUSED_MODELS.format(queue="q.id")}))
     ) queue WHERE slots > 0
 """
 
@@ -102,6 +109,7 @@ PROMOTE_ECONOMY = f"""
         SELECT job.id FROM idle CROSS JOIN LATERAL (
             SELECT id FROM llm_generation_job
             WHERE provider_id = idle.provider_id AND {SAVING}
+              AND model_id <> ALL ({PAUSED_MODELS.format(queue="idle.id")})
             ORDER BY priority, fair_rank, queued_at, id LIMIT idle.slots
             FOR NO KEY UPDATE SKIP LOCKED) job)
     UPDATE llm_generation_job j SET is_scheduled = FALSE, latest_at = scheduled_at

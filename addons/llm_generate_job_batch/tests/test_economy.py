@@ -57,6 +57,19 @@ class TestEconomy(LlmGenerationCommon):
                 self.engine._schedule()
                 self.assertTrue(job.is_scheduled)
 
+    def test_a_paused_model_holds_up_no_other(self):
+        other = self.native_model.copy({"name": "Other"})
+        self._create_job("queued")  # of the paused model, and next in line
+        paused = self._economy()
+        free = self._economy(thread_id=self._create_thread(other).id)
+        self.env["llm.generation.model.pause"].create({
+            "queue_id": self.queue.id,
+            "model_id": self.native_model.id,
+            "paused_until": "2999-01-01 00:00:00",
+        })
+        self.engine._schedule()
+        self.assertEqual((paused.is_scheduled, free.is_scheduled), (True, False))
+
     def test_at_its_latest_date_it_waits_in_the_line_like_others(self):
         for _job in range(4):
             self._create_job("running")
