@@ -17,6 +17,7 @@ from odoo.addons.llm_generate_job.protocol.answer import (
     finish_reason_of,
     job_id_of,
 )
+from odoo.addons.llm_generate_job.protocol.backoff import believable
 from odoo.addons.llm_generate_job.protocol.http_errors import classify, traceback_of
 from odoo.addons.llm_generate_job.protocol.sanitize import redact, text_of
 from odoo.addons.llm_generate_job.runner.cursor import is_away, is_locked
@@ -380,10 +381,13 @@ class LlmGenerationEngine(models.AbstractModel):
                     _logger.info("Job %s is left out of a batch: %s", job_id, type(error).__name__)
                     refused.append(job_id)
                     continue
-                size += len(json.dumps(request))
-                if len(requests) >= most["jobs"] or size > most["bytes"]:
-                    (rest if requests else refused).append(job_id)
+                length = len(json.dumps(request))
+                if length > most["bytes"]:
+                    refused.append(job_id)
+                elif len(requests) >= most["jobs"] or size + length > most["bytes"]:
+                    rest.append(job_id)
                 else:
+                    size += length
                     requests[batch._custom_id(job_id)] = request
         return requests, refused, rest
 
@@ -625,7 +629,8 @@ class LlmGenerationEngine(models.AbstractModel):
         has_failed = batch.external_id and values["error_type"] == "provider_failed"
         if has_failed or self._is_too_old(batch):
             return self._give_up(batch, values["error_type"], values["error_message"])
-        return Step({**values, "next_step_at": self._after(wait)})
+        # Nobody else asks about it: a pause of all calls says little of one question.
+        return Step({**values, "next_step_at": self._after(min(wait, LAST_POLL))})
 
     @api.model
     def _after_submission(self, batch, error):
@@ -635,6 +640,9 @@ class LlmGenerationEngine(models.AbstractModel):
         has_none = isinstance(error, exceptions.NoJobInterfaceError)
         if has_none or kind in REFUSED or self._is_too_old(batch):
             return self._batch_failed(batch, None if has_none else kind, words)
+        wait = max(wait, min(NO_ROOM_PAUSE, AGAIN * 2.0**batch.tries))
+        if kind == "overloaded":  # by itself each job would cost twice as much: it can wait
+            values["tries"] = max(1, batch.tries - 1)
         # A connection that was lost may have brought it there all the same.
         is_untaken = known and known.unbilled and kind != "unknown_outcome"
         if not (kind in REFUSED_NOW or is_untaken):
@@ -658,7 +666,7 @@ class LlmGenerationEngine(models.AbstractModel):
             "error_type": known.error_type if known else "internal",
             "error_message": words,
         }
-        return known, values, max(AGAIN, (known and known.retry_after) or 0.0)
+        return known, values, max(AGAIN, believable(known and known.retry_after))
 
     @api.model
     def _is_too_old(self, batch):

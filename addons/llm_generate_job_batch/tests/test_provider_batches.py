@@ -366,6 +366,18 @@ class TestSubmission(ProviderBatchCommon):
         self.assertEqual((batch.job_ids, batch.job_count), (second, 1))
         self.assertFalse(first.batch_lane)
 
+    def test_a_request_that_is_too_large_leaves_the_others(self):
+        first = self._economy(1, generation_inputs={"prompt": "x" * 100})
+        others = self._economy(2)
+        self.queue.batch_jobs = 3
+        limits = {"bytes": 99}
+        with self._offered(fakenative_batch_limits=lambda _provider: limits):
+            batch = self._collect()
+            self._go_on(batch)
+        self.assertEqual((batch.state, batch.job_count), ("running", 2))
+        self.assertFalse(first.batch_lane)
+        self.assertTrue(all(others.mapped("batch_lane")))
+
     def test_what_is_too_large_is_split(self):
         jobs = self._economy(3)
         self.queue.batch_jobs = 3
@@ -381,6 +393,33 @@ class TestSubmission(ProviderBatchCommon):
             self._go_on(second)
         self.assertEqual(second.state, "cancelled", "no batch has room for it")
         self.assertEqual(jobs.mapped("batch_lane"), [True, True, False])
+
+    def test_an_overloaded_provider_gets_the_batch_later(self):
+        tries = provider_batches.MOST_TRIES + 2
+        self.remote.raises["submit"] = [OverloadedError("Full.")] * tries
+        jobs = self._economy()
+        batch = self._collect()
+        for _step in range(tries):
+            self._go_on(batch)
+            self.assertTrue(all(jobs.mapped("batch_lane")))
+        self._go_on(batch)
+        self.assertEqual(batch.state, "running")
+
+    def test_an_odd_wait_is_not_believed(self):
+        odd = {"retry_after": 86_400_000}
+        self.remote.raises["submit"] = [RateLimitedError("Slower.", **odd)]
+        self._economy()
+        batch = self._collect()
+        self._go_on(batch)
+        hour = fields.Datetime.now() + timedelta(hours=1, minutes=1)
+        self.assertLess(batch.pauses_until, hour)
+        batch.pauses_until = False
+        self._go_on(batch)
+        self.assertEqual(batch.state, "running")
+        self.remote.raises["check"] = [RateLimitedError("Slower.", **odd)]
+        self._go_on(batch)
+        soon = fields.Datetime.now() + timedelta(seconds=provider_batches.LAST_POLL + 9)
+        self.assertLess(batch.next_step_at, soon)
 
     def test_it_is_not_tried_for_ever(self):
         self.remote.raises["submit"] = [TransientError("Oops.")] * 9
