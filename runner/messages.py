@@ -32,28 +32,25 @@ class Message:
         return f"{self.verb}:{','.join(map(str, self.ids))}" if self.ids else self.verb
 
 
-@dataclass(frozen=True)
 class Queued(Message):
     """More may start in these queues, in any where none is named: look there."""
 
-    verb: ClassVar[str] = "queued"
+    verb = "queued"
 
     def _bounded(self, ids):
         return ids if len(ids) <= MOST_IDS else ()  # to look at more is no error
 
 
-@dataclass(frozen=True)
 class SlotFree(Queued):
     """Slots of these queues are free. Who says so looks first, others a little later."""
 
-    verb: ClassVar[str] = "slot"
+    verb = "slot"
 
 
-@dataclass(frozen=True)
 class Cancelled(Message):
     """These jobs no longer run: hang up on them. `each()` makes as many as it takes."""
 
-    verb: ClassVar[str] = "cancel"
+    verb = "cancel"
 
     @classmethod
     def each(cls, job_ids):
@@ -61,25 +58,22 @@ class Cancelled(Message):
         return [cls(some) for some in split_every(MOST_IDS, job_ids)]
 
 
-@dataclass(frozen=True)
 class Due(Message):
     """Something may be due earlier than was known; nothing else may start."""
 
-    verb: ClassVar[str] = "clock"
+    verb = "clock"
 
 
-@dataclass(frozen=True)
 class Lost(Message):
     """There are jobs that nobody executes any more: rescue them."""
 
-    verb: ClassVar[str] = "lost"
+    verb = "lost"
 
 
-@dataclass(frozen=True)
 class Hello(Message):
     """A runner, named by its id, asks itself whether it hears what is said."""
 
-    verb: ClassVar[str] = "hello"
+    verb = "hello"
 
 
 #: What to hear in a text that says nothing else: look at everything.
