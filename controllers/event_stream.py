@@ -13,14 +13,12 @@ from odoo.http import request
 from odoo.modules.registry import Registry
 from odoo.tools import config, json_default
 
-from ..const import JOB_CHANNEL, LAST_ID
+from ..const import LAST_ID
 from ..protocol.answer import Claim
 from ..protocol.http_errors import classify, redact, traceback_of
 from ..runner import streams
 from ..runner.cursor import LazyCursor
 from ..runner.executor import Execution
-from ..runner.messages import JobEvent
-from ..runner.notifier import listen
 
 _logger = logging.getLogger(__name__)
 
@@ -142,7 +140,8 @@ class EventStream:
         if not self.job_id:
             yield from self._ask(env)
         if self.job_id:
-            yield from self._follow(env)
+            job = env["llm.generation.job"].browse(self.job_id)
+            yield from env["llm.generation.engine"]._follow(job, beats=True)
 
     def _ask(self, env):
         """Yield the events of `generate_response()` until a job is known that gives the answer."""
@@ -160,19 +159,6 @@ class EventStream:
                 if self.job_id:
                     return
         yield {"type": "done"}
-
-    def _follow(self, env):
-        follow, seen = env["llm.generation.engine"], {}
-        job = env["llm.generation.job"].browse(self.job_id)
-        if follow._is_inline():
-            yield from follow._follow(job)
-            return
-        with listen(self.dbname, JOB_CHANNEL, JobEvent(self.job_id).payload) as subscription:
-            while not seen.get("ended"):
-                yield from follow._new_events(job, seen)
-                if not seen["ended"]:
-                    yield None
-                    follow._wait_for_events(subscription, seen)
 
     @property
     def _is_late(self):

@@ -25,12 +25,13 @@ class LlmGenerationEngine(models.AbstractModel):
     _inherit = "llm.generation.engine"
 
     @api.model
-    def _follow(self, job):
+    def _follow(self, job, *, beats=False):
         """Yield the events of a job until it has ended.
 
         Commits the caller's transaction before each wait, so that none is open meanwhile and the
         runners can see the job. Closing the generator leaves the job alone.
 
+        :param bool beats: yield None before each wait, too
         :return: a generator of the event dicts that `generate_response()` documents
         """
         seen = {}
@@ -43,8 +44,11 @@ class LlmGenerationEngine(models.AbstractModel):
                 yield from self._new_events(job, seen)
                 if seen.get("ended"):
                     return
+                if beats:
+                    yield None
                 self.env.cr.commit()  # pylint: disable=invalid-commit
-                self._wait_for_events(subscription, seen)
+                # A queue that moves does not tell each waiting job its new place.
+                subscription.wait(FALLBACK if seen["state"] == "running" else POSITION_LOOK)
 
     @api.model
     def _inline_events(self, job, seen):
@@ -57,12 +61,6 @@ class LlmGenerationEngine(models.AbstractModel):
                 return
             self._check_due()
             yield from self._new_events(job, seen)
-
-    @api.model
-    def _wait_for_events(self, subscription, seen):
-        """Return when something was heard of the job, or it is time to look anyway."""
-        # A queue that moves does not tell each waiting job its new place.
-        subscription.wait(FALLBACK if seen.get("state") == "running" else POSITION_LOOK)
 
     @api.model
     def _new_events(self, job, seen):
