@@ -61,7 +61,7 @@ def is_gone(dbname):
         return False
 
 
-class Listener:
+class Listener(contextlib.AbstractContextManager):
     """Hears the notifications of one channel from the moment it is made.
 
     Make it before looking at what is waited for, or a notification is lost in between.
@@ -127,9 +127,6 @@ class Listener:
         for descriptor in pipe:
             os.close(descriptor)
 
-    def __enter__(self):
-        return self
-
     def __exit__(self, *_exc):
         self.close()
 
@@ -147,7 +144,7 @@ _notifiers = {}
 _guard = threading.Lock()
 
 
-class Subscription:
+class Subscription(contextlib.AbstractContextManager):
     """What one waiter has heard; made by `listen()`, closed by its `with` block."""
 
     def __init__(self, notifier, payload):
@@ -170,9 +167,6 @@ class Subscription:
             return True
         return heard
 
-    def __enter__(self):
-        return self
-
     def __exit__(self, *_exc):
         self._notifier.leave(self)
 
@@ -187,20 +181,12 @@ class Notifier(threading.Thread):
         self.is_over = False
         self.error = None
         self.ready = threading.Event()
-        self._subscriptions = {}
-
-    def join_in(self, subscription):
-        """Pass on to `subscription` what comes from now on."""
-        self._subscriptions.setdefault(subscription._payload, []).append(subscription)
+        self._subscriptions = set()
 
     def leave(self, subscription):
         """Forget a subscription."""
         with _guard:
-            others = self._subscriptions.get(subscription._payload, [])
-            if subscription in others:
-                others.remove(subscription)
-            if not others:
-                self._subscriptions.pop(subscription._payload, None)
+            self._subscriptions.discard(subscription)
 
     def run(self):
         """Hear until nobody has waited for a while, or the database hangs up."""
@@ -220,8 +206,8 @@ class Notifier(threading.Thread):
         while threading.main_thread().is_alive():
             payloads = set(listener.wait(POLL_INTERVAL))
             with _guard:
-                for payload in payloads & self._subscriptions.keys():
-                    for subscription in self._subscriptions[payload]:
+                for subscription in self._subscriptions:
+                    if subscription._payload in payloads:
                         subscription._event.set()
                 if self._subscriptions:
                     last = time.monotonic()
@@ -236,9 +222,8 @@ class Notifier(threading.Thread):
         key = (os.getpid(), self.dbname, self.channel)
         if _notifiers.get(key) is self:
             del _notifiers[key]
-        for subscriptions in self._subscriptions.values():
-            for subscription in subscriptions:
-                subscription._event.set()
+        for subscription in self._subscriptions:
+            subscription._event.set()
 
 
 def listen(dbname, channel, payload):
@@ -261,7 +246,7 @@ def _join(dbname, channel, subscription):
             notifier = Notifier(dbname, channel)
             notifier.start()  # which may fail for lack of memory
             _notifiers[key] = notifier
-        notifier.join_in(subscription)
+        notifier._subscriptions.add(subscription)
     if not notifier.ready.wait(CONNECT_TIMEOUT) or notifier.error:
         notifier.leave(subscription)
         raise psycopg2.OperationalError(str(notifier.error or "The database does not answer."))
