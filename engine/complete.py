@@ -186,20 +186,13 @@ class LlmGenerationEngine(models.AbstractModel):
                 text = answer.output or message._said()
                 answer = known[job.id] = replace(answer, output=text, output_message_id=None)
                 message.unlink()
-            if not (answer.tokens("prompt") or answer.tokens("completion")):
-                known[job.id] = replace(answer, usage=self._usage_by_length(job, answer))
+            if not (answer.tokens("prompt") or answer.tokens("completion")):  # nobody tells
+                said = answer.output or messages.browse(answer.output_message_id).body
+                asked = [job.generation_inputs, job.input_message_id.body]
+                texts = {"prompt_tokens": asked, "completion_tokens": said}
+                usage = {kind: by_length(length_of(text)) for kind, text in texts.items()}
+                known[job.id] = replace(answer, usage=usage)
         return known
-
-    @api.model
-    def _usage_by_length(self, job, answer):
-        """Return about how many tokens a job used whose provider does not tell."""
-        message = self.env["mail.message"].sudo().browse(answer.output_message_id)  # sudo: as above
-        said = answer.output or message.body
-        asked = [job.generation_inputs, job.input_message_id.body]
-        return {
-            "prompt_tokens": by_length(length_of(asked)),
-            "completion_tokens": by_length(length_of(said)),
-        }
 
     @api.model
     def _apply_success(self, jobs, answers):

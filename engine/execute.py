@@ -308,9 +308,12 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _keep(self, job, claim, output, recorder, *, goes_on=False):
         # Where nothing was written there is nothing to keep: who ends the job tells of its end.
-        if self._has_written() or self._is_noteworthy(recorder):
+        is_noteworthy = self._is_noteworthy(recorder)
+        if is_noteworthy or self._has_written():
             self._checkpoint(job, claim, output)
-            self._note_usage(claim, recorder)
+        if is_noteworthy:  # this process may be killed
+            recorder.noted = sum(recorder.usage.values())
+            self.env["llm.generation.attempt"].browse(claim.token).write(recorder.usage)
         self.env.cr.commit(goes_on=goes_on)  # pylint: disable=invalid-commit
 
     @api.model
@@ -366,15 +369,8 @@ class LlmGenerationEngine(models.AbstractModel):
         return row[0]
 
     @api.model
-    def _note_usage(self, claim, recorder):
-        """Keep how much was used so far, from time to time: this process may be killed."""
-        if self._is_noteworthy(recorder):
-            used = recorder.usage
-            recorder.noted = sum(used.values())
-            self.env["llm.generation.attempt"].browse(claim.token).write(used)
-
-    @api.model
     def _is_noteworthy(self, recorder):
+        """Return whether so much was used since that was noted that it is noted again."""
         return sum(recorder.usage.values()) >= recorder.noted + NOTED_TOKENS
 
     @api.model

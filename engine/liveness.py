@@ -10,7 +10,7 @@ from odoo.tools import parse_version
 
 from ..const import AT_PROVIDER, RUNNER_CHANNEL
 from ..protocol import backoff
-from ..runner.limits import LIVENESS_LOCK, TAKEN_ALONE
+from ..runner.limits import HEARTBEAT_TIMEOUT, LIVENESS_LOCK, TAKEN_ALONE
 from ..runner.messages import Hello
 from . import sql
 
@@ -109,15 +109,11 @@ class LlmGenerationEngine(models.AbstractModel):
                 break
             runner_id = None  # a dead connection of ours still holds that lock
         if before and before != runner_id:
-            self._move_calls(before, runner_id)
+            # The row before will fall silent: the calls are those of the new one.
+            with self._transaction() as engine:
+                params = {"before": before, "runner": runner_id}
+                engine._change(sql.MOVE_CALLS, params, touches=["llm.generation.attempt"])
         return runner_id
-
-    @api.model
-    def _move_calls(self, before, runner_id):
-        """Have the calls of a runner be those of its new row: the one before will fall silent."""
-        with self._transaction() as engine:
-            params = {"before": before, "runner": runner_id}
-            engine._change(sql.MOVE_CALLS, params, touches=["llm.generation.attempt"])
 
     @api.model
     def _runner_row(self, name, slots, runner_id=None):
@@ -250,22 +246,22 @@ class LlmGenerationEngine(models.AbstractModel):
         return len(lost)
 
     @api.model
-    def _rescue(self, timeout, lock_key, alone=TAKEN_ALONE):
+    def _rescue(self, timeout=HEARTBEAT_TIMEOUT):
         """Take care of the jobs of processes that died.
 
         An external job is adopted: whoever comes next asks about it. Any other is given back
         and counts a retry, as its provider may have done the work.
 
-        :param float timeout: seconds of silence after which a runner may be dead
-        :param int lock_key: first key of the session lock that a live runner holds
-        :param float alone: seconds of silence after which it has stopped its calls, whatever holds
-            its lock: a session whose host is gone lives for hours
+        After `TAKEN_ALONE` seconds of silence a runner has stopped its calls, whatever holds its
+        lock: a session whose host is gone lives for hours.
+
+        :param float timeout: seconds of silence after which a runner is dead whose lock is free
         """
         with self._transaction() as engine:
             dead = []
-            params = {"silence": timeout, "alone": alone}
+            params = {"silence": timeout, "alone": TAKEN_ALONE}
             for runner_id, is_alone in engine._select(sql.SILENT_RUNNERS, params):
-                key = [lock_key, runner_id]
+                key = [LIVENESS_LOCK, runner_id]
                 if is_alone or engine._select(sql.TRY_LIVENESS_LOCK, key)[0][0]:
                     dead.append(runner_id)
             external = dict(engine._select(sql.ORPHANS, [dead]))

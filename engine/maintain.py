@@ -459,22 +459,16 @@ class LlmGenerationEngine(models.AbstractModel):
         providers = self.env["llm.provider"].sudo().with_context(active_test=False)
         removed, left = 0, providers.search(Domain.TRUE).ids
         while left:
-            batch = self._remove_some(left[0], limit)
-            removed += batch
-            if batch < CLEAN_UP_BATCH:
+            with self._transaction() as retention:
+                params = {"provider": left[0], "limit": limit, "batch": CLEAN_UP_BATCH}
+                old = [row[0] for row in retention._select(sql.OLD_JOBS, params)]
+                retention.env["llm.generation.job"].browse(old).unlink()
+            removed += len(old)
+            if len(old) < CLEAN_UP_BATCH:
                 left.pop(0)
-            if batch and time.monotonic() >= deadline:
+            if old and time.monotonic() >= deadline:
                 break
         return removed, bool(left)
-
-    @api.model
-    def _remove_some(self, provider_id, limit):
-        """Remove a batch of a provider's jobs that ended before a date; return how many."""
-        with self._transaction() as retention:
-            params = {"provider": provider_id, "limit": limit, "batch": CLEAN_UP_BATCH}
-            rows = retention._select(sql.OLD_JOBS, params)
-            retention.env["llm.generation.job"].browse(row[0] for row in rows).unlink()
-            return len(rows)
 
     @api.model
     def _kept_since(self, days=None):

@@ -6,7 +6,6 @@ import psycopg2
 from odoo import api, models
 
 from ..exceptions import GenerationError
-from ..protocol.answer import Claim
 from ..protocol.signatures import OTHER_JOB, WebhookRefusedError
 from ..runner.messages import Due
 from . import sql
@@ -39,10 +38,12 @@ class LlmGenerationEngine(models.AbstractModel):
         """
         with self._transaction(lazy=True) as webhook:
             webhook.env.cr.bind(LOCK_PATIENCE)
-            job = webhook._find_job(job_id, token)
-            if not job:
+            job = webhook.env["llm.generation.job"].browse(job_id).exists()
+            right = (job.webhook_token or "").encode()
+            is_right = hmac.compare_digest(right, token.encode())
+            if not (right and is_right):  # a wrong token is answered as a wrong job
                 return 404
-            claim = Claim(job.id, job.attempt_token)
+            params = {"job": job.id, "token": job.attempt_token or 0, "pause": HINT_PAUSE}
             try:
                 delivery = job.provider_id._verify_generation_webhook(job, headers, body)
                 known = job.external_job_id
@@ -56,27 +57,11 @@ class LlmGenerationEngine(models.AbstractModel):
                 _logger.warning("Job %s: a webhook cannot be verified now: %s", job_id, error)
                 return 503
             try:
-                webhook._note(claim)
+                # One that comes again, by whomever it is sent, only asks again.
+                if webhook._change(sql.HINT, params):
+                    webhook._wake(Due())
             except psycopg2.errors.LockNotAvailable:
                 _logger.info("Job %s: changed by somebody, so a webhook has to come again", job_id)
                 webhook.env.cr.rollback()
                 return 503
             return 200
-
-    @api.model
-    def _find_job(self, job_id, token):
-        """Return the job whose address it is; empty for a wrong token as for a wrong job."""
-        job = self.env["llm.generation.job"].browse(job_id).exists()
-        right = (job.webhook_token or "").encode()
-        is_right = hmac.compare_digest(right, token.encode())
-        return job if right and is_right else job.browse()
-
-    @api.model
-    def _note(self, claim):
-        """Have the job asked about soon, unless it has ended.
-
-        A webhook that comes again, by the provider's doing or somebody else's, only asks again.
-        """
-        params = {"job": claim.job_id, "token": claim.token, "pause": HINT_PAUSE}
-        if self._change(sql.HINT, params):
-            self._wake(Due())

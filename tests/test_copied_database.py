@@ -4,7 +4,7 @@ from odoo import fields
 from odoo.modules.neutralize import get_neutralization_queries
 
 from ..engine.liveness import IDENTITY
-from ..runner.limits import HEARTBEAT_TIMEOUT, LIVENESS_LOCK
+from ..runner.limits import HEARTBEAT_TIMEOUT
 from .common import LlmGenerationCommon
 
 LOGGER = "odoo.addons.llm_generate_job.engine.liveness"
@@ -87,7 +87,7 @@ class TestCopiedDatabase(LlmGenerationCommon):
         self._copy()
         self._hold()
         with self.assertLogs(LOGGER, "WARNING"):
-            self.engine._rescue(HEARTBEAT_TIMEOUT, LIVENESS_LOCK)
+            self.engine._rescue()
         self.assertRecordValues(job, [{"state": "queued", "error_type": "worker_died"}])
         self.assertEqual(self._process_queue(), 0)
         self.assertFalse(self.service.calls["create"])

@@ -8,10 +8,12 @@ import psutil
 from odoo import fields
 from odoo.tools import mute_logger
 
+from ..engine import sql
 from ..engine.execute import OvertakenError
+from ..engine.webhook import HINT_PAUSE
 from ..exceptions import TransientError
 from ..runner.executor import CallRecorder, Execution, received
-from ..runner.limits import HEARTBEAT, LIVENESS_LOCK, TAKEN_ALONE
+from ..runner.limits import HEARTBEAT, TAKEN_ALONE
 from .common import LlmGenerationCommon, posted
 
 
@@ -215,7 +217,7 @@ class TestHeldSlots(LlmGenerationCommon):
         self._engine()._claim(1, runner.id, runner.name, self.queue.ids)
         runner.heartbeat_at = fields.Datetime.now() - timedelta(seconds=silence)
         with self.assertLogs("odoo.addons.llm_generate_job.engine.liveness", "WARNING"):
-            self.assertEqual(self._engine()._rescue(10.0, LIVENESS_LOCK), 1)
+            self.assertEqual(self._engine()._rescue(10.0), 1)
         return job
 
     def test_what_a_vanished_machine_called_is_held_until_it_has_stopped_its_calls(self):
@@ -359,7 +361,8 @@ class TestHeldSlots(LlmGenerationCommon):
     def test_a_job_is_asked_about_by_one_at_a_time(self):
         job = self._due(1)
         [claim] = self._engine()._claim_polls(8, busy=[])
-        self._engine()._note(claim)  # a webhook
+        params = {"job": claim.job_id, "token": claim.token, "pause": HINT_PAUSE}
+        self._engine()._change(sql.HINT, params)  # a webhook
         self.env.invalidate_all()
         self.assertGreater(job.next_poll_at, fields.Datetime.now())
         job.next_poll_at = fields.Datetime.now() - timedelta(seconds=9)

@@ -47,7 +47,7 @@ class TestLlmGenerationLife(LlmGenerationCommon):
         (runner or self.runner).heartbeat_at = fields.Datetime.now() - timedelta(minutes=1)
 
     def _rescue(self):
-        return self._engine()._rescue(SILENCE, LIVENESS_LOCK)
+        return self._engine()._rescue(SILENCE)
 
     def _rescue_noisily(self):
         with self.assertLogs(LOGGER, "WARNING"):

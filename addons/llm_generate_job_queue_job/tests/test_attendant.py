@@ -125,7 +125,7 @@ class TestAttendant(test_concurrency.TestConcurrency):
                 engine = env["llm.generation.engine"]
                 engine._rescue_lost(self.claimer, [])
                 engine._unregister_runner(self.claimer)
-                engine._rescue(0.0, runner_limits.LIVENESS_LOCK)
+                engine._rescue(0.0)
             with self._env() as env:
                 self.assertEqual(self._job(env, claim).state, "running")
         with self._env() as env:

@@ -3,7 +3,6 @@ from datetime import timedelta
 from odoo import fields
 
 from odoo.addons.llm_generate_job.engine import sql
-from odoo.addons.llm_generate_job.runner.limits import LIVENESS_LOCK
 from odoo.addons.llm_generate_job.runner.messages import Lost
 
 from ..limits import PATIENCE
@@ -22,7 +21,7 @@ class TestLoss(QueueJobCommon):
         self.env.flush_all()
 
     def _rescue(self):
-        rescued = self._engine()._rescue(SILENCE, LIVENESS_LOCK)
+        rescued = self._engine()._rescue(SILENCE)
         self.env.invalidate_all()
         return rescued
 
