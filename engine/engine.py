@@ -196,7 +196,7 @@ class LlmGenerationEngine(models.AbstractModel):
         woken = cr.postcommit.data.get("llm_generate_job.woken")
         if woken is True or (woken and woken.exists()):
             return
-        if runners.is_running(cr.dbname) or runners.starts_by_itself():
+        if runners.running(cr.dbname) or runners.starts_by_itself():
             cr.postcommit.add(self._ensure_runner)
             woken = True
         else:
@@ -207,10 +207,9 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _wake_for_slots(self, queue_ids):
         """Wake the runners for slots that are free now: at once that of this process, if any."""
-        dbname = self.env.cr.dbname
         message = Queued(queue_ids)
-        if runners.is_running(dbname):
-            self.env.cr.postcommit.add(functools.partial(runners.fetch_from, dbname, queue_ids))
+        if runner := runners.running(self.env.cr.dbname):
+            self.env.cr.postcommit.add(functools.partial(runner.wake, queue_ids))
             message = SlotFree(queue_ids)
         self._wake(message)
 
@@ -228,7 +227,7 @@ class LlmGenerationEngine(models.AbstractModel):
         # runner is alive after the commit has been notified.
         if runners.starts_by_itself():
             runners.ensure(self.env.cr.dbname)
-        elif not runners.is_running(self.env.cr.dbname):
+        elif not runners.running(self.env.cr.dbname):
             with self._transaction() as engine:
                 engine._pump_cron()._trigger()
 
@@ -364,17 +363,12 @@ class LlmGenerationEngine(models.AbstractModel):
             [JOB_CHANNEL, [JobEvent(job_id).payload for job_id in jobs.ids]],
         )
         # Telling the web clients opens a connection: the runner, where there is one, does it.
-        outbox = runners.outbox(self.env.cr.dbname)
-        if outbox is None:
-            self._announce(jobs)
+        if runner := runners.running(self.env.cr.dbname):
+            # One that has ended by then takes nothing any more.
+            add = runner.outbox.add
+            self.env.cr.postcommit.add(lambda: add(jobs.ids) or self._send_outbox(jobs.ids))
         else:
-            self.env.cr.postcommit.add(functools.partial(self._hand_over, outbox, jobs.ids))
-
-    @api.model
-    def _hand_over(self, outbox, job_ids):
-        """Have a runner tell the web clients; one that has ended meanwhile does not any more."""
-        if not outbox.add(job_ids):
-            self._send_outbox(job_ids)
+            self._announce(jobs)
 
     @api.model
     def _announce(self, jobs):

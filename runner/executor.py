@@ -120,13 +120,7 @@ class Threads(Executor):
 
     def start(self, work):
         for job_context in work:
-            self._calls.add(job_context.claim)
-            try:
-                self._workers.submit(self._executions.execute, job_context, "_run")
-            except RuntimeError:
-                # No thread is to be had: what is not in `calls` is not held.
-                self._calls.pop(job_context.claim.token, None)
-                raise
+            self._executions.begin(self._workers, job_context, "_run")
 
     def held(self, runner_id):
         return list(self._calls)
@@ -353,14 +347,14 @@ class Executions:
             for completer in self._completers.values():
                 completer.stop()
 
-    def poll(self, job_context, workers):
-        """Have one of these workers ask the provider about an external job."""
-        claim = job_context.claim
-        self.polls.add(claim)
+    def begin(self, workers, job_context, method):
+        """Have one of these workers speak with the provider, see `execute()`."""
+        calls = self.polls if method == "_poll" else self.calls
+        calls.add(job_context.claim)
         try:
-            workers.submit(self.execute, job_context, "_poll")
-        except RuntimeError:  # no thread is to be had
-            self.polls.pop(claim.token, None)
+            workers.submit(self.execute, job_context, method)
+        except RuntimeError:  # no thread is to be had: what is not in `calls` is not held
+            calls.pop(job_context.claim.token, None)
             raise
 
     def execute(self, job_context, method):

@@ -32,6 +32,9 @@ _logger = logging.getLogger(__name__)
 #: Seconds until a runner that lost the database tries again; it doubles while that does not help.
 FIRST_PAUSE = 0.2
 NEVER = float("-inf")
+#: After a look at its queues a runner rests for as long as that took, and for so many seconds at
+#: most: one that takes at once whatever is there takes crumbs, the smaller the busier the machine.
+LONGEST_REST = 0.003
 
 
 class Runner(threading.Thread):
@@ -62,12 +65,11 @@ class Runner(threading.Thread):
         self._stopping = threading.Event()
         self._ready = threading.Event()
         self._claiming = threading.Lock()
-        self._due = Timers("maintain", "outbox", "clock", "due", "claim")
+        self._due = Timers("maintain", "outbox", "clock", "due", "claim", "fetch")
         self._woken = PendingQueues()
         self._last_work, self._rescues_at = time.monotonic(), NEVER
         self._is_full, self._may_retire, self._was_away = False, True, False
         self._begin_hearing()
-        self._cooldown = FetchCooldown()
 
     # === LIFE === #
 
@@ -128,13 +130,7 @@ class Runner(threading.Thread):
         self._stopping.set()
         self.wake()
 
-    def wake(self):
-        """Make the runner look at its queues now."""
-        self._woken.set()
-        if self.listener is not None:
-            self.listener.wake()
-
-    def fetch_from(self, queue_ids):
+    def wake(self, queue_ids=()):
         """Make the runner look at some queues now, at all of them where none is named."""
         self._woken.add(queue_ids)
         if self.listener is not None:
@@ -191,10 +187,11 @@ class Runner(threading.Thread):
     # === WORK === #
 
     def _tick(self):
-        if not (self._woken.left and self._due.left("claim")) and not self._cooldown.rest:
-            self._cooldown.begin()
+        is_awake = not (self._woken.left and self._due.left("claim"))
+        if is_awake and self._due.has_come("fetch"):
+            began = time.monotonic()
             self._fetch()
-            self._cooldown.end()
+            self._due.put_off("fetch", min(time.monotonic() - began, LONGEST_REST))
         # What waits for a slot, or for a provider's answer, does not hold this up.
         if self.outbox and self._due.has_come("outbox"):
             self._due.put_off("outbox", limits.OUTBOX_INTERVAL)
@@ -233,7 +230,7 @@ class Runner(threading.Thread):
         """Wait until something is heard or due."""
         what = ("maintain", "clock", "claim", *(["outbox"] if self.outbox else []))
         left = min(self._woken.left, self._due.left(*what))
-        self._hear(min(limits.POLL_INTERVAL, max(left, self._cooldown.rest)))
+        self._hear(min(limits.POLL_INTERVAL, max(left, self._due.left("fetch"))))
 
     def _hear(self, timeout):
         heard = [parse(payload) for payload in self.listener.wait(timeout)]
@@ -258,14 +255,14 @@ class Runner(threading.Thread):
         self._due.put_off("clock", limits.HEARTBEAT)
         seconds = engine._next_due()
         if seconds == 0 or self._due.has_come("due"):  # perhaps a queue's pause is over
-            self._woken.set()
+            self._woken.add()
         if seconds == 0:
             self._set_aside(engine._schedule)
             self._set_aside(engine._retry_due)
             busy = [poll.claim.provider_id for poll in list(self.executions.polls.values())]
             if (free := self.pollers.free) and (claims := engine._claim_polls(free, busy=busy)):
                 for job_context in self._models.engine()._prefetch(claims):
-                    self.executions.poll(job_context, self.pollers)
+                    self.executions.begin(self.pollers, job_context, "_poll")
             for job_id in engine._claim_cancellations(self.cancellers.free):
                 self.cancellers.submit(engine._cancel_at_provider, job_id)
             if free := self.errands.free:
@@ -324,8 +321,7 @@ class Runner(threading.Thread):
             held = self._executor().held(self.runner_id)
             self._set_aside(lambda: engine._rescue_lost(self.runner_id, held))
         if time.monotonic() >= self._rescues_at:
-            dead = (limits.HEARTBEAT_TIMEOUT, limits.LIVENESS_LOCK)
-            self._set_aside(lambda: engine._rescue(*dead))
+            self._set_aside(engine._rescue)
         self._set_aside(self._models.engine()._fail_overdue)
         polls = self.executions.polls
         polls.hang_up_on_old(limits.POLL_TIMEOUT)
@@ -464,26 +460,14 @@ _guard = threading.Lock()
 _stopping = threading.Event()
 
 
-def is_running(dbname):
-    """Return whether this process has a runner for the database that takes new jobs."""
-    return (os.getpid(), dbname) in _runners
+def running(dbname):
+    """Return this process's runner for the database that takes new jobs, None for none."""
+    return _runners.get((os.getpid(), dbname))
 
 
 def is_stopping():
     """Return whether this process ends, and takes no more jobs."""
     return _stopping.is_set()
-
-
-def outbox(dbname):
-    """Return where this process's runner takes its news from, None where there is no runner."""
-    runner = _runners.get((os.getpid(), dbname))
-    return runner and runner.outbox
-
-
-def fetch_from(dbname, queue_ids):
-    """Make this process's runner, where there is one, look at some queues now."""
-    if runner := _runners.get((os.getpid(), dbname)):
-        runner.fetch_from(queue_ids)
 
 
 def ensure(dbname):
@@ -640,43 +624,31 @@ class Timers:
 
 
 class PendingQueues:
-    """Nothing, some queues, or all of them, now or later; any thread may add to it."""
+    """Queues to look at, each from a time on; any thread may add to it. None stands for all."""
 
     def __init__(self, clock=time.monotonic):
         self._clock = clock
         self._lock = threading.Lock()
-        self._queues = set()
-        self._is_all = False
-        self._later = {}
-
-    def set(self):
-        """Have all queues looked at."""
-        with self._lock:
-            self._is_all = True
+        self._at = {}
 
     def set_later(self, waits):
         """Have queues looked at after a wait each, which takes the place of an earlier one.
 
-        :param dict waits: seconds by queue
+        :param dict waits: seconds by queue; what is due by now stays so
         """
         now = self._clock()
         with self._lock:
-            self._later |= {queue_id: now + seconds for queue_id, seconds in waits.items()}
+            due = {queue_id for queue_id, at in self._at.items() if at <= now}
+            self._at |= {each: now + wait for each, wait in waits.items() if each not in due}
 
-    def add(self, queue_ids, delay=0.0):
-        """Have queues looked at: all of them where none is named.
+    def add(self, queue_ids=(), delay=0.0):
+        """Have queues looked at: all of them, and now, where none is named.
 
         :param float delay: seconds until then; a queue that is due sooner stays so
         """
-        if not queue_ids:
-            self.set()
-            return
-        at = self._clock() + delay
+        at = self._clock() + (delay if queue_ids else 0.0)
         with self._lock:
-            if delay:
-                self._later |= {each: min(at, self._later.get(each, at)) for each in queue_ids}
-            else:
-                self._queues.update(queue_ids)
+            self._at |= {each: min(at, self._at.get(each, at)) for each in queue_ids or (None,)}
 
     def hear(self, message, slot_delay=0.0):
         """Have looked at what a message is about: a `Due` is about the clock only.
@@ -686,57 +658,19 @@ class PendingQueues:
         if isinstance(message, Queued):
             self.add(message.ids, slot_delay if isinstance(message, SlotFree) else 0.0)
         elif not isinstance(message, Due | Hello):
-            self.set()
+            self.add()
 
     @property
     def left(self):
         """Seconds until there is something to look at, 0 for now, infinite where nobody knows."""
-        if self._is_all or self._queues:
-            return 0.0
         with self._lock:
-            first = min(self._later.values(), default=float("inf"))
+            first = min(self._at.values(), default=float("inf"))
         return max(0.0, first - self._clock())
 
     def take(self):
         """Return the ids of the queues to look at now, None for all, and forget them."""
         with self._lock:
             now = self._clock()
-            due = {queue_id for queue_id, at in self._later.items() if at <= now}
-            self._later = {each: at for each, at in self._later.items() if each not in due}
-            queues, self._queues = sorted(self._queues | due), set()
-            is_all, self._is_all = self._is_all, False
-        return None if is_all else queues
-
-
-# === FETCH COOLDOWN ===
-#
-# How often to do what is cheaper in batches.
-
-#: Seconds of rest at most: what waits for a slot does not notice less than this.
-LONGEST_COOLDOWN = 0.003
-
-
-class FetchCooldown:
-    """Rests after a piece of work as long as the work took.
-
-    A busy loop that takes whatever is there at once takes crumbs: the busier the machine, the
-    smaller they are, and the more of its time goes into taking. Resting lets them add up.
-    """
-
-    def __init__(self, clock=time.monotonic):
-        self._clock = clock
-        self._began = self._rested = float("-inf")
-
-    def begin(self):
-        """Note that the work begins."""
-        self._began = self._clock()
-
-    def end(self):
-        """Note that it has ended."""
-        now = self._clock()
-        self._rested = now + min(now - self._began, LONGEST_COOLDOWN)
-
-    @property
-    def rest(self):
-        """Seconds until the work should be done again, 0 for at once."""
-        return max(0.0, self._rested - self._clock())
+            due = {queue_id for queue_id, at in self._at.items() if at <= now}
+            self._at = {each: at for each, at in self._at.items() if each not in due}
+        return None if None in due else sorted(due)

@@ -1,4 +1,5 @@
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from unittest.mock import patch
 
 from odoo import fields
@@ -8,6 +9,7 @@ from ..const import RUNNER_CHANNEL
 from ..protocol import ratelimit
 from ..runner import runner as runners
 from ..runner.messages import SlotFree
+from ..runner.notifier import Outbox
 from .common import LlmGenerationCommon, user_groups
 
 
@@ -239,9 +241,9 @@ class TestLlmGenerationEngine(LlmGenerationCommon):
         self._claim(job)
         self.assertFalse(self._claim_many()[0])
         told = []
+        runner = SimpleNamespace(wake=told.append, outbox=Outbox())
         with (
-            patch.object(runners, "is_running", return_value=True),
-            patch.object(runners, "fetch_from", lambda _dbname, queue_ids: told.append(queue_ids)),
+            patch.object(runners, "running", return_value=runner),
             patch.object(self.env.cr, "execute", side_effect=self.env.cr.execute) as execute,
         ):
             job.action_complete()

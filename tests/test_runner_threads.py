@@ -39,6 +39,24 @@ class TestRunner(BaseCase):
         self.assertEqual(runner._woken.left, 0.0)
         self.assertIsNone(runner._woken.take(), "all queues: who knows which had a job")
 
+    def test_after_a_look_it_rests_as_long_as_that_took(self):
+        runner = Runner("llm_generate_job_test")
+        looks = []
+        for name in ("clock", "maintain"):
+            runner._due.put_off(name, 60)
+        with (
+            patch.object(runner_module, "LONGEST_REST", 60),
+            patch.object(runner, "_fetch", lambda: time.sleep(0.1) or looks.append(1)),
+            patch.object(runner, "_is_idle", return_value=True),
+            patch.object(runner, "_retire"),
+        ):
+            for _tick in range(3):
+                runner._tick()
+            self.assertEqual(len(looks), 1)
+            time.sleep(0.1)
+            runner._tick()
+        self.assertEqual(len(looks), 2)
+
     def test_errands_of_addons_are_done_by_threads_of_their_own(self):
         runner = Runner("llm_generate_job_test")
         runner._models = models = Mock()

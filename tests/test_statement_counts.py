@@ -1,5 +1,6 @@
 """What one job costs the database, many jobs together cost it, too."""
 
+from types import SimpleNamespace
 from unittest.mock import patch
 
 from ..engine.claim import FEW
@@ -121,11 +122,13 @@ class TestStatementCounts(LlmGenerationCommon):
 
     def test_the_runner_of_this_process_tells_the_web_clients(self):
         job = self._create_job()
-        with patch.object(runners, "outbox", return_value=Outbox()) as outbox:
+        outbox = Outbox()
+        runner = SimpleNamespace(wake=lambda _queue_ids: None, outbox=outbox)
+        with patch.object(runners, "running", return_value=runner):
             job.action_queue()
-            self.assertFalse(outbox.return_value)
+            self.assertFalse(outbox)
             self.env.cr.postcommit.run()
-            outbox.return_value.send(lambda ids: self.assertEqual(ids, [job.id]))
+            outbox.send(lambda ids: self.assertEqual(ids, [job.id]))
 
     def test_a_cancellation_that_the_provider_has_to_hear_of_is_due_now(self):
         engine = self.env["llm.generation.engine"]
