@@ -33,6 +33,7 @@ from ..engine.claim import ENDED_AT_PROVIDER
 from ..engine.sql import DUE, HAS_DUE
 from ..engine.statistics import NO_RUNNER
 from ..protocol import ratelimit, tokens
+from ..protocol.answer import WRITTEN
 from ..protocol.sanitize import redact
 from ..protocol.schema import validator
 from ..runner.executor import received
@@ -65,16 +66,7 @@ THREAD_FIELDS = ("name", "user_id", "provider_id", "model_id", "company_id")
 #: Characters of JSON that a job asks, wherever they come from; files belong into attachments.
 INPUT_LIMIT = BOUNDS["json"]
 #: What a provider's code may write on the job that it works for, instead of returning it.
-ANSWER_FIELDS = frozenset({
-    "completed_at",
-    "error_message",
-    "external_job_id",
-    "output_message_id",
-    "progress",
-    "provider_data",
-    "started_at",
-    "state",
-})
+ANSWER_FIELDS = frozenset({*WRITTEN, "completed_at", "started_at", "state"})
 #: Characters of a file that comes with an answer and not as an address, in base 64.
 FILE_LIMIT = 40_000_000
 #: Of such a file, what a browser may show and not only save.
@@ -1362,12 +1354,7 @@ class LlmGenerationJob(models.Model):
     def action_open_thread(self):
         """Open the conversation that the job belongs to."""
         self.ensure_one()
-        return {
-            "type": "ir.actions.act_window",
-            "res_model": "llm.thread",
-            "res_id": self.thread_id.id,
-            "views": [(False, "form")],
-        }
+        return self.thread_id._get_records_action()
 
     # === BULK ACTIONS === #
     # What is done to many jobs at once: what can be done is done, and the rest is explained.

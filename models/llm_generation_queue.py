@@ -19,6 +19,7 @@ from ..const import (
     SETTING_RANGES,
     STATES,
 )
+from .mail_message import refuse_mail
 
 HEALTH = [
     ("healthy", "Healthy"),
@@ -328,25 +329,7 @@ class LlmGenerationQueue(models.Model):
             self.env._("A queue goes with its provider. Pause it to stop it from starting jobs.")
         )
 
-    # === MAIL === #
-    # Mail comes as superuser, in the name of whoever is said to have sent it.
-
-    @api.model
-    @api.private
-    def message_new(self, msg_dict, custom_values=None):
-        """Refuse what comes by mail.
-
-        :raise UserError: always
-        """
-        self._refuse_mail()
-
-    @api.private
-    def message_update(self, msg_dict, update_vals=None):
-        """Refuse what comes by mail.
-
-        :raise UserError: always
-        """
-        self._refuse_mail()
+    message_new = message_update = refuse_mail
 
     # === ACTION METHODS === #
 
@@ -426,14 +409,9 @@ class LlmGenerationQueue(models.Model):
     def action_open_trouble(self):
         """Open what the health of the queue is about: its provider, or the jobs that failed."""
         self.ensure_one()
-        if not self.refused_by:
-            return self._open_jobs("failed")
-        return {
-            "type": "ir.actions.act_window",
-            "res_model": "llm.provider",
-            "res_id": self.provider_id.id,
-            "views": [(False, "form")],
-        }
+        if self.refused_by:
+            return self.provider_id._get_records_action()
+        return self._open_jobs("failed")
 
     def _jobs_domain(self, state):
         return Domain("state", "=", state) & Domain("provider_id", "in", self.provider_id.ids)

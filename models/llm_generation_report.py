@@ -130,9 +130,4 @@ class LlmGenerationReport(models.Model):
     def action_open_job(self):
         """Open the job that a row is about."""
         self.ensure_one()
-        return {
-            "type": "ir.actions.act_window",
-            "res_model": "llm.generation.job",
-            "res_id": self.job_id.id,
-            "views": [(False, "form")],
-        }
+        return self.job_id._get_records_action()

@@ -18,7 +18,7 @@ from ..protocol.tokens import estimate
 from ..runner import streams, thread_lock
 from ..runner.cursor import LazyCursor
 from ..runner.executor import received
-from .mail_message import ASKING_ROLES
+from .mail_message import ASKING_ROLES, refuse_mail
 
 #: `generate_response()` queues by itself when this many jobs of the provider run or stand in line.
 BUSY_SLOTS = 3
@@ -187,24 +187,7 @@ class LlmThread(models.Model):
             return {"body": html, "llm_source": body}
         return {"llm_source": body.source} if isinstance(body, Rendered) else {}
 
-    # Mail comes as superuser, in the name of whoever is said to have sent it.
-
-    @api.model
-    @api.private
-    def message_new(self, msg_dict, custom_values=None):
-        """Refuse what comes by mail.
-
-        :raise UserError: always
-        """
-        self._refuse_mail()
-
-    @api.private
-    def message_update(self, msg_dict, update_vals=None):
-        """Refuse what comes by mail.
-
-        :raise UserError: always
-        """
-        self._refuse_mail()
+    message_new = message_update = refuse_mail
 
     # === GENERATION === #
 
@@ -311,8 +294,10 @@ class LlmThread(models.Model):
             question = self.env["mail.message"]
             if job_values.get("post", True):
                 question = self._question_of(user_message_body, attachments)
-            else:
-                inputs = self._inputs_without_message(user_message_body, attachments, inputs)
+            elif attachments:
+                raise UserError(self.env._("A file goes with a message only. Have it posted."))
+            elif user_message_body:
+                inputs = {**(inputs or {}), "prompt": str(user_message_body)}
             if not question and not inputs:
                 raise UserError(self.env._("There is nothing to answer: write a message first."))
             job = Job.create({
@@ -329,7 +314,7 @@ class LlmThread(models.Model):
     def _question_of(self, body, attachment_ids):
         """Post the question, or return the last one of the thread that has no answer."""
         if body or attachment_ids:
-            self._check_attachments(attachment_ids)
+            self.env["ir.attachment"].browse(attachment_ids or ()).check_access("read")
             return self.message_post(
                 body=body or "", llm_role="user", attachment_ids=attachment_ids
             )
@@ -339,18 +324,6 @@ class LlmThread(models.Model):
             limit=1,
         )
         return last if last.llm_role in {"user", "tool"} else last.browse()
-
-    def _inputs_without_message(self, body, attachment_ids, inputs):
-        """Return the inputs with a question that is not posted.
-
-        :raise UserError: for files
-        """
-        if attachment_ids:
-            raise UserError(self.env._("A file goes with a message only. Have it posted."))
-        return {**(inputs or {}), "prompt": str(body)} if body else inputs
-
-    def _check_attachments(self, attachment_ids):
-        self.env["ir.attachment"].browse(attachment_ids or ()).check_access("read")
 
     def _on_generation_job_done(self, job):
         """Act on the end of a job of this thread; called once, as the job's owner.

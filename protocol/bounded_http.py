@@ -43,7 +43,6 @@ MEMORY_PATIENCE = 30.0
 VALUE_SIZE = 64
 LEFT_OUT = "%s lines of %s are left out: they are too long, or no objects of JSON."
 COMPRESSED = "%s compressed its answer though it was asked not to."
-TOO_MANY = "There are too many values or levels."
 #: What is sent with each request. Compressed, a small answer becomes a thousand times as large:
 #: nobody who asks for none has to decode one.
 HEADERS = {"Accept-Encoding": "identity"}
@@ -335,10 +334,9 @@ def read_json(response, limit=JSON_LIMIT, seconds=BODY_SECONDS):
 
 
 def _object_of(content, response):
-    try:
-        body = parse_json(content)
-    except ValueError:
-        body = None
+    body = None
+    with contextlib.suppress(ValueError, RecursionError):
+        body = json.loads(content) if count_values(content) <= VALUES_LIMIT else None
     if not isinstance(body, dict):
         start = content[:EXCERPT].decode("utf-8", "replace").strip()
         raise UnreadableError(
@@ -346,23 +344,6 @@ def _object_of(content, response):
             f" It begins with: {start}"
         )
     return body
-
-
-def parse_json(data):
-    """Return the value of a JSON text.
-
-    :param bytes data: of any length
-    :raise ValueError: for something else, and for one of too many values or levels
-
-    >>> parse_json(b'{"a": [1]}')
-    {'a': [1]}
-    """
-    if count_values(data) > VALUES_LIMIT:
-        raise ValueError(TOO_MANY)
-    try:
-        return json.loads(data)
-    except RecursionError:
-        raise ValueError(TOO_MANY) from None
 
 
 def count_values(data):
