@@ -12,15 +12,16 @@ from . import (
     linters,
     modules,
     odoo_log,
-    odoo_server,
     odoo_tests,
     paths,
+    peer,
     processes,
     seed,
 )
 from .say import say, step
 
-STACK = "stack"
+#: The databases with all modules, and with the bridges to queue_job as well.
+STACK, BRIDGE = "stack", "bridge"
 #: Seconds; a mutant that waits for ever has turned its tests red.
 LIMIT = 300
 #: What an upgrade leaves alone is what the mutation may change.
@@ -37,9 +38,10 @@ class Tree:
             target = self.root / file
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(paths.ROOT / file, target)
-        self.instance = odoo_server.Instance(lab.cluster, lab.folder / name / "odoo")
+        self.instance = peer.Instance(lab.cluster, lab.folder / name / "odoo")
         self.instance.data_dir = lab.instance.data_dir  # has the files of the copied database
-        addons = [*self.instance.odoo.addons, self.root.parent, self.root / "addons"]
+        ours = [self.root.parent, self.root / "addons"]
+        addons = [*self.instance.odoo.addons, *ours, peer.addons()]
         self.instance.set_addons(addons)
         # A compiled file is known by the second and the size of its source: no two are the same.
         self._time = int(time.time())
@@ -112,8 +114,13 @@ def run(lab, tally, chosen):
     """Check that the tests of the chosen mutations are green, then that each turns one red."""
     for template in sorted({STACK, *map(_template_of, chosen)}):
         step(f"one database, {template}")
-        names = modules.installable(lab.instance) if template == STACK else [template]
-        lab.instance.create_database(template, names, log=lab.folder / f"{template}.log")
+        instance, names = lab.instance, [template]
+        if template == BRIDGE:
+            instance = peer.Instance(lab.cluster, lab.folder / template)
+            instance.data_dir = lab.instance.data_dir
+        if template in {STACK, BRIDGE}:
+            names = modules.installable(instance)
+        instance.create_database(template, names, log=lab.folder / f"{template}.log")
     trees = [Tree(lab, f"tree{number}") for number in range(os.cpu_count())]
     try:
         _break_all(tally, trees, [one for one in chosen if one.tests])
@@ -125,7 +132,8 @@ def run(lab, tally, chosen):
 
 def _template_of(mutation):
     """Return the database that a mutation is tried on a copy of: all modules, or one alone."""
-    return mutation.alone or STACK
+    on_queue_job = {module for module, _test in mutation.wanted()} & peer.bridges().keys()
+    return mutation.alone or (BRIDGE if on_queue_job else STACK)
 
 
 def _break_all(tally, trees, chosen):
