@@ -9,6 +9,8 @@ import {
     models,
     mountView,
     onRpc,
+    toggleMenuItem,
+    toggleSearchBarMenu,
 } from "@web/../tests/web_test_helpers";
 
 import { defineMailModels } from "./family_page";
@@ -61,6 +63,8 @@ const openList = (attributes = "") =>
     mountView({
         resModel: "llm.call",
         type: "list",
+        searchViewArch: `
+            <search><filter name="two" string="Two" domain="[['name', '=', 'Two']]"/></search>`,
         arch: /* xml */ `
             <list js_class="llm_live_list" ${attributes}>
                 <field name="name"/><field name="state"/>
@@ -154,7 +158,6 @@ test("what is selected is read again once it is not", async () => {
     tell();
     await second();
     await contains(selector).click();
-    document.activeElement.blur();
     await seconds(4);
     expect(".o_data_cell[name=state]").toHaveText("running");
 });
@@ -176,6 +179,29 @@ test("a record that is gone is told of once", async () => {
     MockServer.env["llm.call"].unlink([1]);
     await seconds(20);
     expect.verifyErrors([/cannot be found/]);
+});
+
+test("what is searched while a list is read again is found, and followed", async () => {
+    Call._records = [
+        { id: 1, name: "One", state: "queued" },
+        { id: 2, name: "Two", state: "queued" },
+    ];
+    await openList();
+    const read = new Deferred();
+    let reads = 0;
+    onRpc("llm.call", "web_search_read", () => (reads++ ? undefined : read));
+    tell();
+    await second();
+    await toggleSearchBarMenu();
+    await toggleMenuItem("Two");
+    read.resolve();
+    await seconds(2);
+    expect(".o_data_cell[name=name]").toHaveText("Two");
+    MockServer.env["llm.call"].write([2], { state: "running" });
+    tell();
+    await seconds(3);
+    expect(".o_data_cell[name=name]").toHaveText("Two");
+    expect(".o_data_cell[name=state]").toHaveText("running");
 });
 
 test("a form is read again when jobs have moved", async () => {

@@ -11,22 +11,26 @@ function isInUse(list) {
     return Boolean(list.selection?.length || list.isDomainSelected || list.editedRecord);
 }
 
-/** What somebody points at, or has come to by keyboard: another record would be in its place. */
-const AIMED = ":is(.o_data_row, .o_kanban_record):is(:focus-within, :has(button:hover))";
+/** Where another record would be, after a reload, under somebody's keys or mouse. */
+const ROW = ":is(.o_data_row, .o_group_header, .o_kanban_record)";
+const AIMED = { keydown: `${ROW}:focus-within`, pointermove: `${ROW}:has(button:hover)` };
 /** For how long somebody is taken to look at that who does nothing. */
 const AIM_MILLISECONDS = 10000;
 
-/** Read a list again; what is selected meanwhile stays selected. */
+/**
+ * Read a list again; what is selected meanwhile stays selected.
+ *
+ * Not by `model.load()`: it is overtaken by what somebody searches meanwhile, and never ends then.
+ */
 async function reload(model) {
-    const before = model.root;
-    await model.load();
+    await model.mutex.getUnlockedDef(); // another page, or order, is on its way
+    const { root } = model;
+    const before = root.records;
+    await root.load();
     model.useSampleModel = false; // what is shown now are real records
-    const selected = new Set(before.selection?.map((record) => record.resId));
-    for (const record of model.root.records.filter(({ resId }) => selected.has(resId))) {
+    const selected = new Set(before.filter((one) => one.selected).map(({ resId }) => resId));
+    for (const record of root.records.filter((one) => selected.has(one.resId) && !one.selected)) {
         await record.toggleSelection(true);
-    }
-    if (before.isDomainSelected) {
-        await model.root.selectDomain(true);
     }
 }
 
@@ -35,16 +39,19 @@ const live = (Controller) =>
     class extends Controller {
         setup() {
             super.setup();
-            let usedAt = 0;
-            const use = () => {
-                usedAt = Date.now();
-            };
-            useExternalListener(document, "keydown", use, { capture: true });
-            useExternalListener(document, "pointermove", use, { capture: true });
+            const usedAt = {};
+            for (const type of Object.keys(AIMED)) {
+                const use = () => {
+                    usedAt[type] = Date.now();
+                };
+                useExternalListener(document, type, use, { capture: true });
+            }
+            const isAimed = ([type, selector]) =>
+                Date.now() - usedAt[type] < AIM_MILLISECONDS &&
+                this.rootRef.el?.querySelector(selector);
             const update = useQueueUpdates(async () => {
-                const isNear = Date.now() - usedAt < AIM_MILLISECONDS;
-                const isAimed = isNear && this.rootRef.el?.querySelector(AIMED);
-                if (isAimed || isInUse(this.model.root)) {
+                const { isReady, root } = this.model;
+                if (!isReady || isInUse(root) || Object.entries(AIMED).some(isAimed)) {
                     update(); // later
                 } else {
                     await reload(this.model);

@@ -29,6 +29,10 @@ export function useQueueUpdates(callback) {
 
     async function update() {
         timeout = null;
+        if (document.hidden) {
+            isMissed = true;
+            return;
+        }
         isBusy = true;
         isMissed = false;
         try {
