@@ -180,12 +180,21 @@ test("the end of an answer takes the focus from nobody", async () => {
     if (!conversation) {
         return;
     }
-    await conversation.afterGenerate();
+    const answer = async (during = () => {}) => {
+        conversation.state.generating = true;
+        await animationFrame();
+        during();
+        conversation.state.generating = false;
+        await animationFrame();
+    };
+    await answer();
     expect(document.activeElement).toBe(queryOne("textarea"));
+    const list = queryOne(".o_llm_messages");
+    await answer(() => list.focus());
+    expect(document.activeElement).toBe(list);
     const elsewhere = document.createElement("input");
-    queryOne("textarea").closest(".o_llm_conversation").after(elsewhere);
-    elsewhere.focus();
-    await conversation.afterGenerate();
+    list.closest(".o_llm_conversation").after(elsewhere);
+    await answer(() => elsewhere.focus());
     expect(document.activeElement).toBe(elsewhere);
 });
 
@@ -213,7 +222,7 @@ test("a conversation that is gone says so", async () => {
         job: { id: 7, state: "queued", message: "Waiting." },
     }));
     onRpc("llm.thread", "get_generation_news", () => {
-        throw makeServerError({ message: "The record is gone." });
+        throw makeServerError({ type: "MissingError", message: "The record is gone." });
     });
     if (!(await mountConversation())) {
         return;
@@ -235,4 +244,27 @@ test("on a phone Enter begins another line", async () => {
     await send("One");
     expect.verifySteps([]);
     expect("textarea").toHaveValue("One");
+});
+
+test("a job is followed again after an error of the server", async () => {
+    onRpc("llm.generation.job", "search_read", () => []);
+    onRpc("llm.thread", "ask_in_queue", ({ kwargs }) => {
+        expect.step(kwargs.message);
+        return { job: { id: 7, state: "queued", message: "Waiting." } };
+    });
+    onRpc("llm.thread", "get_generation_news", () => {
+        throw makeServerError({ message: "Session expired." });
+    });
+    const conversation = await mountConversation(RECORD, () => SAID.slice(0, 1));
+    if (!conversation) {
+        return;
+    }
+    await send("Hello");
+    await advanceTime(5000);
+    await animationFrame();
+    expect(".o_llm_failure").toHaveText(/Session expired/);
+    expect(conversation.followedJob.job_id).toBe(7);
+    conversation.generate();
+    await animationFrame();
+    expect.verifySteps(["Hello"]);
 });

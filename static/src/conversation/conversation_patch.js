@@ -13,6 +13,8 @@ import { useJobUpdates } from "../job_updates/job_updates";
 
 /** Between two looks at a job that waits, and at an answer that is being written. */
 const [POLL_MILLISECONDS, GROWTH_MILLISECONDS] = [5000, 1000];
+/** Errors of what is deleted, or may not be read any more. */
+const GONE = /\.(MissingError|AccessError)$/;
 /** What is read of a job that has ended. */
 const ENDED = [
     ...["state", "reason", "finish_reason", "input_message_id", "can_retry", "retry_refusal"],
@@ -34,7 +36,10 @@ const queuedConversation = {
         super.setup();
         this.state.job = null;
         useJobUpdates((jobs) => this.onJobUpdates(jobs));
-        useEffect(() => addCopyButtons(this.messagesRef.el));
+        useEffect(() => {
+            addCopyButtons(this.messagesRef.el);
+            this.scrollToEnd(); // they take room
+        });
         onWillUpdateProps(async ({ record }) => {
             if (this.resId && record.resId !== this.resId && this.state.generating) {
                 this.abortController?.abort();
@@ -215,8 +220,11 @@ const queuedConversation = {
             }
         } catch (error) {
             if (error instanceof RPCError) {
-                this.state.job = null; // deleted, say: there is nothing more to wait for
                 this.state.error = error.data?.message || error.message;
+                this.abortController?.abort();
+                if (GONE.test(error.exceptionName)) {
+                    this.state.job = null; // there is nothing more to follow
+                }
             } else if (!(error instanceof ConnectionLostError)) {
                 throw error;
             }

@@ -1,6 +1,6 @@
 /* global AbortController, FormData */
 import { browser } from "@web/core/browser/browser";
-import { hasTouch, isMobileOS } from "@web/core/browser/feature_detection";
+import { isMobileOS } from "@web/core/browser/feature_detection";
 import { _t } from "@web/core/l10n/translation";
 import { registry } from "@web/core/registry";
 import { useService } from "@web/core/utils/hooks";
@@ -52,14 +52,23 @@ export class LlmConversation extends Component {
         });
         onWillUnmount(() => this.stop());
         useEffect(
+            (isGenerating) => {
+                if (this.wasGenerating && !isGenerating) {
+                    this.takeFocus();
+                }
+                this.wasGenerating = isGenerating;
+            },
+            () => [this.state.generating],
+        );
+        useEffect(
             () => this.scrollToEnd(),
             () => [this.state.messages.length, this.lastMessage?.body, this.state.error],
         );
     }
 
     async load(resId) {
+        this.isAtEnd ||= resId !== this.resId;
         this.resId = resId;
-        this.isAtEnd = true;
         this.state.error = "";
         this.state.messages = resId
             ? await this.orm.call("llm.thread", "get_conversation", [[resId]])
@@ -153,14 +162,17 @@ export class LlmConversation extends Component {
         if (record.resId === this.resId && !(await record.isDirty())) {
             await record.load();
         }
-        this.takeFocus();
     }
 
-    /** Whoever writes elsewhere meanwhile goes on there; on a screen one touches, keys cover it. */
+    /**
+     * Let somebody go on who waited. Whoever writes or reads elsewhere meanwhile, or has selected
+     * something, is left there; on a phone the keys would cover the answer.
+     */
     takeFocus() {
         const { activeElement } = document;
         const isFree = !activeElement || activeElement === document.body;
-        if (!hasTouch() && (isFree || activeElement.closest(".o_llm_conversation"))) {
+        const isHere = isFree || activeElement.closest(".o_llm_input");
+        if (isHere && document.getSelection().isCollapsed && !isMobileOS()) {
             this.inputRef.el?.focus();
         }
     }
@@ -202,6 +214,10 @@ export class LlmConversation extends Component {
     /** Whether the answer has not begun yet. */
     get isWaiting() {
         return this.state.generating && this.lastMessage?.llm_role !== "assistant";
+    }
+
+    get isWriting() {
+        return this.state.generating && this.lastMessage?.llm_role === "assistant";
     }
 
     get canRetry() {
