@@ -56,6 +56,8 @@ QUOTA_RE = re.compile(
 )
 #: Where services begin to repeat what was asked: that says nothing of who asks.
 QUOTE_RE = re.compile(r"(?<!\w)['\"`]")
+#: The sentence within what a gateway repeats of the service behind it, after words of its own.
+NESTED_RE = re.compile(r"""\{.{0,200}?(['"])message\1: ?(['"])(?P<words>.*)""", re.DOTALL)
 #: What goes wrong with an encrypted connection before anything was asked.
 HANDSHAKE_RE = re.compile(
     r"certificate|handshake|wrong.version|unsupported.protocol|hostname", re.IGNORECASE
@@ -378,6 +380,9 @@ def _said_first(detail):
     """Return what a service says before it repeats anything, or the one behind it in JSON."""
     with contextlib.suppress(ValueError, RecursionError):
         detail = _sentence(json.loads(detail)) or detail
+    nested = NESTED_RE.search(detail)
+    if nested and not QUOTE_RE.search(detail, 0, nested.start() + 1):
+        detail = nested["words"]
     return QUOTE_RE.split(detail, maxsplit=1)[0]
 
 

@@ -42,6 +42,12 @@ WORDS = {
         ),
         (400, None, "Invalid value: 'it's invalid api key 'x'.", exceptions.BadRequestError),
         (400, None, "Invalid: 'credit balance is too low'.", exceptions.BadRequestError),
+        (
+            400,
+            None,
+            """Invalid: '{"message": "credit balance is too low"}'.""",
+            exceptions.BadRequestError,
+        ),
         (422, None, "Invalid: 'insufficient funds'.", exceptions.BadRequestError),
         (403, None, "Input was flagged", exceptions.ContentRefusedError),
         (403, None, "Content violates usage guidelines.", exceptions.ContentRefusedError),
@@ -102,6 +108,21 @@ WORDS = {
             exceptions.QuotaExceededError,
         ),
         (400, None, "Your credit balance is too low.", exceptions.QuotaExceededError),
+        (
+            400,
+            None,
+            (
+                "litellm.BadRequestError: AnthropicException - "
+                '{"type":"error","error":{"type":"x","message":"Your credit balance is too low"}}'
+            ),
+            exceptions.QuotaExceededError,
+        ),
+        (
+            400,
+            None,
+            "Error code: 400 - {'error': {'message': 'Your credit balance is too low to use'}}",
+            exceptions.QuotaExceededError,
+        ),
         (400, "Arrearage", "Access denied.", exceptions.QuotaExceededError),
         (
             400,

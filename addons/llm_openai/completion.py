@@ -69,7 +69,7 @@ class ToolCalls:
         self._open[place] = self._open[None] = call
         call["id"] = call_id or call["id"]
         name = function.get("name") or ""
-        if name != "".join(call["name"]):  # some servers send the whole of it each time
+        if name and call["name"] != [name]:  # some servers send the whole of it each time
             call["name"].append(name)
         call["arguments"].append(arguments)
         if delta.get("extra_content"):  # Gemini refuses a call that comes back without it
