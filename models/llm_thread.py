@@ -2,10 +2,11 @@ import contextlib
 from hashlib import sha256
 from urllib.parse import urlsplit
 
+import psycopg2
 from markupsafe import Markup
 
 from odoo import api, fields, models
-from odoo.exceptions import AccessError, UserError
+from odoo.exceptions import AccessError, ConcurrencyError, UserError
 from odoo.fields import Domain
 from odoo.http import request
 
@@ -28,6 +29,8 @@ JOB_FIELDS = (
     "state", "queue_position", "reason", "progress", "retry_at", "can_retry",
     "retry_refusal", "finish_reason",
 )  # fmt: skip
+#: The questions of people.
+ASKED = Domain("llm_role", "=", "user")
 #: Newest messages that one answer tells of: those of a question, and of tools that were called.
 NEWS_LIMIT = 100
 #: What mail would find out about a message, for who gets it by mail.
@@ -458,11 +461,16 @@ class LlmThread(models.Model):
         self.check_access("write")
         if not use_queue and not self._queues_question():
             return False
-        self.enqueue_generation(
-            message or None,
-            attachment_ids=attachment_ids or None,
-            identity_key=self._identity_of_question(message, attachment_ids),
-        )
+        key, files = self._identity_of_question(message, attachment_ids), attachment_ids or None
+        live = self.env["llm.generation.job"]._find_live({
+            "thread_id": self.id, "identity_key": key
+        })  # fmt: skip
+        if live and live.input_message_id != self._search_messages(ASKED, 1):
+            key = None  # something was asked since: these words are meant once more
+        try:
+            self.enqueue_generation(message or None, attachment_ids=files, identity_key=key)
+        except psycopg2.errors.UniqueViolation as error:
+            raise ConcurrencyError(str(error)) from error  # the first one is just being queued
         return self.get_generation_news()
 
     def get_generation_news(self):
@@ -510,7 +518,7 @@ class LlmThread(models.Model):
             return Job.search(mine & Domain("state", "=", "running"), limit=1) or job
         if not job.input_message_id:
             return job
-        newer = Domain("llm_role", "=", "user") & Domain("id", ">", job.input_message_id.id)
+        newer = ASKED & Domain("id", ">", job.input_message_id.id)
         return job.browse() if self._search_messages(newer, 1) else job
 
     def _messages_since(self, job):

@@ -107,6 +107,19 @@ class TestLlmThreadChat(LlmGenerationCommon):
             other = self.thread.ask_in_queue("Hi again", use_queue=True)["job"]["id"]
         self.assertNotEqual(first, other)
 
+    def test_the_same_words_after_others_are_another_question(self):
+        engine = type(self._engine())
+        with patch.object(engine, "_is_inline", lambda _self: False):
+            for words in ("Yes", "No", "Yes"):
+                self.thread.ask_in_queue(words, use_queue=True)
+            self.assertEqual(len(self.thread.generation_job_ids.input_message_id), 3)
+            self.thread.message_post(body="And now?", llm_role="user")
+            self.thread.ask_in_queue(use_queue=True)
+            self.thread.ask_in_queue(use_queue=True)
+        self.assertEqual(len(self.thread.generation_job_ids), 4)
+        last = self.thread.generation_job_ids.sorted("id")[-1]
+        self.assertIn("And now?", last.input_message_id.body)
+
     def test_nothing_to_answer_is_refused(self):
         with self.assertRaisesRegex(UserError, "write a message first"):
             self.thread.ask_in_queue()
