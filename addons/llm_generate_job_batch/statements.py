@@ -79,6 +79,13 @@ SAVING = f"""
 PAUSED_MODELS = f"""ARRAY(
                 SELECT model_id FROM llm_generation_model_pause
                 WHERE queue_id = {{queue}} AND paused_until > {NOW})"""
+#: Whether a queue `q` has a job of a model that is not paused, in the first thousand of some: a
+#: hundred thousand of a paused one are not walked each time.
+HAS_ANY = f"""(
+            SELECT FROM (
+                SELECT model_id FROM llm_generation_job
+                WHERE provider_id = q.provider_id AND {{condition}} LIMIT 1000) first
+            WHERE model_id <> ALL ({PAUSED_MODELS.format(queue="q.id")}) LIMIT 1)"""
 
 #: Queues with economy jobs and nothing else to start, of whose slots fewer than half are used; and
 #: how many are left of that half. As for those that are ready, one look into an index for each.
@@ -88,15 +95,9 @@ IDLE = f"""
             SELECT count(*) FROM llm_generation_job
             WHERE provider_id = q.provider_id AND state = 'running') AS slots
         FROM llm_generation_queue q
-        CROSS JOIN LATERAL (
-            SELECT FROM llm_generation_job
-            WHERE provider_id = q.provider_id AND {SAVING}
-              AND model_id <> ALL ({PAUSED_MODELS.format(queue="q.id")}) LIMIT 1) saving
+        CROSS JOIN LATERAL {HAS_ANY.format(condition=SAVING)} saving
         WHERE q.enabled AND (q.paused_until IS NULL OR q.paused_until <= {NOW})
-          AND NOT EXISTS (
-            SELECT FROM llm_generation_job
-            WHERE provider_id = q.provider_id AND {READY.sql()}
-              AND model_id <> ALL ({PAUSED_MODELS.format(queue="q.id")}))
+          AND NOT EXISTS {HAS_ANY.format(condition=READY.sql())}
     ) queue WHERE slots > 0
 """
 

@@ -18,7 +18,7 @@ from odoo.addons.llm_generate_job.protocol.backoff import REFUSALS, Decision
 from odoo.addons.llm_generate_job.protocol.http_errors import classify, traceback_of
 from odoo.addons.llm_generate_job.protocol.sanitize import ANSWER_LIMIT
 from odoo.addons.llm_generate_job.runner.cursor import is_locked
-from odoo.addons.llm_generate_job.runner.executor import EnvironmentFactory
+from odoo.addons.llm_generate_job.runner.executor import Completer, EnvironmentFactory, Workers
 from odoo.addons.llm_generate_job.runner.messages import Due
 
 from .. import statements as sql
@@ -36,15 +36,14 @@ ENDED = "llm_generate_job_batch.ended"
 UNSTORED = "The answer of job %s could not be stored in its record\n%s"
 UNSEEN = "Batches %s were not looked at\n%s"
 UNTOLD = "The callback of batch %s failed\n%s"
-#: Callbacks of a process run one after the other.
-_telling = threading.Lock()
+#: In this process one callback at a time runs apart.
+TELLER = Workers(1, "llm_generate_job_batch.teller", lambda: None)
 
 
 def _tell_apart(engine, batch_ids):
-    """Tell of batches in a thread of its own."""
-    with _telling:
-        models = EnvironmentFactory(engine.env.cr.dbname, **engine.env.context)
-        models.engine()._tell_each(batch_ids)
+    threading.current_thread().dbname = engine.env.cr.dbname  # for the log
+    models = EnvironmentFactory(engine.env.cr.dbname, **engine.env.context)
+    models.engine()._tell_each(batch_ids)
 
 
 class LlmGenerationEngine(models.AbstractModel):
@@ -228,11 +227,12 @@ class LlmGenerationEngine(models.AbstractModel):
         A callback may take long, and a runner's threads store the answers of others. If the process
         ends before, so does what the callback did, and the sweep looks again.
         """
-        is_of_runner = threading.current_thread().name.startswith(RUNNER_THREADS)
+        thread = threading.current_thread()
+        is_shared = isinstance(thread, Completer) or thread.name.startswith(RUNNER_THREADS)
         try:
             done = self._done_batches(sorted(batch_ids))
-            if done and is_of_runner:
-                threading.Thread(target=_tell_apart, args=(self, done), daemon=True).start()
+            if done and is_shared:
+                TELLER.submit(_tell_apart, self, done)
             else:
                 self._tell_each(done)
         except BaseException as error:  # noqa: BLE001 whatever it is

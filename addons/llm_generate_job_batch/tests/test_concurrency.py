@@ -56,8 +56,9 @@ class TestConcurrency(ConcurrencyCase):
             self.assertFalse(told.is_set())
             may_end.set()
             self.assertTrue(told.wait(20))
-            with llm_generation_engine._telling:  # its transaction has ended
-                pass
+            idle = threading.Event()
+            llm_generation_engine.TELLER.submit(idle.set)  # when its transaction has ended
+            self.assertTrue(idle.wait(20))
 
     def _remove_batch(self, batch_id):
         with self._env() as env:
