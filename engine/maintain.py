@@ -42,7 +42,7 @@ REFUSED_AGAIN = 900
 #: Seconds between two questions about a job that was given up and may go on at its provider.
 HELD_PAUSE = 10.0
 #: Seconds for which a slot stays held at least whose provider says that the job goes on.
-HELD_ON = 60.0
+HELD_ON = 300.0
 
 #: Records removed in one transaction.
 CLEAN_UP_BATCH = 1000

@@ -267,7 +267,7 @@ class LlmGenerationEngine(models.AbstractModel):
             for subject, limit in self._limits_of(wanted).items()
             if subject[0] == "company"
         }
-        self._lock(limits)
+        self._lock_patiently(limits)
         self._check_all(limits, self._spent_by_all(limits), self._needs(wanted, limits))
         touches = ["llm.generation.spending"]
         rows = self._change(sql.REBOOK, {"jobs": jobs.ids}, touches=touches)
@@ -398,7 +398,7 @@ class LlmGenerationEngine(models.AbstractModel):
             return jobs, jobs.browse(), jobs.browse()
         wanted = self._wanted(jobs, ("failed",))
         limits = self._limits_of(wanted)
-        busy = self._lock(limits, wait=wait)
+        busy = self._lock_patiently(limits) if wait else self._lock(limits, wait=False)
         spent, affordable, undecided = self._spent_by_all(limits), set(), set()
         for job in wanted:
             after = {
@@ -482,15 +482,17 @@ class LlmGenerationEngine(models.AbstractModel):
     def _lock_patiently(self, subjects):
         """Do the same with an end to the waiting, where the transaction has none.
 
+        :return: an empty set
         :raise UserError: where somebody else's transaction holds a budget for longer
         """
         if not subjects:
-            return
+            return set()
         try:
             with self.env.cr.savepoint(flush=False):
                 self.env.cr.execute(sql.BOUND_WAIT)
                 self._lock(subjects)
                 self.env.cr.execute(sql.UNBOUND_WAIT)
+                return set()
         except psycopg2.errors.LockNotAvailable as error:
             if self._is_set_aside(error):
                 raise
