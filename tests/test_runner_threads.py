@@ -39,23 +39,31 @@ class TestRunner(BaseCase):
         self.assertEqual(runner._woken.left, 0.0)
         self.assertIsNone(runner._woken.take(), "all queues: who knows which had a job")
 
-    def test_after_a_look_it_rests_as_long_as_that_took(self):
+    def test_after_a_look_it_rests_as_long_as_that_took_but_not_for_long(self):
         runner = Runner("llm_generate_job_test")
-        looks = []
+        now, looks = [100.0], []
+        runner._due = runner_module.Timers(*runner._due._at, clock=lambda: now[0])
         for name in ("clock", "maintain"):
             runner._due.put_off(name, 60)
+
+        def fetch():
+            looks.append(1)
+            now[0] += took
+
         with (
-            patch.object(runner_module, "LONGEST_REST", 60),
-            patch.object(runner, "_fetch", lambda: time.sleep(0.1) or looks.append(1)),
+            patch.object(runner_module.time, "monotonic", lambda: now[0]),
+            patch.object(runner, "_fetch", fetch),
             patch.object(runner, "_is_idle", return_value=True),
             patch.object(runner, "_retire"),
         ):
-            for _tick in range(3):
-                runner._tick()
-            self.assertEqual(len(looks), 1)
-            time.sleep(0.1)
-            runner._tick()
-        self.assertEqual(len(looks), 2)
+            for took, rest in ((0.001, 0.001), (3.0, runner_module.LONGEST_REST)):
+                with self.subTest(took=took):
+                    looks.clear()
+                    runner._tick()
+                    runner._tick()
+                    self.assertEqual(len(looks), 1)
+                    self.assertAlmostEqual(runner._due.left("fetch"), rest)
+                    now[0] += 0.01
 
     def test_errands_of_addons_are_done_by_threads_of_their_own(self):
         runner = Runner("llm_generate_job_test")
