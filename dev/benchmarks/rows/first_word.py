@@ -23,5 +23,5 @@ def rows(rounds):
     name = "first word of an answer"
     yield row(f"{name}, directly, p50 (ms)", direct)
     yield row(f"{name}, through the queue, p50 (ms)", queued)
-    yield row(f"{name}, added by the queue, p50 (ms)", queued - direct, at_most=30)
+    yield row(f"{name}, added by the queue, p50 (ms)", queued - direct, at_most=12)
     yield row(f"{name}, of which before the provider is called (ms)", before[1] - before[0])

@@ -31,5 +31,5 @@ def rows(rounds):
         figures("ours", "noop"),
         figures("peer", "noop"),
         better="higher",
-        times=15,
+        times=20,
     )
