@@ -447,12 +447,12 @@ class LlmThread(models.Model):
     def ask_in_queue(self, message=None, attachment_ids=None, use_queue=None):
         """Queue what is asked, where questions of this thread are queued, and return at once.
 
-        :param str message: posted as the question; without one the last question is meant
-        :param list attachment_ids: go with the question
-        :param bool use_queue: True queues it in any case
         A question that comes again while it is answered is not asked twice: who does not hear that
         it was taken, as the connection is lost, sends it again.
 
+        :param str message: posted as the question; without one the last question is meant
+        :param list attachment_ids: go with the question
+        :param bool use_queue: True queues it in any case
         :return: False where the answer is to be given directly, and nothing was done; else what
             `get_generation_news()` returns
         :raise UserError: when there is nothing to answer, or a limit is reached
