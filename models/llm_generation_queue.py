@@ -19,7 +19,6 @@ from ..const import (
     SETTING_RANGES,
     STATES,
 )
-from .mail_message import refuse_mail
 
 HEALTH = [
     ("healthy", "Healthy"),
@@ -329,7 +328,25 @@ class LlmGenerationQueue(models.Model):
             self.env._("A queue goes with its provider. Pause it to stop it from starting jobs.")
         )
 
-    message_new = message_update = refuse_mail
+    # === MAIL === #
+    # Mail comes as superuser, in the name of whoever is said to have sent it.
+
+    @api.model
+    @api.private
+    def message_new(self, msg_dict, custom_values=None):
+        """Refuse what comes by mail.
+
+        :raise UserError: always
+        """
+        self._refuse_mail()
+
+    @api.private
+    def message_update(self, msg_dict, update_vals=None):
+        """Refuse what comes by mail.
+
+        :raise UserError: always
+        """
+        self._refuse_mail()
 
     # === ACTION METHODS === #
 

@@ -19,7 +19,7 @@ from ..protocol.tokens import estimate
 from ..runner import streams, thread_lock
 from ..runner.cursor import LazyCursor
 from ..runner.executor import received
-from .mail_message import ASKING_ROLES, refuse_mail
+from .mail_message import ASKING_ROLES
 
 #: `generate_response()` queues by itself when this many jobs of the provider run or stand in line.
 BUSY_SLOTS = 3
@@ -190,7 +190,24 @@ class LlmThread(models.Model):
             return {"body": html, "llm_source": body}
         return {"llm_source": body.source} if isinstance(body, Rendered) else {}
 
-    message_new = message_update = refuse_mail
+    # Mail comes as superuser, in the name of whoever is said to have sent it.
+
+    @api.model
+    @api.private
+    def message_new(self, msg_dict, custom_values=None):
+        """Refuse what comes by mail.
+
+        :raise UserError: always
+        """
+        self._refuse_mail()
+
+    @api.private
+    def message_update(self, msg_dict, update_vals=None):
+        """Refuse what comes by mail.
+
+        :raise UserError: always
+        """
+        self._refuse_mail()
 
     # === GENERATION === #
 

@@ -265,19 +265,6 @@ class MailMessage(models.Model):
         return whole
 
 
-@api.private
-def refuse_mail(self, *_args, **_kwargs):
-    """Refuse what comes by mail: as superuser, in the name of whoever is said to have sent it.
-
-    :raise UserError: always
-    """
-    raise UserError(
-        self.env._(
-            "Conversations with a model and queues take no mail. Write in the conversation itself."
-        )
-    )
-
-
 class MailThread(models.AbstractModel):
     """What Odoo's mail gateway may do, which runs as superuser and which anybody can call."""
 
@@ -303,3 +290,12 @@ class MailThread(models.AbstractModel):
                 )
             )
         return super()._message_route_process(message, message_dict, routes)
+
+    @api.model
+    def _refuse_mail(self):
+        raise UserError(
+            self.env._(
+                "Conversations with a model and queues take no mail. Write in the conversation"
+                " itself."
+            )
+        )
