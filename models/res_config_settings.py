@@ -9,6 +9,9 @@ from ..const import (
     DEFAULT_RETRY_DELAY_MINUTES,
 )
 
+#: How the names of our parameters begin.
+PREFIX = "llm_generate_job."
+
 
 class ResConfigSettings(models.TransientModel):
     """What new queues and jobs start with, and how long ended jobs are kept."""
@@ -36,7 +39,7 @@ class ResConfigSettings(models.TransientModel):
         default=DEFAULT_MAX_RETRIES,
     )
     llm_generation_always_queue = fields.Boolean(
-        "Always Queue", config_parameter="llm_generate_job.always_queue"
+        "Always Queue", config_parameter="llm_generate_job.always_queue", default=False
     )
     llm_generation_retention_days = fields.Integer(
         "Retention",
@@ -76,16 +79,28 @@ class ResConfigSettings(models.TransientModel):
     @api.model
     @api.private
     def get_values(self):
-        # Odoo takes each text for a yes, also "False".
-        always = self.env["llm.generation.queue"]._default_setting("always_queue", False)
-        return {**super().get_values(), "llm_generation_always_queue": always}
+        # As the engine reads them: Odoo takes each text for a yes, also "False", and 7.0 for 0.
+        setting = self.env["llm.generation.queue"]._default_setting
+        own = {
+            name: setting(field.config_parameter.removeprefix(PREFIX), field.default(self))
+            for name, field in self._own_settings({"boolean", "float", "integer"})
+        }
+        return {**super().get_values(), **own}
 
     def set_values(self):
         result = super().set_values()
         # Odoo forgets a number that is 0, and it would be the default again.
-        for name, field in self._fields.items():
-            key = getattr(field, "config_parameter", None) or ""
-            is_zero = field.type in {"integer", "float"} and not self[name]
-            if key.startswith("llm_generate_job.") and is_zero:
-                self.env["ir.config_parameter"].set_param(key, "0")
+        for name, field in self._own_settings({"float", "integer"}):
+            if not self[name]:
+                self.env["ir.config_parameter"].set_param(field.config_parameter, "0")
         return result
+
+    @api.model
+    def _own_settings(self, types):
+        """Return our fields of some types, and their names: others may be closed to who saves."""
+        return [
+            (name, field)
+            for name, field in self._fields.items()
+            if field.type in types
+            and (getattr(field, "config_parameter", None) or "").startswith(PREFIX)
+        ]

@@ -133,3 +133,15 @@ class TestResConfigSettings(LlmGenerationCommon):
         settings = self.env["res.config.settings"].create({})
         self.assertEqual(settings.llm_generation_retention_days, 30)
         self.assertEqual(settings.llm_generation_max_concurrent_jobs, 5)
+
+    def test_parameters_are_shown_and_kept_as_they_are_read(self):
+        self._set("max_concurrent_jobs", " 7.0 ")
+        self._set("max_retries", "3.0")
+        self._set("retention_days", "0")
+        settings = self.env["res.config.settings"].create({})
+        self.assertEqual(settings.llm_generation_retention_days, 1)
+        settings.execute()
+        self.assertEqual(self.env["llm.generation.queue"]._default_setting("max_retries", 9), 3)
+        self.assertEqual(
+            self.env["llm.generation.queue"]._default_setting("max_concurrent_jobs", 9), 7
+        )

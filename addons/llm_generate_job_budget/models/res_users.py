@@ -11,14 +11,15 @@ class ResUsers(models.Model):
 
     llm_own_budget = fields.Boolean(
         "Own Budget",
+        copy=False,
         groups="llm.group_llm_manager",
         help="In place of the one that the company gives to each of its users.",
     )
     llm_daily_jobs = fields.Integer(
-        "Jobs a Day", groups="llm.group_llm_manager", help="0 means no limit."
+        "Jobs a Day", copy=False, groups="llm.group_llm_manager", help="0 means no limit."
     )
     llm_daily_tokens = fields.Integer(
-        "Tokens a Day", groups="llm.group_llm_manager", help="0 means no limit."
+        "Tokens a Day", copy=False, groups="llm.group_llm_manager", help="0 means no limit."
     )
     llm_spent_today = fields.Char(
         "Spent Today", compute="_compute_llm_spent_today", groups="llm.group_llm_manager"
@@ -33,13 +34,13 @@ class ResUsers(models.Model):
     def create(self, vals_list):
         users = super().create(vals_list)
         if any(vals.keys() & set(USER_BUDGETS) for vals in vals_list):
-            self.env.registry.clear_cache()
+            self.env["llm.generation.engine"]._forget_after_commit()
         return users
 
     def write(self, vals):
         result = super().write(vals)
         if vals.keys() & set(USER_BUDGETS):
-            self.env.registry.clear_cache()
+            self.env["llm.generation.engine"]._forget_after_commit()
         return result
 
     # === COMPUTE METHODS === #

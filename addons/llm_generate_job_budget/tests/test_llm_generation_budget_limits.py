@@ -103,3 +103,10 @@ class TestLlmGenerationBudgetLimits(LlmGenerationCommon):
         for use_queue in (True, False, None):
             with self.subTest(use_queue), self.assertRaisesRegex(UserError, "The budget of"):
                 list(thread.generate_response("Hello", use_queue=use_queue))
+
+    def test_an_administrator_who_manages_no_llm_saves_settings_and_copies_users(self):
+        admin = new_test_user(self.env, "settings_admin", "base.group_system")
+        self.user.write({"llm_own_budget": True, "llm_daily_jobs": 2})
+        self.env["res.config.settings"].with_user(admin).create({}).execute()
+        copied = self.user.with_user(admin).copy({"login": "a_copy"})
+        self.assertFalse(copied.sudo().llm_own_budget)
