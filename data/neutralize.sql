@@ -24,4 +24,13 @@ UPDATE llm_generation_job
    SET cancel_requested = false
  WHERE cancel_requested;
 
+-- nor does anybody there, by whatever way, call on the account of the original
+UPDATE llm_provider
+   SET api_key = NULL
+ WHERE api_key IS NOT NULL;
+
+UPDATE llm_generation_queue
+   SET webhook_secret = NULL
+ WHERE webhook_secret IS NOT NULL;
+
 DELETE FROM llm_generation_runner;

@@ -4,6 +4,7 @@ from odoo import fields
 from odoo.modules.neutralize import get_neutralization_queries
 
 from ..engine.liveness import IDENTITY
+from ..models.llm_provider import read_secret
 from ..runner.limits import HEARTBEAT_TIMEOUT
 from .common import LlmGenerationCommon
 
@@ -118,6 +119,8 @@ class TestCopiedDatabase(LlmGenerationCommon):
         self.assertTrue(self.queue.enabled)
 
     def test_a_neutralized_copy_calls_no_provider(self):
+        self.direct.api_key = "canary-key"
+        self.queue.sudo().webhook_secret = "whsec_Y2FuYXJ5"
         waiting, external = self._create_job("queued"), self._accepted()
         direct = self._create_job("running", model=self.direct_model)
         failed = self._create_job("failed")
@@ -134,6 +137,9 @@ class TestCopiedDatabase(LlmGenerationCommon):
         self.assertEqual(set((external + direct).attempt_ids.mapped("outcome")), {"failed"})
         self.assertFalse(failed.retry_at or told.cancel_requested)
         self.assertFalse((self.queue + self.direct_queue).filtered("enabled"))
+        # Its pages answer directly, past all queues: by no key of the original.
+        self.assertFalse(read_secret(self.direct, "api_key"))
+        self.assertFalse(read_secret(self.queue, "webhook_secret"))
         engine = self._engine()
         self.assertEqual((engine._retry_due(), engine._check_due()), (0, 0))
         self.assertEqual((self._process_queue(), self._process_queue(self.direct)), (0, 0))
