@@ -422,7 +422,8 @@ class LlmGenerationEngine(models.AbstractModel):
 
         :param words: function of an environment that returns its summary and its note
         """
-        for manager in self.env.ref("llm.group_llm_manager").user_ids.filtered("active"):
+        # Those, too, who have the right by another group.
+        for manager in self.env.ref("llm.group_llm_manager").all_user_ids.filtered("active"):
             companies = {"allowed_company_ids": manager.company_ids.ids}
             seen = queue.with_user(manager).with_context(**companies)
             if manager._is_superuser() or not seen.has_access("read"):

@@ -5,6 +5,7 @@ import psycopg2
 
 from odoo import fields
 from odoo.exceptions import AccessError
+from odoo.tests import new_test_user
 from odoo.tools import mute_logger
 
 from ..engine import maintain as upkeep_module
@@ -180,6 +181,15 @@ class TestLlmGenerationQueue(LlmGenerationCommon):
         self.assertEqual(len(activities.filtered(lambda a: a.user_id == self.manager)), 1)
         self.assertNotIn(self.user, activities.user_id)
         self.assertIn("refuses our account: Quota", activities[0].summary)
+
+    def test_who_manages_by_another_group_is_told_too(self):
+        group = self.env["res.groups"].create({
+            "name": "IT", "implied_ids": [(4, self.env.ref("llm.group_llm_manager").id)]
+        })  # fmt: skip
+        people = new_test_user(self.env, "generation_it", "base.group_user")
+        people.group_ids += group
+        self._apply(self._claim(self._create_job("queued")), state="failed", error_type="quota")
+        self.assertIn(people, self.queue.activity_ids.user_id)
 
     def test_managers_who_cannot_see_the_queue_are_not_told(self):
         company = self.env["res.company"].create({"name": "Elsewhere"})
