@@ -122,6 +122,22 @@ class LlmGenerationBatch(models.Model):
         counts = [n for n, field in self._fields.items() if field.compute == "_compute_counts"]
         self.invalidate_model(counts, flush=False)
 
+    @api.ondelete(at_uninstall=False)
+    def _unlink_except_running(self):
+        """Keep what somebody waits for: its jobs would go on, and nobody would be told."""
+        unended = Domain("state", "not in", FINAL_STATES) | Domain(RETRYING.domain)
+        # sudo: whoever's jobs they are.
+        jobs = self.env["llm.generation.job"].sudo()
+        if jobs.search_count(Domain("batch_id", "in", self.ids) & unended, limit=1):
+            raise UserError(self.env._("This batch still runs. Cancel it first, then delete it."))
+
+    def unlink(self):
+        # sudo: a conversation that jobs without messages share has no other purpose.
+        shared = self.sudo().thread_id
+        result = super().unlink()
+        shared.filtered(lambda one: not (one.generation_job_ids or one.message_ids)).unlink()
+        return result
+
     # === ACTION METHODS === #
 
     def action_cancel(self):

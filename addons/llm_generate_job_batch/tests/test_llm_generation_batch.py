@@ -228,6 +228,16 @@ class TestLlmGenerationBatch(LlmGenerationCommon):
         self.assertEqual((batch.state, batch.job_ids.state), ("done", "completed"))
         self.assertFalse(self.user.partner_id.comment)
 
+    def test_a_batch_that_runs_is_not_deleted(self):
+        batch = self._batch(["a"], post=False)
+        with self.assertRaisesRegex(UserError, "Cancel it first"):
+            batch.with_user(self.manager).unlink()
+        batch.action_cancel()
+        shared, job = batch.thread_id, batch.job_ids
+        job.unlink()
+        batch.with_user(self.manager).unlink()
+        self.assertFalse(shared.exists())
+
     def test_a_batch_that_cannot_be_told_of_holds_up_no_other(self):
         batches = self._batch(["a"]) + self._batch(["b"])
         tell = type(batches)._on_done
