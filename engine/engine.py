@@ -136,6 +136,15 @@ class LlmGenerationEngine(models.AbstractModel):
             self.env[name].invalidate_model(flush=False)
         return rows
 
+    @api.model
+    def _forget_after_commit(self):
+        """Forget what is cached of settings, now and once others see them as they are.
+
+        Between the two a runner of this process may have read, and cached, what they were.
+        """
+        self.env.registry.clear_cache()
+        self.env.cr.postcommit.add(self.env.registry.clear_cache)
+
     # === ENQUEUE === #
 
     @api.model

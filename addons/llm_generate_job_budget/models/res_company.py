@@ -46,13 +46,13 @@ class ResCompany(models.Model):
     def create(self, vals_list):
         companies = super().create(vals_list)
         if any(vals.keys() & set(COMPANY_BUDGETS) for vals in vals_list):
-            self.env.registry.clear_cache()
+            self.env["llm.generation.engine"]._forget_after_commit()
         return companies
 
     def write(self, vals):
         result = super().write(vals)
         if vals.keys() & set(COMPANY_BUDGETS):
-            self.env.registry.clear_cache()
+            self.env["llm.generation.engine"]._forget_after_commit()
         return result
 
     @api.model

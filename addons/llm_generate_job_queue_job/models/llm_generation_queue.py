@@ -47,18 +47,18 @@ class LlmGenerationQueue(models.Model):
     @api.model_create_multi
     def create(self, vals_list):
         queues = super().create(vals_list)
-        self.env.registry.clear_cache()
+        self.env["llm.generation.engine"]._forget_after_commit()
         return queues
 
     def write(self, vals):
         result = super().write(vals)
         if "executor" in vals:
-            self.env.registry.clear_cache()
+            self.env["llm.generation.engine"]._forget_after_commit()
             self.env["llm.generation.engine"]._wake()
         return result
 
     def unlink(self):
-        self.env.registry.clear_cache()
+        self.env["llm.generation.engine"]._forget_after_commit()
         return super().unlink()
 
     @api.model
