@@ -168,18 +168,22 @@ class TestLlmProvider(LlmFalAiCommon):
 
         self.assertEqual(self.remote.requests[-1].path, "/fal-ai/flux/requests/req-77/status")
 
+    def _ask_until_it_ends(self, job):
+        """Ask about a job as often as it takes, and return how often that is."""
+        polls = 0
+        while job.state == "running" and polls < 50:
+            job.next_poll_at = fields.Datetime.now() - timedelta(seconds=1)
+            self._engine()._check_due()
+            polls += 1
+        return polls
+
     def test_a_file_that_cannot_be_had_is_asked_for_a_bounded_number_of_times(self):
         url = f"{self.remote.url}/files/cat.png"
         self.remote.output = {"images": [{"url": url, "file_name": "cat.png"}]}
         self.remote.files["/files/cat.png"] = Reply(503)
         job = self._submitted_job()
         self.remote.state = "completed"
-
-        polls = 0
-        while job.state == "running" and polls < 50:
-            job.next_poll_at = fields.Datetime.now() - timedelta(seconds=1)
-            self._engine()._check_due()
-            polls += 1
+        polls = self._ask_until_it_ends(job)
 
         self.assertEqual((job.state, polls), ("completed", FILE_TRIES + 1))
         self.assertEqual(self.remote.count("GET", "/files/"), FILE_TRIES + 1)
@@ -202,12 +206,7 @@ class TestLlmProvider(LlmFalAiCommon):
         self.remote.refusal = Reply(500)
         job = self._submitted_job()
         self.remote.state = "completed"
-
-        polls = 0
-        while job.state == "running" and polls < 50:
-            job.next_poll_at = fields.Datetime.now() - timedelta(seconds=1)
-            self._engine()._check_due()
-            polls += 1
+        polls = self._ask_until_it_ends(job)
 
         self.assertEqual((job.state, polls), ("failed", FILE_TRIES + 1))
         self.assertEqual(job.error_type, "provider_failed")
