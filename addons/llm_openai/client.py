@@ -22,8 +22,8 @@ BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.Chunke
 STREAM_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
 
 
-def _until_broken(events):
-    """Yield events; where the connection breaks after the end of the answer, they end."""
+def _until_end(events):
+    """Yield events, and None after those of a whole answer, also where its connection breaks."""
     is_whole = False
     try:
         for event in events:
@@ -32,6 +32,8 @@ def _until_broken(events):
     except BROKEN:
         if not is_whole:
             raise
+    if is_whole:
+        yield None
 
 
 class OpenStream:
@@ -85,13 +87,12 @@ class OpenAIClient:
                 on_response(OpenStream(response, line))
             last, finished, has_choices = {}, False, False
             events = reading.read_events(self._lines(response), self.unreadable)
-            for event in _until_broken(events):
+            for event in _until_end(events):
                 if event is None:
                     finished = True
                     break
                 self._check_error(event, response)
                 has_choices = has_choices or "choices" in event
-                finished = finished or _is_last(event)
                 last = event
                 yield event
             if not finished:
