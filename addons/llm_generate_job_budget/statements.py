@@ -9,13 +9,16 @@ TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%s, %s)"
 TRANSACTION = "SELECT txid_current()::text"
 
 #: How long to wait for others who reserve of the same budget.
-LOCK_PATIENCE = "SET LOCAL lock_timeout = '5s'"
+PATIENCE = "5s"
+LOCK_PATIENCE = f"SET LOCAL lock_timeout = '{PATIENCE}'"
 #: The same where the transaction has no such limit yet, and its end.
-BOUND_WAIT = """
-    SELECT set_config('lock_timeout', '5s', TRUE) WHERE current_setting('lock_timeout') = '0'
+BOUND_WAIT = f"""
+    SELECT set_config('lock_timeout', '{PATIENCE}', TRUE)
+    WHERE current_setting('lock_timeout') = '0'
 """
-UNBOUND_WAIT = """
-    SELECT set_config('lock_timeout', '0', TRUE) WHERE current_setting('lock_timeout') = '5s'
+UNBOUND_WAIT = f"""
+    SELECT set_config('lock_timeout', '0', TRUE)
+    WHERE current_setting('lock_timeout') = '{PATIENCE}'
 """
 
 #: Whose budget it is: that of the company that pays the provider, else of the job's.
