@@ -141,7 +141,7 @@ class EventStream:
             yield from self._ask(env)
         if self.job_id:
             job = env["llm.generation.job"].browse(self.job_id)
-            yield from env["llm.generation.engine"]._follow(job, beats=True)
+            yield from env["llm.generation.engine"]._follow(job, heartbeats=True)
 
     def _ask(self, env):
         """Yield the events of `generate_response()` until a job is known that gives the answer."""

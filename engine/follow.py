@@ -25,13 +25,13 @@ class LlmGenerationEngine(models.AbstractModel):
     _inherit = "llm.generation.engine"
 
     @api.model
-    def _follow(self, job, *, beats=False):
+    def _follow(self, job, *, heartbeats=False):
         """Yield the events of a job until it has ended.
 
         Commits the caller's transaction before each wait, so that none is open meanwhile and the
         runners can see the job. Closing the generator leaves the job alone.
 
-        :param bool beats: yield None before each wait, too
+        :param bool heartbeats: yield None before each wait, too
         :return: a generator of the event dicts that `generate_response()` documents
         """
         seen = {}
@@ -44,7 +44,7 @@ class LlmGenerationEngine(models.AbstractModel):
                 yield from self._new_events(job, seen)
                 if seen.get("ended"):
                     return
-                if beats:
+                if heartbeats:
                     yield None
                 self.env.cr.commit()  # pylint: disable=invalid-commit
                 # A queue that moves does not tell each waiting job its new place.

@@ -37,13 +37,13 @@ UNSTORED = "The answer of job %s could not be stored in its record\n%s"
 UNSEEN = "Batches %s were not looked at\n%s"
 UNTOLD = "The callback of batch %s failed\n%s"
 #: In this process one callback at a time runs apart.
-TELLER = Workers(1, "llm_generate_job_batch.teller", lambda: None)
+CALLBACKS = Workers(1, "llm_generate_job_batch.callbacks", lambda: None)
 
 
-def _tell_apart(engine, batch_ids):
+def _run_callbacks(engine, batch_ids):
     threading.current_thread().dbname = engine.env.cr.dbname  # for the log
-    models = EnvironmentFactory(engine.env.cr.dbname, **engine.env.context)
-    models.engine()._tell_each(batch_ids)
+    factory = EnvironmentFactory(engine.env.cr.dbname, **engine.env.context)
+    factory.engine()._tell_each(batch_ids)
 
 
 class LlmGenerationEngine(models.AbstractModel):
@@ -232,7 +232,7 @@ class LlmGenerationEngine(models.AbstractModel):
         try:
             done = self._done_batches(sorted(batch_ids))
             if done and is_shared:
-                TELLER.submit(_tell_apart, self, done)
+                CALLBACKS.submit(_run_callbacks, self, done)
             else:
                 self._tell_each(done)
         except BaseException as error:  # noqa: BLE001 whatever it is

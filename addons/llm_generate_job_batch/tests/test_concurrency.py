@@ -57,7 +57,7 @@ class TestConcurrency(ConcurrencyCase):
             may_end.set()
             self.assertTrue(told.wait(20))
             idle = threading.Event()
-            llm_generation_engine.TELLER.submit(idle.set)  # when its transaction has ended
+            llm_generation_engine.CALLBACKS.submit(idle.set)  # when its transaction has ended
             self.assertTrue(idle.wait(20))
 
     def _remove_batch(self, batch_id):
