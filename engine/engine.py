@@ -209,7 +209,7 @@ class LlmGenerationEngine(models.AbstractModel):
             cr.postcommit.add(self._ensure_runner)
             woken = True
         else:
-            woken = self._pump_cron()._trigger()  # which goes with its savepoint
+            woken = self._trigger_pump()  # which goes with its savepoint
             runners.warn_without_cron()
         cr.postcommit.data["llm_generate_job.woken"] = woken
 
@@ -229,7 +229,14 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     def _pump_cron(self):
-        return self.env.ref("llm_generate_job.ir_cron_process_queues").sudo()  # sudo: admins' only
+        """Return the scheduled action that starts a runner; none where somebody deleted it."""
+        pump = self.env.ref("llm_generate_job.ir_cron_process_queues", raise_if_not_found=False)
+        return (pump or self.env["ir.cron"]).sudo()  # sudo: admins' only
+
+    @api.model
+    def _trigger_pump(self, moment=None):
+        pump = self._pump_cron()
+        return pump and pump._trigger(moment)
 
     def _ensure_runner(self):
         # The runner of this process may have ended between the look and the commit; whichever
@@ -238,7 +245,7 @@ class LlmGenerationEngine(models.AbstractModel):
             runners.ensure(self.env.cr.dbname)
         elif not runners.running(self.env.cr.dbname):
             with self._transaction() as engine:
-                engine._pump_cron()._trigger()
+                engine._trigger_pump()
 
     # === PROCESS === #
 
@@ -259,7 +266,7 @@ class LlmGenerationEngine(models.AbstractModel):
                 # Its transaction is open: it must not last until a new runner is ready.
                 runner.wake()
             else:  # another server is to look instead
-                self._pump_cron()._trigger(fields.Datetime.now() + PASSED_ON)
+                self._trigger_pump(fields.Datetime.now() + PASSED_ON)
             return 0
         self._schedule()
         started = 0

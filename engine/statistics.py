@@ -273,14 +273,22 @@ class LlmGenerationEngine(models.AbstractModel):
                 ",".join(newer),
             )
         if self._nobody_starts(queue, figures):
-            return "critical", self._joined(
-                env._(
-                    "Jobs wait, and no server runs them. Odoo has to be running,"
-                    " with one cron thread at least (max_cron_threads)."
-                ),
-                self._since(figures["waiting_since"]),
-            )
+            what = self._why_nobody_starts()
+            return "critical", self._joined(what, self._since(figures["waiting_since"]))
         return None
+
+    @api.model
+    def _why_nobody_starts(self):
+        # Odoo itself archives a scheduled action that has failed for days.
+        if self._pump_cron().active:
+            return self.env._(
+                "Jobs wait, and no server runs them. Odoo has to be running,"
+                " with one cron thread at least (max_cron_threads)."
+            )
+        return self.env._(
+            "Jobs wait, and no server runs them: the scheduled action “LLM Generation: process"
+            " queues” is archived or deleted. Activate it; an upgrade of the addon brings it back."
+        )
 
     @api.model
     def _evaluate_work(self, queue, figures):

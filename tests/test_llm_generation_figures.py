@@ -439,6 +439,19 @@ class TestLlmGenerationFigures(LlmGenerationCommon):
         job.write({"is_scheduled": True})
         self._assert_health("healthy", "Ready")
 
+    def test_a_scheduled_action_that_is_gone_is_told_and_keeps_nobody_from_asking(self):
+        self.env["llm.generation.runner"].sudo().search([]).unlink()
+        job = self._create_job("queued")
+        job.queued_at -= timedelta(minutes=3)
+        pump = self.env.ref("llm_generate_job.ir_cron_process_queues")
+        for gone in (pump.action_archive, pump.unlink):
+            with self.subTest(gone.__name__):
+                gone()
+                self._assert_health("critical", "process queues” is archived or deleted")
+                draft = self._create_job("draft")
+                draft.action_queue()
+                self.assertEqual(draft.state, "queued")
+
     def test_code_that_waits_for_its_upgrade_is_critical(self):
         self.env["llm.generation.runner"].sudo().search([]).unlink()
         module = self.env["ir.module.module"].search([("name", "=", "llm_generate_job")])
