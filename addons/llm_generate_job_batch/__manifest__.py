@@ -17,6 +17,7 @@
         "views/ir_actions_server_views.xml",
         "views/llm_generate_job_batch_menus.xml",
     ],
+    "uninstall_hook": "uninstall_hook",
     "assets": {
         "web.assets_tests": ["llm_generate_job_batch/static/tests/tours/**/*"],
     },

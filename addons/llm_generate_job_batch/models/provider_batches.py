@@ -50,6 +50,8 @@ MOST_TRIES = 5
 LONGEST = timedelta(hours=48)
 #: Seconds for which no batch of a model is submitted: the provider has no room, or takes none.
 NO_ROOM_PAUSE, REFUSED_PAUSE = 900, 3600
+#: Seconds for which an uninstallation asks providers to cancel what they have.
+UNINSTALL_SECONDS = 60
 #: Answers that are stored in one transaction, and their characters.
 CHUNK, CHUNK_SIZE = 200, 8_000_000
 #: Errors that say for sure that the provider has not taken a batch, and will not or may later.
@@ -686,6 +688,16 @@ class LlmGenerationEngine(models.AbstractModel):
             )
             batch.write({**ended, "ended_at": self._now(), "error_message": copied})
         return super()._hold_queues()
+
+    @api.model
+    def _cancel_all_batches(self):
+        """Have providers cancel what nobody will store, for a minute at most."""
+        latest = time.monotonic() + UNINSTALL_SECONDS
+        for batch in self.env[BATCH].search([("state", "=", "running")]):
+            if time.monotonic() > latest:
+                _logger.warning("Batch %s of %s goes on", batch.external_id, batch.display_name)
+            else:
+                self._cancel_batch(batch)
 
     @api.model
     def _clean_up(self, days=None, seconds=float("inf")):

@@ -14,7 +14,8 @@ from odoo.addons.llm_generate_job.exceptions import (
 from odoo.addons.llm_generate_job.runner.cursor import READ_RE
 from odoo.addons.llm_generate_job.runner.limits import ERRANDS
 
-from .. import statements
+from .. import statements, uninstall_hook
+from ..models import provider_batches
 from .batch_common import ProviderBatchCommon
 
 
@@ -271,6 +272,22 @@ class TestEnds(ProviderBatchCommon):
 
         self.assertEqual(len(counted), ERRANDS // 2 - 1)
         self.assertFalse(batch.leased_until)
+
+    def test_an_uninstallation_cancels_what_providers_have_for_a_minute_at_most(self):
+        (_jobs, first), (_others, second) = self._submitted(), self._submitted()
+        self.remote.raises = {"cancel": [TransientError("Oops.")]}
+        self._engine()._cancel_all_batches()
+        given_up = [told["is_cancelled"] for told in self.remote.batches.values()]
+        self.assertEqual((len(given_up), sum(given_up)), (2, 1), "one refuses, the other does not")
+        batches = self.remote.batches
+        batches[first.external_id]["is_cancelled"] = batches[second.external_id]["is_cancelled"] = 0
+        with (
+            patch.object(provider_batches, "UNINSTALL_SECONDS", -1),
+            self.assertLogs(provider_batches._logger, "WARNING") as logged,
+        ):
+            uninstall_hook(self.env)
+        self.assertIn(f"{first.external_id} of", "".join(logged.output))
+        self.assertFalse(any(told["is_cancelled"] for told in batches.values()))
 
     def test_one_provider_has_half_of_the_threads(self):
         _jobs, batch = self._submitted()
