@@ -54,8 +54,9 @@ class LlmProvider(models.Model):
         """Ask where a batch stands.
 
         :return: a dict with `state`: `running`, `ended`, or `failed` for one that the provider
-            did not begin; and, as far as known, `done` (requests that are), `error_type` and
-            `error_message`, `poll_after` (s), and of an ended one `results`: an iterable of
+            did not begin; and, as far as known, `done` (requests that are; an ended one
+            that brings fewer results is read once more), `error_type` and `error_message`,
+            `poll_after` (s), and of an ended one `results`: an iterable of
             `(custom_id, result)` in any order. A result is a dict as that of
             `check_generation_job_status()`, with the `text` of the answer in the place of a
             message, or with an `error` that is an exception; of the state `cancelled` where the

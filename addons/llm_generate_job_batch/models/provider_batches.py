@@ -80,6 +80,11 @@ class Step(NamedTuple):
     #: The tokens of answers that came too late, by the id of their job.
     lost: dict | None = None
 
+    @property
+    def is_stored(self):
+        """Whether all that the provider did is stored here, and may be deleted there."""
+        return self.values.get("state") == "done" and not self.values.get("error_type")
+
 
 class LlmGenerationEngine(models.AbstractModel):
     """Has batches of providers filled, submitted, asked about, and their answers stored.
@@ -206,7 +211,7 @@ class LlmGenerationEngine(models.AbstractModel):
         is_noted = self._note_step(batch_id, step, taken)
         if not is_noted and (external := taken.values.get("external_id")):
             self._cancel_overtaken(batch_id, external)
-        if is_noted and taken.values.get("state") == "done":
+        if is_noted and taken.is_stored:
             self._forget_batch(batch_id)
 
     @api.model
@@ -218,9 +223,8 @@ class LlmGenerationEngine(models.AbstractModel):
             batch = own.env[BATCH].browse(batch_id)
             if taken.gather is not None:
                 own._return_jobs(batch, gather=taken.gather)
-            # One that is done is deleted at the provider yet, by the same thread.
-            is_done = taken.values.get("state") == "done"
-            lease = own._after(LEASE) if is_done else False
+            # What is stored is deleted at the provider yet, by the same thread.
+            lease = own._after(LEASE) if taken.is_stored else False
             batch.write({"leased_until": lease, **taken.values})
             if taken.lost:
                 own._after_lost_answers(taken.lost)
@@ -412,7 +416,7 @@ class LlmGenerationEngine(models.AbstractModel):
         told = provider.check_generation_batch(batch)
         state = told.get("state")
         if state == "ended":
-            return self._store_batch(batch, step, told.get("results") or ())
+            return self._store_batch(batch, step, told)
         if state == "failed":
             return self._batch_failed(batch, told.get("error_type"), told.get("error_message"))
         values = {"error_type": False, "error_message": False, "deadline": due}
@@ -464,18 +468,26 @@ class LlmGenerationEngine(models.AbstractModel):
     # === STORE === #
 
     @api.model
-    def _store_batch(self, batch, step, results):
-        """Store what an ended batch has brought, each answer with its job, some at a time."""
-        used, answered = Counter(), {}
-        for answers in self._chunks_of(batch, results):
+    def _store_batch(self, batch, step, told):
+        """Store what an ended batch has brought, each answer with its job, some at a time.
+
+        Where that is less than the provider says that it did, it is read once more.
+        """
+        used, answered, brought = Counter(), {}, set()
+        for results in self._chunks_of(batch, told.get("results") or ()):
+            brought |= results.keys()
+            answers = {id_: one for id_, one in results.items() if one.get("state") != "cancelled"}
             for job_id, answer in answers.items():
-                told = Answer.from_dict({"state": "completed", "usage": answer.get("usage")})
-                tokens = {kind: told.tokens(kind) for kind in ("prompt", "completion")}
+                priced = Answer.from_dict({"state": "completed", "usage": answer.get("usage")})
+                tokens = {kind: priced.tokens(kind) for kind in ("prompt", "completion")}
                 used.update(tokens)
                 answered[job_id] = sum(tokens.values())
             self._store_answers(batch, answers)
             if not self._note_progress(batch, step, {}):  # another goes on with it
                 return Step({})
+        missing = self._missing_results(batch, told.get("done"), len(brought))
+        if missing and batch.error_message != missing["error_message"]:
+            return Step({**missing, "next_step_at": self._after(AGAIN)})
         waiting = {row[0] for row in self._select(sql.UNANSWERED, [batch.id])}
         if waiting & answered.keys():  # somebody is changing them just now
             return Step({"next_step_at": self._after(HELD)})
@@ -494,8 +506,26 @@ class LlmGenerationEngine(models.AbstractModel):
             "completion_tokens": used["completion"],
             "error_type": False,
             "error_message": False,
+            **missing,
         }
         return Step(values, gather=False, lost=lost)
+
+    @api.model
+    def _missing_results(self, batch, done, brought):
+        """Return what is noted where a batch brings less than the provider did, else nothing.
+
+        What is cut where a line ends looks like all there is.
+        """
+        done = min(done, batch.job_count) if isinstance(done, int) else 0
+        if brought >= done:
+            return {}
+        words = self.env._(
+            "The provider says that it did %(done)s requests, and brings %(brought)s results. It"
+            " keeps them.",
+            done=done,
+            brought=brought,
+        )
+        return {"error_type": "unreadable", "error_message": words}
 
     @api.model
     def _chunks_of(self, batch, results):
@@ -520,7 +550,7 @@ class LlmGenerationEngine(models.AbstractModel):
         number = size = 0
         for custom_id, result in results:
             job_id = batch._job_id_of(custom_id)
-            if not job_id or result.get("state") == "cancelled":
+            if not job_id:
                 continue
             number, size = number + 1, size + len(text_of(result.get("text") or ""))
             is_full = number >= CHUNK or size > CHUNK_SIZE

@@ -1,3 +1,4 @@
+from contextlib import contextmanager
 from unittest.mock import patch
 
 from odoo.addons.llm_generate_job.exceptions import (
@@ -116,6 +117,50 @@ class TestResults(ProviderBatchCommon):
         self.assertEqual(jobs.mapped("state"), ["completed"] * 3)
         self.assertEqual([len(self._answers_of(job)) for job in jobs], [1, 1, 1])
         self.assertEqual((batch.completed_count, batch.prompt_tokens), (3, 21))
+
+    def test_results_that_end_early_are_read_again(self):
+        self.remote.told = {"done": 3}
+        jobs, batch = self._submitted(4)
+        self.remote.outcomes, self.remote.left_out = {3: {"state": "cancelled"}}, {1, 2}
+        self._ended(batch)
+        self.assertEqual(jobs.mapped("state"), ["completed"] + ["queued"] * 3)
+        self.assertRecordValues(batch, [{"state": "running", "error_type": "unreadable"}])
+        self.assertIn("did 3 requests, and brings 2 results", batch.error_message)
+        self.remote.left_out = set()
+        self._go_on(batch)
+        self.assertEqual(jobs.mapped("state"), ["completed"] * 3 + ["queued"])
+        self.assertRecordValues(
+            batch, [{"state": "done", "error_message": False, "completed_count": 3}]
+        )
+
+    def test_results_that_stay_away_keep_no_job_and_are_not_deleted(self):
+        self.remote.told, self.remote.left_out = {"done": 7}, {1}
+        jobs, batch = self._submitted()
+        with self._forgets() as forgotten:
+            self._ended(batch)
+            self._go_on(batch)
+        self.assertRecordValues(
+            batch, [{"state": "done", "error_type": "unreadable", "returned_count": 1}]
+        )
+        self.assertFalse(batch.leased_until or jobs[1].batch_lane)
+        self.assertEqual(forgotten, [])
+
+    def test_what_is_stored_whole_is_deleted_at_the_provider(self):
+        jobs, batch = self._submitted()
+        self.remote.told = {"done": 2}
+        with self._forgets() as forgotten:
+            self._ended(batch)
+        self.assertEqual((jobs.mapped("state"), forgotten), (["completed"] * 2, batch.ids))
+
+    @contextmanager
+    def _forgets(self):
+        forgotten = []
+
+        def forget(_provider, batch):
+            forgotten.append(batch.id)
+
+        with patch.object(type(self.native), "forget_generation_batch", forget):
+            yield forgotten
 
     def test_odd_results_hold_up_no_other(self):
         jobs, batch = self._submitted(4)

@@ -137,7 +137,9 @@ class TestChatBatches(BatchContract, BatchesCommon):
         self.addCleanup(delattr, self.remote, "get_files")
         with self.assertLogs(bounded_http._logger, "WARNING"):
             self._ended(batch)
-        self.assertEqual(batch.state, "done")
+            self.assertEqual((batch.state, batch.error_type), ("running", "unreadable"))
+            self._ended(batch)
+        self.assertEqual((batch.state, self.remote.deleted), ("done", set()))
         self.assertEqual(jobs.mapped("state"), ["completed", "queued", "completed"])
         self.assertFalse(jobs[1].batch_lane, "it runs by itself")
 
