@@ -180,7 +180,7 @@ class LlmGenerationEngine(models.AbstractModel):
         queues = self.env["llm.generation.queue"].sudo()
         with self._transaction(waits=True) as engine:
             env = engine.env
-            if not env["llm.provider"].browse(provider_id).exists():
+            if not queues.provider_id.browse(provider_id).with_env(env).exists():
                 env = None  # made in the caller's transaction: nobody else knows it yet
             else:
                 env.cr.execute(

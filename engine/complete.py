@@ -172,7 +172,7 @@ class LlmGenerationEngine(models.AbstractModel):
         if not (ids or any(answer.output for answer in answers.values())):
             return answers
         # sudo: a provider may name any message, and only its place and its length are looked at.
-        messages = self.env["mail.message"].sudo().browse(ids).exists()
+        messages = jobs.output_message_id.sudo().browse(ids).exists()
         places = {message.id: (message.model, message.res_id) for message in messages}
         known = {}
         for job in jobs:

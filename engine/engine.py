@@ -416,7 +416,7 @@ class LlmGenerationEngine(models.AbstractModel):
         """Tell other addons, and the threads of jobs, that these have ended for good."""
         if jobs:
             jobs._after_end()
-        if self.env["llm.thread"]._has_done_hook():
+        if jobs.thread_id._has_done_hook():
             for job in jobs:
                 self._call_hook(job)
 

@@ -284,7 +284,7 @@ class LlmGenerationEngine(models.AbstractModel):
                     usages[message.get("id")] = event["usage"]
                 if message.get("id") and message.get("llm_role") == "assistant":
                     newest = message["id"]
-                    output = output if self._tells_why_not(output, newest) else newest
+                    output = output if self._tells_why_not(job, output, newest) else newest
                 # A tool that speaks within its savepoint would not find it after a commit. What
                 # tells an error goes at the end, unless the thread goes on: the job tells it, too.
                 if not (self.env.cr.in_savepoint or newest != output):
@@ -301,9 +301,9 @@ class LlmGenerationEngine(models.AbstractModel):
         return Answer("completed", output_message_id=output or None, usage=told)
 
     @api.model
-    def _tells_why_not(self, output, newest):
+    def _tells_why_not(self, job, output, newest):
         """Return whether a message only tells why there is no answer, or no more of it."""
-        return newest != output and self.env["mail.message"].browse(newest).is_error
+        return newest != output and job.output_message_id.browse(newest).is_error
 
     @api.model
     def _keep(self, job, claim, output, recorder, *, goes_on=False):
@@ -330,7 +330,7 @@ class LlmGenerationEngine(models.AbstractModel):
         :raise Exception: what the newest call of the provider raised
         :raise ProviderFailedError: where the answer itself says that it is an error, or is none
         """
-        answer, newest = (self.env["mail.message"].browse(one or ()) for one in messages)
+        answer, newest = (job.output_message_id.browse(one or ()) for one in messages)
         if newest.is_error:
             error = exceptions.ProviderFailedError(newest._said())
             if newest != answer:
@@ -395,7 +395,7 @@ class LlmGenerationEngine(models.AbstractModel):
 
         A job that was cancelled, too, may have left calls that did not come back.
         """
-        messages = self.env["mail.message"]
+        messages = job.output_message_id.browse()
         if not job.thread_id.tool_ids:
             return messages
         messages.flush_model(["llm_role", "is_error"])  # their search flushes nothing

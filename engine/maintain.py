@@ -6,7 +6,6 @@ from datetime import timedelta
 
 from odoo import SUPERUSER_ID, api, fields, models
 from odoo.exceptions import UserError
-from odoo.fields import Domain
 
 from ..const import AT_PROVIDER, DEFAULT_RETENTION_DAYS
 from ..protocol.answer import Answer, Claim
@@ -454,10 +453,8 @@ class LlmGenerationEngine(models.AbstractModel):
         """
         deadline = time.monotonic() + seconds
         limit = self._kept_since(days)
-        # sudo: old jobs are removed whoever may see their provider. One after the other: the dates
-        # are in an index by provider.
-        providers = self.env["llm.provider"].sudo().with_context(active_test=False)
-        removed, left = 0, providers.search(Domain.TRUE).ids
+        # One after the other: the dates are in an index by provider.
+        removed, left = 0, [row[0] for row in self._select(sql.PROVIDERS)]
         while left:
             with self._transaction() as retention:
                 params = {"provider": left[0], "limit": limit, "batch": CLEAN_UP_BATCH}

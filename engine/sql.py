@@ -32,15 +32,12 @@ HAS_DUE = f"""
 
 #: Each job leaves three dead rows, and their entries in the index that the claim reads. By the
 #: share of a large table that is the default, they would wait for hundreds of thousands.
-JOBS = """
+TABLES = """
     ALTER TABLE llm_generation_job SET (
         autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 5000,
-        autovacuum_analyze_scale_factor = 0.02, autovacuum_analyze_threshold = 2000)
-"""
-
-#: An attempt is written twice, the second time into the room that its page keeps for that: no
-#: index has to know.
-ATTEMPTS = """
+        autovacuum_analyze_scale_factor = 0.02, autovacuum_analyze_threshold = 2000);
+    -- An attempt is written twice, the second time into the room that its page keeps for that: no
+    -- index has to know.
     ALTER TABLE llm_generation_attempt SET (
         fillfactor = 70,
         autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000)
@@ -619,6 +616,8 @@ WAITING = """
     ORDER BY priority DESC, user_id DESC, fair_rank DESC LIMIT %(limit)s
     FOR NO KEY UPDATE SKIP LOCKED
 """
+
+PROVIDERS = "SELECT id FROM llm_provider ORDER BY id"
 
 #: The jobs of a provider that ended before a date, as far as nobody holds them: what is held is
 #: none of the batch, or it would look as if nothing were left. Of some the provider has still to

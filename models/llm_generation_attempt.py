@@ -1,7 +1,6 @@
 from odoo import api, fields, models
 
 from ..const import ERROR_TYPES, OUTCOMES
-from ..engine import sql
 
 
 class LlmGenerationRunner(models.Model):
@@ -82,10 +81,6 @@ class LlmGenerationAttempt(models.Model):
     error_message = fields.Text(readonly=True)
     prompt_tokens = fields.Integer(readonly=True)
     completion_tokens = fields.Integer(readonly=True)
-
-    def init(self):
-        self.env["llm.generation.engine"]._change(sql.ATTEMPTS, touches=())
-        return super().init()
 
     @api.depends("started_at", "ended_at")
     def _compute_duration(self):

@@ -304,7 +304,7 @@ class LlmGenerationQueue(models.Model):
 
     def _ask_where(self, jobs):
         """Return the action that asks for the model that these jobs are moved to."""
-        others = self.env["llm.thread"]._working_providers() - self.provider_id
+        others = self.provider_id._working_providers() - self.provider_id
         return {
             "type": "ir.actions.act_window",
             "name": self.env._("Move Jobs to Another Model"),
@@ -325,4 +325,4 @@ class LlmGenerationQueue(models.Model):
         is_used = any(card["jobs_today"] or card["ended"] for card in cards)
         if is_used or Job.search_count([], limit=1):
             return []
-        return self.env["llm.thread"].get_first_steps()["steps"]
+        return Job.thread_id.get_first_steps()["steps"]

@@ -341,7 +341,7 @@ class LlmGenerationJob(models.Model):
     )
 
     def init(self):
-        self.env["llm.generation.engine"]._change(sql.JOBS, touches=())
+        self.env["llm.generation.engine"]._change(sql.TABLES, touches=())
         return super().init()
 
     @api.model
@@ -384,7 +384,7 @@ class LlmGenerationJob(models.Model):
         # it finds.
         mine = self.sudo(self.env.uid == SUPERUSER_ID)
         newest = mine._search(Domain.TRUE, order="id DESC", limit=SEARCHED_JOBS)
-        threads = mine.env["llm.thread"].with_context(active_test=False)._search(Domain.TRUE)
+        threads = mine.browse().thread_id.with_context(active_test=False)._search(Domain.TRUE)
         found = self.env["llm.generation.engine"]._jobs_saying(words, newest, threads)
         return Domain("id", "in", found)
 
@@ -553,7 +553,7 @@ class LlmGenerationJob(models.Model):
     def _read_threads(self, ids):
         """Return those of the threads that exist, read at once and not one by one."""
         # sudo: who may use a thread is checked with each job.
-        threads = self.env["llm.thread"].sudo().with_context(active_test=False)
+        threads = self.browse().thread_id.sudo().with_context(active_test=False)
         return threads.search_fetch(
             [("id", "in", [thread_id for thread_id in ids if thread_id])],
             [name for name in THREAD_FIELDS if name in threads._fields],

@@ -4,8 +4,9 @@ import time
 
 import psycopg2
 
-from odoo import api, models
+from odoo import api, fields, models
 from odoo.exceptions import UserError
+from odoo.fields import Domain
 from odoo.http import request
 
 from ..const import CHAT_USES
@@ -164,6 +165,23 @@ class LlmProvider(models.Model):
         talking = self.model_ids.filtered(lambda model: model.model_use in CHAT_USES)
         flag = next((name for name in ("default", "is_default") if name in talking._fields), None)
         return (flag and talking.filtered(flag)[:1]) or talking[:1]
+
+    @api.model
+    def _working_providers(self):
+        """Return the providers with a model to talk to whose queue starts what is asked now."""
+        providers = self.browse()
+        if not providers.has_access("read"):
+            return providers
+        providers = providers.search([("model_ids.model_use", "in", CHAT_USES)])
+        is_held = (
+            Domain("enabled", "=", False)
+            | Domain("refused_by", "!=", False)
+            | Domain("paused_until", ">", fields.Datetime.now())
+        )
+        # sudo: that a queue holds its jobs back is told to each who asks.
+        queues = self.env["llm.generation.queue"].sudo()
+        held = queues.search(Domain("provider_id", "in", providers.ids) & is_held)
+        return providers - held.provider_id.with_env(self.env)
 
     def _hear_a_word(self, model):
         """Have a model begin an answer, and hang up at its first word."""

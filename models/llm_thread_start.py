@@ -1,7 +1,5 @@
-from odoo import api, fields, models
+from odoo import api, models
 from odoo.fields import Domain
-
-from ..const import CHAT_USES
 
 #: Managers that are named to who has to ask one.
 NAMED_MANAGERS = 3
@@ -19,28 +17,11 @@ class LlmThread(models.Model):
         names = {"provider_id", "model_id"}
         is_given = any(f"default_{name}" in self.env.context for name in names)
         if names <= set(fields) and not is_given:
-            working = self._working_providers()
+            working = self.env["llm.provider"]._working_providers()
             if working and values.get("provider_id") not in working.ids:
                 model = working[0]._talking_model()
                 values |= {"provider_id": working[0].id, "model_id": model.id}
         return values
-
-    @api.model
-    def _working_providers(self):
-        """Return the providers with a model to talk to whose queue starts what is asked now."""
-        Provider = self.env["llm.provider"]
-        if not Provider.has_access("read"):
-            return Provider
-        providers = Provider.search([("model_ids.model_use", "in", CHAT_USES)])
-        is_held = (
-            Domain("enabled", "=", False)
-            | Domain("refused_by", "!=", False)
-            | Domain("paused_until", ">", fields.Datetime.now())
-        )
-        # sudo: that a queue holds its jobs back is told to each who asks.
-        queues = self.env["llm.generation.queue"].sudo()
-        held = queues.search(Domain("provider_id", "in", providers.ids) & is_held)
-        return providers - held.provider_id.with_env(self.env)
 
     @api.model
     def action_open_llm(self):
