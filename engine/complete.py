@@ -291,13 +291,14 @@ class LlmGenerationEngine(models.AbstractModel):
             name = rf"(?<![\w.-]){re.escape(job.model_id.name)}(?!\w)"
             if re.search(name, answer.error_message or ""):
                 return "model"
-        if answer.error_type == "authentication" and self._has_worked_since_refusal(job):
+        is_refused = answer.error_type in {"authentication", "quota"}
+        if is_refused and self._has_worked_since_refusal(job, answer.error_type):
             return "request"
         return answer.scope
 
     @api.model
-    def _has_worked_since_refusal(self, job):
-        refused = job.attempt_ids.filtered(lambda one: one.error_type == "authentication")
+    def _has_worked_since_refusal(self, job, error_type):
+        refused = job.attempt_ids.filtered(lambda one: one.error_type == error_type)
         return bool(refused) and bool(
             job.search_count(
                 [

@@ -105,7 +105,11 @@ class TestBlame(LlmGenerationCommon):
                     self.assertEqual(other.state, "completed")
 
     def test_a_refusal_in_unknown_words_is_the_requests_if_others_are_served_meanwhile(self):
-        error = by_requests(403, "Forbidden", None)
+        for status, words in ((403, "Forbidden"), (402, "Payment required")):
+            with self.subTest(status):
+                self._check_unknown_words(by_requests(status, words, None))
+
+    def _check_unknown_words(self, error):
         job = self._asked(max_retries=1)
         self.assertEqual(self._run(error), 1)
         self.assertTrue(self.direct_queue.paused_until)
@@ -126,6 +130,7 @@ class TestBlame(LlmGenerationCommon):
 
         self.assertEqual((job.state, bool(job.retry_at)), ("failed", True))
         self.assertFalse(self.direct_queue.paused_until)
+        (job | other).unlink()
 
     # === THE MODEL === #
 
