@@ -351,12 +351,16 @@ class TestLlmGenerationBudgetCompanies(BudgetCase):
 
     def _moved(self, job):
         """Have the conversation of a job go to a provider of the other company."""
-        there, model = self._create_provider("There", "fakedirect")
+        there = self._moves(job)
+        self.assertEqual(job.provider_id, there)
+
+    def _moves(self, job):
+        there, model = self._create_provider(f"There {job.id}", "fakedirect")
         there.company_id = self.elsewhere
         companies = [self.company.id, self.elsewhere.id]
         thread = job.thread_id.with_user(self.user).with_context(allowed_company_ids=companies)
         thread.write({"provider_id": there.id, "model_id": model.id})
-        self.assertEqual(job.provider_id, there)
+        return there
 
     def _paid(self):
         return [self._spent("company", one)[0] for one in (self.company, self.elsewhere)]
@@ -390,11 +394,7 @@ class TestLlmGenerationBudgetCompanies(BudgetCase):
         """Have a job fail whose retry is due, and its conversation go to another company."""
         self._claim(job)
         job._set_state("failed", error_type="transient", retry_at=fields.Datetime.now())
-        there, model = self._create_provider("There", "fakedirect")
-        there.company_id = self.elsewhere
-        companies = [self.company.id, self.elsewhere.id]
-        thread = job.thread_id.with_user(self.user).with_context(allowed_company_ids=companies)
-        thread.write({"provider_id": there.id, "model_id": model.id})
+        self._moves(job)
         job.retry_at = fields.Datetime.now() - timedelta(seconds=1)
 
     def test_a_retry_is_paid_by_the_company_to_which_its_conversation_went(self):
