@@ -133,6 +133,7 @@ class LlmGenerationJob(models.Model):
         precompute=True,
         readonly=False,
         copy=False,
+        ondelete="restrict",  # without its company nobody would see it
     )
     state = fields.Selection(
         STATES,

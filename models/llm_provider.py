@@ -91,6 +91,23 @@ class LlmProvider(models.Model):
             self.env["llm.generation.engine"]._wake()
         return result
 
+    def unlink(self):
+        # The database deletes the queues with their providers, and nothing that is about them.
+        # sudo: who may delete the provider may delete that.
+        queues = self.env["llm.generation.queue"].sudo().search([("provider_id", "in", self.ids)])
+        about = [("res_model", "=", queues._name), ("res_id", "in", queues.ids)]
+        said = [("model", "=", queues._name), ("res_id", "in", queues.ids)]
+        left = [
+            queues.env[model].with_context(active_test=False).search(domain)
+            for model, domain in (
+                ("mail.activity", about), ("mail.followers", about), ("mail.message", said),
+            )
+        ]  # fmt: skip
+        result = super().unlink()
+        for records in left:
+            records.unlink()
+        return result
+
     def _register_hook(self):
         super()._register_hook()
         self._let_services_read()

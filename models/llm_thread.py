@@ -368,6 +368,10 @@ class LlmThread(models.Model):
         jobs.search(Domain("thread_id", "in", self.ids) & waiting)._give_up()
         return super().unlink()
 
+    def _clean_empty_message(self, message):
+        super()._clean_empty_message(message)
+        message._withdraw()
+
     # === THE LOCK OF THE FAMILY === #
     #
     # It is one of the connection, which a cursor that commits after each event gives back: there

@@ -8,6 +8,7 @@ from odoo import api, fields, models
 from odoo.exceptions import AccessError, MissingError, UserError
 from odoo.fields import Domain
 
+from ..const import RETRYING
 from ..protocol.markdown import html_to_text, place_of
 from ..protocol.sanitize import ANSWER_LIMIT, can_be_stored, sanitize_body_json
 from ..runner.executor import received
@@ -46,6 +47,22 @@ class MailMessage(models.Model):
         if vals.keys() & {"model", "subtype_id"} or self._may_be_long(vals):
             self._refuse_long_messages()
         return result
+
+    def unlink(self):
+        self.check_access("unlink")
+        self._withdraw()
+        return super().unlink()
+
+    def _withdraw(self):
+        """Give up what these messages ask and nobody has begun to answer."""
+        questions = self.filtered(lambda one: one.model == "llm.thread" and one.llm_role == "user")
+        if not questions:
+            return
+        asked = Domain("input_message_id", "in", questions.ids)
+        waiting = Domain("state", "=", "queued") | Domain(RETRYING.domain)
+        # sudo: who may delete the question may end all of its jobs.
+        jobs = self.env["llm.generation.job"].sudo().search(asked & waiting)
+        jobs._cancel_unended()
 
     @api.model
     def _may_be_long(self, vals):

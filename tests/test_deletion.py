@@ -1,7 +1,10 @@
 from datetime import timedelta
 from unittest.mock import patch
 
+import psycopg2
+
 from odoo import fields
+from odoo.tools import mute_logger
 
 from .common import LlmGenerationCommon
 
@@ -53,6 +56,62 @@ class TestDeletion(LlmGenerationCommon):
             thread.with_user(self.deleter).unlink()
             self.assertFalse(job.exists() or thread.exists())
         self.assertEqual(len(self.service.calls["cancel"]), 1)
+
+    def test_a_question_that_is_withdrawn_is_not_asked(self):
+        for withdraw in ("unlink", "empty"):
+            with self.subTest(withdraw):
+                threads = [self._create_thread(self.direct_model) for _number in range(2)]
+                begun, waits = (thread.enqueue_generation("Yes?") for thread in threads)
+                self._claim(begun)
+                retry = {"error_type": "transient", "retry_at": fields.Datetime.now()}
+                begun.sudo()._set_state("failed", **retry)
+                for job in waits + begun:
+                    thread, question = job.thread_id.sudo(), job.input_message_id.sudo()
+                    if withdraw == "unlink":
+                        question.unlink()
+                    else:
+                        thread._message_update_content(question, body="", attachment_ids=[])
+                self.assertEqual((waits.state, begun.state), ("cancelled", "failed"))
+                self.assertFalse(begun.retry_at)
+        self.assertEqual(self._process_queue(self.direct), 0)
+        self.assertFalse(self.service.calls["chat"])
+
+    def test_another_message_that_is_deleted_ends_no_job(self):
+        thread = self._create_thread()
+        said = thread.message_post(body="A note")
+        job = thread.enqueue_generation("Yes?")
+        said.unlink()
+        self.user.partner_id.message_post(body="A note").unlink()
+        self.assertEqual(job.state, "queued")
+
+    def test_a_provider_takes_with_it_what_is_about_its_queue(self):
+        provider, _model = self._create_provider("Gone", "fakenative")
+        queue = self.env["llm.generation.queue"]._get_or_create_queue(provider).sudo()
+        queue.activity_schedule(user_id=self.manager.id, summary="Top it up")
+        queue.message_post(body="It was refused.")
+        about = [("res_model", "=", queue._name), ("res_id", "=", queue.id)]
+        said = [("model", "=", queue._name), ("res_id", "=", queue.id)]
+        self.assertTrue(self.env["mail.activity"].search(about))
+        provider.unlink()
+        self.assertFalse(self.env["mail.activity"].search(about))
+        self.assertFalse(self.env["mail.message"].search(said))
+
+    def test_a_company_with_providers_and_jobs_is_not_deleted(self):
+        company = self.env["res.company"].create({"name": "Closing"})
+        job = self._create_job("completed")
+        for record in (self.native, job):
+            with self.subTest(record._name):
+                record.company_id = company
+                self.env.flush_all()
+                with (
+                    mute_logger("odoo.sql_db"),
+                    self.assertRaises(psycopg2.IntegrityError),
+                    self.env.cr.savepoint(),
+                ):
+                    company.unlink()
+                self.env.invalidate_all()
+                record.company_id = self.env.company
+                self.assertTrue(company.exists())
 
     def test_nothing_is_deleted_before_its_provider_was_told(self):
         job = self._cancelled_untold()

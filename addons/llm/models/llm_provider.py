@@ -25,6 +25,7 @@ class LlmProvider(models.Model):
         "res.company",
         default=lambda self: self.env.company,
         index=True,
+        ondelete="restrict",  # without its company it would be everybody's
         help="Leave empty to share the provider between all companies.",
     )
     api_key = fields.Char(

@@ -25,7 +25,7 @@ class LlmGenerationBatch(models.Model):
     user_id = fields.Many2one(
         "res.users", "Owner", required=True, readonly=True, index=True, ondelete="cascade"
     )
-    company_id = fields.Many2one("res.company", readonly=True, index=True)
+    company_id = fields.Many2one("res.company", readonly=True, index=True, ondelete="restrict")
     job_ids = fields.One2many("llm.generation.job", "batch_id", "Jobs", readonly=True)
     done_at = fields.Datetime("Done", readonly=True, copy=False)
     told_at = fields.Datetime(

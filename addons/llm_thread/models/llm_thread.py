@@ -63,7 +63,12 @@ class LlmThread(models.Model):
         ondelete="restrict",
     )
     company_id = fields.Many2one(
-        "res.company", compute="_compute_company_id", store=True, precompute=True, index=True
+        "res.company",
+        compute="_compute_company_id",
+        store=True,
+        precompute=True,
+        index=True,
+        ondelete="restrict",  # without its company nobody would see it
     )
     model = fields.Char(string="Related Model", help="Technical name, as res.partner.")
     res_id = fields.Many2oneReference("Related Record", model_field="model", index=True)
