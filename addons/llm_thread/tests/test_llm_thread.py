@@ -36,6 +36,28 @@ class TestLlmThread(LlmThreadCommon):
         with self.assertRaisesRegex(ValidationError, "no model of Fake"):
             self.thread.model_id = model
 
+    def test_a_model_that_is_asked_stays_with_its_provider(self):
+        second = self.provider.copy({"name": "Second"})
+        free = self.chat_model.copy({"name": "free"})
+        self.thread.active = False
+        with self.assertRaisesRegex(ValidationError, "stays with its provider"):
+            self.chat_model.provider_id = second
+        free.provider_id = second
+        self.assertEqual(free.provider_id, second)
+
+    def test_what_was_said_goes_with_its_owner(self):
+        owner = new_test_user(self.env, "leaves_us", "base.group_user")
+        thread = self._create_thread().sudo()
+        thread.user_id = owner
+        said = thread.message_post(body="A secret", llm_role="user")
+        file = self.env["ir.attachment"].create({
+            "name": "secret.txt", "raw": b"x", "res_model": thread._name, "res_id": thread.id
+        })  # fmt: skip
+        others = self.thread.message_post(body="Mine", llm_role="user")
+        owner.unlink()
+        self.assertFalse(thread.exists() or said.exists() or file.exists())
+        self.assertTrue(others.exists())
+
     def test_a_users_message_is_escaped_text_with_an_author(self):
         message = self.thread.message_post(body="<b>1 < 2</b>\nyes", llm_role="user")
 

@@ -18,6 +18,15 @@ TELLING_FIELDS = frozenset({
 class IrActionsServer(models.Model):
     _inherit = "ir.actions.server"
 
+    def unlink(self):
+        # sudo: what tools tell of their actions is so for everybody.
+        tools = self.env["llm.tool"].sudo().with_context(active_test=False)
+        tools = tools.search([("server_action_ids", "in", self.ids)])
+        result = super().unlink()
+        tools.invalidate_recordset(["server_action_ids"])
+        self.env.add_to_compute(tools._fields["input_schema"], tools)
+        return result
+
     @api.model
     def _has_field_access(self, field, operation):
         """Let managers of models, who choose actions for a tool, read no more than what they are.

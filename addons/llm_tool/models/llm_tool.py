@@ -55,7 +55,7 @@ class LlmTool(models.Model):
 
     _name_uniq = models.Constraint("UNIQUE(name)", "A tool of this name exists. Choose another.")
 
-    @api.depends("implementation", "server_action_ids")
+    @api.depends("implementation", "server_action_ids.name", "server_action_ids.model_name")
     def _compute_input_schema(self):
         for tool in self:
             schema = getattr(tool, f"{tool.implementation}_input_schema", None)

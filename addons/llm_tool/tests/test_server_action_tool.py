@@ -65,6 +65,20 @@ class TestServerActionTool(LlmToolCommon):
 
         self.assertNotIn("no", self.partners.mapped("ref"))
 
+    def test_what_a_tool_tells_of_its_actions_follows_them(self):
+        other = self._create_action(name="Archive")
+        for told, change in (
+            ("Archive", lambda: None),
+            ("Delete", lambda: other.write({"name": "Delete"})),
+            (None, other.unlink),
+        ):
+            with self.subTest(told):
+                number = other.id
+                change()
+                schema = str(self.tool.input_schema)
+                self.assertEqual((str(number) in schema), bool(told), schema)
+                self.assertIn(told or "Mark as done", schema)
+
     def test_a_user_who_may_not_write_the_records_is_refused(self):
         with self.assertRaises(AccessError):
             self._call(user=self.user, record_ids=self.partners.ids)
