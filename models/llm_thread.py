@@ -9,6 +9,7 @@ from odoo import api, fields, models
 from odoo.exceptions import AccessError, ConcurrencyError, UserError
 from odoo.fields import Domain
 from odoo.http import request
+from odoo.tools.misc import clean_context
 
 from odoo.addons.mail.tools.discuss import Store
 
@@ -305,6 +306,8 @@ class LlmThread(models.Model):
         :raise UserError: when there is nothing to answer, or the model refuses the inputs
         """
         self.ensure_one()
+        # What a page has as defaults of its own records is none of a job.
+        self = self.with_context(clean_context(self.env.context))  # noqa: PLW0642
         Job = self.env["llm.generation.job"]
         if live := Job._find_live({"thread_id": self.id, **job_values}):
             return live

@@ -23,6 +23,13 @@ class TestLlmGenerationRequest(LlmGenerationCommon):
         job.action_queue()
         self.assertEqual(job.state, "queued")
 
+    def test_the_defaults_of_a_page_are_none_of_a_job(self):
+        page = self._create_thread().with_user(self.user).with_context(
+            default_priority=1, default_post=False, default_scheduled_at="2099-01-01"
+        )  # fmt: skip
+        job = page.enqueue_generation(inputs={"prompt": "A cat"})
+        self.assertRecordValues(job, [{"priority": 10, "post": True, "scheduled_at": False}])
+
     def test_bad_inputs_are_refused_with_every_path_and_reason(self):
         job = self._create_job(generation_inputs={"prompt": 7, "size": {"width": 65}, "x": 1})
         sentence = self._refusal(job.action_queue)

@@ -2,6 +2,7 @@ from datetime import timedelta
 
 from odoo import api, fields, models
 from odoo.exceptions import UserError
+from odoo.tools.misc import clean_context
 
 from odoo.addons.llm_generate_job.const import ACTIVE_STATES
 
@@ -275,7 +276,10 @@ class LlmGenerationJob(models.Model):
         :raise AccessError: on threads or a model that the user may not use
         """
         self.check_access("create")
+        # What a page has as defaults of its own records is none of jobs and threads.
+        self = self.with_context(clean_context(self.env.context))  # noqa: PLW0642
         inputs, keys = list(inputs), list(identity_keys or [None] * len(inputs))
+        keys = [key and str(key) for key in keys]
         if bool(threads) == bool(model) or len(keys) != len(inputs):
             raise UserError(
                 self.env._("A batch needs either threads or a model, and a key for each input.")

@@ -110,6 +110,28 @@ class TestLlmGenerationBatch(LlmGenerationCommon):
         batches += self._batch(["a"], identity_keys=[""])
         self.assertEqual(batches.job_ids.mapped("identity_key"), [False] * 3)
 
+    def test_a_key_may_be_a_number(self):
+        first, second = (self._batch(identity_keys=keys) for keys in ([1, 2], [2, 3]))
+        self.assertEqual(set(first.job_ids.mapped("identity_key")), {"1", "2"})
+        self.assertEqual(second.job_ids.mapped("identity_key"), ["3"])
+
+    def test_the_defaults_of_a_page_are_none_of_jobs_and_threads(self):
+        job = self.env["llm.generation.job"].with_user(self.user)
+        page = job.with_context(
+            default_priority=1,
+            default_user_id=self.manager.id,
+            default_model="res.company",
+            default_res_id=1,
+            default_post=False,
+            default_scheduled_at="2099-01-01",
+        )
+        batch = page.create_batch(["Hi"], model=self.native_model)
+        self.assertRecordValues(
+            batch.job_ids,
+            [{"priority": 10, "user_id": self.user.id, "post": True, "scheduled_at": False}],
+        )
+        self.assertFalse(batch.job_ids.thread_id.model)
+
     def test_a_key_that_is_too_long_is_refused(self):
         before = self.env["llm.generation.batch"].search_count([])
         with self.assertRaisesRegex(UserError, "longer than 256 characters"):
