@@ -3,7 +3,8 @@
 import ast
 import copy
 from datetime import UTC, date, datetime
-from zoneinfo import ZoneInfo
+
+import pytz
 
 from odoo import Command, fields, models
 from odoo.exceptions import UserError
@@ -250,7 +251,7 @@ class IrActionsServer(models.Model):
         """Return the moment in UTC; one without a zone is in that of who runs the action."""
         moment = datetime.fromisoformat(value)
         if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=ZoneInfo(record.env.user.tz or "UTC"))
+            moment = pytz.timezone(record.env.user.tz or "UTC").localize(moment)
         return moment.astimezone(UTC).replace(tzinfo=None, microsecond=0)
 
     def _llm_read_many2one(self, record, value):

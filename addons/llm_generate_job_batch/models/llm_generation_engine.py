@@ -280,9 +280,14 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _call_back(self, batch):
         """Call the callback of a batch, and return whether it came to its end."""
-        own = batch.with_user(batch.user_id).with_context(
-            tracking_disable=False, **self._owner_context(batch)
-        )
+        context = self._owner_context(batch)
+        # What a job of another company was answered is read by its owner, too.
+        jobs = self.env["llm.generation.job"]
+        rows = jobs._read_group([("batch_id", "=", batch.id)], ["company_id"])
+        companies = batch.company_id.union(*(company for (company,) in rows))
+        allowed = set(batch.user_id._get_company_ids())
+        context["allowed_company_ids"] = [one for one in companies.ids if one in allowed]
+        own = batch.with_user(batch.user_id).with_context(tracking_disable=False, **context)
         try:
             with self.env.cr.savepoint():
                 own._on_done()

@@ -26,6 +26,24 @@ class TestCompanies(test_companies.CompaniesCommon):
         counts = [asked(self.second_thread), asked(self.second_thread), asked(self.first_thread)]
         self.assertEqual(counts, [1, 0, 1])
 
+    def test_the_callback_reads_the_answers_of_each_of_its_owners_companies(self):
+        read = []
+
+        def callback(_records, batch):
+            read.append((batch.env.company, len(batch.job_ids), batch.env.companies))
+
+        self.enterContext(self._offered("res.partner", _on_generated=callback))
+        first, second = self._jobs("completed")
+        (first | second).user_id = self.admin
+        batch = self.env["llm.generation.batch"].create({
+            "name": "G", "user_id": self.admin.id, "company_id": self.second.id,
+            "callback_model": "res.partner", "callback_method": "_on_generated",
+        })  # fmt: skip
+        (first | second).batch_id = batch
+        self.assertNotEqual(first.company_id, second.company_id)
+        self.assertEqual(self._engine()._tell_each(batch.ids), 1)
+        self.assertEqual(read, [(self.second, 2, self.first | self.second)])
+
     def test_a_manager_of_another_company_sees_and_deletes_none(self):
         batch = self.env["llm.generation.batch"].create({
             "name": "G", "user_id": self.user.id, "company_id": self.first.id

@@ -386,6 +386,16 @@ class TestFieldOfData(DataCommon):
                 self.assertEqual(jobs.state, "completed", jobs.error_message)
                 self.assertEqual(value, expected)
 
+    def test_a_moment_is_read_in_a_zone_that_systems_no_longer_know(self):
+        self.user.partner_id.flush_recordset()
+        self.env.cr.execute(
+            "UPDATE res_partner SET tz = 'Türkiye' WHERE id = %s", [self.user.partner_id.id]
+        )
+        self.env.invalidate_all()
+        reader = self.env["ir.actions.server"]._llm_read_datetime
+        moment = reader(self.user.with_user(self.user), "2026-11-28T10:00:00")
+        self.assertEqual(moment, datetime(2026, 11, 28, 7))
+
     def test_what_a_field_cannot_hold_is_not_written(self):
         partner = self.env["res.partner"].create({"name": "Anna", "color": 3, "type": "contact"})
         rate = self._rate()
