@@ -132,9 +132,16 @@ class LlmGenerationBatch(models.Model):
             raise UserError(self.env._("This batch still runs. Cancel it first, then delete it."))
 
     def unlink(self):
+        """Delete batches that are done, with what their jobs keep in a conversation that is none.
+
+        Other jobs, whose answers stand in a conversation, are left to the clean-up.
+        """
         # sudo: a conversation that jobs without messages share has no other purpose.
         shared = self.sudo().thread_id
+        jobs = self.sudo().job_ids  # sudo: who may delete the batch need not see each job
         result = super().unlink()
+        jobs.filtered(lambda job: job.thread_id in shared).unlink()
+        jobs.exists().is_kept = False
         shared.filtered(lambda one: not (one.generation_job_ids or one.message_ids)).unlink()
         return result
 

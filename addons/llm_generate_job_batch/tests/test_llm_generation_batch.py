@@ -260,6 +260,17 @@ class TestLlmGenerationBatch(LlmGenerationCommon):
         batch.with_user(self.manager).unlink()
         self.assertFalse(shared.exists())
 
+    def test_what_a_deleted_batch_kept_goes_with_it(self):
+        kept = self._batch(post=False, keep_texts=True)
+        shared, jobs = kept.thread_id, kept.job_ids
+        posted = self._batch(keep_texts=True)
+        answers = posted.job_ids
+        self._end(jobs + answers)
+        (kept + posted).sudo().unlink()
+        self.assertFalse(jobs.exists() or shared.exists())
+        self.assertEqual(answers.exists(), answers)
+        self.assertFalse(any(answers.mapped("is_kept")))
+
     def test_a_batch_that_cannot_be_told_of_holds_up_no_other(self):
         batches = self._batch(["a"]) + self._batch(["b"])
         tell = type(batches)._on_done
