@@ -189,8 +189,12 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     def _ask(self, job, _job_context, recorder):
-        with recorder.answering(job):
-            result = job.provider_id.check_generation_job_status(job)
+        try:
+            with recorder.answering(job):
+                result = job.provider_id.check_generation_job_status(job)
+        except exceptions.NoJobInterfaceError:
+            gone = self.env._("What asks this service about its jobs is no longer installed.")
+            raise exceptions.ProviderFailedError(gone) from None
         return Answer.from_dict(result), result
 
     @api.model

@@ -6,7 +6,7 @@ from unittest.mock import patch
 from odoo import fields
 from odoo.tools import mute_logger
 
-from ..exceptions import BadRequestError, TransientError
+from ..exceptions import BadRequestError, NoJobInterfaceError, TransientError
 from ..protocol import bounded_http
 from ..protocol.answer import Answer
 from .common import ADDON, LlmGenerationCommon, posted
@@ -115,6 +115,13 @@ class TestLlmGenerationUpkeep(LlmGenerationCommon):
         self.env["llm.generation.queue"]._check_job_statuses()
         self.assertEqual(set(jobs.mapped("state")), {"completed", "failed"})
         self.assertEqual(len(self.service.calls["create"]), 2)
+
+    def test_a_job_whose_service_is_no_longer_there_ends_with_a_sentence(self):
+        job = self._submitted()
+        self.service.answers["check"] = [NoJobInterfaceError("fakenative")]
+        self.env["llm.generation.queue"]._check_job_statuses()
+        self.assertRecordValues(job, [{"state": "failed", "error_type": "provider_failed"}])
+        self.assertIn("no longer installed", job.error_message)
 
     def test_a_queue_without_a_timeout_waits_for_ever(self):
         self.queue.job_timeout = 0
