@@ -65,6 +65,8 @@ GIVEN = ("thread_id", "provider_id", "model_id", "user_id")
 THREAD_FIELDS = ("name", "user_id", "provider_id", "model_id", "company_id")
 #: Characters of JSON that a job asks, wherever they come from; files belong into attachments.
 INPUT_LIMIT = BOUNDS["json"]
+#: Of a field that the engine alone reads and writes.
+ENGINE_ONLY = {"readonly": True, "copy": False, "groups": "base.group_system"}
 #: What a provider's code may write on the job that it works for, instead of returning it.
 ANSWER_FIELDS = frozenset({*WRITTEN, "completed_at", "started_at", "state"})
 #: Characters of a file that comes with an answer and not as an address, in base 64.
@@ -162,11 +164,9 @@ class LlmGenerationJob(models.Model):
         " gives by hand is compared with that user's own keys only.",
     )
     identity_scope = fields.Integer(
-        readonly=True,
-        copy=False,
         aggregator=None,
-        groups="base.group_system",
         help="The user who gave the key by hand; 0 for a key of code.",
+        **ENGINE_ONLY,
     )
     generation_inputs = fields.Json()
     provider_data = fields.Json(readonly=True, copy=False)
@@ -186,9 +186,7 @@ class LlmGenerationJob(models.Model):
     output = fields.Text(
         readonly=True, copy=False, exportable=False, prefetch=False, groups=fields.NO_ACCESS
     )
-    is_kept = fields.Boolean(
-        readonly=True, copy=False, groups="base.group_system", help="No clean-up removes it."
-    )
+    is_kept = fields.Boolean(help="No clean-up removes it.", **ENGINE_ONLY)
     input_text = fields.Text("Question", compute="_compute_input_text")
     output_text = fields.Text(
         "Answer", compute="_compute_output_text", help="As the model wrote it."
@@ -229,50 +227,33 @@ class LlmGenerationJob(models.Model):
 
     # Its place in the queue: read and written by the engine alone.
     attempt_token = fields.Integer(
-        readonly=True,
-        copy=False,
         aggregator=None,
-        groups="base.group_system",
         help="The attempt that may end this job; any other finds itself overtaken.",
+        **ENGINE_ONLY,
     )
     fair_rank = fields.Integer(
-        readonly=True,
-        copy=False,
         aggregator=None,
-        groups="base.group_system",
         help="Whose turn it is among users of equal priority: each user has one job a turn.",
+        **ENGINE_ONLY,
     )
-    attempt_count = fields.Integer(
-        readonly=True, copy=False, aggregator=None, groups="base.group_system"
-    )
+    attempt_count = fields.Integer(aggregator=None, **ENGINE_ONLY)
     attempt_base = fields.Integer(
-        readonly=True,
-        copy=False,
-        aggregator=None,
-        groups="base.group_system",
-        help="Attempts before a manager granted all retries anew.",
+        aggregator=None, help="Attempts before a manager granted all retries anew.", **ENGINE_ONLY
     )
-    is_scheduled = fields.Boolean(readonly=True, copy=False, groups="base.group_system")
-    estimated_tokens = fields.Integer(readonly=True, copy=False, groups="base.group_system")
-    next_poll_at = fields.Datetime(readonly=True, copy=False, groups="base.group_system")
-    asked_at = fields.Datetime(readonly=True, copy=False, groups="base.group_system")
+    is_scheduled = fields.Boolean(**ENGINE_ONLY)
+    estimated_tokens = fields.Integer(**ENGINE_ONLY)
+    next_poll_at = fields.Datetime(**ENGINE_ONLY)
+    asked_at = fields.Datetime(**ENGINE_ONLY)
     polled_until = fields.Datetime(
-        readonly=True,
-        copy=False,
-        groups="base.group_system",
         help="Until then somebody is asking the provider about the job, and nobody else does.",
+        **ENGINE_ONLY,
     )
-    poll_count = fields.Integer(
-        readonly=True, copy=False, aggregator=None, groups="base.group_system"
-    )
-    result_expires_at = fields.Datetime(readonly=True, copy=False, groups="base.group_system")
+    poll_count = fields.Integer(aggregator=None, **ENGINE_ONLY)
+    result_expires_at = fields.Datetime(**ENGINE_ONLY)
     cancel_requested = fields.Boolean(
-        readonly=True,
-        copy=False,
-        groups="base.group_system",
-        help="The provider has not confirmed yet that the job is cancelled there.",
+        help="The provider has not confirmed yet that the job is cancelled there.", **ENGINE_ONLY
     )
-    cancel_again_at = fields.Datetime(readonly=True, copy=False, groups="base.group_system")
+    cancel_again_at = fields.Datetime(**ENGINE_ONLY)
     webhook_token = fields.Char(
         default=lambda self: secrets.token_urlsafe(),
         readonly=True,
@@ -282,16 +263,10 @@ class LlmGenerationJob(models.Model):
         groups=fields.NO_ACCESS,
     )
     hinted_at = fields.Datetime(
-        readonly=True,
-        copy=False,
-        groups="base.group_system",
-        help="When a webhook or a user had the provider asked, or a webhook will.",
+        help="When a webhook or a user had the provider asked, or a webhook will.", **ENGINE_ONLY
     )
     poll_requested = fields.Boolean(
-        readonly=True,
-        copy=False,
-        groups="base.group_system",
-        help="The provider said that something happened, and was not asked since.",
+        help="The provider said that something happened, and was not asked since.", **ENGINE_ONLY
     )
 
     is_active = fields.Boolean(compute="_compute_abilities")
