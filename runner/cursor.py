@@ -26,7 +26,7 @@ from odoo.sql_db import BaseCursor, Cursor, PsycoConnection, connection_info_for
 from odoo.tools import SQL, config
 
 from .limits import PATIENCE
-from .notifier import CONNECT_TIMEOUT, keep_alive
+from .notifier import CONNECTION
 
 _logger = logging.getLogger("odoo.sql_db")
 
@@ -205,9 +205,7 @@ class Sessions:
         return None
 
     def _connect(self, *, lock_timeout, **info):
-        info = {"connect_timeout": CONNECT_TIMEOUT, **info}
-        session = psycopg2.connect(connection_factory=Session, **info)
-        keep_alive(session)
+        session = psycopg2.connect(connection_factory=Session, **CONNECTION, **info)
         session.autocommit = True  # a setting goes with a transaction that is rolled back
         with session.cursor() as cursor:
             cursor.execute(*((BOUNDS, [lock_timeout]) if lock_timeout else (SETTINGS,)))

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import os
 import selectors
-import socket
 import threading
 import time
 
@@ -15,27 +14,16 @@ from odoo import sql_db
 
 _logger = logging.getLogger(__name__)
 
-
-#: Options of a socket to the database, seconds: a network that has gone silent is noticed.
-SOCKET_OPTIONS = {
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1,
-    (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPIDLE", None)): 5,
-    (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPINTVL", None)): 3,
-    (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPCNT", None)): 3,
-    (socket.IPPROTO_TCP, getattr(socket, "TCP_USER_TIMEOUT", None)): 15_000,
-}
-#: Seconds to make a private connection.
+#: How to connect to a database: seconds until a connection is there, and milliseconds after which
+#: one fails whose other side is gone, as where a network has gone silent.
 CONNECT_TIMEOUT = 10
-
-
-def keep_alive(connection):
-    """Have a connection to a database fail within seconds when the other side is gone."""
-    # Of its own file descriptor: what PostgreSQL's library does with the connection goes on.
-    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as end:
-        if end.family != socket.AF_UNIX:
-            for (level, option), value in SOCKET_OPTIONS.items():
-                if option is not None:  # not each system has each
-                    end.setsockopt(level, option, value)
+CONNECTION = {
+    "connect_timeout": CONNECT_TIMEOUT,
+    "keepalives_idle": 5,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
 
 
 def private_connection(dbname):
@@ -43,9 +31,7 @@ def private_connection(dbname):
 
     A pooled connection forgets LISTEN and session locks when the next user borrows it.
     """
-    info = {"connect_timeout": CONNECT_TIMEOUT, **sql_db.connection_info_for(dbname)[1]}
-    connection = psycopg2.connect(**info)
-    keep_alive(connection)
+    connection = psycopg2.connect(**CONNECTION, **sql_db.connection_info_for(dbname)[1])
     connection.set_session(autocommit=True)
     return connection
 

@@ -1,3 +1,5 @@
+import contextlib
+import os
 import socket
 import threading
 import time
@@ -10,7 +12,7 @@ from odoo.tests import BaseCase, tagged
 from ..protocol.answer import Claim
 from ..runner import limits, thread_lock
 from ..runner.executor import Executions, JobContext, Running
-from ..runner.notifier import keep_alive
+from ..runner.notifier import CONNECTION
 from ..runner.runner import Heart
 
 HEART = "odoo.addons.llm_generate_job.runner.runner"
@@ -88,8 +90,11 @@ class TestSilence(BaseCase):
 
     def test_a_connection_notices_that_the_other_side_is_gone(self):
         server = self.enterContext(socket.create_server(("127.0.0.1", 0)))
-        end = self.enterContext(socket.create_connection(server.getsockname()))
-        keep_alive(Mock(fileno=end.fileno))
+        host, port = server.getsockname()
+        with contextlib.closing(
+            psycopg2.connect(host=host, port=port, async_=True, **CONNECTION)
+        ) as connection:
+            end = self.enterContext(socket.socket(fileno=os.dup(connection.fileno())))
         self.assertTrue(end.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             timeout = end.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)

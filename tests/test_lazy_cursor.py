@@ -13,7 +13,6 @@ from odoo.service import db as database_service
 from odoo.tests import TransactionCase, tagged
 from odoo.tools import SQL, mute_logger
 
-from ..runner import cursor as cursor_module
 from ..runner.cursor import (
     GATE,
     LOCK_TIMEOUT,
@@ -27,7 +26,7 @@ from ..runner.cursor import (
     open_cursor,
     sessions,
 )
-from ..runner.notifier import private_connection
+from ..runner.notifier import CONNECTION, private_connection
 
 #: What only its writer should know.
 PROMPT = "what only I should know"
@@ -385,11 +384,10 @@ class TestSessions(TransactionCase):
         self._pid()
 
     def test_the_kernel_says_when_the_host_of_one_is_gone(self):
-        with (
-            patch.object(cursor_module, "keep_alive") as keep_alive,
-            contextlib.closing(open_cursor(self.registry)) as cursor,
-        ):
-            keep_alive.assert_called_once_with(cursor._cnx)
+        with contextlib.closing(open_cursor(self.registry)) as cursor:
+            for connection in (cursor._cnx, self.other):
+                told = connection.get_dsn_parameters()
+                self.assertEqual(told, told | {key: str(CONNECTION[key]) for key in CONNECTION})
 
     def _alive(self, pid):
         """Return whether a server's process is there, which takes a moment to end."""
