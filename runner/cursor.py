@@ -307,6 +307,7 @@ class SavepointCursor(BaseCursor):
     def __init__(self):
         super().__init__()
         self._savepoints = []
+        self.closed = False
 
     def savepoint(self, flush=True):
         """Return a savepoint, see `BaseCursor`."""
@@ -337,15 +338,17 @@ class SavepointCursor(BaseCursor):
 class LazyCursor(SavepointCursor):
     """Reads at once and forgets, writes in a READ COMMITTED transaction."""
 
+    #: From the first write on there is a transaction.
+    readonly = False
+
     def __init__(self, registry):
         super().__init__()
         self.dbname = registry.db_name
         self._registry = registry
         self._cursor = None
         self._rows = deque()
-        self._description = None
-        self._rowcount = -1
-        self._closed = False
+        #: How many rows the last statement returned or changed, and the columns of its result.
+        self.rowcount, self.description = -1, None
         self._held = False
         self._entered = None
         self._lock_timeout = None
@@ -419,7 +422,7 @@ class LazyCursor(SavepointCursor):
 
     def execute(self, query, params=None, log_exceptions=True):
         """Execute a statement. See the class about transactions."""
-        if self._closed:
+        if self.closed:
             raise RuntimeError(USED_AFTER_CLOSE)
         reading = _kind_of(query)[0]
         if not reading:
@@ -453,7 +456,7 @@ class LazyCursor(SavepointCursor):
 
     def _fetch_state(self, cursor=None):
         cursor = cursor or self._cursor
-        self._rowcount, self._description = cursor.rowcount, cursor.description
+        self.rowcount, self.description = cursor.rowcount, cursor.description
         self._rows = deque(cursor.fetchall() if cursor.description else ())
 
     def execute_values(self, query, argslist, template=None, page_size=100, fetch=False):
@@ -475,16 +478,6 @@ class LazyCursor(SavepointCursor):
 
     # === RESULTS === #
 
-    @property
-    def rowcount(self):
-        """How many rows the last statement returned or changed."""
-        return self._rowcount
-
-    @property
-    def description(self):
-        """The columns of the last statement's result."""
-        return self._description
-
     def fetchone(self):
         """Return the next row, None after the last."""
         return self._rows.popleft() if self._rows else None
@@ -501,7 +494,7 @@ class LazyCursor(SavepointCursor):
         """Return the next row as a dict, None after the last."""
         row = self.fetchone()
         return row and {
-            column.name: value for column, value in zip(self._description, row, strict=True)
+            column.name: value for column, value in zip(self.description, row, strict=True)
         }
 
     # === TRANSACTION === #
@@ -539,20 +532,10 @@ class LazyCursor(SavepointCursor):
 
     def close(self):
         """Undo what was not committed. The cursor cannot be used afterwards."""
-        if not self._closed:
+        if not self.closed:
             self.rollback()
             self.cache.clear()
-            self._closed = True
-
-    @property
-    def closed(self):
-        """Whether the cursor was closed."""
-        return self._closed
-
-    @property
-    def readonly(self):
-        """Never: from the first write on there is a transaction."""
-        return False
+            self.closed = True
 
     @property
     def connection(self):
@@ -601,7 +584,6 @@ class InlineCursor(SavepointCursor):
         self.dbname = cursor.dbname
         self._cursor = cursor
         self._savepoint = None
-        self._closed = False
 
     def execute(self, query, params=None, log_exceptions=True):
         """Execute a statement of the caller's cursor."""
@@ -635,14 +617,9 @@ class InlineCursor(SavepointCursor):
 
     def close(self):
         """Undo what was not committed."""
-        if not self._closed:
+        if not self.closed:
             self.rollback()
-            self._closed = True
-
-    @property
-    def closed(self):
-        """Whether the cursor was closed."""
-        return self._closed
+            self.closed = True
 
     @property
     def in_transaction(self):
