@@ -55,26 +55,18 @@ class ResConfigSettings(models.TransientModel):
         "llm_generation_retention_days",
     )
     def _check_llm_generation(self):
-        for settings in self:
-            if settings.llm_generation_max_concurrent_jobs < 1:
-                raise ValidationError(
-                    self.env._(
-                        "A queue runs at least one job at a time: set Jobs at the Same Time to 1."
-                    )
-                )
-            if settings.llm_generation_retention_days < 1:
-                raise ValidationError(
-                    self.env._("Ended jobs are kept for a day at least: set Retention to 1.")
-                )
-            amounts = (
-                settings.llm_generation_retry_delay_minutes,
-                settings.llm_generation_job_timeout,
-                settings.llm_generation_max_retries,
-            )
-            if min(amounts) < 0:
-                raise ValidationError(
-                    self.env._("Delays, timeouts and retries cannot be negative. Use 0 for none.")
-                )
+        few = self.env._("A queue runs at least one job at a time: set Jobs at the Same Time to 1.")
+        short = self.env._("Ended jobs are kept for a day at least: set Retention to 1.")
+        negative = self.env._("Delays, timeouts and retries cannot be negative. Use 0 for none.")
+        for name, least, sentence in (
+            ("llm_generation_max_concurrent_jobs", 1, few),
+            ("llm_generation_retention_days", 1, short),
+            ("llm_generation_retry_delay_minutes", 0, negative),
+            ("llm_generation_job_timeout", 0, negative),
+            ("llm_generation_max_retries", 0, negative),
+        ):
+            if any(settings[name] < least for settings in self):
+                raise ValidationError(sentence)
 
     @api.model
     @api.private
