@@ -101,13 +101,12 @@ class LlmGenerationEngine(models.AbstractModel):
         is_short = slots < free
         if not has_bucket:
             self._change(sql.OPEN_BUCKET, [queue_id], touches=())
-        levels, tokens = {"requests": 0.0, "tokens": 0.0}, None
+        levels = [0.0, 0.0]
         if any(per_minute):
-            levels, wait = self._fill_bucket(queue_id, *per_minute)
+            levels, wait = self._fill_bucket(queue_id, per_minute)
             if wait:
                 return [], wait
-            slots = min(slots, int(levels["requests"])) if per_minute[0] else slots
-            tokens = levels["tokens"] if per_minute[1] else None
+            slots = min(slots, int(levels[0])) if per_minute[0] else slots
         params = {
             "queue": queue_id,
             "provider": provider_id,
@@ -121,17 +120,15 @@ class LlmGenerationEngine(models.AbstractModel):
         while rows and len(claims) < slots and (has_model_limits or not claims):
             params |= {
                 "slots": slots - len(claims),
-                "tokens": tokens,
-                "request_level": levels["requests"],
-                "token_level": levels["tokens"],
+                "tokens": levels[1] if per_minute[1] else None,
+                "request_level": levels[0],
+                "token_level": levels[1],
             }
             rows = self._change(sql.CLAIM, params, touches=())  # nothing of them was read here
-            spent = sum(row[3] or 0 for row in rows)
-            levels["requests"] -= len(rows)
-            levels["tokens"] -= spent
-            tokens = None if tokens is None else tokens - spent
+            levels[0] -= len(rows)
+            levels[1] -= sum(row[3] or 0 for row in rows)
             claims += [Claim(*row[:3], timeout or None, provider_id) for row in rows]
-        wait = self._bucket_wait(levels, *per_minute)
+        wait = self._bucket_wait(levels, per_minute)
         if is_short and len(claims) >= slots:
             wait = max(wait or 0.0, SHARE_AGAIN)
         return claims, wait
@@ -155,22 +152,22 @@ class LlmGenerationEngine(models.AbstractModel):
         return max(part, free - reserved)
 
     @api.model
-    def _fill_bucket(self, queue_id, requests_per_minute, tokens_per_minute):
-        """Return the bucket's levels now, and the seconds until a job may start (or None)."""
-        requests, tokens, elapsed = self._select(sql.READ_BUCKET, [queue_id])[0]
-        levels = {
-            "requests": ratelimit.refill(requests, requests_per_minute, float(elapsed)),
-            "tokens": ratelimit.refill(tokens, tokens_per_minute, float(elapsed)),
-        }
-        return levels, self._bucket_wait(levels, requests_per_minute, tokens_per_minute)
+    def _fill_bucket(self, queue_id, per_minute):
+        """Return the bucket's levels now, and the seconds until a job may start (or None).
+
+        Both levels and limits are first of requests, then of tokens.
+        """
+        *levels, elapsed = self._select(sql.READ_BUCKET, [queue_id])[0]
+        levels = [
+            ratelimit.refill(level, limit, float(elapsed))
+            for level, limit in zip(levels, per_minute, strict=True)
+        ]
+        return levels, self._bucket_wait(levels, per_minute)
 
     @api.model
-    def _bucket_wait(self, levels, requests_per_minute, tokens_per_minute):
-        waits = []
-        if requests_per_minute:
-            waits.append(ratelimit.wait_for(levels["requests"], requests_per_minute))
-        if tokens_per_minute:
-            waits.append(ratelimit.wait_for(levels["tokens"], tokens_per_minute))
+    def _bucket_wait(self, levels, per_minute):
+        pairs = zip(levels, per_minute, strict=True)
+        waits = (ratelimit.wait_for(level, limit) for level, limit in pairs if limit)
         return max(waits, default=0.0) or None
 
     @api.model
