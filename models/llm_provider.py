@@ -155,7 +155,7 @@ class LlmProvider(models.Model):
         recorder = received(self.env, "generation_recorder")
         is_tested = received(self.env, "generation_execution")
         if is_tested or (recorder and not recorder.is_direct):
-            client = with_timeout(without_retries(client), self._answer_seconds())
+            client = for_one_try(client, self._answer_seconds())
         # Of a direct answer, too: the request that waits for it has a limit.
         if on_response := received(self.env, "llm_on_response"):
             hear_connections(client, on_response)
@@ -428,35 +428,27 @@ def read_secret(record, name):
     return (rows and rows[0][0]) or ""
 
 
-def without_retries(client):
-    """Return a client that tells a failure at once, where it would try again by itself.
+def for_one_try(client, seconds):
+    """Return a client that tells a failure at once, and waits so long for an answer.
 
-    Those of `openai` and `anthropic` try twice more, and sleep as long as `Retry-After` says;
-    that of `mistralai` does so where it was told to. No library is imported: what its clients
-    have tells what they are. What is not known stays as it is, and so does a module, such as
-    `fal_client`, whose settings are everybody's.
+    Those of `openai` and `anthropic` try twice more, sleep as long as `Retry-After` says, and wait
+    ten minutes between two bytes; that of `mistralai` tries again where it was told to. No library
+    is imported: what its clients have tells what they are. What is not known stays as it is, and so
+    does a module, such as `fal_client`, whose settings are everybody's.
 
     :param client: what `<service>_get_client()` returned; that of `mistralai` is changed itself
+    :param float seconds: None leaves what the library has set
     """
     if isinstance(client, ModuleType):
         return client
-    if getattr(client, "max_retries", None) and callable(getattr(client, "with_options", None)):
-        return client.with_options(max_retries=0)
+    if callable(getattr(client, "with_options", None)):
+        if getattr(client, "max_retries", None):
+            client = client.with_options(max_retries=0)
+        if seconds and hasattr(client, "timeout"):
+            client = client.with_options(timeout=seconds)
     configuration = getattr(client, "sdk_configuration", None)
     if getattr(configuration, "retry_config", None):
         configuration.retry_config = None
-    return client
-
-
-def with_timeout(client, seconds):
-    """Return a client that waits so long for an answer; None leaves what the library has set.
-
-    That of `openai` and `anthropic` is ten minutes between two bytes.
-    """
-    if isinstance(client, ModuleType) or not seconds:
-        return client
-    if hasattr(client, "timeout") and callable(getattr(client, "with_options", None)):
-        return client.with_options(timeout=seconds)
     return client
 
 

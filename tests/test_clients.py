@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from types import ModuleType, SimpleNamespace
 from unittest.mock import patch
 
-from ..models.llm_provider import hear_connections, with_timeout, without_retries
+from ..models.llm_provider import for_one_try, hear_connections
 from ..protocol.answer import Claim
 from ..runner.executor import CallRecorder, Execution
 from .common import LlmGenerationCommon
@@ -104,26 +104,27 @@ class TestClients(LlmGenerationCommon):
     def test_a_client_that_is_told_how_to_try_again_does_not(self):
         configuration = SimpleNamespace(retry_config=object())
         client = SimpleNamespace(sdk_configuration=configuration)
-        self.assertIs(without_retries(client), client)
+        self.assertIs(for_one_try(client, None), client)
         self.assertIsNone(configuration.retry_config)
 
     def test_a_module_is_left_as_it_is(self):
         module = ModuleType("fal_client")
         module.max_retries, module.with_options = 2, StainlessClient().with_options
-        self.assertIs(without_retries(module), module)
+        self.assertIs(for_one_try(module, None), module)
         self.assertEqual(module.max_retries, 2)
 
     def test_what_is_not_known_is_left_as_it_is(self):
         for client in (None, object(), SimpleNamespace(max_retries=2), {"max_retries": 2}):
-            self.assertIs(without_retries(client), client)
+            self.assertIs(for_one_try(client, None), client)
 
     def test_a_client_waits_as_long_as_the_job_may_take(self):
         client = StainlessClient()
-        self.assertIs(with_timeout(client, 1234), client)  # it has none that could be set
+        client.max_retries = 0
+        self.assertIs(for_one_try(client, 1234), client)  # it has none that could be set
         client.timeout = 600
-        self.assertEqual(with_timeout(client, 1234).timeout, 1234)
+        self.assertEqual(for_one_try(client, 1234).timeout, 1234)
         self.assertEqual(client.timeout, 600)
-        self.assertIs(with_timeout(client, None), client)
+        self.assertIs(for_one_try(client, None), client)
 
     def test_a_client_of_httpx_is_hung_up_on_before_there_is_an_answer(self):
         makers = [HttpxStandIn]

@@ -163,8 +163,8 @@ class TestProviderProbe(LlmGenerationCommon):
         with (
             self._offered(fakedirect_get_client=lambda _provider: object()),
             self._patched(
-                f"{ADDON}.models.llm_provider.without_retries",
-                lambda client: clients.append(client) or client,
+                f"{ADDON}.models.llm_provider.for_one_try",
+                lambda client, _seconds: clients.append(client) or client,
             ),
             self._listing(lambda provider: [{"name": str(provider.client), "details": {}}]),
         ):
