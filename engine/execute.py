@@ -7,6 +7,7 @@ import psycopg2
 
 from odoo import api, models
 from odoo.exceptions import AccessError, MissingError, UserError
+from odoo.fields import Domain
 
 from .. import exceptions
 from ..protocol import bounded_http
@@ -402,16 +403,8 @@ class LlmGenerationEngine(models.AbstractModel):
         messages = job.output_message_id.browse()
         if not job.thread_id.tool_ids:
             return messages
-        messages.flush_model(["llm_role", "is_error"])  # their search flushes nothing
-        return messages.search(
-            [
-                *(("model", "=", "llm.thread"), ("res_id", "=", job.thread_id.id)),
-                *(("llm_role", "=", "assistant"), ("is_error", "=", False)),
-                ("id", "not in", half.ids),
-            ],
-            order="id desc",
-            limit=1,
-        )
+        said = Domain("llm_role", "=", "assistant") & Domain("is_error", "=", False)
+        return messages._search_in(job.thread_id.id, said & Domain("id", "not in", half.ids), 1)
 
     @api.model
     def _lost_calls(self, turn):

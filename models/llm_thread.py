@@ -341,11 +341,7 @@ class LlmThread(models.Model):
             return self.message_post(
                 body=body or "", llm_role="user", attachment_ids=attachment_ids
             )
-        last = self.env["mail.message"].search(
-            [("model", "=", self._name), ("res_id", "=", self.id), ("llm_role", "!=", False)],
-            order="id desc",
-            limit=1,
-        )
+        last = self._search_messages(Domain("llm_role", "!=", False), 1)
         return last if last.llm_role in {"user", "tool"} else last.browse()
 
     def _on_generation_job_done(self, job):
@@ -563,10 +559,7 @@ class LlmThread(models.Model):
         return self._search_messages(said, NEWS_LIMIT).sorted("id")
 
     def _search_messages(self, domain, limit):
-        here = Domain("model", "=", self._name) & Domain("res_id", "=", self.id)
-        messages = self.env["mail.message"]
-        messages.flush_model(["llm_role"])  # the search of mail flushes its own fields only
-        return messages.search(here & domain, order="id DESC", limit=limit)
+        return self.env["mail.message"]._search_in(self.id, domain, limit)
 
     def _identity_of_question(self, message, attachment_ids):
         """Return the `identity_key` by which a question that comes twice is one job."""

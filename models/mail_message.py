@@ -16,6 +16,8 @@ from .llm_generation_bounds import BOUNDS
 
 #: Roles of what a model is given and does not say itself; a message without one is a comment.
 ASKING_ROLES = (False, None, "user")
+#: Roles of what is said on the way to an answer: calls of tools, and what they said.
+ROUND_ROLES = ("assistant", "tool")
 #: Characters of what stands in a conversation as an answer: the text of one, and its markup.
 ANSWER_BOUND = 2 * ANSWER_LIMIT
 #: Characters that are within all bounds, whatever the markup of them is; and what has bounds.
@@ -170,6 +172,13 @@ class MailMessage(models.Model):
             forbidden |= super(MailMessage, rest)._get_forbidden_access(operation)
         return forbidden
 
+    @api.model
+    def _search_in(self, thread_id, domain, limit=None):
+        """Return the messages of a thread that a domain is about, the newest first."""
+        here = Domain("model", "=", "llm.thread") & Domain("res_id", "=", thread_id)
+        self.flush_model(["llm_role", "is_error"])  # the search of mail flushes its own fields only
+        return self.search(here & domain, order="id DESC", limit=limit)
+
     # === THE ORDER OF A CONVERSATION === #
     # Whatever is said for an answer has its question as parent, see `message_post()` of the thread.
 
@@ -200,16 +209,9 @@ class MailMessage(models.Model):
         earlier = self.filtered(lambda one: one._place()[0] <= question.id)
         if len(earlier) == len(self):
             return earlier
-        domain = Domain([
-            ("model", "=", question.model),
-            ("res_id", "=", question.res_id),
-            ("llm_role", "!=", False),
-            ("is_error", "=", False),
-            *("|", ("id", "<=", question.id), ("parent_id", "<=", question.id)),
-        ])
-        messages = self.env["mail.message"]
-        messages.flush_model(["llm_role", "is_error"])  # their search flushes nothing
-        more = messages.search(domain, order="id desc", limit=len(self))
+        until = Domain("id", "<=", question.id) | Domain("parent_id", "<=", question.id)
+        said = Domain("llm_role", "!=", False) & Domain("is_error", "=", False)
+        more = self._search_in(question.res_id, said & until, limit=len(self))
         return earlier | more.filtered(lambda one: one._place()[0] <= question.id)
 
     def _rounds_since(self, given):
@@ -222,15 +224,8 @@ class MailMessage(models.Model):
         """
         if given[:1].id <= self.id:
             return self.browse()
-        domain = [
-            ("model", "=", self.model),
-            ("res_id", "=", self.res_id),
-            ("parent_id", "=", self.id),
-            ("llm_role", "in", ("assistant", "tool")),
-            ("is_error", "=", False),
-        ]
-        self.flush_model(["llm_role", "is_error"])  # the search of messages flushes nothing
-        return self.search(domain)
+        rounds = Domain("parent_id", "=", self.id) & Domain("is_error", "=", False)
+        return self._search_in(self.res_id, rounds & Domain("llm_role", "in", ROUND_ROLES))
 
     def _place(self):
         """Return by what a message is sorted: the id of its question, and its own."""
@@ -246,14 +241,8 @@ class MailMessage(models.Model):
 
     def _tool_results(self):
         """Return what the tools of this answer said, as messages by the ids of the calls."""
-        self.flush_model(["llm_role", "is_error"])  # the search of messages flushes nothing
-        domain = [
-            ("model", "=", self.model),
-            ("res_id", "=", self.res_id),
-            ("llm_role", "in", ("assistant", "tool")),
-            ("id", ">", self.id),
-        ]
-        later = self.search(domain, order="id")
+        rounds = Domain("id", ">", self.id) & Domain("llm_role", "in", ROUND_ROLES)
+        later = self._search_in(self.res_id, rounds).sorted("id")
         own = itertools.takewhile(lambda one: one.llm_role == "tool" or one.is_error, later)
         return {one._tool_call_id(): one for one in own if one._tool_call_id()}
 
