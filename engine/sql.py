@@ -708,6 +708,10 @@ HEARTBEAT = f"UPDATE llm_generation_runner SET heartbeat_at = {NOW} WHERE id = %
 
 # === FIGURES: Places and figures of the queues.
 
+#: The runners whose heartbeat has not stopped.
+ALIVE = f"""llm_generation_runner
+            WHERE heartbeat_at > {NOW} - make_interval(secs => %(silence)s)"""
+
 POSITIONS = f"""
     SELECT j.id, 1 + (
         SELECT count(*) FROM (
@@ -735,8 +739,7 @@ WAITS = f"""
         COALESCE(q.tokens_per_minute, 0) AS tokens, b.token_level,
         EXTRACT(EPOCH FROM {NOW} - b.filled_at)::float AS elapsed,
         EXTRACT(EPOCH FROM {NOW} - j.queued_at)::float AS waited,
-        EXISTS (SELECT FROM llm_generation_runner
-                WHERE heartbeat_at > {NOW} - make_interval(secs => %(silence)s)) AS has_runner
+        EXISTS (SELECT FROM {ALIVE}) AS has_runner
     FROM llm_generation_job j
     JOIN llm_generation_queue q ON q.provider_id = j.provider_id
     JOIN llm_provider p ON p.id = j.provider_id
@@ -754,8 +757,7 @@ PACE = f"""
          WHERE provider_id = %(provider)s AND state = 'running') AS running,
         EXISTS (SELECT FROM llm_generation_model_pause
                 WHERE queue_id = %(queue)s AND paused_until > {NOW}) AS paused_models,
-        EXISTS (SELECT FROM llm_generation_runner
-                WHERE heartbeat_at > {NOW} - make_interval(secs => %(silence)s)) AS has_runner
+        EXISTS (SELECT FROM {ALIVE}) AS has_runner
     FROM (
         SELECT duration FROM llm_generation_job
         WHERE provider_id = %(provider)s AND completed_at > {NOW} - interval '1 day'
@@ -883,11 +885,8 @@ FIGURES = f"""
         (SELECT f.error_message {_FAILED_LATELY}
              AND (%(companies)s::int[] IS NULL OR f.company_id = ANY(%(companies)s))
          ORDER BY f.completed_at DESC LIMIT 1) AS failing_words,
-        EXISTS (SELECT FROM llm_generation_runner
-                WHERE heartbeat_at > {NOW} - make_interval(secs => %(silence)s)) AS has_runner,
-        EXISTS (SELECT FROM llm_generation_runner
-                WHERE heartbeat_at > {NOW} - make_interval(secs => %(silence)s)
-                    AND is_deaf) AS is_deaf,
+        EXISTS (SELECT FROM {ALIVE}) AS has_runner,
+        EXISTS (SELECT FROM {ALIVE} AND is_deaf) AS is_deaf,
         ({VERSIONS}) AS versions
     FROM llm_generation_queue q
     LEFT JOIN llm_generation_bucket b ON b.queue_id = q.id
