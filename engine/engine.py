@@ -28,7 +28,7 @@ from ..runner.cursor import (
     is_locked,
     open_cursor,
 )
-from ..runner.messages import EVERYTHING, Cancelled, JobEvent, Queued, SlotFree
+from ..runner.messages import EVERYTHING, Cancelled, Queued, SlotFree, job_event
 from . import sql
 
 #: Jobs that one call of the inline mode runs at most, so that a job which queues itself ends.
@@ -376,7 +376,7 @@ class LlmGenerationEngine(models.AbstractModel):
         """Tell those who wait for jobs, at commit, that something happened to them."""
         self.env.cr.execute(
             "SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload",
-            [JOB_CHANNEL, [JobEvent(job_id).payload for job_id in jobs.ids]],
+            [JOB_CHANNEL, [job_event(job_id) for job_id in jobs.ids]],
         )
         # Telling the web clients opens a connection: the runner, where there is one, does it.
         if runner := runners.running(self.env.cr.dbname):

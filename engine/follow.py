@@ -6,7 +6,7 @@ from odoo.exceptions import AccessError, MissingError
 from odoo.modules.registry import Registry
 
 from ..const import FINAL_STATES, JOB_CHANNEL
-from ..runner.messages import JobEvent
+from ..runner.messages import job_event
 from ..runner.notifier import listen
 
 #: Seconds after which a job is looked at though nothing was heard of it.
@@ -39,7 +39,7 @@ class LlmGenerationEngine(models.AbstractModel):
             yield from self._inline_events(job, seen)
             return
         self.env.cr.commit()  # pylint: disable=invalid-commit
-        with listen(self.env.cr.dbname, JOB_CHANNEL, JobEvent(job.id).payload) as subscription:
+        with listen(self.env.cr.dbname, JOB_CHANNEL, job_event(job.id)) as subscription:
             while True:
                 yield from self._new_events(job, seen)
                 if seen.get("ended"):

@@ -93,13 +93,6 @@ def parse(payload):
         return EVERYTHING
 
 
-@dataclass(frozen=True)
-class JobEvent:
-    """Something happened to a job: said on `JOB_CHANNEL` to those who wait for this very text."""
-
-    job_id: int
-
-    @property
-    def payload(self):
-        """The text of it."""
-        return str(self.job_id)
+def job_event(job_id):
+    """Return the text on `JOB_CHANNEL` that something happened to a job: who waits hears it."""
+    return str(job_id)

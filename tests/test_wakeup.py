@@ -7,10 +7,10 @@ from ..runner.messages import (
     Cancelled,
     Due,
     Hello,
-    JobEvent,
     Lost,
     Queued,
     SlotFree,
+    job_event,
     parse,
 )
 from ..runner.runner import PendingQueues
@@ -80,7 +80,7 @@ class TestMessages(BaseCase):
             with self.subTest(payload):
                 self.assertEqual(message.payload, payload)
                 self.assertEqual(parse(payload), message)
-        self.assertEqual(JobEvent(7).payload, "7")
+        self.assertEqual(job_event(7), "7")
 
     def test_what_nobody_knows_is_about_everything(self):
         for payload in ("", ":", "webhook", "queued:x", "slot:7,x", "cancel:all", "queued:"):
