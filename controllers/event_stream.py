@@ -214,7 +214,8 @@ class LlmGenerationController(http.Controller):
             raise BadRequest(request.env._("%s has to be a text.", "message"))
         thread.check_access("write")
         choice = {"1": True, "0": False}.get(use_queue)
-        return self._stream(thread_id=thread.id, message=message or None, use_queue=choice)
+        asked = {"thread_id": thread.id, "message": message or None, "use_queue": choice}
+        return respond(EventStream(request.env, **asked))
 
     @http.route("/llm_generate_job/follow", type="http", auth="user", methods=["GET", "POST"])
     def follow(self, job_id=None, **_kwargs):
@@ -222,7 +223,7 @@ class LlmGenerationController(http.Controller):
         job = self._find("llm.generation.job", "job_id", job_id)
         job.check_access("read")
         job.thread_id.check_access("read")
-        return self._stream(job_id=job.id)
+        return respond(EventStream(request.env, job_id=job.id))
 
     def _find(self, model, name, record_id):
         """Return the record that a parameter of the request names.
@@ -236,6 +237,3 @@ class LlmGenerationController(http.Controller):
         if not record:
             raise request.not_found()
         return record
-
-    def _stream(self, **about):
-        return respond(EventStream(request.env, **about))

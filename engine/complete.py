@@ -28,9 +28,6 @@ _logger = logging.getLogger(__name__)
 
 #: Seconds until an external job is asked about for the first time, and at most.
 FIRST_POLL, LAST_POLL = 1.0, 30.0
-
-_logger = logging.getLogger(__name__)
-
 UNSTORED = "The answer of job %s cannot be stored\n%s"
 #: Ends of a job which say nothing about its work at the provider. Nobody comes back for that.
 LEFT_AT_PROVIDER = ("access", "bad_request", "internal")

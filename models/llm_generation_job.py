@@ -1094,16 +1094,14 @@ class LlmGenerationJob(models.Model):
         else:
             if recorder := received(self.env, "generation_recorder"):
                 recorder.store = self._stored
-            with contextlib.suppress(NotImplementedError):  # it is there, and another addon's work
-                yield from getattr(thread, "_generate_response", self._not_there)(question)
-                return
+            if hasattr(thread, "_generate_response"):
+                # It may be another addon's, and not for this model.
+                with contextlib.suppress(NotImplementedError):
+                    yield from thread._generate_response(question)
+                    return
             if recorder:
                 recorder.store = None
             yield from self._media_events()
-
-    @staticmethod
-    def _not_there(_question):
-        raise NotImplementedError
 
     def _put_question(self):
         """Write down as a message what only the inputs ask; return whether anything was written."""
