@@ -3,6 +3,7 @@ import json
 from odoo import api, models
 from odoo.exceptions import UserError
 
+from ..const import LAST_ID
 from ..protocol.sanitize import can_be_stored
 
 #: Most that anybody has kept in a field, by its type: characters, of JSON as it is written.
@@ -10,8 +11,8 @@ from ..protocol.sanitize import can_be_stored
 BOUNDS = {"char": 1000, "text": 1_000_000, "html": 1_000_000, "json": 1_000_000}
 #: Characters of an `identity_key`: it stands in an index.
 KEY_BOUND = 256
-#: Integers of PostgreSQL end here.
-INTEGER_BOUND = 2**31
+#: The least and the largest number, where a model says no other ones.
+INTEGER_RANGE = (-LAST_ID, LAST_ID)
 INTEGERS = ("integer", "many2one", "many2one_reference")
 
 
@@ -53,20 +54,37 @@ class LlmGenerationBounds(models.AbstractModel):
 
         :raise UserError: with the field and its bound
         """
+        ranges = self._number_ranges()
         for vals in vals_list:
             for name in vals.keys() & self._fields.keys():
                 field, value = self._fields[name], vals[name]
                 if field.type in BOUNDS and value:
                     self._refuse_unstorable(field, value)
                     self._refuse_long(field, value)
-                elif field.type in INTEGERS and not _is_integer(value):
-                    raise UserError(
-                        self.env._(
-                            "%(field)s must be a whole number below %(bound)s.",
-                            field=field._description_string(self.env),
-                            bound=INTEGER_BOUND,
-                        )
-                    )
+                elif field.type in INTEGERS:
+                    self._refuse_out_of_range(field, value, *ranges.get(name, INTEGER_RANGE))
+
+    @api.model
+    def _number_ranges(self):
+        """Return the least and the largest of each number that has bounds of its own, by field."""
+        return {}
+
+    def _refuse_out_of_range(self, field, value, least, most):
+        try:
+            is_within = least <= int(value or 0) <= most
+        except (ValueError, OverflowError):
+            is_within = False
+        except TypeError:
+            is_within = field.type != "integer"  # records and the like are Odoo's
+        if not is_within:
+            raise UserError(
+                self.env._(
+                    "%(field)s is a whole number from %(least)s to %(most)s.",
+                    field=field._description_string(self.env),
+                    least=least,
+                    most=most,
+                )
+            )
 
     def _refuse_unstorable(self, field, value):
         if not can_be_stored(value):
@@ -80,7 +98,9 @@ class LlmGenerationBounds(models.AbstractModel):
 
     def _refuse_long(self, field, value):
         bound = KEY_BOUND if field.name == "identity_key" else BOUNDS[field.type]
-        if _length(field, value) > bound:
+        # What is none of JSON is refused by the ORM.
+        text = json.dumps(value, default=str) if field.type == "json" else str(value)
+        if len(text) > bound:
             raise UserError(
                 self.env._(
                     "%(field)s is longer than %(bound)s characters; make it shorter, or attach"
@@ -127,18 +147,3 @@ def _named(comodel, value):
     elif isinstance(value, list | tuple):
         for part in value[1:]:
             yield from _named(comodel, [0, *part] if isinstance(part, list | tuple) else part)
-
-
-def _length(field, value):
-    # What is none of JSON is refused by the ORM.
-    return len(json.dumps(value, default=str) if field.type == "json" else str(value))
-
-
-def _is_integer(value):
-    """Return whether PostgreSQL takes a value as an integer; records and the like are Odoo's."""
-    try:
-        return abs(int(value or 0)) < INTEGER_BOUND
-    except (ValueError, OverflowError):
-        return False
-    except TypeError:
-        return True

@@ -20,7 +20,6 @@ from ..const import (
     FINAL_STATES,
     FINISH_REASONS,
     HOPELESS,
-    LAST_ID,
     MAX_RETRIES,
     MEDIA_USES,
     RETRYING,
@@ -55,8 +54,6 @@ OWNER_FIELDS = frozenset({
 })
 #: What a manager may write over RPC while a job waits.
 MANAGER_FIELDS = frozenset({"max_retries", "priority", "scheduled_at"})
-#: The numbers that a person chooses: the least and the largest.
-NUMBER_RANGES = {"max_retries": (0, MAX_RETRIES), "priority": (-LAST_ID, LAST_ID)}
 #: How an error begins that a provider's status tells.
 HTTP_STATUS = re.compile(r"^HTTP \d+: ")
 #: What the rest of a new job's values follows from.
@@ -483,7 +480,6 @@ class LlmGenerationJob(models.Model):
 
     @api.model_create_multi
     def create(self, vals_list):
-        self._check_ranges(vals_list)
         if self.env.su:
             return super().create(vals_list)
         self._check_created_by_user(vals_list)
@@ -584,7 +580,6 @@ class LlmGenerationJob(models.Model):
 
     def write(self, vals):
         vals = self._hear_provider(vals)
-        self._check_ranges([vals])
         if not self.env.su:
             self._check_written_by_user(vals)
         result = super().write(self._without_empty_key(vals))
@@ -645,33 +640,8 @@ class LlmGenerationJob(models.Model):
     # superuser with what it is given, as the mail gateway does: see `models/mail_message.py`.
 
     @api.model
-    def _check_ranges(self, vals_list):
-        """Refuse numbers that the database cannot hold, or that nobody means.
-
-        :raise UserError: with the least and the largest number
-        """
-        ranges = self._number_ranges()
-        for vals in vals_list:
-            for name in ranges.keys() & vals.keys():
-                least, most = ranges[name]
-                try:
-                    number = int(vals[name] or 0)
-                except (TypeError, ValueError, OverflowError):
-                    number = None
-                if number is None or not least <= number <= most:
-                    raise UserError(
-                        self.env._(
-                            "%(field)s is a whole number from %(least)s to %(most)s.",
-                            field=self._fields[name]._description_string(self.env),
-                            least=least,
-                            most=most,
-                        )
-                    )
-
-    @api.model
     def _number_ranges(self):
-        """Return the least and the largest of each number that a person chooses, by field."""
-        return NUMBER_RANGES
+        return {**super()._number_ranges(), "max_retries": (0, MAX_RETRIES)}
 
     def _check_priority(self):
         """Refuse a place ahead of others to whoever is no manager."""

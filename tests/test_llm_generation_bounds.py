@@ -1,6 +1,7 @@
 from odoo.service.model import call_kw
 
-from ..models.llm_generation_bounds import BOUNDS, INTEGER_BOUND, INTEGERS, KEY_BOUND
+from ..const import LAST_ID
+from ..models.llm_generation_bounds import BOUNDS, INTEGERS, KEY_BOUND
 from .common import LlmGenerationCommon
 
 #: Models of this addon, and what it extends, of which a user or a manager writes something.
@@ -14,7 +15,7 @@ WRITTEN = (
 )
 TOO_LONG = {kind: "x" * (bound + 1) for kind, bound in BOUNDS.items()}
 TOO_LONG |= {"json": {"prompt": TOO_LONG["json"]}}
-TOO_LONG |= dict.fromkeys(INTEGERS, INTEGER_BOUND)
+TOO_LONG |= dict.fromkeys(INTEGERS, LAST_ID + 1)
 
 
 class TestLlmGenerationBounds(LlmGenerationCommon):
