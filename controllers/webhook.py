@@ -11,20 +11,19 @@ BODY_LIMIT = 1_000_000
 TOKEN_RE = re.compile(rf"({WEBHOOK_PATH}/[^/\s]+/)[^\s?\"]+")
 
 
-class TokenFilter(logging.Filter):
-    """Keeps the secret part of a webhook's address out of the access log."""
-
-    def filter(self, record):
-        record.msg = self._hide(record.msg)
-        if isinstance(record.args, tuple):
-            record.args = tuple(self._hide(arg) for arg in record.args)
-        return True
-
-    def _hide(self, value):
-        return TOKEN_RE.sub(r"\1[hidden]", value) if isinstance(value, str) else value
+def hide_tokens(record):
+    """Keep the secret part of a webhook's address out of the access log."""
+    record.msg = _hide_token(record.msg)
+    if isinstance(record.args, tuple):
+        record.args = tuple(map(_hide_token, record.args))
+    return True
 
 
-logging.getLogger("werkzeug").addFilter(TokenFilter())
+def _hide_token(value):
+    return TOKEN_RE.sub(r"\1[hidden]", value) if isinstance(value, str) else value
+
+
+logging.getLogger("werkzeug").addFilter(hide_tokens)
 
 
 class LlmGenerationWebhook(http.Controller):
