@@ -101,6 +101,7 @@ class LlmGenerationEngine(models.AbstractModel):
             "avg_processing_time": figures["avg_processing_time"],
             "success_rate": 100.0 * figures["completed"] / finished if finished else 0.0,
             "throughput": finished / 24.0,
+            "jobs_by_hour": figures["by_hour"] or [[0, 0]] * 24,
             "last_processed_at": figures["last_processed_at"],
             "queue_health": health,
             "health_reason": reason,

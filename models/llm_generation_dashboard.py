@@ -99,7 +99,7 @@ class LlmGenerationQueue(models.Model):
             "success_rate": values["success_rate"] if ended else False,
             "avg_wait": values["avg_queue_time"],
             "avg_run": values["avg_processing_time"],
-            "by_hour": figures["by_hour"] or [[0, 0]] * 24,
+            "by_hour": values["jobs_by_hour"],
             "tokens_today": int(figures["tokens_today"]),
             "jobs_today": int(figures["today"]),
             "buttons": self._dashboard_buttons(figures) if can_configure else [],
@@ -209,7 +209,6 @@ class LlmGenerationQueue(models.Model):
         }
 
     # === INCIDENTS === #
-    #
     # What failed in the last 24 hours and was not tried again, by provider and cause. A request
     # that was refused for what it says is nobody else's.
 

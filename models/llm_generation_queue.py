@@ -1,8 +1,5 @@
 import base64
 import binascii
-import json
-from collections import defaultdict
-from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 
 from odoo import api, fields, models
@@ -36,8 +33,6 @@ ENGINE_FIELDS = frozenset({
     "stopped_since",
     "stopped_words",
 })
-#: Hours that the graph of a queue shows.
-GRAPH_HOURS = 24
 
 
 class LlmGenerationQueue(models.Model):
@@ -133,9 +128,9 @@ class LlmGenerationQueue(models.Model):
     )
     recent_job_ids = fields.Many2many("llm.generation.job", compute="_compute_recent_job_ids")
 
-    throughput_graph = fields.Text(
+    jobs_by_hour = fields.Json(
         "Jobs Ended by Hour",
-        compute="_compute_throughput_graph",
+        compute="_compute_statistics",
         help="Jobs that completed, and that failed, in each of the last 24 hours.",
     )
     has_webhook_secret = fields.Boolean(
@@ -205,42 +200,6 @@ class LlmGenerationQueue(models.Model):
         for queue in self:
             domain = Domain("provider_id", "=", queue.provider_id.id)
             queue.recent_job_ids = self.env["llm.generation.job"].search(domain, limit=10)
-
-    def _compute_throughput_graph(self):
-        now = fields.Datetime.now().replace(minute=0, second=0, microsecond=0)
-        hours = [now - timedelta(hours=back) for back in reversed(range(GRAPH_HOURS))]
-        counts = defaultdict(int)
-        # sudo: the figures of a queue are those of all its jobs.
-        jobs = self.env["llm.generation.job"].sudo().with_context(tz="UTC")
-        for provider, state, hour, count in jobs._read_group(
-            [
-                ("provider_id", "in", self.provider_id.ids),
-                ("completed_at", ">=", hours[0]),
-                ("state", "in", ("completed", "failed")),
-            ],
-            ["provider_id", "state", "completed_at:hour"],
-            ["__count"],
-        ):
-            counts[provider.id, state, hour.replace(tzinfo=None)] += count
-        labels = {hour: fields.Datetime.context_timestamp(self, hour) for hour in hours}
-        states = dict(jobs._fields["state"]._description_selection(self.env))
-        for queue in self:
-            queue.throughput_graph = json.dumps([
-                {
-                    "key": states[state],
-                    "state": state,
-                    "title": self.env._("Jobs ended by hour"),
-                    "values": [
-                        {
-                            "label": labels[hour].strftime("%H:%M"),
-                            "value": counts[queue.provider_id.id, state, hour],
-                            "type": "past",
-                        }
-                        for hour in hours
-                    ],
-                }
-                for state in ("completed", "failed")
-            ])
 
     @api.depends("webhook_secret")
     def _compute_webhook_secret(self):

@@ -1,7 +1,3 @@
-import json
-
-from freezegun import freeze_time
-
 from odoo.exceptions import AccessError, UserError
 from odoo.tests import Form
 
@@ -22,55 +18,14 @@ class TestLlmGenerationQueuePanel(LlmGenerationCommon):
                 )
         return "\n".join(texts)
 
-    # === THE GRAPH === #
+    # === THE BARS OF THE HOURS === #
 
-    def test_the_graph_counts_what_ended_in_each_hour(self):
-        for state, ended in (
-            ("completed", "2026-03-02 10:20:00"),
-            ("failed", "2026-03-02 10:20:00"),
-            ("cancelled", "2026-03-02 10:20:00"),
-            ("completed", "2026-03-02 11:59:00"),
-            ("completed", "2026-03-01 11:00:00"),  # longer ago than the graph shows
-        ):
-            self._create_job(state).completed_at = ended
-
-        with freeze_time("2026-03-02 12:30:00"):
-            queue = self.queue.with_context(tz="Europe/Paris")
-            graphs = json.loads(queue.throughput_graph)
-
-        counts = {
-            graph["state"]: {one["label"]: one["value"] for one in graph["values"] if one["value"]}
-            for graph in graphs
-        }
-        self.assertEqual(counts, {"completed": {"11:00": 1, "12:00": 1}, "failed": {"11:00": 1}})
-        graph = graphs[0]
-        self.assertEqual(len(graph["values"]), 24)
-        self.assertEqual(graph["values"][-1]["label"], "13:00")
-
-    def test_the_graphs_of_all_queues_take_as_many_statements_as_one(self):
-        self._create_job("completed")
-        self._create_job("completed", model=self.direct_model)
-        both = (self.queue + self.direct_queue).with_user(self.manager)
-        both.mapped("throughput_graph")  # what the environment looks up once
-
-        one, _graphs = self._count(self.queue.with_user(self.manager))
-        two, graphs = self._count(both)
-
-        self.assertEqual(two, one)
-        totals = [sum(v["value"] for v in json.loads(graph)[0]["values"]) for graph in graphs]
-        self.assertEqual(totals, [1, 1])
-
-    def _count(self, queues):
-        """Return how many statements the graphs of these queues take, and the graphs."""
-        with self._knowing_nothing():
-            before = self.env.cr.sql_log_count
-            graphs = queues.mapped("throughput_graph")
-            return self.env.cr.sql_log_count - before, graphs
-
-    def test_a_user_sees_the_graph_of_everybodys_jobs(self):
+    def test_the_form_has_the_figures_of_the_dashboard(self):
         self._create_job("completed", user=self.manager)
-        graph, _failed = json.loads(self.queue.with_user(self.user).throughput_graph)
-        self.assertEqual(sum(value["value"] for value in graph["values"]), 1)
+        self._create_job("failed")
+        queue = self.queue.with_user(self.user)
+        self.assertEqual(queue.jobs_by_hour, [[0, 0]] * 23 + [[1, 1]])
+        self.assertEqual(self.direct_queue.jobs_by_hour, [[0, 0]] * 24)
 
     # === THE SECRET === #
 

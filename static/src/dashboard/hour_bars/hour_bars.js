@@ -1,5 +1,7 @@
 /* global luxon */
 import { _t } from "@web/core/l10n/translation";
+import { registry } from "@web/core/registry";
+import { standardFieldProps } from "@web/views/fields/standard_field_props";
 
 import { Component } from "@odoo/owl";
 
@@ -54,3 +56,15 @@ export class HourBars extends Component {
         });
     }
 }
+
+/** The same of a record, by a field of JSON. */
+export class HourBarsField extends Component {
+    static template = "llm_generate_job.HourBarsField";
+    static components = { HourBars };
+    static props = { ...standardFieldProps };
+}
+
+registry.category("fields").add("llm_hour_bars", {
+    component: HourBarsField,
+    supportedTypes: ["json"],
+});

@@ -7,35 +7,24 @@ import {
     mockService,
     models,
     mountView,
-    preloadBundle,
 } from "@web/../tests/web_test_helpers";
 
 import { defineMailModels } from "./family_page";
 
 describe.current.tags("desktop");
 
-const graph = (...values) =>
-    JSON.stringify([
-        {
-            key: "Completed",
-            state: "completed",
-            title: "Jobs ended by hour",
-            values: values.map((value, hour) => ({ label: `${hour}:00`, value, type: "past" })),
-        },
-        { key: "Failed", state: "failed", values: [{ label: "0:00", value: 4, type: "past" }] },
-    ]);
+const hours = (...last) => [...Array(23).fill([0, 0]), last];
 
 class Queue extends models.Model {
     _name = "llm.queue";
 
-    graph = fields.Text();
+    hours = fields.Json();
 
-    _records = [{ id: 1, graph: graph(0, 3, 1) }];
+    _records = [{ id: 1, hours: hours(3, 1) }];
 }
 
 defineMailModels();
 defineModels([Queue]);
-preloadBundle("web.chartjs_lib");
 
 /** Callbacks by the type of message: what the server says is heard at once. */
 let heard;
@@ -52,7 +41,7 @@ beforeEach(() => {
     });
 });
 
-test("the graph says its numbers, and follows the record", async () => {
+test("the bars follow the record", async () => {
     await mountView({
         resModel: "llm.queue",
         resId: 1,
@@ -60,21 +49,14 @@ test("the graph says its numbers, and follows the record", async () => {
         arch: /* xml */ `
             <form>
                 <widget name="llm_live_record"/>
-                <field name="graph" widget="llm_throughput_graph"/>
+                <field name="hours" widget="llm_hour_bars"/>
             </form>`,
     });
-    expect("figcaption").toHaveText("Jobs ended by hour");
-    expect("canvas").toHaveAttribute(
-        "aria-label",
-        "Jobs ended by hour; Completed: 1:00 3, 2:00 1; Failed: 0:00 4",
-    );
+    expect(".o_llm_hour:last title").toHaveText("1 h ago: 3 completed, 1 failed");
 
-    MockServer.env["llm.queue"].write([1], { graph: graph(0, 3, 2) });
+    MockServer.env["llm.queue"].write([1], { hours: hours(3, 2) });
     heard["llm.generation.job/update"].forEach((callback) => callback([]));
     await advanceTime(1000);
     await animationFrame();
-    expect("canvas").toHaveAttribute(
-        "aria-label",
-        "Jobs ended by hour; Completed: 1:00 3, 2:00 2; Failed: 0:00 4",
-    );
+    expect(".o_llm_hour:last title").toHaveText("1 h ago: 3 completed, 2 failed");
 });
