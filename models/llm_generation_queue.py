@@ -1,5 +1,3 @@
-import base64
-import binascii
 from decimal import Decimal, InvalidOperation
 
 from odoo import api, fields, models
@@ -16,6 +14,7 @@ from ..const import (
     SETTING_RANGES,
     STATES,
 )
+from ..protocol.signatures import key_of_secret
 
 HEALTH = [
     ("healthy", "Healthy"),
@@ -220,7 +219,7 @@ class LlmGenerationQueue(models.Model):
         """
         for queue in self.filtered("new_webhook_secret"):
             secret = queue.new_webhook_secret.strip()
-            if not self._is_webhook_secret(secret):
+            if not key_of_secret(secret):
                 raise UserError(
                     self.env._(
                         "This is no webhook secret. Copy all of it from the provider: it is made"
@@ -230,13 +229,6 @@ class LlmGenerationQueue(models.Model):
             # sudo: the field is closed to all; who may write this one was checked.
             queue.sudo().webhook_secret = secret
             queue._message_log(body=self.env._("The webhook secret was changed."))
-
-    @api.model
-    def _is_webhook_secret(self, text):
-        try:
-            return bool(base64.b64decode(text.removeprefix("whsec_"), validate=True))
-        except (binascii.Error, ValueError):
-            return False
 
     # === CRUD METHODS === #
     # The engine writes as superuser. A remote call gets that only by code of others that works as
