@@ -456,11 +456,9 @@ class LlmGenerationEngine(models.AbstractModel):
     @api.model
     def _key_of(self, job_context):
         """Return the provider's API key, which must not be told with an error."""
-        for model, record_id in job_context.values:
-            if model == "llm.provider":
-                with contextlib.suppress(psycopg2.Error):
-                    provider = self.env[model].browse(record_id).exists()
-                    return provider._read_api_key() if provider else ""
+        with contextlib.suppress(psycopg2.Error):
+            provider = self.env["llm.provider"].browse(job_context.provider_id).exists()
+            return provider._read_api_key() if provider else ""
         return ""
 
     @api.model

@@ -274,11 +274,7 @@ class LlmGenerationEngine(models.AbstractModel):
         self.env.flush_all()
         with self.env.registry.cursor() as cr:
             current = job.with_env(api.Environment(cr, SUPERUSER_ID, {})).exists()
-            names = [
-                name
-                for name, field in job._fields.items()
-                if field.store and field.column_type and name != "id"
-            ]
+            names = [name for name in self._columns(job._name) if name != "id"]
             current.fetch(names)
             return (
                 {name: current._fields[name]._get_cache(current.env)[job.id] for name in names}

@@ -57,15 +57,15 @@ class Decision:
     pause: float = 0.0
 
 
-def full_jitter(base, exponent, *, cap=MAX_DELAY, rng=random.random):
+def full_jitter(base, exponent, *, rng=random.random):
     """Return a random delay between 0 and `base` doubled `exponent` times, capped.
 
     >>> full_jitter(10, 2, rng=lambda: 1.0)
     40.0
-    >>> full_jitter(10, 2000, cap=60, rng=lambda: 0.5)
-    30.0
+    >>> full_jitter(10, 2000, rng=lambda: 0.5)
+    10800.0
     """
-    return min(cap, base * 2.0 ** min(exponent, 64)) * rng()
+    return min(MAX_DELAY, base * 2.0 ** min(exponent, 64)) * rng()
 
 
 def is_odd(wait):

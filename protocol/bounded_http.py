@@ -276,18 +276,17 @@ class Memory:
 MEMORY = Memory(MEMORY_LIMIT)
 
 
-def read_body(response, limit, seconds=BODY_SECONDS):
+def read_body(response, limit):
     """Return the body of an answer to a request with `stream=True`.
 
     :param int limit: bytes
-    :param float seconds: for all of it, however steadily it comes
     :raise TooLargeError: for a larger one
     :raise NoRoomError: where others take all memory there is for answers
     :raise UnreadableError: for a compressed one
-    :raise requests.ReadTimeout: for one that takes longer
+    :raise requests.ReadTimeout: for one that is not there in time, however steadily it comes
     """
     with MEMORY.of(_host(response)) as take:
-        return _read_body(response, limit, seconds, take)
+        return _read_body(response, limit, BODY_SECONDS, take)
 
 
 def _read_body(response, limit, seconds, take):
