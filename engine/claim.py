@@ -199,7 +199,6 @@ class LlmGenerationEngine(models.AbstractModel):
         return queue
 
     # === HELD SLOTS === #
-    #
     # A slot is free when the call has ended, not when its job has.
 
     @api.model
@@ -222,7 +221,6 @@ class LlmGenerationEngine(models.AbstractModel):
             self._wake_for_slots(queue_ids)
 
     # === PREFETCH === #
-    #
     # Reads, for many claimed jobs in one short transaction, all that providers will want.
 
     @api.model
@@ -380,7 +378,6 @@ class LlmGenerationEngine(models.AbstractModel):
         return job
 
     # === STATEMENTS OF THE PREFETCH === #
-    #
     # Fills the cache with jobs and their surroundings by statements whose text is made once.
     #
     # The ORM makes it anew each time, which takes longer than PostgreSQL does: between a call's end

@@ -432,7 +432,6 @@ class LlmGenerationEngine(models.AbstractModel):
             )
 
     # === STORE === #
-    #
     # Stores what providers answered, whatever stands in the way: the answers are paid for.
 
     def _complete_or_fail(self, claim, answer, *, polling, execution=None):

@@ -368,7 +368,6 @@ class LlmGenerationEngine(models.AbstractModel):
             self._wake(message)
 
     # === WHO IS TOLD === #
-    #
     # Tells whom it concerns what became of jobs: who waits, who looks, and other addons.
 
     @api.model

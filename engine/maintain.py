@@ -437,8 +437,6 @@ class LlmGenerationEngine(models.AbstractModel):
                 engine._announce(jobs)
 
     # === CLEANER === #
-    #
-    # Removes the jobs that nobody looks at any more.
 
     @api.model
     def _clean_up(self, days=None, seconds=math.inf):

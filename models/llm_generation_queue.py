@@ -285,18 +285,12 @@ class LlmGenerationQueue(models.Model):
     @api.model
     @api.private
     def message_new(self, msg_dict, custom_values=None):
-        """Refuse what comes by mail.
-
-        :raise UserError: always
-        """
+        """Refuse what comes by mail."""
         self._refuse_mail()
 
     @api.private
     def message_update(self, msg_dict, update_vals=None):
-        """Refuse what comes by mail.
-
-        :raise UserError: always
-        """
+        """Refuse what comes by mail."""
         self._refuse_mail()
 
     # === ACTION METHODS === #

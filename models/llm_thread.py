@@ -196,18 +196,12 @@ class LlmThread(models.Model):
     @api.model
     @api.private
     def message_new(self, msg_dict, custom_values=None):
-        """Refuse what comes by mail.
-
-        :raise UserError: always
-        """
+        """Refuse what comes by mail."""
         self._refuse_mail()
 
     @api.private
     def message_update(self, msg_dict, update_vals=None):
-        """Refuse what comes by mail.
-
-        :raise UserError: always
-        """
+        """Refuse what comes by mail."""
         self._refuse_mail()
 
     # === GENERATION === #
@@ -372,7 +366,6 @@ class LlmThread(models.Model):
         message._withdraw()
 
     # === THE LOCK OF THE FAMILY === #
-    #
     # It is one of the connection, which a cursor that commits after each event gives back: there
     # it is taken on a connection of its own, which jobs lock the thread by, too.
 

@@ -61,7 +61,6 @@ class TooLargeError(UnreadableError):
 
 
 # === HANGING UP ===
-#
 # A call can be hung up on from its first byte on: who may do so knows each connection as soon as
 # there is one.
 
@@ -396,7 +395,6 @@ def _host(response):
 
 
 # === ADDRESSES ON THE INTERNET ===
-#
 # Connections to the internet only, for addresses that a provider names.
 #
 # A name is resolved once, what comes out is judged, and that very address is connected to: a second
@@ -484,7 +482,6 @@ class PublicAdapter(TimeoutAdapter):
 
 
 # === PARTS OF ADDRESSES ===
-#
 # What becomes part of an address: names and ids, which users and providers choose.
 
 REFUSED = "“%s” cannot be part of an address. Correct the name of the model, or the id of the job."

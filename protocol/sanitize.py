@@ -170,9 +170,7 @@ def _is_storable_leaf(value):
     return not isinstance(value, int) or abs(value) < 10**DIGITS
 
 
-# === WHAT A SERVICE SAYS IN A CHAT, MADE FIT TO BE KEPT WHILE IT IS SAID ===
-#
-# What a service says in a chat, made fit to be kept while it is said.
+# === WHAT A SERVICE SAYS IN A CHAT ===
 
 #: Characters of an answer; no model writes that much, and what comes after is left out.
 ANSWER_LIMIT = 1_000_000

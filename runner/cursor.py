@@ -635,8 +635,6 @@ class InlineCursor(SavepointCursor):
 
 
 # === IS THE DATABASE AWAY ===
-#
-# How the database says that it is not there.
 
 AWAY = (
     psycopg2.OperationalError,

@@ -133,7 +133,6 @@ class Threads(Executor):
 
 
 # === EXECUTIONS ===
-#
 # A call in flight, and how to hang up on it from another thread.
 
 
@@ -287,7 +286,6 @@ def hang_up(response):
 
 
 # === THE EXECUTOR'S THREADS ===
-#
 # What threads of this process say to providers, and what becomes of the answers.
 
 
@@ -399,8 +397,6 @@ class Executions:
 
 
 # === COMPLETER ===
-#
-# Stores answers in batches: jobs that end at the same time share one transaction.
 
 #: Answers stored in one transaction at most.
 BATCH = 200
@@ -489,8 +485,6 @@ class Completer(threading.Thread):
 
 
 # === WORKERS ===
-#
-# Threads that wait for work, made when needed and kept for the next.
 
 #: Seconds after which a thread without work ends.
 IDLE = 30.0
@@ -566,8 +560,6 @@ class Workers:
 
 
 # === CALL RECORDER ===
-#
-# What a provider was asked for one answer, what that used, and what it raised.
 
 
 class CallRecorder:
@@ -766,8 +758,6 @@ def _is_text(chunk):
 
 
 # === ENVIRONMENT FACTORY ===
-#
-# The engine for code that runs outside of any request.
 
 
 def is_uninstalled(dbname):
@@ -808,7 +798,6 @@ class EnvironmentFactory:
 
 
 # === ARGUMENTS BY CONTEXT ===
-#
 # What has to pass a provider's own code goes by the context, where remote callers write, too.
 
 #: What JSON is made of. The engine hands over nothing of these types.
@@ -822,8 +811,6 @@ def received(env, key):
 
 
 # === JOB CONTEXT ===
-#
-# What was read of a claimed job, to be used without a database connection.
 
 
 @dataclass(frozen=True)

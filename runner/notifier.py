@@ -118,7 +118,6 @@ class Listener(contextlib.AbstractContextManager):
 
 
 # === SUBSCRIPTIONS ===
-#
 # One connection a process that hears for all who wait: a chat that is followed costs none.
 
 #: Seconds without anybody who waits, after which the connection is given up.
@@ -240,8 +239,6 @@ def _join(dbname, channel, subscription):
 
 
 # === OUTBOX ===
-#
-# What the web clients still have to be told.
 
 
 class Outbox:

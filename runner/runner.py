@@ -361,8 +361,6 @@ class Runner(threading.Thread):
 
 
 # === HEART ===
-#
-# A runner's heartbeats, and what becomes of its calls without them.
 
 
 class Heart(threading.Thread):
@@ -449,8 +447,6 @@ def beat(dbname, heartbeat, runner_id):
 
 
 # === THE RUNNERS OF THIS PROCESS ===
-#
-# The runners of this process, one a database.
 
 #: Parameter of glibc's mallopt(3).
 M_ARENA_MAX = -8
@@ -579,8 +575,6 @@ server.CommonServer.on_stop(stop_all)
 
 
 # === TIMERS ===
-#
-# When a runner has to do what.
 
 
 class Timers:
@@ -619,8 +613,6 @@ class Timers:
 
 
 # === PENDING QUEUES ===
-#
-# What a runner has to look at, and when.
 
 
 class PendingQueues:
