@@ -100,17 +100,12 @@ class _HeardConnection:
         return result
 
 
-def _pool_class(pool_class, *mixins):
-    bases = (*mixins, _HeardConnection, pool_class.ConnectionCls)
-    connection_class = type("HeardConnection", bases, {})
-    return type("HeardPool", (pool_class,), {"ConnectionCls": connection_class})
-
-
 def _pool_classes(*mixins):
-    return {
-        "http": _pool_class(HTTPConnectionPool, *mixins),
-        "https": _pool_class(HTTPSConnectionPool, *mixins),
-    }
+    pools = {}
+    for scheme, pool in (("http", HTTPConnectionPool), ("https", HTTPSConnectionPool)):
+        heard = type("HeardConnection", (*mixins, _HeardConnection, pool.ConnectionCls), {})
+        pools[scheme] = type("HeardPool", (pool,), {"ConnectionCls": heard})
+    return pools
 
 
 class TimeoutAdapter(HTTPAdapter):

@@ -48,16 +48,10 @@ BROKEN = (
 #: What is left of a check: its end and the steps of regular expressions.
 _budget = contextvars.ContextVar("budget")
 
-
-def _options():
-    options = re2.Options()
-    options.log_errors = False
-    options.never_capture = True
-    options.max_mem = 1 << 20  # of a compiled pattern, which takes a tenth of a second at most
-    return options
-
-
-OPTIONS = _options()
+OPTIONS = re2.Options()
+OPTIONS.log_errors = False
+OPTIONS.never_capture = True
+OPTIONS.max_mem = 1 << 20  # of a compiled pattern, which takes a tenth of a second at most
 
 
 def _refuse_when_late():
@@ -172,17 +166,14 @@ def _without_dialects(schema):
     return schema
 
 
-def _registry():
-    """Return the schemas of schemas, without what would lead out of the guarded class."""
-    dialect_of = referencing.jsonschema.specification_with
-    known = {address: one.contents for address, one in jsonschema_specifications.REGISTRY.items()}
-    return referencing.Registry().with_resources(
-        (address, dialect_of(one["$schema"]).create_resource(_without_dialects(one)))
-        for address, one in known.items()
-    )
+def _known_schemas():
+    """Yield the schemas of schemas, without what would lead out of the guarded class."""
+    for address, known in jsonschema_specifications.REGISTRY.items():
+        dialect = referencing.jsonschema.specification_with(known.contents["$schema"])
+        yield address, dialect.create_resource(_without_dialects(known.contents))
 
 
-SPECIFICATIONS = _registry().crawl()
+SPECIFICATIONS = referencing.Registry().with_resources(_known_schemas()).crawl()
 
 
 @functools.lru_cache(maxsize=128)
