@@ -310,9 +310,10 @@ def _blocks(response, limit):
         while block := read1(CHUNK):
             yield block
     except ReadTimeoutError as error:
-        raise requests.ReadTimeout(error) from error
+        raise requests.ReadTimeout(error, request=response.request) from error
     except (HTTPError, OSError) as error:
-        raise requests.exceptions.ChunkedEncodingError(error) from error
+        cut = requests.exceptions.ChunkedEncodingError(error, request=response.request)
+        raise cut from error
 
 
 def read_json(response, limit=JSON_LIMIT, seconds=BODY_SECONDS):

@@ -322,7 +322,7 @@ def _sentence(told, depth=6):
         return "; ".join(filter(None, (_sentence(one, depth - 1) for one in told[:10])))
     if not isinstance(told, dict):
         return text_of(told)
-    names = ("message", "detail", "msg", "error", "title")
+    names = ("message", "detail", "msg", "error", "title", "errors", "description", "reason")
     words = next(filter(None, (_sentence(told.get(name), depth - 1) for name in names)), "")
     place = told.get("loc") if isinstance(told.get("loc"), list) else []
     return ": ".join(filter(None, (".".join(text_of(one) for one in place), words)))
@@ -586,6 +586,25 @@ def _is_reset(error):
     return error is not None
 
 
+def _words_of_connection(error):
+    """Return what became of a connection: urllib3 tells it by addresses and names of classes."""
+    if not any(isinstance(one, BaseException) for one in error.args):
+        return redact(error)  # somebody's own words
+    told, address = repr(error), getattr(error.request, "url", None) or ""
+    host = urlsplit(address).netloc.rpartition("@")[2] or "The service"
+    if "NewConnectionError" in told or "NameResolution" in told:
+        return f"{host} cannot be reached."
+    if isinstance(error, requests.ConnectTimeout):
+        return f"{host} did not accept the connection in time."
+    if isinstance(error, requests.ReadTimeout):
+        return f"{host} did not answer in time."
+    if isinstance(error, requests.exceptions.SSLError) and HANDSHAKE_RE.search(told):
+        return f"The certificate of {host} is not accepted."
+    if "Connection aborted" in told:
+        return f"{host} hung up before it answered."
+    return f"{host} broke off its answer."
+
+
 def _of_requests(error):
     if isinstance(error, requests.JSONDecodeError | requests.exceptions.ContentDecodingError):
         return exceptions.UnreadableAnswerError(UNREADABLE)
@@ -593,20 +612,21 @@ def _of_requests(error):
         return exceptions.UnreadableAnswerError(redact(error))
     is_encrypted = isinstance(error, requests.exceptions.SSLError)
     is_handshake = is_encrypted and HANDSHAKE_RE.search(repr(error))
+    words = _words_of_connection(error)
     if isinstance(error, requests.ConnectTimeout) or is_handshake:
-        return exceptions.TransientError(redact(error), unbilled=True)
+        return exceptions.TransientError(words, unbilled=True)
     cut = requests.ReadTimeout | requests.exceptions.ChunkedEncodingError
     if is_encrypted or isinstance(error, cut):
-        return exceptions.UnknownOutcomeError(redact(error))
+        return exceptions.UnknownOutcomeError(words)
     if isinstance(error, requests.ConnectionError):
         # `requests` says the same for "nobody listens" and for "hung up while answering";
         # only the former is sure to have done nothing.
         refused = "NewConnectionError" in repr(error) or "NameResolution" in repr(error)
         if refused:
-            return exceptions.TransientError(redact(error), unbilled=True)
+            return exceptions.TransientError(words, unbilled=True)
         # So says urllib3 of a connection that was cut before the first byte of an answer.
         unbilled = "Connection aborted" in repr(error)
-        return exceptions.UnknownOutcomeError(redact(error), unbilled=unbilled)
+        return exceptions.UnknownOutcomeError(words, unbilled=unbilled)
     schemas = requests.exceptions.InvalidSchema | requests.exceptions.MissingSchema
     if isinstance(error, requests.exceptions.InvalidURL | schemas):
         return exceptions.BadRequestError(redact(error))

@@ -3,7 +3,7 @@ import json
 from email.utils import formatdate
 
 import requests
-from urllib3.exceptions import MaxRetryError, NewConnectionError
+from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError
 
 from odoo.tests import BaseCase, tagged
 
@@ -241,6 +241,26 @@ class TestHttpErrors(BaseCase):
         self.assertIn("some/model:free is", str(from_response(response(429, body))))
         metadata["raw"] = '{"input": "the prompt of somebody"}'
         self.assertNotIn("prompt", str(from_response(response(429, body))))
+
+    def test_a_broken_connection_is_told_without_addresses_and_classes(self):
+        request = requests.Request("POST", "https://me:pass@api.example:8443/v1/chat?key=x")
+        refused = MaxRetryError(None, "/v1", NewConnectionError(None, "Connection refused"))
+        cut = ProtocolError("Connection aborted.", ConnectionResetError(104, "reset"))
+        for error, words in (
+            (requests.ConnectionError(refused), "cannot be reached."),
+            (requests.ConnectTimeout(refused), "cannot be reached."),
+            (requests.ConnectTimeout(MaxRetryError(None, "/v1")), "did not accept the connection"),
+            (requests.ReadTimeout(TimeoutError("HTTPSConnectionPool")), "did not answer in time."),
+            (requests.ConnectionError(cut), "hung up before it answered."),
+            (requests.exceptions.ChunkedEncodingError(cut), "hung up before it answered."),
+            (requests.exceptions.ChunkedEncodingError(ProtocolError("IncompleteRead(0)")), "broke"),
+        ):
+            with self.subTest(error=error):
+                self.assertIn(f"The service {words}", str(classify(error)))
+                error.request = request
+                self.assertIn(f"api.example:8443 {words}", str(classify(error)))
+        own = requests.ReadTimeout("api.example did not end its answer in time.")
+        self.assertEqual(str(classify(own)), str(own))
 
     def test_only_what_was_certainly_not_done_cost_nothing(self):
         for status in MEANINGS:
