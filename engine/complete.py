@@ -13,7 +13,7 @@ import psycopg2
 from odoo import api, fields, models
 
 from .. import exceptions
-from ..const import ACTIVE_STATES
+from ..const import ACTIVE_STATES, TODO
 from ..protocol import backoff
 from ..protocol.answer import Answer
 from ..protocol.http_errors import traceback_of
@@ -202,7 +202,8 @@ class LlmGenerationEngine(models.AbstractModel):
         jobs._set_state("completed", call_ended=True, **done)
         if jobs:
             touches = ["llm.generation.queue"]
-            self._change(sql.PROVIDERS_WORK, working, touches=touches)
+            rows = self._change(sql.PROVIDERS_WORK, working, touches=touches)
+            self.env["llm.generation.queue"].browse(row[0] for row in rows)._forget_refusal()
 
     @api.model
     def _values_of(self, job, answer):
@@ -427,9 +428,9 @@ class LlmGenerationEngine(models.AbstractModel):
             if manager._is_superuser() or not seen.has_access("read"):
                 continue
             summary, note = words(self._speaking_to(manager).env)
-            queue.activity_schedule(
-                "mail.mail_activity_data_todo", user_id=manager.id, summary=summary, note=note
-            )
+            told = {"user_id": manager.id, "additional_domain": [("summary", "=", summary)]}
+            if not queue.activity_search([TODO], **told):
+                queue.activity_schedule(TODO, user_id=manager.id, summary=summary, note=note)
 
     # === STORE === #
     # Stores what providers answered, whatever stands in the way: the answers are paid for.

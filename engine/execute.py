@@ -194,7 +194,7 @@ class LlmGenerationEngine(models.AbstractModel):
             with recorder.answering(job):
                 result = job.provider_id.check_generation_job_status(job)
         except exceptions.NoJobInterfaceError:
-            gone = self.env._("What asks this service about its jobs is no longer installed.")
+            gone = job.env._("What asks this service about its jobs is no longer installed.")
             raise exceptions.ProviderFailedError(gone) from None
         return Answer.from_dict(result), result
 
@@ -457,7 +457,8 @@ class LlmGenerationEngine(models.AbstractModel):
     def _key_of(self, job_context):
         """Return the provider's API key, which must not be told with an error."""
         with contextlib.suppress(psycopg2.Error):
-            provider = self.env["llm.provider"].browse(job_context.provider_id).exists()
+            providers = self.env["llm.generation.queue"].provider_id
+            provider = providers.browse(job_context.provider_id).exists()
             return provider._read_api_key() if provider else ""
         return ""
 

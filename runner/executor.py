@@ -325,6 +325,7 @@ class Executions:
                 name = f"{self._name}.{provider_id}"
                 completer = Completer(name, self._finish, self.calls)
                 completer.last_from = self._last_from
+                completer.dbname = self._models.dbname  # for Odoo's log
                 completer.start()
                 self._completers[provider_id] = completer
             return completer

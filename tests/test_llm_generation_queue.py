@@ -182,6 +182,21 @@ class TestLlmGenerationQueue(LlmGenerationCommon):
         self.assertNotIn(self.user, activities.user_id)
         self.assertIn("refuses our account: Quota", activities[0].summary)
 
+    def test_what_managers_were_told_is_taken_back_once_it_is_over(self):
+        own = self.queue.activity_schedule(user_id=self.manager.id, summary="Mine", automated=False)
+        for way in ("answer", "resume"):
+            with self.subTest(way):
+                job = self._create_job("queued")
+                self._apply(self._claim(job), state="failed", error_type="quota")
+                self.assertIn(self.manager, (self.queue.activity_ids - own).user_id)
+                self.queue.paused_until = False
+                if way == "resume":
+                    self.queue.with_user(self.manager).action_process_queue()
+                else:
+                    job.write({"scheduled_at": False, "is_scheduled": False})
+                    self._apply(self._claim(job), state="completed")
+                self.assertEqual(self.queue.activity_ids, own)
+
     def test_who_manages_by_another_group_is_told_too(self):
         group = self.env["res.groups"].create({
             "name": "IT", "implied_ids": [(4, self.env.ref("llm.group_llm_manager").id)]
