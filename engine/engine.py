@@ -124,13 +124,14 @@ class LlmGenerationEngine(models.AbstractModel):
         return self.env.cr.fetchone()[0]
 
     @api.model
-    def _change(self, statement, params=None, *, touches=("llm.generation.job",)):
+    def _change(self, statement, params=None, *, touches=("llm.generation.job",), logs=True):
         """Execute a statement behind the ORM's back, and return the rows it returns.
 
         :param touches: names of the models whose cached values it makes stale
+        :param bool logs: whether an error, which is raised in any case, stands in the log
         """
         self.env.flush_all()
-        self.env.cr.execute(statement, params)
+        self.env.cr.execute(statement, params, log_exceptions=logs)
         rows = self.env.cr.fetchall() if self.env.cr.description else []
         for name in touches:
             self.env[name].invalidate_model(flush=False)
@@ -179,6 +180,7 @@ class LlmGenerationEngine(models.AbstractModel):
                 "answer_tokens": DEFAULT_ANSWER_TOKENS,
                 "afresh": afresh,
             },
+            logs=False,  # two tabs may ask the same at once
         )
         queued = jobs.browse(row[0] for row in rows)
         if queued:

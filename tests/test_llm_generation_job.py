@@ -158,7 +158,10 @@ class TestLlmGenerationJob(LlmGenerationCommon):
     def test_two_live_jobs_cannot_have_one_identity(self):
         self._create_job("queued", identity_key="invoice-7")
         twin = self._create_job(identity_key="invoice-7")
-        with mute_logger("odoo.sql_db"), self.assertRaises(psycopg2.errors.UniqueViolation):
+        with (
+            self.assertNoLogs("odoo.sql_db", "ERROR"),
+            self.assertRaises(psycopg2.errors.UniqueViolation),
+        ):
             twin.action_queue()
 
     def test_an_identity_is_free_again_when_its_job_has_ended(self):
