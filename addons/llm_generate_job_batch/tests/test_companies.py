@@ -40,7 +40,7 @@ class TestCompanies(test_companies.CompaniesCommon):
             "callback_model": "res.partner", "callback_method": "_on_generated",
         })  # fmt: skip
         (first | second).batch_id = batch
-        self.assertNotEqual(first.company_id, second.company_id)
+        first.company_id, second.company_id = self.first, self.second  # each family has its own
         self.assertEqual(self._engine()._tell_each(batch.ids), 1)
         self.assertEqual(read, [(self.second, 2, self.first | self.second)])
 
