@@ -58,7 +58,7 @@ def steps_for(parts):
     if "linters" in parts:
         lock = (paths.DEV / "package-lock.json").read_text()
         yield environments.venv("lint", "linters for Python")
-        yield environments.venv("audit", "what looks for weaknesses")
+        yield environments.venv("audit", "what audits the pins")
         yield steps.Step("node", "linters for JavaScript and XML", [lock], environments.build_node)
 
 

@@ -1,8 +1,6 @@
-"""Look for weaknesses: in our code with bandit, in what is pinned with pip-audit."""
+"""Look with pip-audit for known vulnerabilities of what is pinned."""
 
-import fnmatch
 import json
-import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -10,29 +8,6 @@ from pathlib import Path
 from . import paths
 from .say import say
 
-_TESTS = "tests/*", "dev/benchmarks/*", "dev/faults/*", "addons/*/tests/*"
-CONSTANTS = "made of constants, see test_weaknesses.py"
-#: What bandit finds and what there is to say to it: (test of bandit, where, answer). A finding
-#: without an answer fails, and so does an answer without a finding.
-ANSWERS = (
-    ("B101", ("tests/test_fuzz_jobs.py",), "hypothesis wants plain assertions of a state machine"),
-    ("B404", ("dev/*",), "each start is judged by itself"),
-    ("B603", ("dev/*",), "lists without a shell"),
-    ("B607", ("dev/*",), "the developer's own tools, from the developer's own PATH"),
-    ("B310", ("dev/*", *_TESTS), "http to servers on this machine that were started there"),
-    ("B608", ("engine/sql.py", "addons/*/statements.py"), CONSTANTS),
-    ("B608", _TESTS, "constants of the test and ids that the database itself made"),
-    ("B311", _TESTS, "load and faults by chance, no secret"),
-    ("B105", ("tests/*", "addons/*/tests/*", "dev/faults/*"), "secrets made up for the test"),
-    ("B105", ("addons/*/res_config_settings.py",), "the name of a parameter"),
-    ("B105", ("protocol/signatures.py",), "sentences about secrets"),
-    ("B105", ("addons/llm_openai_job/batches.py",), "the code of an error about tokens"),
-    ("B105", ("dev/lib/stack.py",), "the password of the demo, which it tells"),
-    ("B108", ("dev/lib/postgres.py",), "made with mode 0700, refused if another user has it"),
-    ("B102", ("tests/readme.py",), "executes the examples of the README, which is ours"),
-    ("B704", ("addons/llm_thread/markup.py",), "was escaped before, see its test_markup.py"),
-    ("B704", ("addons/llm/tests/*", "tests/test_source.py"), "reads a constant of the test"),
-)
 #: Vulnerabilities of pinned packages that do not concern us: {id or alias: why}.
 ACCEPTED = {
     "CVE-2024-12797": "TLS with raw public keys, which nothing here uses; Odoo wants this series",
@@ -43,54 +18,7 @@ CANARY = ("jinja2", "2.4.1")
 _NOBODY_ANSWERED = ("requests.exceptions.", "ServiceError", "ould not connect", "redirecting")
 
 
-def checks(sources):
-    """Yield (title, function that returns its complaints)."""
-    yield "bandit", lambda: _bandit(sources)
-    yield "known vulnerabilities of what is pinned", _pip_audit
-
-
-def _call(*command):
-    return subprocess.run(
-        [paths.venv_python("audit"), "-m", *map(str, command)],
-        cwd=paths.ROOT,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": ""},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def _bandit(sources):
-    answer = _call("bandit", "--quiet", "--format", "json", *sources)
-    try:
-        report = json.loads(answer.stdout)
-    except ValueError:
-        return answer.stderr or f"bandit ended with status {answer.returncode}"
-    skipped = [f"{error['filename']}: {error['reason']}" for error in report["errors"]]
-    return "\n".join([*skipped, *unanswered(report["results"])])
-
-
-def unanswered(findings, answers=ANSWERS):
-    """Return what bandit found and nobody answered, and the answers that nothing asks for."""
-    complaints, used = [], set()
-    for finding in findings:
-        file, test = finding["filename"].removeprefix("./"), finding["test_id"]
-        fitting = [
-            row for row in answers
-            if row[0] == test and any(fnmatch.fnmatchcase(file, place) for place in row[1])
-        ]  # fmt: skip
-        used.update(fitting)
-        if not fitting:
-            complaints.append(f"{file}:{finding['line_number']}: {test} {finding['issue_text']}")
-    return complaints + [
-        f"the answer to {test} in {', '.join(places)} answers nothing: drop it"
-        for test, places, answer in answers
-        if (test, places, answer) not in used
-    ]
-
-
-def _pip_audit():
+def complaints():
     pins = {"==".join(CANARY)}
     for file in paths.DEV.glob("requirements-*.txt"):
         lines = map(str.strip, file.read_text(encoding="utf-8").splitlines())
@@ -100,11 +28,13 @@ def _pip_audit():
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "pins.txt"
             file.write_text("\n".join(group), encoding="utf-8")
-            answer = _call(
-                *("pip_audit", "--vulnerability-service", "pypi", "--format", "json"),
-                *("--no-deps", "--disable-pip", "--progress-spinner", "off"),
-                *("--cache-dir", paths.cache() / "pip-audit", "--requirement", file),
-            )
+            command = [
+                *(paths.venv_python("audit"), "-Im", "pip_audit", "--format", "json"),
+                *("--vulnerability-service", "pypi", "--no-deps", "--disable-pip"),
+                *("--progress-spinner", "off", "--cache-dir", paths.cache() / "pip-audit"),
+                *("--requirement", file),
+            ]
+            answer = subprocess.run(command, capture_output=True, text=True, check=False)
         try:
             dependencies += json.loads(answer.stdout)["dependencies"]
         except (KeyError, ValueError):
