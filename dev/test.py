@@ -4,6 +4,9 @@ odoo-llm family instead of the stand-ins in addons/.
 """
 
 import os
+import re
+import subprocess
+import sys
 import time
 from functools import partial
 
@@ -25,7 +28,6 @@ from lib import (
     processes,
     provider_skeleton,
     seed,
-    unit_tests,
     wheel_check,
 )
 from lib.say import halt, run_main, say, stage
@@ -44,8 +46,8 @@ def main():
         set_up("test")
         lab.sweep()
     if not tags and not family.folder():
-        with stage("tests of the tools"):  # alone: they change the environment of this process
-            unit_tests.run(tally)
+        with stage("tests of the tools"):
+            _test_tools(tally)
     with lab.Lab("test", source=seed.folder()) as place:
         names = modules.installable(place.instance)
         if not names:
@@ -67,6 +69,17 @@ def main():
     if tally.failures:
         say(f"The logs are in {place.kept_logs}")
     return tally.close()
+
+
+def _test_tools(tally):
+    """Run dev/tests/, which is plain unittest; a skipped test is a failure."""
+    command = [sys.executable, "-m", "unittest", "discover", "-v", paths.DEV / "tests"]
+    env = {**os.environ, "PYTHONPATH": str(paths.DEV)}
+    told = subprocess.run(command, env=env, capture_output=True, text=True, check=False).stderr
+    ran = re.search(r"^Ran ([1-9]\d*) tests? in \S+\n\nOK\n\Z", told, re.MULTILINE)
+    tally.ok(int(ran[1]) if ran else 0)
+    red = re.findall(r"^(?:FAIL|ERROR): .+|^.+ \.\.\. skipped .+", told, re.MULTILINE)
+    tally.check(ran, f"tests of the tools: {', '.join(red)}", told)
 
 
 def _make_stack(place, tally, names):

@@ -6,7 +6,6 @@ import unittest
 from pathlib import Path
 from types import SimpleNamespace
 
-import context  # noqa: F401
 from lib import paths
 
 sys.path.insert(0, str(paths.DEV / "benchmarks"))

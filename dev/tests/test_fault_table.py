@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
-import context  # noqa: F401
 from lib import fault_table
 from lib.tally import Tally
 

@@ -1,7 +1,6 @@
 import doctest
 import unittest
 
-import context  # noqa: F401
 from lib import house, house_rules, odoo_lint, odoo_tests, peer_tests, weaknesses
 
 

@@ -2,7 +2,6 @@ import tempfile
 import unittest
 from pathlib import Path
 
-import context  # noqa: F401
 from lib import inventory
 
 SOURCE = """\
@@ -72,7 +71,3 @@ class TestInventory(unittest.TestCase):
         self.assertIn(
             ("llm", "test_x", "TestA", "test_one"), inventory.not_run(self.written, started)
         )
-
-
-if __name__ == "__main__":
-    unittest.main()

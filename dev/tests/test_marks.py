@@ -7,7 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
 
-import context  # noqa: F401
 from lib import marks
 from lib.tally import Tally
 

@@ -1,7 +1,6 @@
 import dataclasses
 import unittest
 
-import context  # noqa: F401
 from lib import mutations
 
 EXAMPLE = mutations.Mutation(
@@ -41,7 +40,3 @@ class TestMutations(unittest.TestCase):
         mutation = dataclasses.replace(EXAMPLE, tests=("TestA.test_b", "llm_tool:TestC.test_d"))
         wanted = [("llm_generate_job", "TestA.test_b"), ("llm_tool", "TestC.test_d")]
         self.assertEqual(mutation.wanted(), wanted)
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -1,6 +1,5 @@
 import unittest
 
-import context  # noqa: F401
 from lib import odoo_log
 
 HEAD = "2026-01-02 03:04:05,678 12 {} db {}: {}"
@@ -71,7 +70,3 @@ class TestOdooLog(unittest.TestCase):
         text = f"{odoo_log.paths.cache()}/venv-odoo/x.py:1: DeprecationWarning"
         report = odoo_log.read(log(("WARNING", "py.warnings", text)), ["llm_generate_job"])
         self.assertFalse(report.problems)
-
-
-if __name__ == "__main__":
-    unittest.main()

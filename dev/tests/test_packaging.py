@@ -2,7 +2,6 @@ import re
 import tomllib
 import unittest
 
-import context  # noqa: F401
 from lib import modules, paths, wheels
 
 PROJECT = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))

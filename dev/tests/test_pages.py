@@ -4,7 +4,6 @@ import json
 import re
 import unittest
 
-import context  # noqa: F401
 from lib import environments, fault_scripts, inventory, modules, paths
 
 MAKEFILE = (paths.ROOT / "Makefile").read_text(encoding="utf-8")

@@ -7,7 +7,6 @@ import unittest
 from pathlib import Path
 from unittest.mock import patch
 
-import context  # noqa: F401
 from lib import paths, processes
 
 SLEEP = "import time; time.sleep(60)"

@@ -4,7 +4,6 @@ import tempfile
 import unittest
 from pathlib import Path
 
-import context  # noqa: F401
 from lib import paths, provider_skeleton
 from lib.say import HaltError
 

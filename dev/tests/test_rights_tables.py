@@ -1,6 +1,5 @@
 import unittest
 
-import context  # noqa: F401
 from lib import inventory, modules
 
 #: What tries the tables of an addon, of those that it has.
@@ -22,7 +21,3 @@ class TestRightsTables(unittest.TestCase):
                 self.assertTrue((folder / "security" / "RIGHTS.md").is_file())
                 self.assertEqual(TRIED - tests, set())
                 self.assertEqual(TRIED_ROUTES - tests if has_routes else set(), set())
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -7,7 +7,6 @@ from collections import namedtuple
 from pathlib import Path
 from unittest.mock import patch
 
-import context  # noqa: F401
 import setup
 from lib import commands, odoo_source, postgres, processes, stack, steps
 from lib.say import HaltError, halt

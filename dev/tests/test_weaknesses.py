@@ -2,7 +2,6 @@ import ast
 import unittest
 from unittest.mock import patch
 
-import context  # noqa: F401
 from lib import linters, paths, weaknesses
 
 CANARY = {"name": "jinja2", "version": "2.4.1", "vulns": [{"id": "X-1", "aliases": ["CVE-1"]}]}
