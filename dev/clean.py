@@ -2,15 +2,15 @@
 
 import shutil
 
-from lib import paths, postgres, stack
+from lib import lab, paths, postgres, processes
 from lib.say import run_main, say
-from stop import stop_all
 
 
 def main():
-    stop_all()
-    for folder in paths.cache().glob("state/*/demo"):  # of every checkout that uses this cache
-        stack.stop(folder)
+    lab.sweep()
+    # Of every checkout that uses this cache.
+    for folder in {paths.state() / "demo", *paths.cache().glob("state/*/demo")}:
+        processes.stop_marked(folder)
     shutil.rmtree(paths.cache(), ignore_errors=True)
     postgres.sweep()
     say(f"removed {paths.cache()}")

@@ -7,6 +7,7 @@
 LLM_SEED names a folder with the databases to begin from (see seed.py), the fresh one by default.
 """
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -31,7 +32,7 @@ class Lab:
     def __enter__(self):
         runs().mkdir(parents=True, exist_ok=True)
         self.folder = Path(tempfile.mkdtemp(prefix=f"{self.name}-", dir=runs()))
-        processes.Ledger(self.folder / "owner.json").add("lab", processes.self_process())
+        self.owner = _own(self.folder)
         processes.mark(self.folder)
         self.cluster = postgres.Cluster(self.folder / "cluster")
         try:
@@ -73,10 +74,20 @@ class Lab:
         self.cluster.restart(*([signum] if signum else []))
 
 
+def _own(folder):
+    """Return a file that is locked as long as this process has it, None where another one has."""
+    try:
+        file = (folder / "owner").open("w")
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # it is locked, or the folder is just being removed
+        return None
+    return file
+
+
 def sweep():
     """End and remove what runs of this checkout left behind when they were killed."""
     for folder in runs().glob("*/"):
-        if not processes.Ledger(folder / "owner.json").process("lab"):
+        if _own(folder):
             processes.end_marked(folder)
             shutil.rmtree(folder, ignore_errors=True)
     postgres.sweep()

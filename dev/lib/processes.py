@@ -1,8 +1,7 @@
-"""Start programs, know them again by pid and start time, stop them with all they started."""
+"""Start programs, know them again by a mark, stop them with all that they started."""
 
 import atexit
 import errno
-import json
 import os
 import random
 import signal
@@ -33,21 +32,18 @@ def wait_for(condition, seconds, interval=0.1):
 
 
 class Process:
-    """A program that we started, perhaps in an earlier run: the leader of a session."""
+    """A program that we started: the leader of a session."""
 
-    def __init__(self, pid, started, popen=None):
-        self.pid = pid
-        self.started = started
+    def __init__(self, popen):
         self.popen = popen
+        self.pid = popen.pid
+        self.started = _started(popen.pid)
 
     def is_alive(self):
-        if self.popen:
-            return self.popen.poll() is None
-        return _started(self.pid) == self.started
+        return self.popen.poll() is None
 
     def send(self, signum):
-        if self.is_alive():
-            os.kill(self.pid, signum)
+        self.popen.send_signal(signum)
 
     def stop(self, signum=signal.SIGTERM, seconds=20):
         """Ask it to end; after some seconds make it, and whatever it has left behind."""
@@ -89,19 +85,20 @@ class Process:
 
 
 def _popen(command, file, *, env=None, user=None, cwd=None, stdin=subprocess.DEVNULL):
-    popen = subprocess.Popen(
-        [str(part) for part in command],
-        stdin=stdin,
-        stdout=file,
-        stderr=subprocess.STDOUT,
-        env=env,
-        cwd=cwd,
-        start_new_session=True,
-        user=user,
-        group=user,
-        extra_groups=[] if user else None,
+    return Process(
+        subprocess.Popen(
+            [str(part) for part in command],
+            stdin=stdin,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=env,
+            cwd=cwd,
+            start_new_session=True,
+            user=user,
+            group=user,
+            extra_groups=[] if user else None,
+        )
     )
-    return Process(popen.pid, _started(popen.pid), popen)
 
 
 def start(command, log, **options):
@@ -176,6 +173,19 @@ def marked(place):
     return found
 
 
+def stop_marked(place):
+    """Ask all that bears the mark of a place to end, PostgreSQL last; return how many that were."""
+    found = marked(place)
+    databases = [pid for pid in found if _name(pid) == "postgres"]
+    others = set(found).difference(databases)
+    _kill(others, signal.SIGTERM)
+    wait_for(lambda: not others.intersection(marked(place)), 20, 0.05)
+    _kill(databases, signal.SIGINT)  # which ends its sessions
+    wait_for(lambda: not marked(place), 20, 0.05)
+    end_marked(place)
+    return len(found)
+
+
 def end_marked(place):
     """End all that bears the mark of a place: PostgreSQL so that it gives back its memory."""
     _kill([pid for pid in marked(place) if _name(pid) == "postgres"], signal.SIGQUIT)
@@ -190,10 +200,6 @@ def _kill(pids, signum=signal.SIGKILL):
         except ProcessLookupError:
             continue
     return pids
-
-
-def self_process():
-    return Process(os.getpid(), _started(os.getpid()))
 
 
 def free_port():
@@ -250,39 +256,3 @@ def _started(pid):
     """Return when a process started, None when it has ended: a pid alone may be used again."""
     fields = _stat(pid)
     return int(fields[19]) if fields and fields[0] != "Z" else None
-
-
-class Ledger:
-    """A file that names processes, so that a later command finds them, or stops them."""
-
-    def __init__(self, path):
-        self.path = Path(path)
-
-    def load(self):
-        try:
-            return json.loads(self.path.read_text())
-        except (OSError, ValueError):
-            return {}
-
-    def add(self, name, process, **facts):
-        entry = {"pid": process.pid, "started": process.started, **facts}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps({**self.load(), name: entry}, indent=1))
-        temporary.replace(self.path)
-
-    def process(self, name):
-        """Return the named process if it is alive."""
-        entry = self.load().get(name)
-        process = entry and Process(entry["pid"], entry["started"])
-        return process if process and process.is_alive() else None
-
-    def stop_all(self):
-        """Stop in the reverse order of starting; return the names of what was running."""
-        stopped = []
-        for name, entry in reversed(self.load().items()):
-            process = Process(entry["pid"], entry["started"])
-            stopped += [name] if process.is_alive() else []
-            process.stop(signal.SIGINT if name == "postgres" else signal.SIGTERM)
-        self.path.unlink(missing_ok=True)
-        return stopped

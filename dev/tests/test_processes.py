@@ -33,6 +33,12 @@ def run(number):
 
 run_main(lambda: processes.run_together(run, range(4), 2))
 """
+_LISTEN = f"""\
+import socket
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+{SLEEP}
+"""
 _FLED = "print(subprocess.Popen(start, start_new_session=True).pid, flush=True)"
 
 
@@ -41,7 +47,6 @@ class TestProcesses(unittest.TestCase):
         super().setUp()
         self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
         self.log = self.folder / "log"
-        self.ledger = processes.Ledger(self.folder / "pids.json")
 
     def start(self, code=SLEEP):
         process = processes.start([sys.executable, "-c", code], self.log)
@@ -51,18 +56,6 @@ class TestProcesses(unittest.TestCase):
     def children(self):
         processes.wait_for(lambda: self.log.read_text().endswith("\n"), 20)
         return [int(pid) for pid in self.log.read_text().split()]
-
-    def test_what_was_written_down_is_stopped(self):
-        process = self.start()
-        self.ledger.add("odoo", process)
-        self.assertEqual(self.ledger.stop_all(), ["odoo"])
-        self.assertFalse(process.is_alive())
-
-    def test_a_pid_that_another_program_has_now_is_left_alone(self):
-        process = self.start()
-        self.ledger.add("odoo", processes.Process(process.pid, process.started - 1))
-        self.assertEqual(self.ledger.stop_all(), [])
-        self.assertTrue(process.is_alive())
 
     def test_kill_takes_what_a_parent_starts_when_its_children_die(self):
         process = self.start(_CHILD + _RESTART)
@@ -74,10 +67,9 @@ class TestProcesses(unittest.TestCase):
     def test_stop_leaves_nothing_of_a_session_whose_leader_has_ended(self):
         process = self.start(_CHILD + _ORPHAN)
         process.popen.wait(20)
-        self.ledger.add("odoo", process)
         [orphan] = self.children()
         self.assertTrue(processes._started(orphan))
-        self.ledger.stop_all()
+        process.stop()
         self.assertIsNone(processes._started(orphan))
 
     def test_what_left_its_session_is_known_by_its_mark(self):
@@ -89,8 +81,9 @@ class TestProcesses(unittest.TestCase):
         [orphan] = self.children()
         self.assertEqual(processes.marked(self.folder), [orphan])
         self.assertIn(orphan, processes.marked("/outer"))
-        processes.end_marked(self.folder)
+        self.assertEqual(processes.stop_marked(self.folder), 1)
         self.assertIsNone(processes._started(orphan))
+        self.assertEqual(processes.stop_marked(self.folder), 0)
 
     def test_a_run_tells_its_status_and_ends_when_its_time_is_up(self):
         with self.log.open("w") as file:
@@ -105,9 +98,9 @@ class TestProcesses(unittest.TestCase):
         self.assertEqual(sorted(self.log.read_text().split()), ["0", "1"])
 
     def test_another_program_on_the_port_is_told_apart(self):
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            listener.listen()
-            port = listener.getsockname()[1]
-            self.assertTrue(processes.self_process().listens_on(port))
+        with socket.create_server(("127.0.0.1", 0)) as ours:
+            port = ours.getsockname()[1]
             self.assertFalse(self.start().listens_on(port))
+        process = self.start(_LISTEN)
+        [port] = self.children()
+        self.assertTrue(process.listens_on(port))

@@ -8,7 +8,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import setup
-from lib import commands, odoo_source, postgres, processes, stack, steps
+from lib import commands, odoo_source, postgres, stack, steps
 from lib.say import HaltError, halt
 
 Usage = namedtuple("Usage", "free")
@@ -101,14 +101,12 @@ class TestSetup(SetupCase):
                 odoo_source.find()
 
     def test_a_busy_port_is_told(self):
-        demo = stack.Stack.__new__(stack.Stack)
-        demo.ledger = processes.Ledger(self.folder / "pids.json")
         with (
             patch.dict(os.environ, ODOO_PORT="8069"),
             patch("lib.processes.port_is_free", return_value=False),
             self.assertRaisesRegex(HaltError, "port 8069"),
         ):
-            demo._port({})
+            stack._port()
 
     def test_data_that_outlived_its_cache_is_no_cluster(self):
         with patch.object(postgres, "_SHORT", self.folder / "short"):
