@@ -3,8 +3,7 @@
 import os
 import sys
 
-from demo_play import FAILING, Administrator, Play
-from demo_proxy import ModelProxy
+from demo_play import Administrator, Play
 from demo_view import title
 from lib.say import halt, run_main, say, step
 from lib.stack import LOGIN, PASSWORD, Stack
@@ -13,13 +12,13 @@ from setup import set_up
 
 def play(stack):
     """Do the main job of the addon over HTTP, and tell whether all of it came out as it should."""
-    with ModelProxy(stack.endpoint["api_base"], failing=FAILING) as proxy:
-        admin = Administrator(stack)
-        with admin.provider_at(proxy.api_base):
-            user = Play(stack, admin)
-            user.ask()
-            user.watch()
-        return user.report(proxy)
+    admin = Administrator(stack)
+    with admin.failing_address() as address:
+        admin.set_up(address)
+        user = Play(stack, admin)
+        user.ask()
+    user.watch()
+    return user.report()
 
 
 def farewell(stack):

@@ -1,14 +1,17 @@
 """The play of the demo: an administrator sets up a provider, a user asks eight questions."""
 
-import contextlib
 import http.client
+import json
 import queue
 import textwrap
 import threading
 import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from demo_view import WIDTH, Board, checks, plain, table, title
 from lib.client import Client, RpcError
+from lib.processes import wait_for
 from lib.say import HaltError, halt, say
 from lib.stack import LOGIN, PASSWORD
 
@@ -23,13 +26,13 @@ INPUT_SCHEMA = {
     "properties": {"prompt": {"type": "string", "minLength": 1, "maxLength": 500}},
     "required": ["prompt"],
 }
-#: The model's server answers the first call that has this in it with an error.
-FAILING = "What is a lighthouse?"
+#: The provider answers it with an error at first.
+FAILING = "What is a lighthouse? One sentence, please."
 STREAMED = "Write two sentences about a cat who waits in a queue."
 CANCELLED = "Write a very long story about a dragon who learns to cook, in ten chapters."
 QUESTIONS = (
+    FAILING,
     "What is the capital of France?",
-    FAILING + " One sentence, please.",
     CANCELLED,
     STREAMED,
     "Name the four seasons of the year.",
@@ -40,8 +43,8 @@ QUESTIONS = (
 #: Seconds between two looks at the jobs, and until the demo gives up.
 LOOK, PATIENCE = 0.2, 300
 FIELDS = [
-    "state", "output_message_id", "error_message", "retry_count", "retry_at", "duration",
-    "queue_duration", "prompt_tokens", "completion_tokens",
+    "state", "thread_id", "output_message_id", "error_message", "retry_count", "retry_at",
+    "duration", "queue_duration", "prompt_tokens", "completion_tokens",
 ]  # fmt: skip
 
 
@@ -49,13 +52,12 @@ class Administrator:
     def __init__(self, stack):
         self.endpoint = stack.endpoint
         self.call = Client(stack.url, stack.database, LOGIN, PASSWORD).call
-        self.provider_id = self.model_id = self.queue_id = None
+        self.failures = 0
 
-    @contextlib.contextmanager
-    def provider_at(self, api_base):
-        """Have a provider whose calls go to an address; afterwards they go to the model itself."""
+    def set_up(self, api_base):
+        """Have a provider whose calls go to an address at first."""
         title("The administrator sets up a provider")
-        endpoint, queue_ = self.endpoint, {"max_concurrent_jobs": LIMIT, "auto_retry_failed": True}
+        endpoint = self.endpoint
         values = {"api_base": api_base, "api_key": endpoint["api_key"] or "none"}
         self.provider_id = self._ensure(
             "llm.provider", {"name": PROVIDER}, {"service": "openai", **values}
@@ -66,16 +68,12 @@ class Administrator:
             {"default": True, "details": {"input_schema": INPUT_SCHEMA}},
         )
         [self.queue_id] = self.call(QUEUE, "search", [["provider_id", "=", self.provider_id]])
-        queue_["retry_delay_minutes"] = RETRY_DELAY_MINUTES
-        self.call(QUEUE, "write", [self.queue_id], queue_)
+        values = {"max_concurrent_jobs": LIMIT, "auto_retry_failed": True}
+        values["retry_delay_minutes"] = RETRY_DELAY_MINUTES
+        self.call(QUEUE, "write", [self.queue_id], values)
         self.call(QUEUE, "action_enable", [self.queue_id])
         say(f"{PROVIDER}: {endpoint['model']} at {endpoint['api_base']}")
         say(f"Its queue runs {LIMIT} jobs at once and tries failed ones again within 3 seconds.")
-        try:
-            yield
-        finally:
-            values = {"api_base": endpoint["api_base"]}
-            self.call("llm.provider", "write", [self.provider_id], values)
 
     def _ensure(self, model, key, values):
         """Have a record with these keys and values; return its id."""
@@ -95,7 +93,24 @@ class Administrator:
         if threads := self.call("llm.thread", "search", [*own, ["name", "in", list(QUESTIONS)]]):
             self.call("llm.thread", "unlink", threads)
 
-    def figures(self):
+    @contextmanager
+    def failing_address(self):
+        """Yield an address at which the one call fails that comes before it is mended."""
+        with ThreadingHTTPServer(("127.0.0.1", 0), _FailingHandler) as server:
+            server.admin = self
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            try:
+                yield f"http://127.0.0.1:{server.server_port}"
+            finally:
+                self.mend()
+                server.shutdown()
+
+    def mend(self):
+        """Have the calls go to the model."""
+        values = {"api_base": self.endpoint["api_base"]}
+        self.call("llm.provider", "write", [self.provider_id], values)
+
+    def statistics(self):
         return self.call(QUEUE, "get_queue_stats", [self.queue_id])
 
     def check_account(self):
@@ -103,6 +118,22 @@ class Administrator:
         [row] = self.call(QUEUE, "read", [self.queue_id], ["refused_by", "health_reason"])
         if row["refused_by"]:
             halt(f"{row['health_reason']} Check LLM_API_BASE, LLM_API_KEY and LLM_MODEL.")
+
+
+class _FailingHandler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        admin = self.server.admin
+        admin.mend()  # before the call fails: the next one is to find the model
+        admin.failures += 1
+        error = {"error": {"message": "The demo lets this one call fail."}}
+        self.send_response(500)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(error).encode())
+
+    def log_message(self, *_args):
+        """Leave the terminal to the demo."""
 
 
 class Play:
@@ -114,12 +145,9 @@ class Play:
         self.user = Client(stack.url, stack.database, USER, USER)
         self.call = self.user.call
         base = {"provider_id": admin.provider_id, "model_id": admin.model_id}
-        threads = self.call("llm.thread", "create", [{"name": q, **base} for q in QUESTIONS])
-        self.threads = dict(zip(QUESTIONS, threads, strict=True))
-        self.jobs = {}  # number: id
-        self.rows = {}  # number: what was read last
+        self.threads = self.call("llm.thread", "create", [{"name": q, **base} for q in QUESTIONS])
+        self.rows = {}  # number of the question: what was read last
         self.answers = {}
-        self.refused = None
         self.board = Board()
         self.events = queue.Queue()
         self.streaming = True
@@ -135,19 +163,24 @@ class Play:
         say(f"\n{len(QUESTIONS)} questions go to the queue, each in a thread of its own.")
         title("The queue works")
         say(Board.HEAD)
+        self._queue(FAILING)
+        wait_for(lambda: self.admin.failures, 30)
         middle = QUESTIONS.index(STREAMED)
-        self._queue(QUESTIONS[:middle])
-        self._stream(STREAMED)
-        self._queue(QUESTIONS[middle + 1 :])
+        self._queue(*QUESTIONS[1:middle])
+        threading.Thread(target=self._stream, daemon=True).start()
+        self._queue(*QUESTIONS[middle + 1 :])
 
     def _create_jobs(self, questions, **inputs):
         return self.call(JOB, "create", [
-            {"thread_id": self.threads[q], "generation_inputs": {"prompt": q, **inputs}}
-            for q in questions
+            {
+                "thread_id": self.threads[QUESTIONS.index(question)],
+                "generation_inputs": {"prompt": question, **inputs},
+            }
+            for question in questions
         ])  # fmt: skip
 
     def _try_bad_input(self):
-        [self.refused] = self._create_jobs([QUESTIONS[0]], prompt=42)
+        [self.refused] = self._create_jobs([FAILING], prompt=42)
         try:
             self.call(JOB, "action_queue", [self.refused])
         except RpcError as refusal:
@@ -157,32 +190,13 @@ class Play:
         else:
             halt("a request with a bad input was queued.")
 
-    def _queue(self, questions):
-        jobs = self._create_jobs(questions)
-        self.call(JOB, "action_queue", jobs)
-        for question, job in zip(questions, jobs, strict=True):
-            self._add(question, job)
+    def _queue(self, *questions):
+        self.call(JOB, "action_queue", self._create_jobs(questions))
         self._fetch()
 
-    def _add(self, question, job):
-        number = QUESTIONS.index(question) + 1
-        self.jobs[number] = job
-        self.rows[number] = {"state": "queued", "retry_count": 0, "retry_at": False}
-
-    def _stream(self, question):
-        """Start the stream in a thread of its own, and wait until its job is known."""
-        threading.Thread(target=self._read_events, args=[question], daemon=True).start()
-        held = []
-        while not (held and held[-1].get("job_id")):
-            held.append(self.events.get(timeout=30))
-            if held[-1]["type"] in {"error", "end"}:
-                halt(f"the stream of an answer did not begin: {held[-1].get('error')}")
-        self._add(question, held[-1]["job_id"])
-        for event in held:
-            self.events.put(event)
-
-    def _read_events(self, question):
-        form = {"thread_id": self.threads[question], "message": question, "use_queue": "1"}
+    def _stream(self):
+        thread = self.threads[QUESTIONS.index(STREAMED)]
+        form = {"thread_id": thread, "message": STREAMED, "use_queue": "1"}
         try:
             for event in self.user.events("/llm_generate_job/generate", **form):
                 self.events.put(event)
@@ -190,7 +204,7 @@ class Play:
             self.events.put({"type": "error", "error": str(error)})
         self.events.put({"type": "end"})
 
-    # CallRecorder
+    # Watch
 
     def watch(self):
         """Tell what happens until every job has ended."""
@@ -202,7 +216,7 @@ class Play:
                 due = time.monotonic() + LOOK
                 self._fetch()
             if time.monotonic() > deadline:
-                reason = self.admin.figures()["health_reason"]
+                reason = self.admin.statistics()["health_reason"]
                 halt(
                     f"the answers did not come within {PATIENCE} seconds. The queue says: {reason} "
                     "A faster model can be named with LLM_API_BASE, LLM_API_KEY and LLM_MODEL."
@@ -219,28 +233,30 @@ class Play:
         elif event["type"] == "end":
             self.board.end_text()
             self.streaming = False
+            self._fetch()
         elif event["type"].startswith("message_") and message["llm_role"] == "assistant":
             self.board.grow(number, plain(message["body"]))
 
     def _fetch(self):
-        numbers = {job: number for number, job in self.jobs.items()}
-        rows = self.call(JOB, "read", list(numbers), FIELDS)
-        states = [row["state"] for row in rows]
-        running, done = states.count("running"), sum(map(is_over, rows))
         self.looks += 1
         if self.looks % 10 == 0:
             self.admin.check_account()
+        domain = [["thread_id", "in", self.threads], ["state", "!=", "draft"]]
+        rows = self.call(JOB, "search_read", domain, FIELDS, order="id")
+        states = [row["state"] for row in rows]
+        running, done = states.count("running"), sum(map(is_over, rows))
         self.most_running = max(self.most_running, running)
         self.board.figures = (len(states) - running - done, running, done)
         for row in rows:
-            number = numbers[row["id"]]
-            self._tell_change(number, self.rows[number], row)
+            number = self.threads.index(row["thread_id"][0]) + 1
+            self._tell_change(number, self.rows.get(number), row)
             self.rows[number] = row
             writes = row["state"] == "running" and row["output_message_id"]
             if writes and QUESTIONS[number - 1] == CANCELLED:
                 self.call(JOB, "action_cancel", [row["id"]])
 
     def _tell_change(self, number, before, row):
+        before = before or {"state": "queued", "retry_count": 0}
         state, error = row["state"], row["error_message"]
         if row["retry_count"] > before["retry_count"] and before["state"] != "failed":
             self.board.line("failed", f"{number} failed: {error}")
@@ -265,34 +281,30 @@ class Play:
 
     # Report
 
-    def report(self, proxy):
+    def report(self):
         """Show the table, and what was promised; tell whether all of that is true."""
         title("What came of it")
         lines = [self._cells(number, self.rows[number]) for number in sorted(self.rows)]
         table([*lines, ("-", "refused", "-", "-", "-", "-", "(its prompt was 42)")])
-        stats = self.admin.figures()
+        stats = self.admin.statistics()
         figures = stats["performance"]
         say(
             f"\nAverage wait {figures['avg_queue_time']:.1f} s, run"
             f" {figures['avg_processing_time']:.1f} s, success {figures['success_rate']:.0f} %."
             f" Health: {stats['health']}."
         )
-        states = {QUESTIONS[number - 1]: row["state"] for number, row in self.rows.items()}
-        answered = [n for n, row in self.rows.items()
-                    if row["state"] == "completed" and self.answers.get(n)]  # fmt: skip
-        failing = next(n for n, q in enumerate(QUESTIONS, 1) if FAILING in q)
+        rows = {QUESTIONS[number - 1]: row for number, row in self.rows.items()}
+        answered = [QUESTIONS[number - 1] for number, text in self.answers.items()
+                    if text and self.rows[number]["state"] == "completed"]  # fmt: skip
+        cancelled = [question for question, row in rows.items() if row["state"] == "cancelled"]
         [refused] = self.call(JOB, "read", [self.refused], ["state"])
         wanted = len(QUESTIONS) - 1
         return checks({
             f"{len(answered)} of {wanted} questions were answered": len(answered) == wanted,
-            "one was cancelled while its answer was written": (
-                [q for q, state in states.items() if state == "cancelled"] == [CANCELLED]
-            ),
+            "one was cancelled while its answer was written": cancelled == [CANCELLED],
             "one was refused before it cost anything": refused["state"] == "draft",
             "one failed at the provider, was tried again and answered": (
-                proxy.failures == 1
-                and failing in answered
-                and self.rows[failing]["retry_count"] == 1
+                self.admin.failures == rows[FAILING]["retry_count"] == 1 and FAILING in answered
             ),
             f"never more than {LIMIT} ran at once, in {self.looks} looks": (
                 0 < self.most_running <= LIMIT

@@ -38,43 +38,28 @@ class Board:
     def __init__(self):
         self.started = time.monotonic()
         self.figures = (0, 0, 0)
-        self._text = self._start = ""
-        self._written = self._column = 0
+        self._text = ""
         self._held = []
 
     def line(self, state, text):
         waiting, running, done = self.figures
         figures = f"{time.monotonic() - self.started:5.1f}s  {waiting:4} {running:4} {done:5}"
         line = cut(f"{figures}  {_MARKS.get(state, ' ')} ", text)
-        self._held.append(line) if self._start else say(line)
+        self._held.append(line) if self._text else say(line)
 
     def grow(self, number, text):
-        """Show a text that is longer each time, as far as its words are whole."""
-        if not self._start:
-            self._start = f"{number:>5}:"
-            self._column = len(self._start)
-            sys.stdout.write(self._start)
-        self._text = text
-        self._write(text.rpartition(" ")[0].split())
-
-    def _write(self, words):
-        for word in words[self._written :]:
-            if self._column + 1 + len(word) > WIDTH:
-                sys.stdout.write("\n" + " " * len(self._start))
-                self._column = len(self._start)
-            sys.stdout.write(f" {word}")
-            self._column += 1 + len(word)
-            self._written += 1
+        """Show a text that is longer each time."""
+        if text and not self._text:
+            sys.stdout.write(f"{number:>5}: ")
+        sys.stdout.write(text[len(self._text) :])
         sys.stdout.flush()
+        self._text = text
 
     def end_text(self):
-        """Show the rest of the text, and what happened meanwhile."""
-        if self._start:
-            self._write(self._text.split())
-            say()
-        for line in self._held:
+        """Show what happened meanwhile."""
+        for line in ["", *self._held] if self._text else []:
             say(line)
-        self._start, self._held = "", []
+        self._text, self._held = "", []
 
 
 def table(rows):
