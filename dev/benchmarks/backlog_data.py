@@ -74,7 +74,7 @@ _SAID = f"""
 def prepare(env, more=MORE_QUEUES):
     """Have more queues than the lanes."""
     for number in range(more):
-        env["bench"]._prepare(f"queue {number}", 5)
+        env["bench.llm"]._prepare(f"queue {number}", 5)
 
 
 def queue(cursor, count, lane="ten"):

@@ -21,6 +21,7 @@ class Side:
     """One of the two: a database, the server on it, and what its jobs look like."""
 
     def __init__(self, stand, name, instance, table, live, failed, channels=None):
+        self.model = "bench.llm" if table == "llm_generation_job" else "bench.queue_job"
         self.stand = stand
         self.name = name
         self.table = table
@@ -30,8 +31,8 @@ class Side:
         self.server = instance.server(name, name=name, **(runner if channels else {}))
 
     def call(self, method, *args):
-        """Call a method of the model `bench` in the server."""
-        return self.server.call("bench", method, *args)
+        """Call a method of its model of the benchmark in the server."""
+        return self.server.call(self.model, method, *args)
 
     def restart(self):
         """Have a server in which nothing has run yet."""
@@ -114,7 +115,7 @@ class Stand:
     def _make_batch(self):
         """Make a side with what asks thousands of questions in one call."""
         self.database("lanes")
-        self.lab.instance.create_database("batch", ["bench_batch"], template="lanes")
+        self.lab.instance.create_database("batch", ["llm_generate_job_batch"], template="lanes")
         return self._our_side("batch", self.lab.instance)
 
     def _make_bridge(self):
@@ -133,7 +134,7 @@ class Stand:
     def _make_peer(self):
         step("preparing the peer …")
         instance = peer.beside(self.lab, self.lab.folder / "peer", extra_addons=[ADDONS])
-        instance.create_database("peer", [peer.MODULE, "bench_queue_job"])
+        instance.create_database("peer", [peer.MODULE, "bench"])
         channels = [f"root:{sum(LANES.values())}"]
         channels += [f"root.{lane}:{limit}" for lane, limit in LANES.items()]
         live = ("wait_dependencies", "pending", "enqueued", "started")
@@ -150,8 +151,8 @@ class Stand:
             instance.create_database(name, BASIS)
         elif name == "lanes":
             self.database("plain")
-            instance.create_database(name, ["llm_generate_job", "bench_llm"], template="plain")
-            prepare = [f"env['bench']._prepare({lane!r}, {n})" for lane, n in LANES.items()]
+            instance.create_database(name, ["llm_generate_job", "bench"], template="plain")
+            prepare = [f"env['bench.llm']._prepare({lane!r}, {n})" for lane, n in LANES.items()]
             instance.code(name, "\n".join(prepare))
         else:
             self.database("lanes")

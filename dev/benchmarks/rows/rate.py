@@ -22,7 +22,7 @@ def measure(stand, _number):
     with RateFake(REQUESTS, TOKENS) as fake:
         with environment(stand.lab, "rate") as env:
             limits = {"requests_per_minute": REQUESTS, "tokens_per_minute": TOKENS}
-            env["bench"]._prepare("limited", 50, **limits).api_base = fake.url
+            env["bench.llm"]._prepare("limited", 50, **limits).api_base = fake.url
         instance = stand.lab.instance
         servers = [instance.server("rate", name=f"rate{n}") for n in range(PROCESSES)]
         try:
@@ -33,9 +33,9 @@ def measure(stand, _number):
                 {"prompt": "p", "key": n, "max_tokens": random.randint(3, 7)}
                 for n in range(JOBS)
             ]
-            servers[0].call("bench", "queue_inputs", "limited", inputs)
+            servers[0].call("bench.llm", "queue_inputs", "limited", inputs)
             for server in servers:
-                server.call("bench", "start_runner")
+                server.call("bench.llm", "start_runner")
             step(f"the provider counts for {SECONDS} s …")
             while not fake.accepted:
                 time.sleep(0.01)

@@ -3,8 +3,7 @@ from itertools import cycle
 
 from odoo import api, models
 
-from odoo.addons.bench.models.bench import PROMPT
-
+from .bench import PROMPT
 from .llm_provider import WORDS, called_at
 
 SCHEMA = {
@@ -21,8 +20,12 @@ SCHEMA = {
 THREADS = 20
 
 
-class Bench(models.AbstractModel):
+class BenchLlm(models.AbstractModel):
+    """The queue that is measured; `questions()` and `kept` answers need its batches."""
+
+    _name = "bench.llm"
     _inherit = "bench"
+    _description = "Benchmark of our queue"
 
     @api.model
     def _prepare(self, lane, limit, **queue_values):
@@ -47,22 +50,18 @@ class Bench(models.AbstractModel):
 
     @api.model
     def _queue(self, lane, keys, seconds):
-        self._queue_inputs(
+        self.queue_inputs(
             lane, [{"prompt": PROMPT, "key": key, "seconds": seconds} for key in keys]
         )
 
     @api.model
-    def _queue_inputs(self, lane, inputs):
+    def queue_inputs(self, lane, inputs):
+        """Queue one job for each dict of inputs."""
         threads = self.env["llm.thread"].search([("provider_id.name", "=", lane)])
         self.env["llm.generation.job"].create([
             {"thread_id": thread.id, "generation_inputs": values}
             for thread, values in zip(cycle(threads), inputs, strict=False)
         ]).action_queue()
-
-    @api.model
-    def queue_inputs(self, lane, inputs):
-        """Queue one job for each dict of inputs."""
-        self._queue_inputs(lane, inputs)
         return len(inputs)
 
     @api.model
@@ -115,6 +114,27 @@ class Bench(models.AbstractModel):
         marks = {"called": called_at.pop(thread.id), "seen": seen}
         return {name: 1000 * (moment - begin) for name, moment in marks.items()}
 
+    @api.model
+    def questions(self, count, post=True):
+        """Queue so many questions, each another one, and forget them.
+
+        :param bool post: whether each gets a conversation for its messages
+        :return: seconds, commit included
+        """
+        provider = self._answer_provider(1)
+        queue = self.env["llm.generation.queue"]._get_or_create_queue(provider)
+        queue.enabled = False
+        self.env.cr.commit()  # pylint: disable=invalid-commit
+        prompts = [f"{PROMPT}{number}" for number in range(count)]
+        begin = time.perf_counter()
+        model = provider.model_ids[:1]
+        batch = self.env["llm.generation.job"].create_batch(prompts, model=model, post=post)
+        self.env.cr.commit()  # pylint: disable=invalid-commit
+        seconds = time.perf_counter() - begin
+        batch.job_ids.action_cancel()
+        queue.enabled = True
+        return seconds
+
     # === REAL ANSWERS === #
 
     @api.model
@@ -132,3 +152,11 @@ class Bench(models.AbstractModel):
         ])
         jobs.action_queue()
         self._await_states(jobs, {"queued", "running"}, "completed")
+
+    @api.model
+    def _answers_kept(self, threads):
+        prompts = [self._prompt(thread) for thread in threads]
+        batch = self.env["llm.generation.job"].create_batch(
+            prompts, model=threads.model_id, post=False
+        )
+        self._await_states(batch.job_ids, {"queued", "running"}, "completed")

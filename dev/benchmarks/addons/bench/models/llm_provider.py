@@ -4,7 +4,7 @@ import requests
 
 from odoo import api, models
 
-from odoo.addons.bench.models.bench import work
+from .bench import work
 
 TIMEOUT = 30
 #: Seconds that a model which chats takes for its first word, and its words.

@@ -1,2 +1,0 @@
-from . import bench
-from . import llm_provider
