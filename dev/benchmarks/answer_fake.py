@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from lib import processes
-from lib.commands import wait_for
+from lib.processes import wait_for
 from lib.say import halt
 
 SENTENCE = "A chair of solid oak, oiled by hand, that lasts for generations. "

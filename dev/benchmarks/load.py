@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "faults"))
 from bridge_lab import BridgeLab
 from fault_lab import ADMIN, UNTRACKED, FaultLab
 from lib import peer
-from lib.commands import wait_for
 from lib.lab import environment
+from lib.processes import wait_for
 from lib.say import halt, run_main, say, step
 from lib.tally import Tally
 

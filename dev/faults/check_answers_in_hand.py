@@ -4,7 +4,7 @@ import time
 
 from evidence import check_completed, check_submissions, describe, log_tails
 from fault_lab import FaultLab
-from lib.commands import wait_for
+from lib.processes import wait_for
 from lib.say import run_main, step
 from lib.tally import Tally
 from weather_table import report

@@ -7,7 +7,7 @@ from collections import Counter
 from evidence import EXPLAINED, check_completed, check_submissions, log_tails
 from fake_book import marked
 from fault_lab import FaultLab
-from lib.commands import wait_for
+from lib.processes import wait_for
 from lib.say import run_main, step
 from lib.tally import Tally
 from weather_table import report

@@ -11,8 +11,8 @@ from statistics import median
 from evidence import describe
 from fake_book import marked
 from fault_lab import ADMIN, FaultLab
-from lib.commands import wait_for
 from lib.lab import environment, insist
+from lib.processes import wait_for
 from lib.say import run_main, step
 from lib.tally import Tally
 from weather_table import report

@@ -7,8 +7,8 @@ from statistics import median
 from evidence import check_completed, check_submissions, log_tails
 from fake_book import marked
 from fault_lab import ADMIN, FaultLab
-from lib.commands import wait_for
 from lib.lab import environment
+from lib.processes import wait_for
 from lib.say import run_main, step
 from lib.tally import Tally
 from weather_table import report

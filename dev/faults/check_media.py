@@ -16,8 +16,8 @@ from evidence import describe
 from fake_provider import Handler
 from fault_lab import ADMIN, FaultLab
 from lib import family, fault_table
-from lib.commands import wait_for
 from lib.lab import environment, insist
+from lib.processes import wait_for
 from lib.say import run_main, step
 from lib.tally import Tally
 from weather_table import LIVE

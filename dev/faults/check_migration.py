@@ -13,7 +13,7 @@ from evidence import check_submissions, log_tails
 from fake_book import KEY_MARK, marked
 from fault_lab import ADMIN, FaultLab
 from lib import fault_table, modules, odoo_log, paths
-from lib.commands import wait_for
+from lib.processes import wait_for
 from lib.say import halt, run_main, step
 from lib.tally import Tally
 

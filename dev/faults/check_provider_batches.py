@@ -19,8 +19,8 @@ from evidence import check_logs, log_tails
 from fake_book import marked
 from fault_lab import ADMIN, FOLDER, UNTRACKED, FaultLab
 from lib import fault_table, processes
-from lib.commands import wait_for
 from lib.lab import environment
+from lib.processes import wait_for
 from lib.say import halt, run_main, step
 from lib.tally import Tally
 

@@ -12,8 +12,8 @@ import time
 from bridge_lab import BridgeLab
 from evidence import check_completed, check_logs, check_submissions
 from fault_lab import ADMIN
-from lib.commands import wait_for
 from lib.lab import insist
+from lib.processes import wait_for
 from lib.say import halt, run_main, step
 from lib.tally import Tally
 from weather_table import report

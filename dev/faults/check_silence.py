@@ -11,8 +11,8 @@ import time
 from evidence import check_completed, describe, log_tails
 from fault_lab import FaultLab
 from lib import processes
-from lib.commands import wait_for
 from lib.postgres import PORT
+from lib.processes import wait_for
 from lib.say import run_main, step
 from lib.tally import Tally
 from weather_table import report

@@ -7,7 +7,7 @@ import psycopg2
 from evidence import check_completed, log_tails
 from fault_lab import FaultLab
 from lib import postgres
-from lib.commands import wait_for
+from lib.processes import wait_for
 from lib.say import run_main, step
 from lib.tally import Tally
 from weather_table import report

@@ -12,8 +12,8 @@ import urllib.parse
 import urllib.request
 
 from fault_lab import FaultLab
-from lib.commands import wait_for
 from lib.lab import environment
+from lib.processes import wait_for
 from lib.say import run_main, step
 from lib.tally import Tally
 from weather_table import report

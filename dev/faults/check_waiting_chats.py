@@ -12,7 +12,7 @@ import websocket
 from evidence import check_completed, log_tails
 from fault_lab import FaultLab
 from lib.client import Client
-from lib.commands import wait_for
+from lib.processes import wait_for
 from lib.say import run_main, step
 from lib.tally import Tally
 from weather_table import report

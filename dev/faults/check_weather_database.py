@@ -4,9 +4,9 @@ import time
 
 from evidence import EXPLAINED, check_completed, check_logs, log_tails
 from fault_lab import FaultLab
-from lib.commands import wait_for
 from lib.lab import insist
 from lib.postgres import USER
+from lib.processes import wait_for
 from lib.say import run_main, step
 from lib.tally import Tally
 from weather_table import report

@@ -6,8 +6,8 @@ from evidence import check_logs, describe, log_tails
 from fake_book import marked
 from fault_lab import FaultLab
 from lib import fault_table
-from lib.commands import wait_for
 from lib.lab import environment, insist
+from lib.processes import wait_for
 from lib.say import run_main, step
 from lib.tally import Tally
 from weather_table import report

@@ -7,7 +7,7 @@ import time
 from evidence import log_tails
 from fault_lab import FaultLab
 from lib import fault_table
-from lib.commands import wait_for
+from lib.processes import wait_for
 from lib.say import run_main, step
 from lib.tally import Tally
 

@@ -10,7 +10,7 @@ from evidence import check_completed, check_submissions, log_tails
 from fake_book import marked
 from fault_lab import FaultLab
 from lib import paths
-from lib.commands import wait_for
+from lib.processes import wait_for
 from lib.say import run_main, step
 from lib.tally import Tally
 from weather_table import report

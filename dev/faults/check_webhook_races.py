@@ -12,8 +12,8 @@ from pathlib import Path
 
 from evidence import check_logs, describe
 from fault_lab import ADMIN, FaultLab
-from lib.commands import wait_for
 from lib.lab import insist
+from lib.processes import wait_for
 from lib.say import run_main, step
 from lib.tally import Tally
 from weather_table import report

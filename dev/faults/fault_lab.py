@@ -11,8 +11,8 @@ from pathlib import Path
 
 from fake_book import KEY_MARK, PROMPT_MARK, marked
 from lib import fault_scripts, marks, processes
-from lib.commands import wait_for
 from lib.lab import Lab, environment, insist
+from lib.processes import wait_for
 from lib.say import halt, step
 
 FOLDER = Path(__file__).resolve().parent

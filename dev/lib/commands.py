@@ -3,10 +3,7 @@
 import os
 
 from . import paths, processes
-from .processes import wait_for
 from .say import halt
-
-__all__ = ["run", "wait_for"]
 
 _REASONS = (
     (
