@@ -1,9 +1,9 @@
 """The modules of this repository, read from their manifests."""
 
-import ast
 import hashlib
 
 from . import family, paths
+from .family import manifest
 from .say import say
 
 #: What only an Odoo of its own finds: see peer.py.
@@ -17,10 +17,6 @@ def folders():
     return found | family.bridges()
 
 
-def depends(folder):
-    return ast.literal_eval((folder / "__manifest__.py").read_text()).get("depends", ["base"])
-
-
 def installable(instance):
     """Return our modules whose dependencies are on the addons path, each after what it needs."""
     ours = folders()
@@ -31,7 +27,7 @@ def installable(instance):
             return True
         if name not in ours:
             return any((folder / name).is_dir() for folder in instance.addons_path)
-        missing = [other for other in depends(ours[name]) if not visit(other)]
+        missing = [other for other in manifest(ours[name])["depends"] if not visit(other)]
         if missing:
             absent[name] = missing
             return False

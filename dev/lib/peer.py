@@ -37,7 +37,7 @@ def bridges():
     return {
         name: folder
         for name, folder in modules.folders().items()
-        if MODULE in modules.depends(folder)
+        if MODULE in modules.manifest(folder)["depends"]
     }
 
 

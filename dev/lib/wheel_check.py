@@ -45,7 +45,7 @@ def _check_contents(tally, wheel):
     expected = {name for name in files if name.partition("/")[0] not in wheels.left_out()}
     tally.check(inside == expected, f"{wheel.name} has the files of the addon",
                 f"different: {sorted(inside ^ expected)}")  # fmt: skip
-    version = wheels.manifest(paths.ROOT)["version"]
+    version = modules.manifest(paths.ROOT)["version"]
     name = f"odoo_addon_{paths.MODULE}-{version}-py3-none-any.whl"
     tally.check(wheel.name == name, f"the wheel is called {name}", wheel.name)
 

@@ -1,6 +1,5 @@
 """Wheels of our modules, named and laid out as OCA's are: Odoo finds what pip installs."""
 
-import ast
 import json
 import shutil
 import sys
@@ -34,10 +33,6 @@ exclude = [".*", "__pycache__", "/pyproject.toml"]
 [tool.hatch.build.targets.wheel.sources]
 "" = {target}
 """
-
-
-def manifest(folder):
-    return ast.literal_eval((folder / "__manifest__.py").read_text(encoding="utf-8"))
 
 
 def requirements(values):
@@ -80,7 +75,7 @@ def build(target):
 
 
 def pyproject(name, source):
-    values = manifest(source)
+    values = modules.manifest(source)
     told = {
         "distribution": f"odoo-addon-{name}",
         "version": values["version"],

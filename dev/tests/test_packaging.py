@@ -6,12 +6,12 @@ from lib import modules, paths, wheels
 
 PROJECT = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 CHANGELOG = (paths.ROOT / "docs" / "CHANGELOG.md").read_text(encoding="utf-8")
-VERSION = wheels.manifest(paths.ROOT)["version"]
+VERSION = modules.manifest(paths.ROOT)["version"]
 
 
 class TestPackaging(unittest.TestCase):
     def test_the_manifest_alone_has_the_version_and_what_is_needed(self):
-        needs = wheels.requirements(wheels.manifest(paths.ROOT))
+        needs = wheels.requirements(modules.manifest(paths.ROOT))
         self.assertEqual(sorted(PROJECT["project"]["dependencies"]), sorted(needs))
         self.assertNotIn(VERSION, (paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
@@ -20,7 +20,7 @@ class TestPackaging(unittest.TestCase):
             if folder != paths.ROOT:
                 with self.subTest(name):
                     project = tomllib.loads(wheels.pyproject(name, folder))["project"]
-                    version = wheels.manifest(folder)["version"]
+                    version = modules.manifest(folder)["version"]
                     self.assertEqual(project["name"], f"odoo-addon-{name}")
                     self.assertEqual(project["version"], version)
                     self.assertTrue((folder / "README.md").exists())
