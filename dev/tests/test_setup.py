@@ -7,7 +7,6 @@ from collections import namedtuple
 from pathlib import Path
 from unittest.mock import patch
 
-import setup
 from lib import commands, odoo_source, postgres, stack, steps
 from lib.say import HaltError, halt
 
@@ -41,10 +40,6 @@ class TestSteps(SetupCase):
             steps.run_steps([self.step("one", [pins])])
         self.assertEqual(self.built, ["one", "one"])
 
-    def test_a_step_waits_for_what_it_needs(self):
-        steps.run_steps([self.step("two", after=["one"]), self.step("one")])
-        self.assertEqual(self.built, ["one", "two"])
-
     def test_a_step_that_breaks_off_leaves_nothing_and_is_done_again(self):
         def break_off(folder):
             (folder / "file").write_text("half")
@@ -70,16 +65,6 @@ class TestSteps(SetupCase):
 
 
 class TestSetup(SetupCase):
-    def test_each_command_has_what_it_needs_before_it_starts(self):
-        known = {name for name, *_rest in setup.system_packages()}
-        for command, parts in setup.COMMANDS.items():
-            with self.subTest(command):
-                self.assertTrue([*setup.steps_for(parts)])
-                known |= {part for part in parts if [*setup.steps_for({part})]}
-                self.assertLessEqual(parts, known)
-        for command in ("bench", "screenshots", "test"):  # they open pages
-            self.assertIn("chromium", setup.COMMANDS[command])
-
     def test_a_reason_is_told(self):
         for output, reason in (
             ("Temporary failure in name resolution", "no connection to the package servers"),
