@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections import Counter
+from itertools import accumulate
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "faults"))
@@ -62,17 +63,14 @@ def main():
         tally.check(lab.wait_ended(10 * IDEAL, *providers), "the jobs end in time")
         judge(lab, tally, providers, calls_of(book), begin)
         homes |= homes_of(lab, servers)
-        show(lab, providers, homes)
-        check_servers(tally, lab, providers, homes, servers)
+        check_servers(tally, shares(lab, providers, homes), servers)
     return tally.close()
 
 
 def open_lab():
     if VIA not in {"", peer.MODULE}:
         halt(f"VIA={VIA}: there is only VIA={peer.MODULE}.")
-    if not VIA:
-        return FaultLab("load")
-    return BridgeLab("load", at_once=SLOTS)
+    return BridgeLab("load", at_once=SLOTS) if VIA else FaultLab("load")
 
 
 def start_servers(lab):
@@ -152,11 +150,7 @@ def most_at_once(calls):
     """Return how many calls were at work at the same time."""
     moments = [(begin, 1) for *_call, begin, _end in calls]
     moments += [(end, -1) for *_call, end in calls]
-    most = now = 0
-    for _moment, step_ in sorted(moments):
-        now += step_
-        most = max(most, now)
-    return most
+    return max(accumulate(change for _moment, change in sorted(moments)), default=0)
 
 
 def shares(lab, providers, homes):
@@ -173,14 +167,10 @@ def shares(lab, providers, homes):
     return counts
 
 
-def show(lab, providers, homes):
+def check_servers(tally, counts, servers):
     say("\nserver       jobs")
-    for name, count in sorted(shares(lab, providers, homes).items()):
+    for name, count in sorted(counts.items()):
         say(f"{name:<10}{count:>7}")
-
-
-def check_servers(tally, lab, providers, homes, servers):
-    counts = shares(lab, providers, homes)
     if VIA:
         tally.check(len(counts) > 1, "another server went on", str(counts))
         return

@@ -63,6 +63,11 @@ def _median(figures):
     return float(statistics.median(figures) if isinstance(figures, list) else figures)
 
 
+def both(rounds, what, ours="ours"):
+    """Return the figures of all rounds, ours and the peer's."""
+    return [[figures[side][what] for figures in rounds] for side in (ours, "peer")]
+
+
 def quantile(samples, share):
     """Return the sample below which `share` of them lie."""
     ordered = sorted(samples)

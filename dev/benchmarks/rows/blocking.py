@@ -1,6 +1,6 @@
 """How well the slots are used while providers take their time."""
 
-from report import row
+from report import both, row
 
 NAMES = ("blocking",)
 SECONDS = 0.5
@@ -20,7 +20,6 @@ def rows(rounds):
     for lane, jobs, limit in RUNS:
         yield row(
             f"{jobs} calls of 0.5 s at limit {SLOTS[lane]} (s)",
-            [figures["ours"][lane] for figures in rounds],
-            [figures["peer"][lane] for figures in rounds],
+            *both(rounds, lane),
             at_most=limit,
         )

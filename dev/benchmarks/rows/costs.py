@@ -7,7 +7,7 @@ little. The jobs have no answer to post; docs/scale.md has what one costs.
 import os
 from pathlib import Path
 
-from report import row
+from report import both, row
 
 NAMES = ("costs",)
 ROUNDS = 1
@@ -65,5 +65,4 @@ def rows(rounds):
         ("commits", "commits"),
         ("wal", "write-ahead log (kB)"),
     ):
-        ours, peer = ([figures[side][what] for figures in rounds] for side in ("ours", "peer"))
-        yield row(f"a job, 50 at once, no answer posted: {name}", ours, peer)
+        yield row(f"a job, 50 at once, no answer posted: {name}", *both(rounds, what))

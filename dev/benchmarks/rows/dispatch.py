@@ -1,6 +1,8 @@
 """How long a job waits that need not wait: from its commit to the call of the provider."""
 
-from report import quantile, row
+from itertools import chain
+
+from report import both, quantile, row
 
 NAMES = ("dispatch",)
 JOBS = 100
@@ -18,24 +20,16 @@ def measure(stand, number):
 
 
 def rows(rounds):
-    def warm(side):
-        return [latency for figures in rounds for latency in figures[side]["warm"]]
-
-    def cold(side):
-        return [figures[side]["cold"] for figures in rounds]
-
     for share, limit in ((0.5, 4), (0.99, 50)):
         yield row(
             f"dispatch, commit to call, warm, p{100 * share:.0f} (ms)",
-            quantile(warm("ours"), share),
-            quantile(warm("peer"), share),
+            *(quantile(chain(*some), share) for some in both(rounds, "warm")),
             at_most=limit,
             beats=True,
         )
     yield row(
         "dispatch, commit to call, first job of a server (ms)",
-        cold("ours"),
-        cold("peer"),
+        *both(rounds, "cold"),
         at_most=1000,
         beats=True,
     )

@@ -2,7 +2,7 @@
 
 import time
 
-from report import row
+from report import both, row
 from stand import resident
 
 NAMES = ("memory", "activity")
@@ -17,16 +17,16 @@ IDLE = """
 
 
 def measure(stand, number):
-    figures = {"plain": _weigh_plain(stand)}
+    figures, plain = {}, _weigh_plain(stand)
     for name, side in stand.interleave(number):
         side.restart()
         side.drain(LANE, 1)
         time.sleep(1.0)
-        idle = side.memory
+        idle = side.memory - plain
         side.call("enqueue", LANE, CALLS, SECONDS)
         memory, transaction = _watch(stand, side)
         side.wait_finished()
-        figures[name] = {"idle": idle, "busy": memory, "transaction": transaction}
+        figures[name] = {"idle": idle, "busy": memory - plain, "transaction": transaction}
     return figures
 
 
@@ -56,24 +56,12 @@ def _watch(stand, side):
 
 
 def rows(rounds):
-    def more(side, what):
-        return [figures[side][what] - figures["plain"] for figures in rounds]
-
-    yield row(
-        "memory, 50 calls in flight, more than Odoo without us (MB)",
-        more("ours", "busy"),
-        more("peer", "busy"),
-        at_most=150,
-    )
-    yield row(
-        "memory, idle runner, more than Odoo without us (MB)",
-        more("ours", "idle"),
-        more("peer", "idle"),
-        at_most=10,
-    )
+    for what, name, limit in (("busy", "50 calls in flight", 150), ("idle", "idle runner", 10)):
+        yield row(
+            f"memory, {name}, more than Odoo without us (MB)", *both(rounds, what), at_most=limit
+        )
     yield row(
         "oldest idle transaction, 50 calls of 5 s in flight (s)",
-        [figures["ours"]["transaction"] for figures in rounds],
-        [figures["peer"]["transaction"] for figures in rounds],
+        *both(rounds, "transaction"),
         at_most=1,
     )

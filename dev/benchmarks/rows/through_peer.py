@@ -4,7 +4,9 @@ The same work in our own runner is in the rows of the other families. There is o
 record of queue_job costs is up to queue_job, and ours is added to it.
 """
 
-from report import quantile, row
+from itertools import chain
+
+from report import both, quantile, row
 
 from . import blocking, dispatch, throughput
 
@@ -15,9 +17,7 @@ WORTH = round(1 / 1.2, 2)
 
 
 def measure(stand, number):
-    sides = {"bridge": stand.bridge, "peer": stand.peer}
-    names = list(sides)[::-1] if number % 2 else list(sides)
-    return {name: _measure_side(sides[name]) for name in names}
+    return {name: _measure_side(side) for name, side in stand.interleave(number, "bridge")}
 
 
 def _measure_side(side):
@@ -33,30 +33,21 @@ def _measure_side(side):
 
 
 def rows(rounds):
-    def of(side, what):
-        return [figures[side][what] for figures in rounds]
-
-    def pooled(side):
-        return [latency for latencies in of(side, "dispatch") for latency in latencies]
-
     yield row(
         "through queue_job: 1,000 no-op jobs, one process (jobs/s)",
-        of("bridge", "noop"),
-        of("peer", "noop"),
+        *both(rounds, "noop", "bridge"),
         better="higher",
     )
     for share in (0.5, 0.99):
         yield row(
             f"through queue_job: dispatch, commit to call, warm, p{100 * share:.0f} (ms)",
-            quantile(pooled("bridge"), share),
-            quantile(pooled("peer"), share),
+            *(quantile(chain(*some), share) for some in both(rounds, "dispatch", "bridge")),
         )
     for lane, jobs, _limit in blocking.RUNS:
         slots = blocking.SLOTS[lane]
         yield row(
             f"through queue_job: {jobs} calls of 0.5 s at limit {slots} (s)",
-            of("bridge", lane),
-            of("peer", lane),
+            *both(rounds, lane, "bridge"),
             # At limit 10 most of it is waiting for the provider.
             times=WORTH if lane == throughput.LANE else None,
         )

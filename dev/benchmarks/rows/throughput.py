@@ -1,6 +1,6 @@
 """How fast jobs are queued, and how fast jobs that do nothing get done."""
 
-from report import row
+from report import both, row
 
 NAMES = ("enqueue", "noop")
 JOBS = 1000
@@ -16,20 +16,15 @@ def measure(stand, number):
 
 
 def rows(rounds):
-    def figures(side, what):
-        return [figures[side][what] for figures in rounds]
-
     yield row(
         "enqueue 1,000 jobs in one transaction (jobs/s)",
-        figures("ours", "enqueue"),
-        figures("peer", "enqueue"),
+        *both(rounds, "enqueue"),
         better="higher",
         times=5,
     )
     yield row(
         "1,000 no-op jobs, queued to completed, one process (jobs/s)",
-        figures("ours", "noop"),
-        figures("peer", "noop"),
+        *both(rounds, "noop"),
         better="higher",
         times=20,
     )
