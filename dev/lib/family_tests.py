@@ -2,7 +2,6 @@
 
 from . import family, odoo_log
 from .odoo_tests import tail
-from .processes import free_port
 from .say import stage
 
 ALONE = "family"
@@ -28,12 +27,8 @@ def _compare(lab, tally, stack):
 def _outcomes(lab, database, names):
     """Return {test: whether it passed} of the family's modules."""
     log = lab.folder / f"{database}.family.log"
-    lab.instance.run(
-        *("-d", database, "--test-tags", ",".join(f"/{name}" for name in names)),
-        *("-u", ",".join(names), "--stop-after-init", "--max-cron-threads=0"),
-        *(f"--http-port={free_port()}", f"--gevent-port={free_port()}"),
-        log=log,
-    )
+    tags = [f"/{name}" for name in names]
+    lab.instance.run_tests(database, tags, "-u", ",".join(names), log=log)
     report = odoo_log.read(log.read_text(errors="replace"), names)
     if not report.started:
         raise RuntimeError(f"none of the family's tests ran: {tail(log)}")

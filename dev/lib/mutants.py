@@ -75,14 +75,9 @@ class Tree:
         if update:
             self.lab.cluster.sql(_LET_UPDATE.format(update), database)
         log = self.lab.folder / f"{name}.log"
-        tags = ",".join(sorted({f"/{module}:{test}" for module, test in wanted}))
-        command = self.instance.command(
-            *("-d", database, "--test-tags", tags, "--log-level=info", "--stop-after-init"),
-            *(f"--http-port={processes.free_port()}", "--max-cron-threads=0"),
-            *(f"--gevent-port={processes.free_port()}", *(("-u", update) if update else ())),
-        )
-        with log.open("ab") as file:
-            status = processes.run(command, file, env=self.instance.environment, seconds=LIMIT)
+        tags = sorted({f"/{module}:{test}" for module, test in wanted})
+        upgrade = ("-u", update) if update else ()
+        status = self.instance.run_tests(database, tags, *upgrade, log=log, seconds=LIMIT)
         self.instance.drop_database(database)
         report = odoo_log.read(log.read_text(errors="replace"), modules.folders())
         started = {(module, test) for module, _file, test in report.started}

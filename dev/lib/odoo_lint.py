@@ -2,7 +2,7 @@
 
 import re
 
-from . import modules, odoo_log, processes
+from . import modules, odoo_log
 from .odoo_tests import tail
 
 CLASSES = (
@@ -20,12 +20,8 @@ def run(lab, tally, template):
     database = "lint"
     lab.instance.create_database(database, template=template)
     log = lab.folder / f"{database}.lint.log"
-    lab.instance.run(
-        *("-d", database, "-i", "test_lint", "--stop-after-init", "--max-cron-threads=0"),
-        *("--test-tags", ",".join(f"/test_lint:{name}" for name in CLASSES)),
-        f"--http-port={processes.free_port()}",
-        log=log,
-    )
+    tags = [f"/test_lint:{name}" for name in CLASSES]
+    lab.instance.run_tests(database, tags, "-i", "test_lint", log=log)
     lab.instance.drop_database(database)
     report = odoo_log.read(log.read_text(errors="replace"), modules.folders())
     ran = {name.partition(".")[0] for _module, _file, name in report.started}

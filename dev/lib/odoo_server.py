@@ -83,10 +83,21 @@ class Instance:
     def command(self, *arguments):
         return [paths.venv_python("odoo"), self.odoo.script, *arguments]
 
-    def run(self, *arguments, log):
-        """Run odoo to its end; return its status, with the log in a file."""
+    def run(self, *arguments, log, seconds=None):
+        """Run odoo to its end; return its status, -1 when its time was up; the log is in a file."""
         with Path(log).open("ab") as file:
-            return processes.run(self.command(*arguments), file, env=self.environment)
+            command = self.command(*arguments)
+            return processes.run(command, file, env=self.environment, seconds=seconds)
+
+    def run_tests(self, database, tags, *arguments, log, seconds=None):
+        """Run tests in odoo; return as run() does."""
+        return self.run(
+            *("-d", database, "--test-tags", ",".join(tags), "--stop-after-init"),
+            *(f"--http-port={processes.free_port()}", f"--gevent-port={processes.free_port()}"),
+            *("--max-cron-threads=0", *arguments),
+            log=log,
+            seconds=seconds,
+        )
 
     def create_database(self, name, modules=(), *, template="tpl", log=None):
         """Make a database from a template and install modules into it."""

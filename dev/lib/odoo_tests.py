@@ -1,6 +1,6 @@
 """Run the tests of our modules in Odoo, and believe only the log."""
 
-from . import family, inventory, modules, odoo_log, processes
+from . import family, inventory, modules, odoo_log
 from .say import say
 
 #: Why a test of ours is skipped that cannot be about the family's addons, see `tests/common.py`.
@@ -14,11 +14,10 @@ def run(lab, tally, database, names, *, tags=None, update=(), install=(), addons
     """
     log = lab.folder / f"{database}.tests.log"
     path = ",".join(map(str, (*lab.instance.addons_path, addons)))
-    status = lab.instance.run(
-        *("-d", database, "--test-tags", tags or ",".join(f"*/{name}" for name in names)),
-        *(f"--http-port={processes.free_port()}", f"--gevent-port={processes.free_port()}"),
-        *("--stop-after-init", "--max-cron-threads=0", "--log-level=info"),
-        *(f"--screenshots={lab.folder / 'pictures'}",),
+    status = lab.instance.run_tests(
+        database,
+        [tags] if tags else [f"*/{name}" for name in names],
+        f"--screenshots={lab.folder / 'pictures'}",
         *(("-u", ",".join(update)) if update else ()),
         *(("-i", ",".join(install)) if install else ()),
         *((f"--addons-path={path}",) if addons else ()),

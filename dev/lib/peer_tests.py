@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from . import inventory, module_cycle, odoo_log, odoo_tests, peer, processes
+from . import inventory, module_cycle, odoo_log, odoo_tests, peer
 from .say import say
 
 DATABASE = "bridge"
@@ -99,10 +99,6 @@ def _theirs_alone(place):
 def _theirs(place, database, kind=""):
     """Return the report on queue_job's own tests; those of an upgrade run in one."""
     log = place.folder / f"{database}.theirs{kind}.log"
-    place.instance.run(
-        *("-d", database, "-u", peer.MODULE, "-i", THEIRS[1], "--stop-after-init"),
-        *("--test-tags", ",".join(f"/{name}" for name in THEIRS), "--max-cron-threads=0"),
-        *(f"--http-port={processes.free_port()}", f"--gevent-port={processes.free_port()}"),
-        log=log,
-    )
+    tags = [f"/{name}" for name in THEIRS]
+    place.instance.run_tests(database, tags, "-u", peer.MODULE, "-i", THEIRS[1], log=log)
     return odoo_log.read(log.read_text(errors="replace"))
