@@ -27,9 +27,9 @@ class ModelServer:
 
     name = "model"
 
-    def __init__(self, folder, *, port=None):
+    def __init__(self, folder):
         self.log = folder / f"{self.name}.log"
-        self.port = port or processes.free_port()
+        self.port = processes.free_port()
         self.process = None
 
     @property

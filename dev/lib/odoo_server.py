@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import urllib.request
 from pathlib import Path
 
@@ -33,6 +34,12 @@ def python_environment(odoo):
         "NO_PROXY": "127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",
     }
+
+
+def run_program(program, *arguments):
+    """Run a program of ours in the Python of Odoo; return its status."""
+    command = [paths.venv_python("odoo"), program, *arguments]
+    return subprocess.call(command, env=python_environment(odoo_source.current()))
 
 
 class Instance:
@@ -185,8 +192,8 @@ class Server:
             self.wait_ready()
         return self
 
-    def wait_ready(self, seconds=90):
-        wait_for(lambda: self.is_ready() or not self.process.is_alive(), seconds)
+    def wait_ready(self):
+        wait_for(lambda: self.is_ready() or not self.process.is_alive(), 90)
         if not self.is_ready():
             halt(f"Odoo did not start: see {self.log}.")
 
@@ -212,12 +219,11 @@ class Server:
     def log_text(self):
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
-    def call(self, model, method, *args, login="admin", password=None, **kwargs):
-        """Call a method over RPC as a user."""
-        password = password or login
-        uid = self._rpc("common", "login", self.database, login, password)
+    def call(self, model, method, *args, login="admin", **kwargs):
+        """Call a method over RPC as a user, whose password is the login."""
+        uid = self._rpc("common", "login", self.database, login, login)
         return self._rpc(
-            "object", "execute_kw", self.database, uid, password, model, method, args, kwargs
+            "object", "execute_kw", self.database, uid, login, model, method, args, kwargs
         )
 
     def _rpc(self, service, method, *args):
