@@ -301,7 +301,8 @@ class LlmThread(models.Model):
         """
         self.ensure_one()
         # What a page has as defaults of its own records is none of a job.
-        self = self.with_context(clean_context(self.env.context))  # noqa: PLW0642
+        context = clean_context(self.env.context)
+        self = self.with_context(context)  # noqa: PLW0642 # pylint: disable=context-overridden
         Job = self.env["llm.generation.job"]
         if live := Job._find_live({"thread_id": self.id, **job_values}):
             return live
@@ -362,8 +363,9 @@ class LlmThread(models.Model):
         return super().unlink()
 
     def _clean_empty_message(self, message):
-        super()._clean_empty_message(message)
+        result = super()._clean_empty_message(message)
         message._withdraw()
+        return result
 
     # === THE LOCK OF THE FAMILY === #
     # It is one of the connection, which a cursor that commits after each event gives back: there

@@ -277,7 +277,8 @@ class LlmGenerationJob(models.Model):
         """
         self.check_access("create")
         # What a page has as defaults of its own records is none of jobs and threads.
-        self = self.with_context(clean_context(self.env.context))  # noqa: PLW0642
+        context = clean_context(self.env.context)
+        self = self.with_context(context)  # noqa: PLW0642 # pylint: disable=context-overridden
         inputs, keys = list(inputs), list(identity_keys or [None] * len(inputs))
         keys = [key and str(key) for key in keys]
         if bool(threads) == bool(model) or len(keys) != len(inputs):
