@@ -23,7 +23,7 @@ def play(stack):
 
 def farewell(stack):
     title("Odoo is running")
-    say(f"Open    {stack.url}/odoo")
+    say(f"Open    {stack.url}/odoo   the database is {stack.database}, for who calls it by RPC")
     say(f"Log in  {LOGIN} / {PASSWORD}   the administrator: queues, limits, all jobs")
     say("        demo / demo     the user who asked: threads, own jobs")
     say("Stop    make stop")

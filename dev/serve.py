@@ -9,7 +9,8 @@ def main():
     set_up("demo")
     stack = Stack().start()
     stack.ensure_provider("Local model")
-    say(f"\nOdoo is at {stack.url} (login {LOGIN}, password {PASSWORD}).")
+    say(f"\nOdoo is at {stack.url} (login {LOGIN}, password {PASSWORD}),")
+    say(f"with the database {stack.database}, for who calls it by RPC.")
     say(f"The model is {stack.endpoint['model']} at {stack.endpoint['api_base']}.")
     say(f"The log is {stack.server.log}. 'make stop' stops it all.")
 
