@@ -177,6 +177,3 @@ BUS_JOB_UPDATE = "llm.generation.job/update"
 BUS_QUEUE_UPDATE = "llm.generation.queue/update"
 #: The part of a company's channel that only its LLM managers hear.
 BUS_QUEUE_CHANNEL = "llm_generation_queue"
-
-#: The kind of activity by which managers are asked to do something about a queue.
-TODO = "mail.mail_activity_data_todo"

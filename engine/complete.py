@@ -13,7 +13,7 @@ import psycopg2
 from odoo import api, fields, models
 
 from .. import exceptions
-from ..const import ACTIVE_STATES, TODO
+from ..const import ACTIVE_STATES
 from ..protocol import backoff
 from ..protocol.answer import Answer
 from ..protocol.http_errors import traceback_of
@@ -35,6 +35,8 @@ LEFT_AT_PROVIDER = ("access", "bad_request", "internal")
 STOPPED_WORDS = 300
 #: What is refused of one model, if its name is told.
 BY_MODEL = ("rate_limited", "authentication")
+#: The kind of activity by which managers are asked to do something about a queue.
+TODO = "mail.mail_activity_data_todo"
 
 #: Errors of a statement that leave the transaction as it was before it, and pass.
 IN_THE_WAY = (
@@ -202,8 +204,7 @@ class LlmGenerationEngine(models.AbstractModel):
         jobs._set_state("completed", call_ended=True, **done)
         if jobs:
             touches = ["llm.generation.queue"]
-            rows = self._change(sql.PROVIDERS_WORK, working, touches=touches)
-            self.env["llm.generation.queue"].browse(row[0] for row in rows)._forget_refusal()
+            self._change(sql.PROVIDERS_WORK, working, touches=touches)
 
     @api.model
     def _values_of(self, job, answer):
@@ -417,7 +418,7 @@ class LlmGenerationEngine(models.AbstractModel):
 
     @api.model
     def _tell_managers(self, queue, words):
-        """Give each manager of the queue one activity: it needs a human.
+        """Give each manager of the queue one activity, unless it is there: it needs a human.
 
         :param words: function of an environment that returns its summary and its note
         """

@@ -338,7 +338,6 @@ PROVIDERS_WORK = f"""
         SELECT id FROM llm_generation_queue
         WHERE provider_id = ANY(%(providers)s) AND refused_by IS NOT NULL
         FOR NO KEY UPDATE SKIP LOCKED)
-    RETURNING id
 """
 
 #: A longer pause is never shortened. Returns by what the model was refused before.

@@ -13,7 +13,6 @@ from ..const import (
     RETRYING,
     SETTING_RANGES,
     STATES,
-    TODO,
 )
 from ..protocol.signatures import key_of_secret
 
@@ -328,12 +327,7 @@ class LlmGenerationQueue(models.Model):
         self.env["llm.generation.model.pause"].sudo().search([
             ("queue_id", "in", self.ids)
         ]).unlink()
-        self._forget_refusal()
         self.env["llm.generation.engine"]._wake_for_queues(self.ids)
-
-    def _forget_refusal(self):
-        """Take back what managers were asked to do about a refusal."""
-        self.sudo().activity_unlink([TODO])  # sudo: whosever task it is
 
     def action_clear_queue(self):
         """Cancel every job that waits, as far as the caller may see it.
