@@ -592,6 +592,8 @@ def _words_of_connection(error):
         return redact(error)  # somebody's own words
     told, address = repr(error), getattr(error.request, "url", None) or ""
     host = urlsplit(address).netloc.rpartition("@")[2] or "The service"
+    if isinstance(error, requests.exceptions.ProxyError):
+        return f"The proxy on the way to {host} cannot be reached, or refuses."
     if "NewConnectionError" in told or "NameResolution" in told:
         return f"{host} cannot be reached."
     if isinstance(error, requests.ConnectTimeout):
@@ -599,7 +601,9 @@ def _words_of_connection(error):
     if isinstance(error, requests.ReadTimeout):
         return f"{host} did not answer in time."
     if isinstance(error, requests.exceptions.SSLError) and HANDSHAKE_RE.search(told):
-        return f"The certificate of {host} is not accepted."
+        if re.search(r"certificate|hostname", told, re.IGNORECASE):
+            return f"The certificate of {host} is not accepted."
+        return f"{host} does not speak HTTPS as it should. Check the address."
     if "Connection aborted" in told:
         return f"{host} hung up before it answered."
     return f"{host} broke off its answer."

@@ -3,7 +3,7 @@ import json
 from email.utils import formatdate
 
 import requests
-from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError
+from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError, SSLError
 
 from odoo.tests import BaseCase, tagged
 
@@ -246,8 +246,10 @@ class TestHttpErrors(BaseCase):
         request = requests.Request("POST", "https://me:pass@api.example:8443/v1/chat?key=x")
         refused = MaxRetryError(None, "/v1", NewConnectionError(None, "Connection refused"))
         cut = ProtocolError("Connection aborted.", ConnectionResetError(104, "reset"))
+        plain = MaxRetryError(None, "/v1", SSLError("[SSL: WRONG_VERSION_NUMBER] wrong version"))
         for error, words in (
             (requests.ConnectionError(refused), "cannot be reached."),
+            (requests.exceptions.SSLError(plain), "does not speak HTTPS"),
             (requests.ConnectTimeout(refused), "cannot be reached."),
             (requests.ConnectTimeout(MaxRetryError(None, "/v1")), "did not accept the connection"),
             (requests.ReadTimeout(TimeoutError("HTTPSConnectionPool")), "did not answer in time."),
@@ -259,6 +261,14 @@ class TestHttpErrors(BaseCase):
                 self.assertIn(f"The service {words}", str(classify(error)))
                 error.request = request
                 self.assertIn(f"api.example:8443 {words}", str(classify(error)))
+        for error, words in (
+            (requests.exceptions.ProxyError(refused), "The proxy on the way to The service"),
+            (
+                requests.exceptions.SSLError(SSLError("CERTIFICATE_VERIFY_FAILED")),
+                "The certificate of The service is not accepted.",
+            ),
+        ):
+            self.assertIn(words, str(classify(error)))
         own = requests.ReadTimeout("api.example did not end its answer in time.")
         self.assertEqual(str(classify(own)), str(own))
 
