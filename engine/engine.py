@@ -417,8 +417,8 @@ class LlmGenerationEngine(models.AbstractModel):
         """Tell other addons, and the threads of jobs, that these have ended for good."""
         if jobs:
             jobs._after_end()
-        if jobs.thread_id._has_done_hook():
-            for job in jobs:
+        if jobs.browse().thread_id._has_done_hook():
+            for job in jobs.exists():
                 self._call_hook(job)
 
     @api.model

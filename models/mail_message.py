@@ -51,8 +51,9 @@ class MailMessage(models.Model):
         return result
 
     def unlink(self):
-        self.check_access("unlink")
-        self._withdraw()
+        if self:
+            self.check_access("unlink")
+            self._withdraw()
         return super().unlink()
 
     def _withdraw(self):
