@@ -140,7 +140,8 @@ class LlmGenerationBatch(models.Model):
         shared = self.sudo().thread_id
         jobs = self.sudo().job_ids  # sudo: who may delete the batch need not see each job
         result = super().unlink()
-        jobs.filtered(lambda job: job.thread_id in shared).unlink()
+        # What a provider has still to be told of stays until it was.
+        jobs.filtered(lambda job: job.thread_id in shared and not job.cancel_requested).unlink()
         jobs.exists().is_kept = False
         shared.filtered(lambda one: not (one.generation_job_ids or one.message_ids)).unlink()
         return result

@@ -286,7 +286,8 @@ class LlmGenerationEngine(models.AbstractModel):
         rows = jobs._read_group([("batch_id", "=", batch.id)], ["company_id"])
         companies = batch.company_id.union(*(company for (company,) in rows))
         allowed = set(batch.user_id._get_company_ids())
-        context["allowed_company_ids"] = [one for one in companies.ids if one in allowed]
+        mine = [one for one in companies.ids if one in allowed]
+        context["allowed_company_ids"] = mine or context["allowed_company_ids"]  # none means all
         own = batch.with_user(batch.user_id).with_context(tracking_disable=False, **context)
         try:
             with self.env.cr.savepoint():

@@ -280,7 +280,7 @@ class LlmGenerationJob(models.Model):
         context = clean_context(self.env.context)
         self = self.with_context(context)  # noqa: PLW0642 # pylint: disable=context-overridden
         inputs, keys = list(inputs), list(identity_keys or [None] * len(inputs))
-        keys = [key and str(key) for key in keys]
+        keys = ["" if key is None or key is False else str(key) for key in keys]  # 0 is one
         if bool(threads) == bool(model) or len(keys) != len(inputs):
             raise UserError(
                 self.env._("A batch needs either threads or a model, and a key for each input.")

@@ -486,7 +486,7 @@ class LlmGenerationEngine(models.AbstractModel):
             if not self._note_progress(batch, step, {}):  # another goes on with it
                 return Step({})
         missing = self._missing_results(batch, told.get("done"), len(brought))
-        if missing and batch.error_message != missing["error_message"]:
+        if missing and batch.error_type != missing["error_type"]:
             return Step({**missing, "next_step_at": self._after(AGAIN)})
         waiting = {row[0] for row in self._select(sql.UNANSWERED, [batch.id])}
         if waiting & answered.keys():  # somebody is changing them just now

@@ -111,9 +111,9 @@ class TestLlmGenerationBatch(LlmGenerationCommon):
         self.assertEqual(batches.job_ids.mapped("identity_key"), [False] * 3)
 
     def test_a_key_may_be_a_number(self):
-        first, second = (self._batch(identity_keys=keys) for keys in ([1, 2], [2, 3]))
-        self.assertEqual(set(first.job_ids.mapped("identity_key")), {"1", "2"})
-        self.assertEqual(second.job_ids.mapped("identity_key"), ["3"])
+        first, second = (self._batch(identity_keys=keys) for keys in ([0, 1], [0, 2]))
+        self.assertEqual(set(first.job_ids.mapped("identity_key")), {"0", "1"})
+        self.assertEqual(second.job_ids.mapped("identity_key"), ["2"])
 
     def test_the_defaults_of_a_page_are_none_of_jobs_and_threads(self):
         job = self.env["llm.generation.job"].with_user(self.user)
@@ -263,13 +263,16 @@ class TestLlmGenerationBatch(LlmGenerationCommon):
     def test_what_a_deleted_batch_kept_goes_with_it(self):
         kept = self._batch(post=False, keep_texts=True)
         shared, jobs = kept.thread_id, kept.job_ids
+        told = self._batch(["c"], post=False, keep_texts=True)
+        untold = told.job_ids
         posted = self._batch(keep_texts=True)
         answers = posted.job_ids
-        self._end(jobs + answers)
-        (kept + posted).sudo().unlink()
+        self._end(jobs + answers + untold)
+        untold.sudo().cancel_requested = True  # the provider has still to be told
+        (kept + posted + told).sudo().unlink()
         self.assertFalse(jobs.exists() or shared.exists())
-        self.assertEqual(answers.exists(), answers)
-        self.assertFalse(any(answers.mapped("is_kept")))
+        self.assertEqual((answers + untold).exists(), answers + untold)
+        self.assertFalse(any((answers + untold).mapped("is_kept")))
 
     def test_a_batch_that_cannot_be_told_of_holds_up_no_other(self):
         batches = self._batch(["a"]) + self._batch(["b"])
