@@ -13,10 +13,10 @@ from demo_view import WIDTH, Board, checks, plain, table, title
 from lib.client import Client, RpcError
 from lib.processes import wait_for
 from lib.say import HaltError, halt, say
-from lib.stack import LOGIN, PASSWORD
+from lib.stack import LOGIN, PASSWORD, PROVIDER
 
 JOB, QUEUE = "llm.generation.job", "llm.generation.queue"
-PROVIDER, USER = "Local model", "demo"
+USER = "demo"
 LIMIT = 2
 #: Longest wait before the first retry: three seconds, so that nobody has to wait for it.
 RETRY_DELAY_MINUTES = 0.05

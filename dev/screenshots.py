@@ -11,6 +11,7 @@ from setup import set_up
 def main():
     set_up("screenshots")
     stack = Stack().start()
+    stack.ensure_provider()
     folder = paths.state() / "screenshots"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()

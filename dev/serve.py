@@ -8,7 +8,7 @@ from setup import set_up
 def main():
     set_up("demo")
     stack = Stack().start()
-    stack.ensure_provider("Local model")
+    stack.ensure_provider()
     say(f"\nOdoo is at {stack.url} (login {LOGIN}, password {PASSWORD}),")
     say(f"with the database {stack.database}, for who calls it by RPC.")
     say(f"The model is {stack.endpoint['model']} at {stack.endpoint['api_base']}.")

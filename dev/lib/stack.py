@@ -15,6 +15,7 @@ from .say import halt, step
 
 PORT = 8069
 LOGIN = PASSWORD = "admin"
+PROVIDER = "Local model"
 
 # The key is handed over in the environment, and so is in no file.
 _PROVIDER = """\
@@ -73,10 +74,10 @@ class Stack:
         """Stop what was started here, by this command or an earlier one."""
         processes.stop_marked(self.folder)
 
-    def ensure_provider(self, name):
-        """Have a provider on the endpoint."""
+    def ensure_provider(self):
+        """Have a provider on the endpoint, whose port is another one each time."""
         values = {f"LLM_{key.upper()}": value for key, value in self.endpoint.items()}
-        self.instance.code(self.database, _PROVIDER, env={**values, "LLM_PROVIDER": name})
+        self.instance.code(self.database, _PROVIDER, env={**values, "LLM_PROVIDER": PROVIDER})
 
     def _start_postgres(self):
         step("PostgreSQL …")
