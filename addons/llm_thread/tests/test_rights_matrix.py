@@ -21,6 +21,8 @@ class TestRightsMatrix(RightsMatrix, ThreadRights):
             message = self._messages()
             about = {"model": "llm.thread", "res_id": self.thread.id, "body": "Hello"}
             return message, about, {"body": "Changed"}
+        if name == "res.users":
+            return self.user, {"name": "U", "login": "matrix_new"}, {"login": "matrix_changed"}
         if name != "llm.thread":
             raise KeyError(name)
         values = {"name": "T", "user_id": self.user.id, "provider_id": self.provider.id}
