@@ -6,6 +6,7 @@ import { EventBus } from "@odoo/owl";
 
 import { ChatStatus } from "@llm_generate_job/chat/chat_status";
 
+import { mockBus } from "./bus_helpers";
 import { defineMailModels } from "./family_page";
 
 describe.current.tags("desktop");
@@ -13,22 +14,14 @@ defineMailModels();
 
 const THREAD = 1;
 
-/** Callbacks by the type of message: what the server says is heard at once. */
-let heard, bus, chatBus, job;
+let serverSays, bus, chatBus, job;
 
 beforeEach(() => {
-    heard = {};
     bus = new EventBus();
     chatBus = new EventBus();
     const reason = "Waiting, position 3 in the queue.";
     job = { id: 7, state: "queued", reason, progress: 0, can_retry: false };
-    mockService("bus_service", {
-        subscribe(type, callback) {
-            (heard[type] ||= new Set()).add(callback);
-        },
-        unsubscribe(type, callback) {
-            heard[type]?.delete(callback);
-        },
+    serverSays = mockBus({
         addEventListener: bus.addEventListener.bind(bus),
         removeEventListener: bus.removeEventListener.bind(bus),
     });
@@ -46,7 +39,7 @@ async function mount() {
 }
 
 async function tell(...jobs) {
-    heard["llm.generation.job/update"].forEach((callback) => callback(jobs));
+    serverSays("llm.generation.job/update", jobs);
     await animationFrame();
 }
 

@@ -5,12 +5,12 @@ import {
     contains,
     defineModels,
     fields,
-    mockService,
     models,
     mountView,
     onRpc,
 } from "@web/../tests/web_test_helpers";
 
+import { mockBus } from "./bus_helpers";
 import { defineMailModels } from "./family_page";
 
 describe.current.tags("desktop");
@@ -38,19 +38,10 @@ class Thread extends models.Model {
 defineMailModels();
 defineModels([Thread]);
 
-/** Callbacks by the type of message: what the server says is heard at once. */
-let heard;
+let serverSays;
 
 beforeEach(() => {
-    heard = {};
-    mockService("bus_service", {
-        subscribe(type, callback) {
-            (heard[type] ||= new Set()).add(callback);
-        },
-        unsubscribe(type, callback) {
-            heard[type]?.delete(callback);
-        },
-    });
+    serverSays = mockBus();
 });
 
 let job;
@@ -73,7 +64,7 @@ const openForm = () =>
     });
 
 async function tell(...jobs) {
-    heard["llm.generation.job/update"].forEach((callback) => callback(jobs));
+    serverSays("llm.generation.job/update", jobs);
     await animationFrame();
 }
 

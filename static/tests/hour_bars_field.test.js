@@ -4,11 +4,11 @@ import {
     MockServer,
     defineModels,
     fields,
-    mockService,
     models,
     mountView,
 } from "@web/../tests/web_test_helpers";
 
+import { mockBus } from "./bus_helpers";
 import { defineMailModels } from "./family_page";
 
 describe.current.tags("desktop");
@@ -26,19 +26,10 @@ class Queue extends models.Model {
 defineMailModels();
 defineModels([Queue]);
 
-/** Callbacks by the type of message: what the server says is heard at once. */
-let heard;
+let serverSays;
 
 beforeEach(() => {
-    heard = {};
-    mockService("bus_service", {
-        subscribe(type, callback) {
-            (heard[type] ||= new Set()).add(callback);
-        },
-        unsubscribe(type, callback) {
-            heard[type]?.delete(callback);
-        },
-    });
+    serverSays = mockBus();
 });
 
 test("the bars follow the record", async () => {
@@ -55,7 +46,7 @@ test("the bars follow the record", async () => {
     expect(".o_llm_hour:last title").toHaveText("1 h ago: 3 completed, 1 failed");
 
     MockServer.env["llm.queue"].write([1], { hours: hours(3, 2) });
-    heard["llm.generation.job/update"].forEach((callback) => callback([]));
+    serverSays("llm.generation.job/update", []);
     await advanceTime(1000);
     await animationFrame();
     expect(".o_llm_hour:last title").toHaveText("1 h ago: 3 completed, 2 failed");

@@ -5,7 +5,6 @@ import {
     contains,
     defineModels,
     fields,
-    mockService,
     models,
     mountView,
     onRpc,
@@ -13,6 +12,7 @@ import {
     toggleSearchBarMenu,
 } from "@web/../tests/web_test_helpers";
 
+import { mockBus } from "./bus_helpers";
 import { defineMailModels } from "./family_page";
 
 describe.current.tags("desktop");
@@ -29,23 +29,14 @@ class Call extends models.Model {
 defineMailModels();
 defineModels([Call]);
 
-/** Callbacks by the type of message: what the server says is heard at once. */
-let heard;
+let serverSays;
 
 beforeEach(() => {
-    heard = {};
-    mockService("bus_service", {
-        subscribe(type, callback) {
-            (heard[type] ||= new Set()).add(callback);
-        },
-        unsubscribe(type, callback) {
-            heard[type]?.delete(callback);
-        },
-    });
+    serverSays = mockBus();
 });
 
 function tell(type = "llm.generation.job/update") {
-    heard[type].forEach((callback) => callback([]));
+    serverSays(type, []);
 }
 
 const second = async () => {
